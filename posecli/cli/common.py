@@ -1,0 +1,109 @@
+"""What all verbs share: options, the console on stderr, exit codes, the wording of errors.
+
+Results go to stdout, talk and progress to stderr. The same option has the same name and help in every verb.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+
+class ExitCode(enum.IntEnum):
+    """Exit codes of every verb."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    INTERRUPTED = 130
+
+
+class Device(enum.StrEnum):
+    """Kinds of device; a CUDA index is given as ``cuda:1``."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    MPS = "mps"
+
+
+def _check_device(value: str) -> str:
+    kind, _, index = value.partition(":")
+    if kind not in set(Device) or (index and (kind != "cuda" or not index.isdigit())):
+        raise typer.BadParameter(f"{value!r} is not auto, cpu, cuda, cuda:N or mps")
+    return value
+
+
+DeviceOption = Annotated[
+    str,
+    typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.", callback=_check_device, rich_help_panel="Common"),
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No talk, no progress.", rich_help_panel="Common")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", rich_help_panel="Common")]
+JsonOption = Annotated[bool, typer.Option("--json", help="The result as JSON on stdout.", rich_help_panel="Common")]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace outputs that exist.", rich_help_panel="Common")
+]
+
+
+def console(quiet: bool = False) -> Console:
+    """The rich console for talk and tables on stderr; silent with ``quiet``."""
+    from rich.console import Console
+
+    return Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+
+
+def progress(quiet: bool = False) -> Progress:
+    """A progress display on stderr with rate and time left; invisible when stderr is no terminal or with ``quiet``."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    shown = sys.stderr.isatty() and not quiet
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=console(), disable=not shown, transient=True)
+
+
+def report_error(error: object) -> None:
+    """One clear error on stderr; never hidden by ``--quiet``."""
+    print(f"posecli: {error}", file=sys.stderr)
+
+
+def warn(message: str) -> None:
+    """A warning on stderr; never hidden by ``--quiet``, since it tells of something that was not as asked."""
+    print(f"posecli: warning: {message}", file=sys.stderr)
+
+
+def print_json(value: Any) -> None:
+    """A machine-readable result on stdout; NaN becomes null."""
+
+    def clean(item: Any) -> Any:
+        if isinstance(item, float) and item != item:
+            return None
+        if isinstance(item, dict):
+            return {str(k): clean(v) for k, v in item.items()}
+        if isinstance(item, (list, tuple)):
+            return [clean(v) for v in item]
+        return item
+
+    json.dump(clean(value), sys.stdout, indent=2)
+    sys.stdout.write("\n")

@@ -1,0 +1,49 @@
+"""Files that are either complete or absent: written beside their place under another name, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from posecli.errors import PoseError
+
+
+@contextlib.contextmanager
+def replace_when_done(path: str | Path, *, overwrite: bool = True) -> Iterator[Path]:
+    """Yields a temporary path in the folder of ``path``; renames it to ``path`` when the block ends without an error.
+
+    The temporary name keeps the suffix, so that writers which choose a format by suffix work. On an error the
+    temporary file (or folder) is removed and ``path`` is left as it was.
+
+    Raises:
+        PoseError: ``path`` exists and ``overwrite`` is false.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise PoseError("the output exists already", str(path), "choose another name or give --overwrite")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        yield part
+        if path.is_dir() and part.is_dir():
+            shutil.rmtree(path)
+        os.replace(part, path)
+    except BaseException:
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
+        raise
+
+
+def sha256_of(path: str | Path) -> str:
+    """The hexadecimal SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
