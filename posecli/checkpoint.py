@@ -1,0 +1,215 @@
+"""Weights as one safetensors file whose metadata rebuilds the model.
+
+The metadata holds one JSON object under ``posecli``: ``{"version": 1, "meta": {...}, "finder": {...} or null}``. Tensors
+of the main network carry their bare names. A top-down model may bring the network that finds its people along: those
+tensors are prefixed ``finder.`` and described by the second object.
+
+Nothing here unpickles: official ``.pth`` files are read by `posecli.official`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from posecli.errors import PoseError
+from posecli.files import replace_when_done
+from posecli.models import MODELS
+from posecli.types import Skeleton
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+FINDER = "finder."
+
+
+@dataclass(frozen=True)
+class ModelMeta:
+    """All that is needed, besides the tensors, to use a network.
+
+    Attributes:
+        architecture: a key of `posecli.models.MODELS`.
+        arguments: keyword arguments of its builder (plain JSON values).
+        skeleton: the joints it gives.
+        input_size: (width, height) of a top-down input; for bottom-up models (side, side): see ``extra["resize"]``.
+        mean, std: per RGB channel, of values in [0, 1].
+        codec: how maps become keypoints: ``"gaussian"``, ``"dark"``, ``"softmax"``, ``"dekr"``.
+        extra: what it was trained on, licence, measured scores, ``threshold`` (calibrated display threshold of the
+            person score), ``box_scale`` (crop side over box side), and settings of the codec.
+    """
+
+    architecture: str
+    arguments: Mapping[str, Any]
+    skeleton: Skeleton
+    input_size: tuple[int, int]
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    codec: str = "gaussian"
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; `from_json` reads them back."""
+        return {
+            "architecture": self.architecture,
+            "arguments": dict(self.arguments),
+            "skeleton": self.skeleton.to_json(),
+            "input_size": list(self.input_size),
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "codec": self.codec,
+            "extra": dict(self.extra),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any], where: str = "") -> ModelMeta:
+        """Raises PoseError when a key is missing or of the wrong kind."""
+        try:
+            width, height = (int(n) for n in value["input_size"])
+            mean, std = (tuple(float(x) for x in value[key]) for key in ("mean", "std"))
+            if len(mean) != 3 or len(std) != 3:
+                raise ValueError("mean and std need three numbers")
+            return cls(
+                architecture=str(value["architecture"]),
+                arguments=dict(value["arguments"]),
+                skeleton=Skeleton.from_json(value["skeleton"], where),
+                input_size=(width, height),
+                mean=(mean[0], mean[1], mean[2]),
+                std=(std[0], std[1], std[2]),
+                codec=str(value["codec"]),
+                extra=dict(value.get("extra") or {}),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise PoseError(f"the model description is incomplete: {error!r}", where) from None
+
+    def with_extra(self, **values: Any) -> ModelMeta:
+        """A copy with further entries in ``extra``."""
+        return replace(self, extra={**self.extra, **values})
+
+
+def build(meta: ModelMeta, where: str = "") -> nn.Module:
+    """The network of a description, with fresh parameters, in float32 on the CPU."""
+    if meta.architecture not in MODELS:
+        raise PoseError(f"unknown architecture {meta.architecture!r}", where, f"known: {', '.join(sorted(MODELS))}")
+    try:
+        return MODELS[meta.architecture](**meta.arguments)
+    except TypeError as error:
+        raise PoseError(f"{meta.architecture}: {error}", where) from None
+
+
+def save_model(
+    path: str | Path,
+    network: nn.Module | Mapping[str, torch.Tensor],
+    meta: ModelMeta,
+    *,
+    dtype: torch.dtype | None = None,
+    finder: tuple[nn.Module | Mapping[str, torch.Tensor], ModelMeta] | None = None,
+) -> None:
+    """Writes one safetensors file, complete or not at all.
+
+    Args:
+        path: the file, ``.safetensors``.
+        network: a module or its state dict.
+        meta: its description.
+        dtype: floating point tensors are stored in this type (``torch.bfloat16`` halves the file); None keeps theirs.
+        finder: network and description of the model that finds the people for a top-down network.
+    """
+
+    def tensors(source: nn.Module | Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+        state = source.state_dict() if isinstance(source, nn.Module) else source
+        result = {}
+        for name, value in state.items():
+            value = value.detach().to("cpu")
+            if dtype is not None and value.is_floating_point():
+                value = value.to(dtype)
+            # A copy: safetensors refuses tensors that share memory or are not contiguous.
+            result[prefix + name] = value.clone(memory_format=torch.contiguous_format)
+        return result
+
+    everything = tensors(network, "")
+    description: dict[str, Any] = {"version": 1, "meta": meta.to_json(), "finder": None}
+    if finder is not None:
+        everything |= tensors(finder[0], FINDER)
+        description["finder"] = finder[1].to_json()
+    with replace_when_done(path) as part:
+        save_file(everything, str(part), metadata={"posecli": json.dumps(description)})
+
+
+def read_parts(path: str | Path) -> dict[str, tuple[dict[str, torch.Tensor], ModelMeta]]:
+    """State dicts (float32) and descriptions in a file: ``{"main": ...}`` and, where there is one, ``"finder"``.
+
+    Raises:
+        PoseError: the file is missing, no safetensors, truncated, or was not written by posecli.
+    """
+    path = Path(path)
+    where = str(path)
+    if not path.is_file():
+        raise PoseError("no such weights file", where, "give a .safetensors or an official .pth file")
+    try:
+        with safe_open(str(path), framework="pt") as handle:
+            text = (handle.metadata() or {}).get("posecli")
+            state = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise PoseError(f"not a complete safetensors file: {error}", where) from None
+    if text is None:
+        raise PoseError("the file holds tensors but no model description", where, "it was not written by posecli")
+    try:
+        description = json.loads(text)
+        found = {"main": description["meta"], "finder": description["finder"]}
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise PoseError(f"the model description cannot be read: {error!r}", where) from None
+    state = {n: t.float() if t.is_floating_point() else t for n, t in state.items()}
+    parts = {
+        "main": (
+            {n: t for n, t in state.items() if not n.startswith(FINDER)},
+            ModelMeta.from_json(found["main"], where),
+        )
+    }
+    if found["finder"]:
+        own = {n[len(FINDER) :]: t for n, t in state.items() if n.startswith(FINDER)}
+        parts["finder"] = (own, ModelMeta.from_json(found["finder"], where))
+    return parts
+
+
+def load_into(network: nn.Module, state: Mapping[str, torch.Tensor], where: str = "") -> None:
+    """Loads a state dict strictly; an error lists the first names that are missing, left over or of another shape."""
+    wanted = network.state_dict()
+    missing = [n for n in wanted if n not in state]
+    extra = [n for n in state if n not in wanted]
+    shapes = [
+        f"{n} {tuple(state[n].shape)} for {tuple(wanted[n].shape)}"
+        for n in wanted
+        if n in state and state[n].shape != wanted[n].shape
+    ]
+    problems = [
+        f"{len(names)} {kind}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+        for kind, names in (("missing", missing), ("left over", extra), ("of another shape", shapes))
+        if names
+    ]
+    if problems:
+        raise PoseError(f"the tensors do not fit the network ({'; '.join(problems)})", where)
+    network.load_state_dict(dict(state))
+
+
+def load_checkpoint(path: str | Path) -> tuple[nn.Module, ModelMeta]:
+    """The main network of a file, in evaluation mode on the CPU, and its description."""
+    state, meta = read_parts(path)["main"]
+    return _rebuilt(state, meta, str(path)), meta
+
+
+def load_finder(path: str | Path) -> tuple[nn.Module, ModelMeta] | None:
+    """The network that finds people in a file that brings one along, else None."""
+    part = read_parts(path).get("finder")
+    return None if part is None else (_rebuilt(*part, str(path)), part[1])
+
+
+def _rebuilt(state: Mapping[str, torch.Tensor], meta: ModelMeta, where: str) -> nn.Module:
+    network = build(meta, where)
+    load_into(network, state, where)
+    return network.eval()

@@ -1,0 +1,114 @@
+"""Boxes and crops: every change between image pixels and network input pixels.
+
+Pixel centres lie on integers: pixel i covers [i - 0.5, i + 0.5). Resizing by a factor f therefore maps
+``x -> (x + 0.5) f - 0.5``. Official models that use another convention get their matrix from the function that
+reproduces it, and go through the same `warp`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+
+from posecli.types import Crop
+
+# Below this scale bilinear sampling skips pixels (aliasing): the image is first shrunk by area averaging.
+AREA_BELOW = 0.5
+
+
+def apply_affine(matrix: np.ndarray, xy: np.ndarray) -> np.ndarray:
+    """Maps points ``(..., 2)`` by a (2, 3) matrix; NaN stays NaN."""
+    return np.asarray(xy) @ matrix[:, :2].T + matrix[:, 2]
+
+
+def box_xywh_to_xyxy(box: np.ndarray) -> np.ndarray:
+    """``(..., 4)`` x, y, width, height to corners."""
+    box = np.asarray(box, dtype=np.float64)
+    return np.concatenate([box[..., :2], box[..., :2] + box[..., 2:]], axis=-1)
+
+
+def box_xyxy_to_xywh(box: np.ndarray) -> np.ndarray:
+    """``(..., 4)`` corners to x, y, width, height."""
+    box = np.asarray(box, dtype=np.float64)
+    return np.concatenate([box[..., :2], box[..., 2:] - box[..., :2]], axis=-1)
+
+
+def keypoint_box(xy: np.ndarray, visibility: np.ndarray) -> np.ndarray | None:
+    """(4,) corners of the smallest box around the labelled joints; None without any."""
+    found = np.asarray(xy, dtype=np.float64)[np.asarray(visibility) > 0]
+    return np.concatenate([found.min(0), found.max(0)]) if len(found) else None
+
+
+def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(N, M) intersection over union of two sets of corner boxes; 0 where both are empty."""
+    a, b = np.asarray(a, dtype=np.float64).reshape(-1, 4), np.asarray(b, dtype=np.float64).reshape(-1, 4)
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    inter = np.clip(high - low, 0, None).prod(-1)
+    areas = [np.clip(box[:, 2:] - box[:, :2], 0, None).prod(-1) for box in (a, b)]
+    union = areas[0][:, None] + areas[1][None] - inter
+    return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
+
+
+def crop_from_box(
+    box_xyxy: np.ndarray, size_wh: tuple[int, int], scale: float = 1.25, rotation: float = 0.0, flip: bool = False
+) -> Crop:
+    """The crop that shows a box, enlarged, without distortion.
+
+    Args:
+        box_xyxy: (4,) corners in image pixels.
+        size_wh: network input width and height; the box is widened or heightened to this aspect ratio.
+        scale: side of the crop over side of the box.
+        rotation: degrees, clockwise as displayed, about the box centre.
+        flip: mirrored left to right.
+    """
+    x0, y0, x1, y1 = (float(v) for v in box_xyxy)
+    width, height = size_wh
+    side = max((x1 - x0) / width, (y1 - y0) / height, 1e-3) * scale
+    zoom = 1.0 / side
+    angle = math.radians(rotation)
+    cos, sin = math.cos(angle) * zoom, math.sin(angle) * zoom
+    linear = np.array([[cos, -sin], [sin, cos]])
+    if flip:
+        linear[0] = -linear[0]
+    centre = np.array([(x0 + x1) / 2, (y0 + y1) / 2])
+    middle = np.array([(width - 1) / 2, (height - 1) / 2])
+    return Crop(np.hstack([linear, (middle - linear @ centre)[:, None]]), (width, height))
+
+
+def fit_picture(width: int, height: int, longer_side: int, multiple: int = 32) -> Crop:
+    """The whole picture scaled so that its longer side is ``longer_side``; right and bottom padded to ``multiple``."""
+    zoom = longer_side / max(width, height)
+    shift = 0.5 * zoom - 0.5
+    matrix = np.array([[zoom, 0.0, shift], [0.0, zoom, shift]])
+    size = [max(multiple, math.ceil(round(n * zoom, 6) / multiple) * multiple) for n in (width, height)]
+    return Crop(matrix, (size[0], size[1]))
+
+
+def warp(image: np.ndarray, crop: Crop, fill: int = 0) -> np.ndarray:
+    """Samples an image (H, W, 3) uint8 at a crop: (h, w, 3) uint8, ``fill`` outside the image.
+
+    Strong reductions are first averaged over areas, and only the part of the image under the crop is touched.
+    """
+    matrix = np.asarray(crop.matrix, dtype=np.float64)
+    width, height = crop.size_wh
+    zoom = math.sqrt(abs(np.linalg.det(matrix[:, :2])))
+    if zoom < AREA_BELOW:
+        corners = apply_affine(crop.inverse, np.array([[-1, -1], [width, -1], [-1, height], [width, height]]))
+        margin = 1 / zoom
+        x0, y0 = np.floor(np.clip(corners.min(0) - margin, 0, None)).astype(int)
+        x1, y1 = np.ceil(np.minimum(corners.max(0) + margin, (image.shape[1], image.shape[0]))).astype(int)
+        if x1 - x0 < 1 or y1 - y0 < 1:
+            return np.full((height, width, 3), fill, np.uint8)
+        part = image[y0:y1, x0:x1]
+        small_wh = (max(1, round(part.shape[1] * zoom)), max(1, round(part.shape[0] * zoom)))
+        image = cv2.resize(part, small_wh, interpolation=cv2.INTER_AREA)
+        # Small-image pixels back to image pixels, composed with the crop.
+        fx, fy = part.shape[1] / small_wh[0], part.shape[0] / small_wh[1]
+        up = np.array([[fx, 0, 0.5 * fx - 0.5 + x0], [0, fy, 0.5 * fy - 0.5 + y0], [0, 0, 1]])
+        matrix = matrix @ up
+    return cv2.warpAffine(
+        image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(fill,) * 3
+    )
