@@ -1,0 +1,44 @@
+# Two commands are enough: `make demo` and `make test`. Everything is installed into .venv by the first of them.
+PYTHON ?= python3
+BIN := .venv/bin
+export PYTHONPATH :=
+
+.PHONY: install demo test test-all lint bench clean
+
+install: .venv/installed
+
+# Runs again only when the declared packages change.
+.venv/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt "torch"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@$(BIN)/python -c "import cv2" 2> .venv/cv2.log || { \
+	  grep -qE "libGL|libgthread|libglib|libxcb|libSM|libXext" .venv/cv2.log || { cat .venv/cv2.log; exit 1; }; \
+	  version=$$($(BIN)/python -c "from importlib.metadata import version; print(version('opencv-python'))"); \
+	  echo "opencv-python misses a system library here ($$(tail -n 1 .venv/cv2.log)):"; \
+	  echo "replacing it by opencv-python-headless $$version, the same library without windows"; \
+	  $(BIN)/python -m pip uninstall --quiet --yes opencv-python; \
+	  $(BIN)/python -m pip install --quiet "opencv-python-headless==$$version"; \
+	  $(BIN)/python -c "import cv2"; }
+	@touch $@
+
+demo: install
+	BIN=$(BIN) sh examples/demo.sh
+
+test: install
+	$(BIN)/python -m pytest
+
+test-all: install
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy posecli
+
+bench: install
+	BIN=$(BIN) sh benchmarks/run.sh
+
+clean:
+	rm -rf .venv build dist *.egg-info
