@@ -49,7 +49,7 @@ class OksTracker:
     ) -> None:
         if not skeleton.sigmas:
             raise PoseError("tracking by OKS needs sigmas", f"skeleton {skeleton.name!r}", "use --track none")
-        # Frame-to-frame motion is far larger than labelling noise: OKS at the metric's own tolerance is nearly always 0.
+        # Motion from frame to frame is far larger than labelling noise, so the tolerance is twice that of the metric.
         self._variance = (2 * np.asarray(skeleton.sigmas) * 2) ** 2
         self.min_oks = min_oks
         self.max_age = max_age

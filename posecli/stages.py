@@ -1,0 +1,108 @@
+"""Stages of a pipeline: threads joined by bounded queues, in order, that stop cleanly and report the first error.
+
+Decoding, drawing and encoding release the interpreter lock, so plain threads run beside the network. A queue holds a
+few items only: a stage that is faster than the next one waits, and memory does not grow with the video.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+_END = object()
+
+
+class _Failure:
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def prefetch(items: Iterable[T], size: int) -> Generator[T, None, None]:
+    """Yields ``items``, produced by a thread at most ``size`` items ahead.
+
+    An error in the producer is raised here, after the items before it. Closing the generator stops the producer.
+    """
+    waiting: queue.Queue = queue.Queue(maxsize=max(1, size))
+    stop = threading.Event()
+
+    def put(item: object) -> bool:
+        while not stop.is_set():
+            try:
+                waiting.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def produce() -> None:
+        try:
+            for item in items:
+                if not put(item):
+                    return
+            put(_END)
+        except BaseException as error:
+            put(_Failure(error))
+        finally:
+            if stop.is_set() and hasattr(items, "close"):
+                items.close()
+
+    thread = threading.Thread(target=produce, name="prefetch", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item = waiting.get()
+            if item is _END:
+                return
+            if isinstance(item, _Failure):
+                raise item.error
+            yield item
+    finally:
+        stop.set()
+        thread.join()
+
+
+class Background(Generic[T]):
+    """Hands items to a consumer that runs in a thread of its own, at most ``size`` items behind.
+
+    Used as a context manager: leaving it waits for the consumer to finish and raises its error; leaving it with an
+    error drops what is queued. `put` raises the consumer's error as soon as there is one.
+    """
+
+    def __init__(self, consume: Callable[[T], None], size: int) -> None:
+        self._consume = consume
+        self._queue: queue.Queue = queue.Queue(maxsize=max(1, size))
+        self._error: BaseException | None = None
+        self._abandoned = False
+        self._thread = threading.Thread(target=self._run, name="background", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            item = self._queue.get()
+            if item is _END:
+                return
+            # After an error keep emptying the queue, so that `put` never waits for a consumer that is gone.
+            if self._error is None and not self._abandoned:
+                try:
+                    self._consume(item)
+                except BaseException as error:
+                    self._error = error
+
+    def put(self, item: T) -> None:
+        """Queues an item; waits while the consumer is too far behind."""
+        if self._error is not None:
+            raise self._error
+        self._queue.put(item)
+
+    def __enter__(self) -> Background[T]:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self._abandoned = kind is not None
+        self._queue.put(_END)
+        self._thread.join()
+        if kind is None and self._error is not None:
+            raise self._error
