@@ -1,0 +1,126 @@
+"""Image and keypoints moved together: the random changes a training sample goes through.
+
+Everything is a pure function of its arguments and a `numpy.random.Generator`: the same generator state gives the same
+sample, which is what makes a resumed run equal to one that was never stopped. Images are RGB uint8 (H, W, 3); points are
+(x, y) in pixels, pixel centres on integers; an affine map is a float64 (2, 3) matrix that takes a point of the source to a
+point of the result.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+Affine = NDArray[np.float64]
+
+
+def crop_affine(
+    centre: NDArray[np.floating], side: float, size: tuple[int, int], rotation: float = 0.0, flip: bool = False
+) -> Affine:
+    """Affine map that puts a square region of the source, `side` pixels along its longer result axis, into the result.
+
+    `centre` (2,) is the region's middle in the source; `size` is (width, height) of the result, whose longer side shows
+    `side` source pixels; `rotation` in degrees turns the content counter-clockwise as seen; `flip` mirrors left and right
+    (first of all, so that the rotation is that of the mirrored picture). Edges of pixels match edges, so the middle
+    of the region falls on ((width - 1) / 2, (height - 1) / 2).
+    """
+    zoom = max(size) / side
+    angle = np.deg2rad(rotation)
+    cosine, sine = zoom * np.cos(angle), zoom * np.sin(angle)
+    linear = np.array([[cosine, sine], [-sine, cosine]])
+    if flip:
+        linear[:, 0] *= -1
+    middle = (np.array(size, dtype=np.float64) - 1) / 2
+    return np.concatenate([linear, (middle - linear @ np.asarray(centre, dtype=np.float64))[:, None]], axis=1)
+
+
+def transform_points(xy: NDArray[np.floating], matrix: Affine) -> NDArray[np.float64]:
+    """Points (..., 2) through an affine map (2, 3)."""
+    return np.asarray(xy, dtype=np.float64) @ matrix[:, :2].T + matrix[:, 2]
+
+
+def warp(image: Image, matrix: Affine, size: tuple[int, int], fill: Sequence[int] = (0, 0, 0)) -> Image:
+    """The image through an affine map into (width, height) = `size`; pixels from outside take the colour `fill`."""
+    return cv2.warpAffine(
+        image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=tuple(map(float, fill))
+    )
+
+
+def inside(xy: NDArray[np.floating], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Which of the points (..., 2) lie on the picture of (width, height) = `size`, edges of pixels included."""
+    x, y = xy[..., 0], xy[..., 1]
+    return (x >= -0.5) & (y >= -0.5) & (x <= size[0] - 0.5) & (y <= size[1] - 0.5)
+
+
+def half_body(
+    xy: NDArray[np.floating], visible: NDArray[np.bool_], upper: NDArray[np.bool_], rng: Generator
+) -> tuple[NDArray[np.float64], float] | None:
+    """Middle and longer side of the box of one half of a body, or None where neither half has three visible joints.
+
+    `upper` (K,) tells the joints of the upper half. The half with three or more visible joints is taken, the upper one
+    in 7 of 10 cases where both have (people are more often cut at the waist than above it).
+    """
+    halves = [visible & upper, visible & ~upper]
+    usable = [half for half in halves if half.sum() >= 3]
+    if not usable:
+        return None
+    chosen = usable[0] if len(usable) == 1 or rng.random() < 0.7 else usable[1]
+    low, high = xy[chosen].min(axis=0), xy[chosen].max(axis=0)
+    return (low + high) / 2, float((high - low).max())
+
+
+def colour_jitter(image: Image, rng: Generator, strength: float = 0.4) -> Image:
+    """Random gamma, contrast, brightness, colour cast and saturation; `strength` 0 changes nothing, 1 is harsh."""
+    gamma = np.exp(rng.uniform(-0.5, 0.5) * strength)
+    gain = np.exp(rng.uniform(-1, 1) * 0.5 * strength) * np.exp(rng.uniform(-0.3, 0.3, 3) * strength)
+    lift = rng.uniform(-0.3, 0.3) * strength
+    level = np.linspace(0, 1, 256)[:, None] ** gamma
+    table = np.clip(((level - 0.5) * gain + 0.5 + lift) * 255 + 0.5, 0, 255).astype(np.uint8)
+    image = cv2.LUT(image, table[None])
+    saturation = 1 + rng.uniform(-1, 1) * strength
+    return cv2.addWeighted(image, saturation, to_grey(image), 1 - saturation, 0)
+
+
+def to_grey(image: Image) -> Image:
+    """The picture without colour, still three channels."""
+    return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+
+
+def blur(image: Image, rng: Generator, largest: float = 1.5) -> Image:
+    """Gaussian blur of a random width up to `largest` pixels (standard deviation), or a motion blur of that reach."""
+    sigma = rng.uniform(0.3, largest)
+    if rng.random() < 0.5:
+        return cv2.GaussianBlur(image, (0, 0), sigma)
+    length = 2 * int(np.ceil(2 * sigma)) + 1
+    kernel = np.zeros((length, length), np.float32)
+    reach, angle = length // 2, rng.uniform(0, np.pi)
+    end = (round(reach * np.cos(angle)), round(reach * np.sin(angle)))
+    cv2.line(kernel, (reach - end[0], reach - end[1]), (reach + end[0], reach + end[1]), 1.0)
+    return cv2.filter2D(image, -1, kernel / kernel.sum())
+
+
+def noise(image: Image, rng: Generator, largest: float = 12.0) -> Image:
+    """Gaussian noise of a random deviation up to `largest` grey levels on every channel."""
+    grain = rng.standard_normal(image.shape, dtype=np.float32) * rng.uniform(1, largest)
+    return np.clip(image + grain, 0, 255).astype(np.uint8)
+
+
+def occlude(image: Image, rng: Generator, patch: Image | None = None, largest: float = 0.4) -> Image:
+    """A random rectangle, 0.1 to `largest` of the picture's sides, covered by `patch` (cut to fit) or by one colour.
+
+    Labels stay: a network has to guess the hidden joint as a person would.
+    """
+    height, width = image.shape[:2]
+    box_w, box_h = (max(1, int(rng.uniform(0.1, largest) * length)) for length in (width, height))
+    left, top = int(rng.integers(0, width - box_w + 1)), int(rng.integers(0, height - box_h + 1))
+    image = image.copy()
+    target = image[top : top + box_h, left : left + box_w]
+    if patch is None or patch.shape[0] < box_h or patch.shape[1] < box_w:
+        target[:] = rng.integers(0, 256, 3)
+    else:
+        y, x = int(rng.integers(0, patch.shape[0] - box_h + 1)), int(rng.integers(0, patch.shape[1] - box_w + 1))
+        target[:] = patch[y : y + box_h, x : x + box_w]
+    return image

@@ -1,0 +1,97 @@
+"""Top-down feature pyramid over a residual trunk, and the pose network made of the two.
+
+Lin, Dollar, Girshick, He, Hariharan, Belongie, "Feature Pyramid Networks for Object Detection", CVPR 2017,
+https://arxiv.org/abs/1612.03144 (Sec. 3: 1x1 lateral connections, nearest-neighbour upsampling by 2, addition, a 3x3
+convolution on the merged map). Here that convolution has normalisation and ReLU, and the next finer level takes its
+result, so each level refines the one before.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from posecli.models.resnet import ConvNorm, ResNet
+
+
+class HeatmapOutput(NamedTuple):
+    """`heatmap` (B, K, h, w): one map for each keypoint, raw scores whose meaning the codec knows."""
+
+    heatmap: Tensor
+
+
+class FeaturePyramid(nn.Module):
+    """Merges maps of rising stride, coarsest first, into one map of `channels` at the finest stride.
+
+    `widths` maps each stride, finest first, to the channels of its map. Layers are named by stride, so a pyramid that
+    ends at stride 8 takes the weights of one that ends at stride 4 by name.
+    """
+
+    def __init__(self, widths: Mapping[int, int], channels: int = 64):
+        super().__init__()
+        self.strides = tuple(widths)
+        self.lateral = nn.ModuleDict({f"s{s}": ConvNorm(width, channels, 1, relu=False) for s, width in widths.items()})
+        self.smooth = nn.ModuleDict({f"s{s}": ConvNorm(channels, channels, 3) for s in widths})
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Maps finest first, each half the size of the one before; returns (B, channels, h, w) of the finest."""
+        x = None
+        for stride, feature in zip(reversed(self.strides), reversed(maps), strict=True):
+            side = self.lateral[f"s{stride}"](feature)
+            merged = side if x is None else side + functional.interpolate(x, scale_factor=2, mode="nearest")
+            x = self.smooth[f"s{stride}"](merged)
+        return x
+
+
+class Trunk(nn.Module):
+    """Residual network and pyramid: (B, 3, H, W) to (B, channels, H / stride, W / stride), stride 4 or 8."""
+
+    def __init__(
+        self,
+        widths: Sequence[int] = (64, 128, 256, 384),
+        blocks: Sequence[int] = (2, 3, 4, 2),
+        stem_channels: int = 32,
+        channels: int = 64,
+        stride: int = 4,
+    ):
+        super().__init__()
+        if stride not in (4, 8):
+            raise ValueError(f"stride 4 or 8 wanted, got {stride}")
+        self.stride = stride
+        self.backbone = ResNet(widths, blocks, stem_channels)
+        used = {s: width for s, width in zip((4, 8, 16, 32), widths, strict=True) if s >= stride}
+        self.pyramid = FeaturePyramid(used, channels)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.pyramid(self.backbone(image)[-len(self.pyramid.strides) :])
+
+
+class PoseFPN(nn.Module):
+    """Top-down pose network: the crop of one person to one score map for each keypoint at a quarter of its size.
+
+    The maps are logits of a distribution over the pixels (`codecs.softmax`), not probabilities.
+    """
+
+    stride = 4
+
+    def __init__(
+        self,
+        keypoints: int,
+        widths: Sequence[int] = (64, 128, 256, 384),
+        blocks: Sequence[int] = (2, 3, 4, 2),
+        stem_channels: int = 32,
+        channels: int = 64,
+    ):
+        super().__init__()
+        self.trunk = Trunk(widths, blocks, stem_channels, channels, self.stride)
+        self.head = nn.Conv2d(channels, keypoints, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.normal_(self.head.weight, std=0.01)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, image: Tensor) -> HeatmapOutput:
+        """(B, 3, H, W), H and W multiples of 32, to heatmap (B, K, H / 4, W / 4)."""
+        return HeatmapOutput(self.head(self.trunk(image)))
