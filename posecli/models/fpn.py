@@ -7,18 +7,12 @@ result, so each level refines the one before.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional
 
+from posecli.models.layers import HeatmapOutput
 from posecli.models.resnet import ConvNorm, ResNet
-
-
-class HeatmapOutput(NamedTuple):
-    """`heatmap` (B, K, h, w): one map for each keypoint, raw scores whose meaning the codec knows."""
-
-    heatmap: Tensor
 
 
 class FeaturePyramid(nn.Module):

@@ -1,0 +1,47 @@
+"""The networks: `MODELS` maps a name to its builder.
+
+A builder takes ``keypoints`` (K) and keyword arguments with plain values, and returns a module whose output is a named
+tuple of maps. Models know nothing of files, skeletons or the command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from posecli.models.dekr import DEKR, DekrBoxOutput, DekrOutput
+from posecli.models.fpn import PoseFPN
+from posecli.models.hrnet import HRNet, HRNetConcat
+from posecli.models.layers import HeatmapOutput
+
+__all__ = ["DEKR", "MODELS", "DekrBoxOutput", "DekrOutput", "HRNet", "HeatmapOutput", "PoseFPN"]
+
+#: Sizes of HRNet: the paper's two, and two of ours (`small` for a CPU in real time, `tiny` for tests).
+_SIZES: dict[str, dict[str, Any]] = {
+    "w32": {"width": 32},
+    "w48": {"width": 48},
+    "small": {"width": 16, "modules": (1, 2, 2), "blocks": 2, "stem": 32, "bottlenecks": 2},
+    "tiny": {"width": 8, "modules": (1, 1, 1), "blocks": 1, "stem": 16, "bottlenecks": 1},
+}
+
+
+def _dekr(keypoints: int, size: str, **arguments: Any) -> DEKR:
+    """DEKR on an HRNet; the heat map head is as wide as the highest resolution. ``arguments``: see `DEKR`."""
+    arguments.setdefault("heatmap_channels", _SIZES[size]["width"])
+    return DEKR(HRNetConcat(**_SIZES[size]), keypoints, **arguments)
+
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "dekr-w32": partial(_dekr, size="w32"),
+    "dekr-w48": partial(_dekr, size="w48"),
+    "dekr-small": partial(_dekr, size="small"),
+    "dekr-tiny": partial(_dekr, size="tiny"),
+    "hrnet-w32": partial(HRNet, **_SIZES["w32"]),
+    "hrnet-w48": partial(HRNet, **_SIZES["w48"]),
+    "hrnet-small": partial(HRNet, **_SIZES["small"]),
+    "hrnet-tiny": partial(HRNet, **_SIZES["tiny"]),
+    "pose-fpn": PoseFPN,
+}

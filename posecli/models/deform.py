@@ -1,0 +1,150 @@
+"""Deformable convolution with torch operators only: the definition, and the affine case that DEKR uses.
+
+Dai, Qi, Xiong, Li, Zhang, Hu, Wei, "Deformable Convolutional Networks", ICCV 2017, https://arxiv.org/abs/1703.06211
+(Eq. 2: y(p) = sum over taps n of w(p_n) x(p + p_n + dp_n), bilinear between pixels, zero outside), with the
+modulation of Zhu, Hu, Lin, Dai, "Deformable ConvNets v2", CVPR 2019 (Eq. 1).
+
+`deform_conv2d` follows the definition for any stride, dilation and grouping. `adaptive_conv` is the special case of
+Geng, Sun, Xiao, Zhang, Wang, "Bottom-Up Human Pose Estimation via Disentangled Keypoint Regression", CVPR 2021 (Sec. 3.2):
+3x3 taps whose positions are an affine map of the regular grid, for all joints' branches at once.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def deform_conv2d(
+    x: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int = 1,
+    padding: int = 0,
+    dilation: int = 1,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Deformable convolution by its definition.
+
+    Args:
+        x: (B, C, h, w).
+        offset: (B, 2 G T, h', w') pixels, T taps for each of G offset groups, channel 2t the dy and 2t + 1 the dx of
+            tap t; groups one after the other. Each serves C / G consecutive channels.
+        weight: (C', C / groups, kh, kw); the number of convolution groups follows from its shape.
+        bias: (C',) or None.
+        stride, padding, dilation: as in an ordinary convolution, for both axes.
+        mask: (B, G T, h', w') factors of the sampled values, or None.
+
+    Returns:
+        (B, C', h', w').
+    """
+    batch, channels, height, width = x.shape
+    channels_out, channels_per_group, kernel_h, kernel_w = weight.shape
+    taps = kernel_h * kernel_w
+    out_h, out_w = offset.shape[-2:]
+    offset_groups = offset.shape[1] // (2 * taps)
+    groups = channels // channels_per_group
+    offset = offset.view(batch, offset_groups, taps, 2, out_h, out_w)
+
+    def positions(taps_along: Tensor, size: int, shape: tuple[int, ...]) -> Tensor:
+        at_pixel = torch.arange(size, device=x.device, dtype=x.dtype) * stride - padding
+        return taps_along.view(1, 1, taps, 1, 1) * dilation + at_pixel.view(shape)
+
+    tap = torch.arange(taps, device=x.device)
+    rows = positions((tap // kernel_w).to(x.dtype), out_h, (1, 1, 1, out_h, 1)) + offset[:, :, :, 0]
+    columns = positions((tap % kernel_w).to(x.dtype), out_w, (1, 1, 1, 1, out_w)) + offset[:, :, :, 1]
+    source = x.reshape(batch, offset_groups, channels // offset_groups, height * width)
+    sampled = _bilinear(source, rows.flatten(2), columns.flatten(2), height, width)
+    sampled = sampled.view(batch, offset_groups, channels // offset_groups, taps, out_h * out_w)
+    if mask is not None:
+        sampled = sampled * mask.view(batch, offset_groups, 1, taps, out_h * out_w)
+    sampled = sampled.reshape(batch, groups, channels_per_group * taps, out_h * out_w)
+    kernel = weight.reshape(groups, channels_out // groups, channels_per_group * taps)
+    out = torch.matmul(kernel, sampled).reshape(batch, channels_out, out_h, out_w)
+    return out if bias is None else out + bias.view(1, -1, 1, 1)
+
+
+def _bilinear(source: Tensor, rows: Tensor, columns: Tensor, height: int, width: int) -> Tensor:
+    """Values of ``source`` (B, G, C, height * width) at ``rows``, ``columns`` (B, G, P): (B, G, C, P), zero outside."""
+    top, left = rows.floor(), columns.floor()
+    total = None
+    for row, weight_row in ((top, 1 - (rows - top)), (top + 1, rows - top)):
+        for column, weight_column in ((left, 1 - (columns - left)), (left + 1, columns - left)):
+            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            index = row.clamp(0, height - 1).long() * width + column.clamp(0, width - 1).long()
+            value = source.gather(3, index.unsqueeze(2).expand(-1, -1, source.shape[2], -1))
+            value = value * (weight_row * weight_column * inside).unsqueeze(2)
+            total = value if total is None else total + value
+    assert total is not None
+    return total
+
+
+def regular_grid(like: Tensor) -> Tensor:
+    """(9, 2): the (dy, dx) of a 3x3 kernel's taps in row-major order, in the type and on the device of ``like``."""
+    steps = torch.arange(-1, 2, device=like.device, dtype=like.dtype)
+    return torch.cartesian_prod(steps, steps)
+
+
+def adaptive_offset(geometry: Tensor) -> Tensor:
+    """The tap offsets that DEKR hands to its deformable convolution (Sec. 3.2: A G_t + t minus the regular grid).
+
+    Args:
+        geometry: (B, 6 J, h, w): for each joint the row-major 2x2 matrix A, then the translation (dy, dx).
+
+    Returns:
+        (B, 18 J, h, w): dy0 dx0 dy1 dx1 ... for each joint, as `deform_conv2d` takes them.
+    """
+    batch, channels, height, width = geometry.shape
+    joints = channels // 6
+    values = geometry.view(batch, joints, 6, height, width)
+    grid = regular_grid(geometry)
+    matrix = values[:, :, :4].reshape(batch, joints, 2, 2, height, width)
+    offset = torch.einsum("bjrchw,tc->bjtrhw", matrix, grid) - grid.view(1, 1, 9, 2, 1, 1)
+    return (offset + values[:, :, None, 4:]).reshape(batch, joints * 18, height, width)
+
+
+def adaptive_conv_plain(x: Tensor, geometry: Tensor, weight: Tensor) -> Tensor:
+    """`adaptive_conv` by the definition: slow, the oracle of the tests."""
+    return deform_conv2d(x, adaptive_offset(geometry), weight, padding=1)
+
+
+def adaptive_conv(x: Tensor, geometry: Tensor, weight: Tensor) -> Tensor:
+    """Adaptive convolution of all joints' branches in one go.
+
+    Tap g of joint j reads x at p + A_j(p) g + t_j(p), bilinear, zero outside the map.
+
+    Args:
+        x: (B, J c, h, w), each joint's c channels one after the other.
+        geometry: (B, 6 J, h, w), see `adaptive_offset`; pixels of the map.
+        weight: (J c', c, 3, 3).
+
+    Returns:
+        (B, J c', h, w).
+    """
+    batch, channels, height, width = x.shape
+    per_joint = weight.shape[1]
+    joints = channels // per_joint
+    # Sampling stands in for a library's deformable convolution: one grid_sample over all joints and taps, then one
+    # batched product with the kernels. Positions need float32 (half precision cannot tell pixels apart).
+    exact = torch.promote_types(geometry.dtype, torch.float32)
+    values = geometry.to(exact).view(batch, joints, 6, height * width)
+    rows = torch.arange(height, device=x.device, dtype=exact).view(-1, 1).expand(height, width).reshape(-1)
+    columns = torch.arange(width, device=x.device, dtype=exact).expand(height, width).reshape(-1)
+    grid = regular_grid(values)
+    dy, dx = grid[:, :1], grid[:, 1:]
+    at_row = dy * values[:, :, None, 0] + dx * values[:, :, None, 1] + (values[:, :, None, 4] + rows)
+    at_column = dy * values[:, :, None, 2] + dx * values[:, :, None, 3] + (values[:, :, None, 5] + columns)
+    # grid_sample with align_corners: -1 and 1 are the centres of the first and last pixel.
+    position = torch.stack([at_column * (2 / max(width - 1, 1)) - 1, at_row * (2 / max(height - 1, 1)) - 1], dim=-1)
+    sampled = functional.grid_sample(
+        x.reshape(batch * joints, per_joint, height, width).to(position.dtype),
+        position.view(batch * joints, 9, height * width, 2),
+        mode="bilinear",
+        padding_mode="zeros",
+        align_corners=True,
+    )
+    sampled = sampled.view(batch, joints, per_joint * 9, height * width)
+    kernel = weight.reshape(joints, -1, per_joint * 9)
+    return torch.matmul(kernel, sampled.to(kernel.dtype)).reshape(batch, -1, height, width)

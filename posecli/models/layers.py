@@ -1,0 +1,90 @@
+"""Blocks that several papers share, and the output of networks that give one heat map for each keypoint.
+
+He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", CVPR 2016, https://arxiv.org/abs/1512.03385.
+The names of parameters are those of the official HRNet, DEKR and SimpleBaseline code, so that released state dicts
+fit (leoxiaobin/deep-high-resolution-net.pytorch@6f69e46, HRNet/DEKR@7a30313).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+
+class HeatmapOutput(NamedTuple):
+    """`heatmap` (B, K, h, w): one map for each keypoint, raw scores whose meaning the codec knows."""
+
+    heatmap: Tensor
+
+
+def conv_norm(channels_in: int, channels_out: int, kernel: int, stride: int = 1, relu: bool = True) -> nn.Sequential:
+    """Convolution without bias (``.0``), batch normalisation (``.1``), and a ReLU unless ``relu`` is false.
+
+    Padding keeps the size at stride 1 and halves even sizes at stride 2.
+    """
+    parts: list[nn.Module] = [
+        nn.Conv2d(channels_in, channels_out, kernel, stride, kernel // 2, bias=False),
+        nn.BatchNorm2d(channels_out),
+    ]
+    if relu:
+        parts.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*parts)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions added to their input (Fig. 2 and Fig. 5 left), (B, C, h, w) to the same shape."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        return self.relu(out + x)
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 convolutions added to the input (Fig. 5 right); gives 4 x ``channels`` channels."""
+
+    expansion = 4
+
+    def __init__(self, channels_in: int, channels: int):
+        super().__init__()
+        channels_out = channels * self.expansion
+        self.conv1 = nn.Conv2d(channels_in, channels, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.conv3 = nn.Conv2d(channels, channels_out, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(channels_out)
+        self.relu = nn.ReLU(inplace=True)
+        same = channels_in == channels_out
+        self.downsample = nn.Identity() if same else conv_norm(channels_in, channels_out, 1, relu=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.relu(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        return self.relu(out + self.downsample(x))
+
+
+def initialise(network: nn.Module) -> None:
+    """He's initialisation (fan-out, ReLU) for every convolution, zeros for biases, identity for norms.
+
+    The official code draws convolutions with deviation 0.001 and then loads ImageNet weights; without those weights
+    He's rule is the one that trains.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
