@@ -1,0 +1,526 @@
+"""COCO keypoint JSON, the project's own data-set file.
+
+Layout: ``images[]``, ``annotations[]``, ``categories[]`` as in https://cocodataset.org/#format-data, plus ``videos[]``.
+Boxes are ``[x, y, width, height]``; keypoints are flat ``x, y, v`` triples with v 0 not labelled (x and y mean
+nothing), 1 labelled but hidden, 2 visible; the category's ``skeleton`` counts joints from 1.
+
+What posecli adds, so that nothing has to be guessed later: the category's block ``posecli`` (skeleton name, sigmas,
+flip pairs, head, torso, limbs), ``video_id`` and 0-based ``frame_id`` of images, ``tags`` and ``recording`` of videos,
+``track_id``, ``head_box`` (x, y, width, height) and ``keypoint_scores`` of annotations. An image whose ``file_name``
+is a video is that video's frame ``frame_id``. Keys this module does not know are kept.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from posecli.errors import PoseError
+from posecli.files import replace_when_done
+from posecli.formats.joint_names import skeleton_from_names, spelling
+from posecli.types import Dataset, Instance, Record, Skeleton, Video
+
+# OKS area of a person without a mask: 0.53 of the joint box, as CrowdPose and AI Challenger do.
+AREA_OF_BOX = 0.53
+_IMAGE_KEYS = {"id", "file_name", "width", "height"}
+_VIDEO_KEYS = {"id", "name", "file_name", "width", "height", "fps", "num_frames", "tags"}
+_ANNOTATION_KEYS = {
+    "image_id", "category_id", "keypoints", "num_keypoints", "bbox", "area", "iscrowd", "track_id", "head_box",
+    "keypoint_scores",
+}  # fmt: skip
+Warn = Callable[[str], None]
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=3)
+
+
+def read(
+    path: str | Path, *, image_root: str | Path | None = None, skeleton: Skeleton | None = None, warn: Warn = _warn
+) -> Dataset:
+    """Reads and checks a COCO keypoint file.
+
+    Coordinates stay float64 and NaN where v is 0; v is kept exactly. ``Instance.extra`` holds the annotation's ``id``,
+    its ``segmentation`` (polygons or RLE, untouched) and all unknown keys; ``ignore`` is ``iscrowd``. A box without
+    width and height becomes None. ``Dataset.info`` holds the file's other top-level keys.
+
+    Args:
+        path: the JSON file.
+        image_root: folder that ``file_name`` is relative to; None: the JSON's folder, or, where the first picture is
+            not there, a usual neighbour (``images/``, ``../images``, ``../val2017`` for ``*_val2017.json``).
+        skeleton: for files whose category names no joints (boxes only), or to override the file's sigmas and edges;
+            its joints must be the file's.
+        warn: takes one sentence for each thing that is odd but readable.
+
+    Raises:
+        PoseError: naming file and record, for a missing key, a wrong count of keypoints, a non-finite number, v outside
+            0..2, an unknown image, video or category id, a repeated id, a negative box.
+    """
+    path = Path(path)
+    value = load_json(path)
+    if not isinstance(value, dict):
+        kind = "a list: COCO results, not a data set" if isinstance(value, list) else "not an object"
+        raise PoseError(f"not a COCO data set ({kind})", str(path))
+    dataset = from_json(value, str(path), skeleton=skeleton, warn=warn)
+    root = Path(image_root) if image_root is not None else _find_root(path, dataset)
+    return Dataset(dataset.skeleton, dataset.records, dataset.videos, str(root), dataset.info)
+
+
+def load_json(path: str | Path) -> Any:
+    """The parsed file; PoseError with file, line and column when it is not JSON or not readable."""
+    try:
+        with open(path, encoding="utf-8") as handle:
+            return json.load(handle)
+    except json.JSONDecodeError as error:
+        raise PoseError(f"not JSON: {error.msg}", f"{path}, line {error.lineno}, column {error.colno}") from None
+    except UnicodeDecodeError:
+        raise PoseError("not JSON: not UTF-8 text", str(path)) from None
+    except OSError as error:
+        raise PoseError(f"cannot read: {error.strerror or error}", str(path)) from None
+
+
+def from_json(value: Mapping[str, Any], where: str, *, skeleton: Skeleton | None = None, warn: Warn = _warn) -> Dataset:
+    """A parsed COCO object as a `Dataset` with an empty ``root``; checks as `read`. ``where`` names it in errors."""
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(value.get(key), list):
+            raise PoseError(f"no list {key!r}", where, "is it a COCO keypoint data set?")
+    category, skeleton = _category(value["categories"], where, skeleton, warn)
+    videos = _read_videos(value.get("videos") or [], where)
+    heads = _read_images(value["images"], where, {v.id for v in videos} if videos else None)
+    people = _read_annotations(value["annotations"], where, heads, category, skeleton, warn)
+    records = tuple(Record(instances=tuple(people.get(image_id, ())), **head) for image_id, head in heads.items())
+    info = {k: v for k, v in value.items() if k not in ("images", "annotations", "categories", "videos")}
+    return Dataset(skeleton, records, videos, "", info)
+
+
+def _category(
+    categories: Sequence[Any], where: str, override: Skeleton | None, warn: Warn
+) -> tuple[set[Any], Skeleton]:
+    """Ids of the person categories and the skeleton."""
+    for i, category in enumerate(categories):
+        if not isinstance(category, dict) or "id" not in category:
+            raise PoseError("no 'id'", f"{where}, categories[{i}]")
+    with_joints = [c for c in categories if c.get("keypoints")]
+    if not with_joints:
+        if override is None:
+            raise PoseError("no category names its keypoints", where, "say which joints they are with --skeleton")
+        people = [c for c in categories if str(c.get("name", "")).lower() == "person"] or list(categories)
+        if len(people) != 1:
+            raise PoseError("no category named 'person'", where)
+        return {people[0]["id"]}, override
+    if len({tuple(c["keypoints"]) for c in with_joints}) > 1:
+        names = ", ".join(str(c.get("name", c["id"])) for c in with_joints)
+        raise PoseError(f"categories with different joints: {names}", where, "keep one of them")
+    first = with_joints[0]
+    skeleton = _skeleton_of(first, f"{where}, category {first['id']}", warn)
+    if override is not None:
+        spelled = [spelling(n) for n in first["keypoints"]]
+        if [spelling(n) for n in override.keypoints] not in (spelled, [spelling(n) for n in skeleton.keypoints]):
+            raise PoseError(
+                f"skeleton {override.name!r} does not have the file's joints in the file's order",
+                where,
+                "use --to-skeleton to change the joint set",
+            )
+        skeleton = override
+    return {c["id"] for c in with_joints}, skeleton
+
+
+def _skeleton_of(category: Mapping[str, Any], where: str, warn: Warn) -> Skeleton:
+    names = [str(n) for n in category["keypoints"]]
+    edges, odd = [], 0
+    for pair in category.get("skeleton") or ():
+        try:
+            a, b = (int(i) - 1 for i in pair)
+        except (TypeError, ValueError):
+            raise PoseError(f"skeleton edge {pair!r} is not a pair of joint numbers", where) from None
+        if 0 <= a < len(names) and 0 <= b < len(names) and a != b:
+            edges.append((a, b))
+        else:
+            odd += 1
+    block = category.get("posecli")
+    if block is not None:
+        if not isinstance(block, dict):
+            raise PoseError("'posecli' is not an object", where)
+        return Skeleton.from_json({"edges": edges, **block, "keypoints": names}, where)
+    skeleton = skeleton_from_names(names, edges, where)
+    if odd and skeleton.edges == tuple(edges):
+        warn(f"{where}: {odd} skeleton edges name joints beyond the {len(names)} and were left out")
+    return skeleton
+
+
+def _read_videos(entries: Sequence[Any], where: str) -> tuple[Video, ...]:
+    videos, seen = [], set()
+    for i, entry in enumerate(entries):
+        at = f"{where}, videos[{i}]"
+        if not isinstance(entry, dict) or "id" not in entry:
+            raise PoseError("no 'id'", at)
+        if entry["id"] in seen:
+            raise PoseError(f"video id {entry['id']!r} is used twice", at)
+        seen.add(entry["id"])
+        tags = entry.get("tags") or []
+        if not isinstance(tags, list):
+            raise PoseError("'tags' is not a list", at)
+        file_name = str(entry.get("file_name", ""))
+        try:
+            videos.append(
+                Video(
+                    id=entry["id"],
+                    name=str(entry.get("name") or file_name or entry["id"]),
+                    file_name=file_name,
+                    width=int(entry.get("width") or 0),
+                    height=int(entry.get("height") or 0),
+                    fps=float(entry.get("fps") or 0.0),
+                    num_frames=int(entry.get("num_frames") or 0),
+                    tags=tuple(str(t) for t in tags),
+                    extra={k: v for k, v in entry.items() if k not in _VIDEO_KEYS},
+                )
+            )
+        except (TypeError, ValueError) as error:
+            raise PoseError(f"not a video entry: {error}", at) from None
+    return tuple(videos)
+
+
+def _read_images(entries: Sequence[Any], where: str, video_ids: set[int] | None) -> dict[Any, dict[str, Any]]:
+    """Image id to the keyword arguments of its `Record`, in file order."""
+    heads: dict[Any, dict[str, Any]] = {}
+    for i, entry in enumerate(entries):
+        at = f"{where}, images[{i}]"
+        if not isinstance(entry, dict):
+            raise PoseError("not an object", at)
+        for key in ("id", "file_name", "width", "height"):
+            if key not in entry:
+                raise PoseError(f"no {key!r}", at)
+        image_id, width, height = entry["id"], entry["width"], entry["height"]
+        if not isinstance(image_id, (int, str)) or isinstance(image_id, bool):
+            raise PoseError(f"image id {image_id!r} is neither a number nor a name", at)
+        if image_id in heads:
+            raise PoseError(f"image id {image_id!r} is used twice", at)
+        if not (isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0):
+            raise PoseError(f"{width!r} x {height!r} is not a picture's size", f"{where}, image {image_id}")
+        head = {"image_id": image_id, "file_name": str(entry["file_name"]), "width": width, "height": height}
+        # `frame_id` without `video_id` is something else (PoseTrack18 numbers its pictures so): an unknown key, kept.
+        known = _IMAGE_KEYS
+        if "video_id" in entry and "frame_id" in entry:
+            video_id, frame_id = entry["video_id"], entry["frame_id"]
+            if video_ids is not None and video_id not in video_ids:
+                raise PoseError(f"unknown video id {video_id!r}", f"{where}, image {image_id}")
+            if not isinstance(frame_id, int) or frame_id < 0:
+                raise PoseError(f"frame_id {frame_id!r} is not a 0-based frame number", f"{where}, image {image_id}")
+            head |= {"video_id": video_id, "frame_id": frame_id}
+            known = known | {"video_id", "frame_id"}
+        head["extra"] = {k: v for k, v in entry.items() if k not in known}
+        heads[image_id] = head
+    return heads
+
+
+def _read_annotations(
+    entries: Sequence[Any], where: str, heads: Mapping[Any, Any], category: set[Any], skeleton: Skeleton, warn: Warn
+) -> dict[Any, list[Instance]]:
+    """Image id to its people, in file order."""
+    count = skeleton.num_keypoints
+    people: dict[Any, list[Instance]] = {}
+    seen: set[Any] = set()
+    others = miscounted = 0
+    first_miscounted = ""
+    kept = []
+    for i, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            raise PoseError("not an object", f"{where}, annotations[{i}]")
+        at = f"{where}, annotation {entry['id']}" if "id" in entry else f"{where}, annotations[{i}]"
+        for key in ("image_id", "category_id"):
+            if key not in entry:
+                raise PoseError(f"no {key!r}", at)
+        if entry["image_id"] not in heads:
+            raise PoseError(f"unknown image id {entry['image_id']!r}", at)
+        if "id" in entry:
+            if entry["id"] in seen:
+                raise PoseError("the annotation id is used twice", at)
+            seen.add(entry["id"])
+        if entry["category_id"] not in category:
+            others += 1
+            continue
+        kept.append((at, entry))
+    points = _points([(at, e.get("keypoints")) for at, e in kept], count)
+    visibility = points[..., 2].astype(np.int64)
+    for row, (at, entry) in enumerate(kept):
+        labelled = int(np.count_nonzero(visibility[row]))
+        if entry.get("num_keypoints", labelled) != labelled:
+            miscounted += 1
+            first_miscounted = first_miscounted or at
+        people.setdefault(entry["image_id"], []).append(
+            _instance(at, entry, points[row, :, :2], visibility[row], count)
+        )
+    if others:
+        warn(f"{where}: {others} annotations of other categories were left out")
+    if miscounted:
+        warn(f"{first_miscounted}: num_keypoints is not the count of v > 0 ({miscounted} such annotations; v is used)")
+    return people
+
+
+def _points(rows: Sequence[tuple[str, Any]], count: int) -> np.ndarray:
+    """(N, K, 3) float64 of the annotations' x, y, v; x and y are NaN where v is 0. Checks every number."""
+    blank = [0.0] * (3 * count)
+    flat = []
+    for at, keypoints in rows:
+        if keypoints is None or (isinstance(keypoints, list) and not keypoints):
+            flat.append(blank)  # a box without joints
+        elif not isinstance(keypoints, list) or len(keypoints) != 3 * count:
+            size = f"{len(keypoints) / 3:g} keypoints" if isinstance(keypoints, list) else "no list of keypoints"
+            raise PoseError(f"{size} where the category names {count}", at)
+        else:
+            flat.append(keypoints)
+    try:
+        points = np.array(flat, dtype=np.float64).reshape(len(flat), count, 3)
+    except (TypeError, ValueError):
+        for at, keypoints in rows:
+            for i, number in enumerate(keypoints or ()):
+                if isinstance(number, bool) or not isinstance(number, (int, float)):
+                    raise PoseError(f"{number!r} is not a number", f"{at}, keypoint {i // 3}") from None
+        raise
+    v = points[..., 2]
+    odd = np.argwhere(~np.isin(v, (0, 1, 2)))
+    if len(odd):
+        row, joint = odd[0]
+        raise PoseError(f"v is {v[row, joint]:g}, not 0, 1 or 2", f"{rows[row][0]}, keypoint {joint}")
+    odd = np.argwhere((v > 0) & ~np.isfinite(points[..., :2]).all(axis=2))
+    if len(odd):
+        row, joint = odd[0]
+        raise PoseError("a coordinate is not finite", f"{rows[row][0]}, keypoint {joint}")
+    points[v == 0, :2] = np.nan
+    return points
+
+
+def _instance(at: str, entry: Mapping[str, Any], xy: np.ndarray, visibility: np.ndarray, count: int) -> Instance:
+    extra = {k: v for k, v in entry.items() if k not in _ANNOTATION_KEYS}
+    if "ignore" in entry and "iscrowd" in entry:
+        extra["iscrowd"] = entry["iscrowd"]
+    area = entry.get("area")
+    if area is not None and not (isinstance(area, (int, float)) and np.isfinite(area) and area >= 0):
+        raise PoseError(f"area {area!r} is not a number of pixels", at)
+    track_id = entry.get("track_id")
+    if track_id is not None and not isinstance(track_id, int):
+        raise PoseError(f"track_id {track_id!r} is not a whole number", at)
+    score = np.ones(count, dtype=np.float32)
+    if entry.get("keypoint_scores") is not None:
+        score = _numbers(entry["keypoint_scores"], count, "keypoint_scores", at).astype(np.float32)
+    return Instance(
+        xy=xy,
+        visibility=visibility,
+        score=score,
+        box_xyxy=box_from_xywh(entry.get("bbox"), "bbox", at),
+        area=None if area is None else float(area),
+        ignore=bool(entry.get("iscrowd") or entry.get("ignore")),
+        track_id=track_id,
+        head_box_xyxy=box_from_xywh(entry.get("head_box"), "head_box", at),
+        extra=extra,
+    )
+
+
+def _numbers(value: Any, count: int, name: str, at: str) -> np.ndarray:
+    try:
+        numbers = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise PoseError(f"{name} {value!r} is not {count} numbers", at) from None
+    if numbers.shape != (count,) or not np.isfinite(numbers).all():
+        raise PoseError(f"{name} {value!r} is not {count} finite numbers", at)
+    return numbers
+
+
+def box_from_xywh(value: Any, name: str, at: str) -> np.ndarray | None:
+    """(4,) float64 x1, y1, x2, y2 from ``[x, y, width, height]``; None for none or for a box without any extent.
+    PoseError with ``at`` on anything but four finite numbers with width and height of at least 0."""
+    if value is None or (isinstance(value, list) and not value):
+        return None
+    box = _numbers(value, 4, name, at)
+    if box[2] < 0 or box[3] < 0:
+        raise PoseError(f"{name} {value!r} has a negative size", at, "boxes are x, y, width, height")
+    if not box[2] and not box[3]:
+        return None
+    return np.array([box[0], box[1], box[0] + box[2], box[1] + box[3]])
+
+
+def joint_box(xy: np.ndarray, visibility: np.ndarray) -> np.ndarray | None:
+    """(4,) x1, y1, x2, y2 around the labelled joints; None without any."""
+    points = xy[visibility > 0]
+    if not len(points):
+        return None
+    return np.concatenate([points.min(axis=0), points.max(axis=0)]).astype(np.float64)
+
+
+def write(dataset: Dataset, path: str | Path, *, overwrite: bool = True) -> None:
+    """Writes the data set as COCO keypoint JSON that pycocotools loads; complete or not at all.
+
+    File names are written relative to the JSON's folder (they are kept as they are when the data set has no ``root``).
+    """
+    path = Path(path)
+    here = os.path.abspath(path.parent)
+    value = to_json(_moved(dataset, here) if dataset.root else dataset)
+    with replace_when_done(path, overwrite=overwrite) as part, open(part, "w", encoding="utf-8") as handle:
+        # dumps is several times faster than dump: it takes the C encoder.
+        handle.write(json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")))
+        handle.write("\n")
+
+
+def _moved(dataset: Dataset, folder: str) -> Dataset:
+    root = os.path.abspath(dataset.root)
+    if root == folder:
+        return dataset
+    relative = Path(os.path.relpath(root, folder)).as_posix()
+
+    def name(file_name: str) -> str:
+        if not file_name or os.path.isabs(file_name) or "://" in file_name:
+            return file_name
+        return os.path.normpath(f"{relative}/{file_name}").replace(os.sep, "/")
+
+    return replace(
+        dataset,
+        records=tuple(replace(r, file_name=name(r.file_name)) for r in dataset.records),
+        videos=tuple(replace(v, file_name=name(v.file_name)) for v in dataset.videos),
+        root=folder,
+    )
+
+
+def to_json(dataset: Dataset) -> dict[str, Any]:
+    """The COCO object of a data set, plain values only.
+
+    Every annotation gets ``bbox`` (its joint box where the source has none, zeros without joints) and ``area`` (else
+    0.53 of the joint box; ``info["posecli"]["area_from_joint_box"]`` counts these). Annotation ids are kept when all
+    are unique and positive (pycocotools takes 0 for "unmatched"), else counted from 1.
+    """
+    people = [(record, instance) for record in dataset.records for instance in record.instances]
+    ids = [i.extra.get("id") for _, i in people]
+    if not all(isinstance(i, int) and i > 0 for i in ids) or len(set(ids)) < len(ids):
+        ids = list(range(1, len(people) + 1))
+    filled = sum(i.area is None for _, i in people)
+    rest = dict(dataset.info)
+    info = dict(rest.pop("info", None) or {})
+    block = dict(info.get("posecli") or {})
+    if filled:
+        block["area_from_joint_box"] = block.get("area_from_joint_box", 0) + filled
+    if block:
+        info["posecli"] = block
+    value: dict[str, Any] = {"info": info, **rest}
+    if dataset.videos:
+        value["videos"] = [_video_json(v) for v in dataset.videos]
+    value["images"] = [_image_json(r) for r in dataset.records]
+    value["annotations"] = [_annotation_json(r, i, n) for (r, i), n in zip(people, ids, strict=True)]
+    value["categories"] = [category_json(dataset.skeleton)]
+    return value
+
+
+def category_json(skeleton: Skeleton) -> dict[str, Any]:
+    """The category entry that carries a skeleton (edges counted from 1, as COCO does)."""
+    block = {k: v for k, v in skeleton.to_json().items() if k not in ("keypoints", "edges") and v}
+    return {
+        "id": 1,
+        "name": "person",
+        "supercategory": "person",
+        "keypoints": list(skeleton.keypoints),
+        "skeleton": [[a + 1, b + 1] for a, b in skeleton.edges],
+        "posecli": {"sigmas": [], "flip_pairs": [], **block},
+    }
+
+
+def _video_json(video: Video) -> dict[str, Any]:
+    return {
+        "id": video.id,
+        "name": video.name,
+        "file_name": video.file_name,
+        "width": video.width,
+        "height": video.height,
+        "fps": video.fps,
+        "num_frames": video.num_frames,
+        "tags": list(video.tags),
+        **video.extra,
+    }
+
+
+def _image_json(record: Record) -> dict[str, Any]:
+    value = {"id": record.image_id, "file_name": record.file_name, "width": record.width, "height": record.height}
+    if record.video_id is not None:
+        value["video_id"] = record.video_id
+        if record.frame_id is not None:
+            value["frame_id"] = record.frame_id
+    return {**value, **record.extra}
+
+
+def _annotation_json(record: Record, instance: Instance, annotation_id: int) -> dict[str, Any]:
+    box, joints = instance.box_xyxy, joint_box(instance.xy, instance.visibility)
+    area = instance.area
+    if area is None:
+        area = 0.0 if joints is None else AREA_OF_BOX * float((joints[2] - joints[0]) * (joints[3] - joints[1]))
+    value: dict[str, Any] = {
+        "id": annotation_id,
+        "image_id": record.image_id,
+        "category_id": 1,
+        "keypoints": _keypoints_json(instance),
+        "num_keypoints": int(np.count_nonzero(instance.visibility)),
+        "bbox": xywh_json(joints if box is None else box),
+        "area": _number(area),
+        "iscrowd": int(instance.extra.get("iscrowd", instance.ignore and not instance.extra.get("ignore"))),
+    }
+    if instance.track_id is not None:
+        value["track_id"] = int(instance.track_id)
+    if instance.head_box_xyxy is not None:
+        value["head_box"] = xywh_json(instance.head_box_xyxy)
+    if np.any(instance.score != 1):
+        value["keypoint_scores"] = [round(float(s), 4) for s in instance.score]
+    value.update((k, v) for k, v in instance.extra.items() if k not in ("id", "iscrowd"))
+    return value
+
+
+def _keypoints_json(instance: Instance) -> list[float]:
+    # float32 coordinates carry about 7 digits: 4 decimals bring back 110.2 instead of 110.19999694824219.
+    xy = instance.xy.astype(np.float64)
+    if instance.xy.dtype == np.float32:
+        xy = xy.round(4)
+    flat: list[float] = []
+    for (x, y), v in zip(xy.tolist(), instance.visibility.tolist(), strict=True):
+        flat += (_number(x), _number(y), int(v)) if v else (0, 0, 0)
+    return flat
+
+
+def _number(value: float) -> float:
+    """An integer where nothing is lost (shorter files, and what COCO itself writes)."""
+    value = float(value)
+    return int(value) if value.is_integer() else value
+
+
+def xywh_json(box_xyxy: np.ndarray | None) -> list[float]:
+    """``[x, y, width, height]`` as plain numbers of at most 6 decimals; zeros for None."""
+    if box_xyxy is None:
+        return [0, 0, 0, 0]
+    x1, y1, x2, y2 = (float(b) for b in box_xyxy)
+    return [_number(round(v, 6)) for v in (x1, y1, x2 - x1, y2 - y1)]
+
+
+def absent_files(dataset: Dataset) -> list[str]:
+    """File names of the data set (pictures and videos) that do not exist below its root, each once, in order."""
+    listed: dict[str, set[str]] = {}
+
+    def exists(file_name: str) -> bool:
+        folder, name = os.path.split(os.path.join(dataset.root, file_name))
+        if folder not in listed:  # one listing a folder: far fewer system calls than one stat a picture
+            listed[folder] = set(os.listdir(folder or ".")) if os.path.isdir(folder or ".") else set()
+        return name in listed[folder]
+
+    names = dict.fromkeys(r.file_name for r in dataset.records)
+    return [n for n in names if "://" not in n and not exists(n)]
+
+
+def _find_root(path: Path, dataset: Dataset) -> Path:
+    here = path.parent
+    if not dataset.records:
+        return here
+    first = dataset.records[0].file_name
+    tail = path.stem.rpartition("_")[2]  # val2017 of person_keypoints_val2017.json
+    folders = [here, here / "images", here.parent, here.parent / "images", here.parent / tail]
+    folders += [here.parent / "images" / tail, here.parent.parent]
+    return next((f for f in folders if (f / first).exists()), here)
