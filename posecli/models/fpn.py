@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
-from posecli.models.layers import HeatmapOutput
-from posecli.models.resnet import ConvNorm, ResNet
+from posecli.models.layers import HeatmapOutput, conv_norm
+from posecli.models.resnet import ResNet
 
 
 class FeaturePyramid(nn.Module):
@@ -25,8 +25,8 @@ class FeaturePyramid(nn.Module):
     def __init__(self, widths: Mapping[int, int], channels: int = 64):
         super().__init__()
         self.strides = tuple(widths)
-        self.lateral = nn.ModuleDict({f"s{s}": ConvNorm(width, channels, 1, relu=False) for s, width in widths.items()})
-        self.smooth = nn.ModuleDict({f"s{s}": ConvNorm(channels, channels, 3) for s in widths})
+        self.lateral = nn.ModuleDict({f"s{s}": conv_norm(width, channels, 1, relu=False) for s, width in widths.items()})
+        self.smooth = nn.ModuleDict({f"s{s}": conv_norm(channels, channels, 3) for s in widths})
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Maps finest first, each half the size of the one before; returns (B, channels, h, w) of the finest."""
@@ -53,6 +53,7 @@ class Trunk(nn.Module):
         if stride not in (4, 8):
             raise ValueError(f"stride 4 or 8 wanted, got {stride}")
         self.stride = stride
+        self.out_channels = channels
         self.backbone = ResNet(widths, blocks, stem_channels)
         used = {s: width for s, width in zip((4, 8, 16, 32), widths, strict=True) if s >= stride}
         self.pyramid = FeaturePyramid(used, channels)

@@ -10,34 +10,24 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-
-class ConvNorm(nn.Sequential):
-    """Convolution, batch normalisation and, unless `relu=False`, a ReLU; padding keeps the size at stride 1."""
-
-    def __init__(self, channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1, relu: bool = True):
-        super().__init__(
-            nn.Conv2d(channels_in, channels_out, kernel, stride, kernel // 2, bias=False),
-            nn.BatchNorm2d(channels_out),
-        )
-        if relu:
-            self.append(nn.ReLU(inplace=True))
+from posecli.models.layers import conv_norm
 
 
-class Bottleneck(nn.Module):
+class HalfBottleneck(nn.Module):
     """1x1, 3x3, 1x1 with half the channels within, added to the input (Fig. 5 right; stride in the 3x3)."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int = 1):
         super().__init__()
         middle = channels_out // 2
         self.residual = nn.Sequential(
-            ConvNorm(channels_in, middle, 1),
-            ConvNorm(middle, middle, 3, stride),
-            ConvNorm(middle, channels_out, 1, relu=False),
+            conv_norm(channels_in, middle, 1),
+            conv_norm(middle, middle, 3, stride),
+            conv_norm(middle, channels_out, 1, relu=False),
         )
         # The last scale starts at zero, so that every block starts as the identity (Goyal et al. 2017, Sec. 5.1).
         nn.init.zeros_(self.residual[-1][1].weight)
         same = stride == 1 and channels_in == channels_out
-        self.shortcut = nn.Identity() if same else ConvNorm(channels_in, channels_out, 1, stride, relu=False)
+        self.shortcut = nn.Identity() if same else conv_norm(channels_in, channels_out, 1, stride, relu=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(self.residual(x) + self.shortcut(x))
@@ -56,11 +46,11 @@ class ResNet(nn.Module):
         if len(widths) != 4 or len(blocks) != 4:
             raise ValueError(f"four widths and four block counts wanted, got {list(widths)} and {list(blocks)}")
         self.widths = tuple(widths)
-        self.stem = nn.Sequential(ConvNorm(3, stem_channels, 3, 2), ConvNorm(stem_channels, widths[0], 3, 2))
+        self.stem = nn.Sequential(conv_norm(3, stem_channels, 3, 2), conv_norm(stem_channels, widths[0], 3, 2))
         stages, channels = [], widths[0]
         for index, (width, count) in enumerate(zip(widths, blocks, strict=True)):
-            stage = [Bottleneck(channels, width, stride=1 if index == 0 else 2)]
-            stage += [Bottleneck(width, width) for _ in range(count - 1)]
+            stage = [HalfBottleneck(channels, width, stride=1 if index == 0 else 2)]
+            stage += [HalfBottleneck(width, width) for _ in range(count - 1)]
             stages.append(nn.Sequential(*stage))
             channels = width
         self.stages = nn.ModuleList(stages)
