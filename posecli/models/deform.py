@@ -5,7 +5,7 @@ Dai, Qi, Xiong, Li, Zhang, Hu, Wei, "Deformable Convolutional Networks", ICCV 20
 modulation of Zhu, Hu, Lin, Dai, "Deformable ConvNets v2", CVPR 2019 (Eq. 1).
 
 `deform_conv2d` follows the definition for any stride, dilation and grouping. `adaptive_conv` is the special case of
-Geng, Sun, Xiao, Zhang, Wang, "Bottom-Up Human Pose Estimation via Disentangled Keypoint Regression", CVPR 2021 (Sec. 3.2):
+Geng et al., "Bottom-Up Human Pose Estimation via Disentangled Keypoint Regression", CVPR 2021 (Sec. 3.2):
 3x3 taps whose positions are an affine map of the regular grid, for all joints' branches at once.
 """
 
