@@ -1,12 +1,9 @@
 """Image and keypoints moved together: the random changes a training sample goes through.
 
-Everything is a pure function of its arguments and a `numpy.random.Generator`: the same generator state gives the same
-sample, which is what makes a resumed run equal to one that was never stopped. Images are RGB uint8 (H, W, 3); points are
-(x, y) in pixels, pixel centres on integers; an affine map is a float64 (2, 3) matrix that takes a point of the source to a
-point of the result.
+Everything is a pure function of its arguments and a `numpy.random.Generator`: the same state of the generator gives the
+same sample, which is what makes a resumed run equal to one that was never stopped. Images are RGB uint8 (H, W, 3);
+points are (x, y) in pixels. Where a picture is cut, turned or mirrored is a `Crop` (`posecli.geometry`).
 """
-
-from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -14,39 +11,6 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
-Affine = NDArray[np.float64]
-
-
-def crop_affine(
-    centre: NDArray[np.floating], side: float, size: tuple[int, int], rotation: float = 0.0, flip: bool = False
-) -> Affine:
-    """Affine map that puts a square region of the source, `side` pixels along its longer result axis, into the result.
-
-    `centre` (2,) is the region's middle in the source; `size` is (width, height) of the result, whose longer side shows
-    `side` source pixels; `rotation` in degrees turns the content counter-clockwise as seen; `flip` mirrors left and right
-    (first of all, so that the rotation is that of the mirrored picture). Edges of pixels match edges, so the middle
-    of the region falls on ((width - 1) / 2, (height - 1) / 2).
-    """
-    zoom = max(size) / side
-    angle = np.deg2rad(rotation)
-    cosine, sine = zoom * np.cos(angle), zoom * np.sin(angle)
-    linear = np.array([[cosine, sine], [-sine, cosine]])
-    if flip:
-        linear[:, 0] *= -1
-    middle = (np.array(size, dtype=np.float64) - 1) / 2
-    return np.concatenate([linear, (middle - linear @ np.asarray(centre, dtype=np.float64))[:, None]], axis=1)
-
-
-def transform_points(xy: NDArray[np.floating], matrix: Affine) -> NDArray[np.float64]:
-    """Points (..., 2) through an affine map (2, 3)."""
-    return np.asarray(xy, dtype=np.float64) @ matrix[:, :2].T + matrix[:, 2]
-
-
-def warp(image: Image, matrix: Affine, size: tuple[int, int], fill: Sequence[int] = (0, 0, 0)) -> Image:
-    """The image through an affine map into (width, height) = `size`; pixels from outside take the colour `fill`."""
-    return cv2.warpAffine(
-        image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=tuple(map(float, fill))
-    )
 
 
 def inside(xy: NDArray[np.floating], size: tuple[int, int]) -> NDArray[np.bool_]:

@@ -8,6 +8,7 @@ reproduces it, and go through the same `warp`.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -87,13 +88,14 @@ def fit_picture(width: int, height: int, longer_side: int, multiple: int = 32) -
     return Crop(matrix, (size[0], size[1]))
 
 
-def warp(image: np.ndarray, crop: Crop, fill: int = 0) -> np.ndarray:
-    """Samples an image (H, W, 3) uint8 at a crop: (h, w, 3) uint8, ``fill`` outside the image.
+def warp(image: np.ndarray, crop: Crop, fill: int | Sequence[int] = 0) -> np.ndarray:
+    """Samples an image (H, W, 3) uint8 at a crop: (h, w, 3) uint8, the grey level or colour ``fill`` outside the image.
 
     Strong reductions are first averaged over areas, and only the part of the image under the crop is touched.
     """
     matrix = np.asarray(crop.matrix, dtype=np.float64)
     width, height = crop.size_wh
+    colour = tuple(float(c) for c in np.broadcast_to(fill, 3))
     zoom = math.sqrt(abs(np.linalg.det(matrix[:, :2])))
     if zoom < AREA_BELOW:
         corners = apply_affine(crop.inverse, np.array([[-1, -1], [width, -1], [-1, height], [width, height]]))
@@ -101,7 +103,7 @@ def warp(image: np.ndarray, crop: Crop, fill: int = 0) -> np.ndarray:
         x0, y0 = np.floor(np.clip(corners.min(0) - margin, 0, None)).astype(int)
         x1, y1 = np.ceil(np.minimum(corners.max(0) + margin, (image.shape[1], image.shape[0]))).astype(int)
         if x1 - x0 < 1 or y1 - y0 < 1:
-            return np.full((height, width, 3), fill, np.uint8)
+            return np.full((height, width, 3), colour, np.uint8)
         part = image[y0:y1, x0:x1]
         small_wh = (max(1, round(part.shape[1] * zoom)), max(1, round(part.shape[0] * zoom)))
         image = cv2.resize(part, small_wh, interpolation=cv2.INTER_AREA)
@@ -110,5 +112,5 @@ def warp(image: np.ndarray, crop: Crop, fill: int = 0) -> np.ndarray:
         up = np.array([[fx, 0, 0.5 * fx - 0.5 + x0], [0, fy, 0.5 * fy - 0.5 + y0], [0, 0, 1]])
         matrix = matrix @ up
     return cv2.warpAffine(
-        image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(fill,) * 3
+        image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=colour
     )

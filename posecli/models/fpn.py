@@ -25,7 +25,9 @@ class FeaturePyramid(nn.Module):
     def __init__(self, widths: Mapping[int, int], channels: int = 64):
         super().__init__()
         self.strides = tuple(widths)
-        self.lateral = nn.ModuleDict({f"s{s}": conv_norm(width, channels, 1, relu=False) for s, width in widths.items()})
+        self.lateral = nn.ModuleDict(
+            {f"s{s}": conv_norm(width, channels, 1, relu=False) for s, width in widths.items()}
+        )
         self.smooth = nn.ModuleDict({f"s{s}": conv_norm(channels, channels, 3) for s in widths})
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
