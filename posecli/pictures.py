@@ -1,0 +1,177 @@
+"""Pictures as sources of frames, and as what rendered frames are written to.
+
+Pictures are decoded by OpenCV from their bytes, with the EXIF orientation applied once; deeper, grey or transparent
+pictures become 8-bit RGB. A file cut off in the middle counts as unreadable, although decoders would fill the rest
+with grey.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+import cv2
+import numpy as np
+
+from posecli.errors import PoseError
+from posecli.files import replace_when_done
+from posecli.types import Frame
+from posecli.video_reader import FrameSource, check_file, check_range
+
+
+def read_picture(path: str | Path) -> np.ndarray:
+    """(H, W, 3) uint8 RGB as displayed.
+
+    Raises:
+        PoseError: missing, empty, cut off, or no picture that OpenCV can read.
+    """
+    path = Path(path)
+    check_file(path)
+    data = path.read_bytes()
+    if _is_cut_off(data):
+        raise PoseError("the picture is cut off", str(path), "copy it again")
+    # IMREAD_COLOR applies the EXIF orientation itself (only IMREAD_UNCHANGED and IGNORE_ORIENTATION do not).
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        image = None
+    if image is None:
+        raise PoseError("not a picture that can be read", str(path), "damaged, or another kind of file under this name")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _is_cut_off(data: bytes) -> bool:
+    """A JPEG without end marker after its first scan, or a PNG without end chunk."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return b"IEND" not in data[-64:] and b"IEND\xaeB`\x82" not in data
+    if not data.startswith(b"\xff\xd8"):
+        return False
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:  # fill byte
+            at += 1
+        elif marker == 0xDA:  # start of scan: in what follows, FF D9 is the end marker and nothing else
+            return data.find(b"\xff\xd9", at) < 0
+        else:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return at + 4 > len(data)
+
+
+class PictureSource(FrameSource):
+    """Pictures in a given order; frame i is the i-th of ``files``, its `Frame.source` the file's name, its time None.
+
+    Args:
+        root: folder that ``files`` are relative to.
+        files: names relative to ``root``, with forward slashes.
+        name: name of the whole.
+        image_ids: index to the picture's id in a COCO file, where there is one.
+
+    Raises:
+        PoseError: the first picture cannot be read and is the only one, or none can.
+    """
+
+    kind = "pictures"
+
+    def __init__(
+        self, root: str | Path, files: Sequence[str], name: str = "", image_ids: Mapping[int, int | str] | None = None
+    ) -> None:
+        self.root = Path(root)
+        self.files = tuple(files)
+        self.image_ids = dict(image_ids or {})
+        self._index = {file: i for i, file in enumerate(self.files)}
+        if not self.files:
+            raise PoseError("no pictures", str(root))
+        failure = None
+        for file in self.files:
+            try:
+                height, width = read_picture(self.root / file).shape[:2]
+                break
+            except PoseError as error:
+                failure = failure or error
+        else:
+            assert failure is not None
+            raise failure
+        path = self.root / self.files[0] if len(self.files) == 1 else self.root
+        super().__init__(name or path.name, str(path), width, height, None)
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.files)
+
+    def frames(self, start: int = 0, stop: int | None = None, every: int = 1) -> Iterator[Frame]:
+        """As `FrameSource.frames`; a picture that can't be read is left out and counted in `broken`."""
+        check_range(start, stop, every)
+        return self._frames(start, stop, every)
+
+    def _frames(self, start: int, stop: int | None, every: int) -> Iterator[Frame]:
+        self.broken = 0
+        self.problems.clear()
+        for index in range(start, min(stop if stop is not None else len(self.files), len(self.files)), every):
+            try:
+                image = read_picture(self.root / self.files[index])
+            except PoseError as error:
+                self.broken += 1
+                self._note(str(error))
+                continue
+            yield Frame(image, self.files[index], index)
+
+    def read_at(self, index: int) -> Frame:
+        if not 0 <= index < len(self.files):
+            raise PoseError(f"no picture {index}", self.path, f"there are {len(self.files)}")
+        return Frame(read_picture(self.root / self.files[index]), self.files[index], index)
+
+    def index_of(self, file: str) -> int | None:
+        """Index of a picture by its name relative to the folder; None when it is not among them."""
+        return self._index.get(str(PurePosixPath(file)))
+
+
+class PictureWriter:
+    """Writes pictures into a folder, or one picture to a file; each beside its place and then renamed.
+
+    JPEG (quality 95), PNG, WebP, BMP or TIFF by the name's suffix.
+
+    Args:
+        target: a folder (made when missing), or the file for a single picture.
+        single: ``target`` is that file.
+        overwrite: pictures of the same name may be replaced; other files of the folder are never touched.
+
+    Raises:
+        PoseError: ``target`` exists (a folder: holds anything) and ``overwrite`` is false.
+    """
+
+    def __init__(self, target: str | Path, *, single: bool = False, overwrite: bool = False) -> None:
+        self.target, self.single, self.overwrite = Path(target), single, overwrite
+        self.count = 0
+        if self.target.is_dir() == single and self.target.exists():
+            kind = "folder" if single else "file"
+            raise PoseError(f"the output is a {kind} that exists", str(target), "choose another name")
+        taken = self.target.exists() if single else self.target.is_dir() and any(self.target.iterdir())
+        if taken and not overwrite:
+            raise PoseError("the output exists already", str(target), "choose another name or give --overwrite")
+        (self.target.parent if single else self.target).mkdir(parents=True, exist_ok=True)
+
+    def write(self, image: np.ndarray, name: str) -> Path:
+        """Writes (H, W, 3) uint8 RGB under ``name`` (forward slashes make folders); returns the file's path."""
+        path = self.target if self.single else self.target / name
+        with replace_when_done(path) as part:
+            suffix = path.suffix.lower()
+            options = [cv2.IMWRITE_JPEG_QUALITY, 95] if suffix in (".jpg", ".jpeg") else []
+            try:
+                done, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+            except cv2.error:
+                done = False
+            if not done:
+                raise PoseError(f"cannot write a picture as {suffix or 'a file without suffix'}", str(path), "try .png")
+            part.write_bytes(data.tobytes())
+        self.count += 1
+        return path
+
+    def close(self) -> None:
+        """Nothing is held open; here so that all writers end alike."""
+
+    def __enter__(self) -> PictureWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

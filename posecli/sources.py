@@ -1,0 +1,222 @@
+"""What the words on the command line mean: files, folders, globs, COCO JSON, cameras, URLs.
+
+The kind is told by the name's suffix; that the content is what the suffix claims shows when it is opened, and every
+misfit (empty, cut off, text under a video's name) is one clear error there.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from posecli.errors import PoseError
+from posecli.pictures import PictureSource
+from posecli.types import Frame
+from posecli.video_reader import CameraSource, FrameSource, VideoSource, check_file, check_range
+
+VIDEO_SUFFIXES = frozenset(
+    ".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .ts .mts .m2ts .wmv .asf .flv .3gp .3g2 .ogv .vob .mxf .gif .h264 .h265 "
+    ".hevc .264 .265 .ivf .mjpeg .mjpg".split()
+)
+PICTURE_SUFFIXES = frozenset(".jpg .jpeg .jpe .png .bmp .webp .tif .tiff .jp2 .ppm .pgm .pnm".split())
+
+
+@dataclass(frozen=True)
+class Input:
+    """One source of frames, not opened yet.
+
+    Attributes:
+        kind: ``video``, ``pictures``, ``camera`` or ``url``.
+        path: file, URL, camera number, or the folder that ``files`` are relative to.
+        name: short name for outputs and headers.
+        files: pictures relative to ``path``, in order; empty for the other kinds.
+        only: of a video, the frame indices asked for (COCO JSON naming frames); None for all.
+        image_ids: frame index to COCO image id, where the input is a COCO JSON.
+    """
+
+    kind: str
+    path: str
+    name: str
+    files: tuple[str, ...] = ()
+    only: tuple[int, ...] | None = None
+    image_ids: Mapping[int, int | str] = field(default_factory=dict)
+
+    def open(self) -> FrameSource:
+        """The source itself; PoseError when it is not what it claims to be."""
+        if self.kind == "camera":
+            return CameraSource(int(self.path))
+        if self.kind == "pictures":
+            return PictureSource(self.path, self.files, self.name, self.image_ids)
+        if self.only is not None:
+            return SelectedFrames(self.path, self.only)
+        return VideoSource(self.path)
+
+
+class SelectedFrames(VideoSource):
+    """A video of which only some frames are wanted; indices stay those of the video."""
+
+    def __init__(self, path: str, only: Iterable[int]) -> None:
+        super().__init__(path)
+        self.only = tuple(sorted(set(only)))
+
+    def frames(self, start: int = 0, stop: int | None = None, every: int = 1) -> Iterator[Frame]:
+        """The wanted frames from ``start`` to below ``stop``, every ``every``-th of them."""
+        check_range(start, stop, every)
+        wanted = [i for i in self.only if i >= start and (stop is None or i < stop)][::every]
+        return (self.read_at(index) for index in wanted)
+
+
+def open_source(what: str | Path | int | Input) -> FrameSource:
+    """Opens a video, picture, folder of pictures, camera number or URL.
+
+    Raises:
+        PoseError: nothing there, not what it claims to be, or several sources at once.
+    """
+    if isinstance(what, Input):
+        return what.open()
+    found = list_inputs([what])
+    if len(found) != 1:
+        raise PoseError(f"{len(found)} sources where one is wanted: {', '.join(i.name for i in found[:4])}", str(what))
+    return found[0].open()
+
+
+def list_inputs(inputs: Iterable[str | Path | int]) -> list[Input]:
+    """What the given words name, in their order: one `Input` per video, one per folder of pictures, one for all
+    pictures named directly or by a glob, one per COCO JSON (and per video it names).
+
+    Folders are searched through all levels, hidden names left out, in natural order (``2`` before ``10``).
+
+    Raises:
+        PoseError: a name that does not exist, an empty file, a suffix that is no picture's or video's, a folder or glob
+            without any, a JSON that is not COCO.
+    """
+    found: list[Input] = []
+    loose: list[Path] = []
+    loose_at = 0
+    for word in inputs:
+        text = str(word)
+        if isinstance(word, int) or (text.isdigit() and not Path(text).exists()):
+            found.append(Input("camera", text, f"camera:{int(text)}"))
+        elif "://" in text:
+            found.append(Input("url", text, text))
+        else:
+            pictures: list[Path] = []
+            for path in _expand(text):
+                if path.is_dir():
+                    found += _folder(path)
+                elif (suffix := path.suffix.lower()) == ".json":
+                    found += _coco(path)
+                elif suffix in VIDEO_SUFFIXES or path.is_char_device() or path.is_fifo():
+                    check_file(path)
+                    found.append(Input("video", str(path), path.name))
+                elif suffix in PICTURE_SUFFIXES:
+                    check_file(path)
+                    pictures.append(path)
+                else:
+                    check_file(path)
+                    raise PoseError(
+                        f"{suffix or 'a name without suffix'} is no kind of video or picture known here",
+                        str(path),
+                        "videos like .mp4, .mov, .avi, .mkv, .webm; pictures like .jpg, .png",
+                    )
+            if pictures and not loose:
+                loose_at = len(found)
+            loose += pictures
+    if not found and not loose:
+        raise PoseError("no input given")
+    if loose:
+        found.insert(loose_at, _loose(loose))
+    return found
+
+
+def natural_key(text: str) -> tuple[Any, ...]:
+    """Sorting key in which numbers inside names count as numbers: ``2.jpg`` before ``10.jpg``."""
+    return tuple((0, int(part), part) if part.isdigit() else (1, 0, part) for part in re.findall(r"\d+|\D+", text))
+
+
+def _expand(text: str) -> list[Path]:
+    path = Path(text).expanduser()
+    if path.exists():
+        return [path]
+    if any(c in text for c in "*?["):
+        matches = sorted(glob.glob(str(path), recursive=True), key=natural_key)
+        media = [Path(m) for m in matches if Path(m).suffix.lower() in VIDEO_SUFFIXES | PICTURE_SUFFIXES]
+        if not media:
+            raise PoseError("nothing matches" if not matches else "no video or picture among the matches", text)
+        return media
+    raise PoseError("no such file or folder", text)
+
+
+def _folder(folder: Path) -> list[Input]:
+    names = [
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
+    names.sort(key=natural_key)
+    pictures = tuple(n for n in names if Path(n).suffix.lower() in PICTURE_SUFFIXES)
+    videos = [n for n in names if Path(n).suffix.lower() in VIDEO_SUFFIXES]
+    if not pictures and not videos:
+        raise PoseError("no video or picture in the folder", str(folder))
+    found = [Input("pictures", str(folder), folder.resolve().name, pictures)] if pictures else []
+    return found + [Input("video", str(folder / n), n) for n in videos]
+
+
+def _loose(paths: list[Path]) -> Input:
+    """Pictures named one by one: relative to their common folder, in the order given."""
+    parents = {path.parent for path in paths}
+    root = parents.pop() if len(parents) == 1 else _common([p.resolve().parent for p in paths])
+    files = tuple(dict.fromkeys(_relative(path, root) for path in paths))
+    name = paths[0].name if len(files) == 1 else (root.resolve().name or "pictures")
+    return Input("pictures", str(root), name, files)
+
+
+def _common(folders: list[Path]) -> Path:
+    first, *others = folders
+    return next(p for p in (first, *first.parents) if all(o == p or p in o.parents for o in others))
+
+
+def _relative(path: Path, root: Path) -> str:
+    return (
+        (path if path.parent == root else path.resolve().relative_to(root.resolve()))
+        .relative_to(root if path.parent == root else ".")
+        .as_posix()
+    )
+
+
+def _coco(path: Path) -> list[Input]:
+    """The images of a COCO JSON: pictures in the file's order, and for each video it names the frames wanted."""
+    check_file(path)
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        images = [(str(i["file_name"]), i["id"], i.get("frame_id")) for i in value["images"]]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise PoseError("this JSON is not COCO: it has no list of images with file_name and id", str(path)) from None
+    if not images:
+        raise PoseError("the COCO file names no images", str(path))
+    root = path.parent
+    pictures: dict[str, int | str] = {}
+    videos: dict[str, dict[int, int | str]] = {}
+    for name, image_id, frame in images:
+        if Path(name).suffix.lower() in VIDEO_SUFFIXES:
+            if not isinstance(frame, int):
+                raise PoseError(f"image {image_id} is in the video {name} but has no frame_id", str(path))
+            videos.setdefault(name, {})[frame] = image_id
+        else:
+            pictures[name] = image_id
+    for name in (*pictures, *videos):
+        if not (root / name).is_file():
+            raise PoseError(
+                f"it names {name}, which is not there", str(path), "names are relative to the JSON's folder"
+            )
+    found = []
+    if pictures:
+        found.append(Input("pictures", str(root), path.name, tuple(pictures), None, dict(enumerate(pictures.values()))))
+    for name, wanted in videos.items():
+        found.append(Input("video", str(root / name), name, (), tuple(sorted(wanted)), wanted))
+    return found

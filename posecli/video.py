@@ -1,0 +1,34 @@
+"""Frames in, frames out, lazily: the door to video files, pictures, cameras and URLs.
+
+    with open_source("clip.mp4") as source:
+        for frame in source.frames(start=100, every=2):
+            ...                                     # frame.image (H, W, 3) uint8 RGB, frame.index, frame.time
+        exact = source.read_at(57).image            # the same pixels as frame 57 of a pass from the beginning
+
+Reading lives in `posecli.video_reader` (files, URLs, cameras) and `posecli.pictures`, finding what was meant by the
+words on the command line in `posecli.sources`, writing in `posecli.video_writer`.
+"""
+
+from __future__ import annotations
+
+from posecli.pictures import PictureSource, PictureWriter, read_picture
+from posecli.sources import PICTURE_SUFFIXES, VIDEO_SUFFIXES, Input, list_inputs, natural_key, open_source
+from posecli.video_reader import CameraSource, FrameSource, VideoSource, parse_position
+from posecli.video_writer import VideoWriter
+
+__all__ = [
+    "PICTURE_SUFFIXES",
+    "VIDEO_SUFFIXES",
+    "CameraSource",
+    "FrameSource",
+    "Input",
+    "PictureSource",
+    "PictureWriter",
+    "VideoSource",
+    "VideoWriter",
+    "list_inputs",
+    "natural_key",
+    "open_source",
+    "parse_position",
+    "read_picture",
+]

@@ -1,0 +1,558 @@
+"""Video files, URLs and cameras as sources of frames, decoded by FFmpeg through PyAV.
+
+What a frame's index means: its place in the order of display, counted from 0 over all frames of the source. For a
+file whose container keeps presentation time stamps (MP4, MOV, Matroska, MPEG-TS, ...) the packets are scanned once
+without decoding; the rank of a frame's stamp among all stamps is its index, and the scan also gives an honest number
+of frames and exact random access. A frame that cannot be decoded leaves a gap in the indices and is counted in
+`FrameSource.broken`. Where stamps cannot be trusted (AVI has none of its own, VP8 hides frames in packets) frames are
+counted as they leave the decoder, which is the order of display for every codec, and the sorted stamps are dealt out in
+that order.
+"""
+
+from __future__ import annotations
+
+import abc
+import bisect
+import contextlib
+import itertools
+import math
+import os
+import re
+import struct
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import av
+import numpy as np
+
+from posecli.errors import PoseError
+from posecli.types import Frame
+
+# Codecs whose packets may hold a frame that is never shown: packets and pictures cannot be matched by counting.
+_HIDDEN_FRAME_CODECS = {"vp8"}
+# Containers that store no presentation time stamps; what FFmpeg reports for them is derived and may be wrong.
+_NO_STAMPS = {"avi", "h264", "hevc", "m4v", "mpegvideo", "mjpeg", "obu", "ivf", "vob", "mpeg"}
+_NETWORK_TIMEOUT = 20.0
+
+
+def parse_position(text: str | int, fps: float | None) -> int:
+    """A position on the command line as a frame index: ``"300"`` is frame 300, ``"12.5s"`` is 12.5 seconds.
+
+    Seconds become the first frame shown at or after that time in a video of constant rate ``fps``;
+    `FrameSource.position` does the same with the source's own time stamps.
+
+    Raises:
+        PoseError: anything else, a negative position, or seconds for a source without a rate.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*(s?)\s*", str(text))
+    if match is None or (not match[2] and not match[1].isdigit()):
+        raise PoseError(f"{text!r} is not a position", hint="a frame like 300 or seconds like 12.5s")
+    if not match[2]:
+        return int(match[1])
+    if not fps:
+        raise PoseError(f"{text!r} counts seconds, but the source has no frame rate", hint="give a frame number")
+    return math.ceil(float(match[1]) * fps - 1e-6)
+
+
+class FrameSource(abc.ABC):
+    """Something that gives frames in order of display.
+
+    Attributes:
+        name: file name (without folders), URL, ``camera:0``, or the folder's name for pictures.
+        path: what was opened, as a string.
+        width, height: of the displayed frame in pixels; for pictures those of the first one.
+        rate: nominal frames per second as a fraction, None for pictures.
+        sample_aspect: width by height of a pixel when shown (coordinates count stored pixels either way).
+        time_base: unit of the source's time stamps in seconds, None where there is none.
+        broken: frames of the latest pass that could not be decoded or came out damaged (pictures: could not be read),
+            and those that a file announces but, being cut off, does not hold.
+        repaired: frames of the latest pass whose time stamp was missing or out of order and was replaced.
+        problems: the first few things that went wrong, in words.
+    """
+
+    kind = "video"
+    sample_aspect = Fraction(1)
+    time_base: Fraction | None = None
+
+    def __init__(self, name: str, path: str, width: int, height: int, rate: Fraction | None) -> None:
+        self.name, self.path, self.width, self.height, self.rate = name, path, width, height, rate
+        self.broken = 0
+        self.repaired = 0
+        self.problems: list[str] = []
+
+    @property
+    def fps(self) -> float | None:
+        """Frames per second, None for pictures."""
+        return float(self.rate) if self.rate else None
+
+    @property
+    @abc.abstractmethod
+    def num_frames(self) -> int | None:
+        """How many frames there are; None where that is not known (streams, cameras)."""
+
+    @abc.abstractmethod
+    def frames(self, start: int = 0, stop: int | None = None, every: int = 1) -> Iterator[Frame]:
+        """Frames with index ``start``, ``start + every``, ... below ``stop``, lazily; one at a time is held."""
+
+    @abc.abstractmethod
+    def read_at(self, index: int) -> Frame:
+        """The frame with that index, the same pixels and time as `frames` gives; PoseError when there is none."""
+
+    def position(self, text: str | int) -> int:
+        """`parse_position` for this source: ``"12.5s"`` is the first frame shown at or after 12.5 s."""
+        return parse_position(text, self.fps)
+
+    def close(self) -> None:  # noqa: B027  (nothing to release is the common case)
+        """Releases the file or device; a source can't be used afterwards."""
+
+    def __enter__(self) -> FrameSource:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _note(self, problem: str) -> None:
+        if len(self.problems) < 20:
+            self.problems.append(problem)
+
+
+def check_range(start: int, stop: int | None, every: int) -> None:
+    """PoseError unless ``start`` >= 0, ``every`` >= 1 and ``stop`` is not below ``start``."""
+    if start < 0 or every < 1 or (stop is not None and stop < start):
+        raise PoseError(f"no frames from {start} to {stop} in steps of {every}", hint="0 <= start <= end, every >= 1")
+
+
+@dataclass(frozen=True)
+class _PacketIndex:
+    """What one scan over a file's packets tells.
+
+    Attributes:
+        count: packets that hold a picture.
+        stamps: their presentation stamps sorted, in units of the time base; empty where some are missing or equal.
+        keys: sorted stamps of key frames.
+        exact: stamps can be matched with decoded frames one by one.
+    """
+
+    count: int
+    stamps: tuple[int, ...]
+    keys: tuple[int, ...]
+    exact: bool
+
+
+class VideoSource(FrameSource):
+    """A video file or a URL that FFmpeg reads. See the module's notes on indices.
+
+    Args:
+        path: file or URL.
+        threads: decoder threads; 0 leaves the number to FFmpeg.
+
+    Raises:
+        PoseError: the file is missing, empty, cut off before its index, holds no video or not a single readable frame.
+    """
+
+    def __init__(self, path: str | Path, *, threads: int = 0) -> None:
+        self._threads = threads
+        self._is_file = "://" not in str(path)
+        self._where = str(path)
+        if self._is_file:
+            check_file(Path(path))
+        with self._open() as container:
+            stream = container.streams.video[0]
+            self._origin = Fraction(container.start_time or 0, av.time_base)
+            rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+            nominal = stream.guessed_rate or rate
+            first = self._first_frame(container, stream)
+            matrix = _display_matrix(first)
+            self._stored_size = (first.width, first.height)
+            turned = matrix in _TURNED
+            width, height = self._stored_size[::-1] if turned else self._stored_size
+            super().__init__(Path(path).name if self._is_file else str(path), str(path), width, height, Fraction(rate))
+            self.time_base = Fraction(stream.time_base)
+            aspect = stream.codec_context.sample_aspect_ratio
+            if aspect:
+                self.sample_aspect = 1 / Fraction(aspect) if turned else Fraction(aspect)
+            self._announced = stream.frames or None
+            self._format = container.format.name
+            self._codec = stream.codec_context.codec.canonical_name
+        self._step = 1 / Fraction(nominal)
+        self._cut_off = 0
+        self._index_cache: _PacketIndex | None = None
+        self._scanned = False
+        self._reader: _Decoder | None = None
+
+    @property
+    def num_frames(self) -> int | None:
+        index = self._index()
+        return index.count if index is not None else self._announced
+
+    def frames(self, start: int = 0, stop: int | None = None, every: int = 1) -> Iterator[Frame]:
+        check_range(start, stop, every)
+        return self._frames(start, stop, every)
+
+    def _frames(self, start: int, stop: int | None, every: int) -> Iterator[Frame]:
+        if start == stop:
+            return
+        self._index()
+        self.broken, self.repaired = self._cut_off, 0
+        del self.problems[bool(self._cut_off) :]
+        with contextlib.closing(_Decoder(self, counting=True)) as decoder:
+            for index, raw, seconds in decoder.run(start):
+                if stop is not None and index >= stop:
+                    return
+                if (index - start) % every == 0:
+                    yield self._frame(index, raw, seconds)
+                    if stop is not None and index + every >= stop:
+                        return
+
+    def read_at(self, index: int) -> Frame:
+        """Exact: seeks to the key frame before and decodes from there; without trustworthy time stamps it decodes on
+        from the frame read last, or from the beginning. Errors met on the way are not counted in `broken`."""
+        total = self.num_frames if self._index() is not None else None
+        if index < 0 or (total is not None and index >= total):
+            raise PoseError(f"no frame {index}", self.path, f"it has {total} frames" if total is not None else "")
+        if self._reader is None:
+            self._reader = _Decoder(self, counting=False)
+        found = self._reader.find(index)
+        if found is None:
+            raise PoseError(f"frame {index} cannot be decoded", self.path)
+        raw, seconds = found
+        return self._frame(index, raw, seconds)
+
+    def position(self, text: str | int) -> int:
+        index = self._index()
+        if str(text).strip().endswith("s") and index is not None and index.stamps:
+            parse_position(text, 1.0)
+            stamp = (Fraction(str(text).strip()[:-1].strip()) + self._origin) / Fraction(self.time_base or 1)
+            return bisect.bisect_left(index.stamps, math.ceil(stamp - Fraction(1, 2)))
+        return parse_position(text, self.fps)
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def _open(self) -> Any:
+        options = {} if self._is_file else {"timeout": (_NETWORK_TIMEOUT, _NETWORK_TIMEOUT)}
+        try:
+            container = av.open(self._where, **options)
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise PoseError(*_opening_problem(self._where, error)) from None
+        if not container.streams.video:
+            container.close()
+            raise PoseError("no video in it", self._where, "only sound or data")
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = self._threads
+        return container
+
+    def _first_frame(self, container: Any, stream: Any) -> av.VideoFrame:
+        failure = "it may be cut off or not be a video"
+        try:
+            for packet in container.demux(stream):
+                try:
+                    for frame in packet.decode():
+                        return frame
+                except av.FFmpegError as error:
+                    failure = _reason(error)
+        except av.FFmpegError as error:
+            failure = _reason(error)
+        raise PoseError("not a single frame can be decoded", self._where, failure)
+
+    def _index(self) -> _PacketIndex | None:
+        """The packet index, built at first use; None for what can't be scanned (URLs, pipes)."""
+        if not self._scanned:
+            self._scanned = True
+            if self._is_file and Path(self.path).is_file():
+                self._index_cache = self._scan()
+                if self._announced and self._index_cache.count < self._announced:
+                    self._cut_off = self.broken = self._announced - self._index_cache.count
+                    self._note(
+                        f"the file is cut off: {self._cut_off} of {self._announced} announced frames are missing"
+                    )
+        return self._index_cache
+
+    def _scan(self) -> _PacketIndex:
+        stamps: list[int | None] = []
+        keys: list[int] = []
+        with self._open() as container:
+            stream = container.streams.video[0]
+            with contextlib.suppress(av.FFmpegError):  # a damaged tail ends the scan as it ends decoding
+                for packet in container.demux(stream):
+                    # Edit lists mark packets to be decoded but not shown.
+                    if packet.size == 0 or packet.is_discard:
+                        continue
+                    stamps.append(packet.pts)
+                    if packet.is_keyframe and packet.pts is not None:
+                        keys.append(packet.pts)
+        known = sorted(s for s in stamps if s is not None)
+        unique = len(known) == len(stamps) and all(a < b for a, b in itertools.pairwise(known))
+        stored = not _NO_STAMPS & set(self._format.split(",")) or len(keys) == len(stamps)
+        return _PacketIndex(
+            count=len(stamps),
+            stamps=tuple(known) if unique else (),
+            keys=tuple(sorted(keys)),
+            exact=unique and stored and self._codec not in _HIDDEN_FRAME_CODECS,
+        )
+
+    def _seconds(self, stamp: int) -> float:
+        return float(stamp * Fraction(self.time_base or 1) - self._origin)
+
+    def _frame(self, index: int, raw: av.VideoFrame, seconds: float) -> Frame:
+        if (raw.width, raw.height) == self._stored_size:
+            image = raw.to_ndarray(format="rgb24")
+        else:  # the stream changes its size on the way: coordinates stay those of the first frame
+            width, height = self._stored_size
+            image = raw.to_ndarray(format="rgb24", width=width, height=height)
+        return Frame(orient(image, _display_matrix(raw)), self.name, index, seconds)
+
+
+class _Decoder:
+    """One open container and where its decoder stands; gives ``(index, decoded frame, seconds)`` in order of display.
+
+    With ``counting``, damaged frames and mended time stamps are counted in the source.
+    """
+
+    def __init__(self, source: VideoSource, *, counting: bool) -> None:
+        self.source = source
+        self.counting = counting
+        self.container = source._open()
+        self.stream = self.container.streams.video[0]
+        self.index = source._index()
+        self._moved = False
+        self._running: Iterator[tuple[int, av.VideoFrame, float]] | None = None
+        self._last: tuple[int, av.VideoFrame, float] | None = None
+
+    def close(self) -> None:
+        self._running = None
+        self.container.close()
+
+    def on_broken(self, problem: str) -> None:
+        if self.counting:
+            self.source.broken += 1
+            self.source._note(problem)
+
+    def run(self, start: int) -> Iterator[tuple[int, av.VideoFrame, float]]:
+        """Frames from index ``start`` on, by seeking where that is exact."""
+        if self.index is not None and self.index.exact:
+            yield from self._by_stamp(start)
+        else:
+            yield from self._by_count(start)
+
+    def find(self, index: int) -> tuple[av.VideoFrame, float] | None:
+        """The frame with that index, or None if it can't be decoded; goes on from where it stands when that is near."""
+        if self._last is None or self._running is None or index < self._last[0] or self._worth_seeking(index):
+            self._running, self._last = self.run(index if self.index is not None and self.index.exact else 0), None
+        while self._last is None or self._last[0] < index:
+            self._last = next(self._running, None)
+            if self._last is None:
+                self._running = None
+                return None
+        return self._last[1:] if self._last[0] == index else None
+
+    def _worth_seeking(self, index: int) -> bool:
+        """A key frame lies between where the decoder stands and the frame wanted."""
+        if self.index is None or not self.index.exact or self._last is None:
+            return False
+        stamps, keys = self.index.stamps, self.index.keys
+        return bisect.bisect_right(keys, stamps[index]) > bisect.bisect_right(keys, stamps[self._last[0]])
+
+    def _by_stamp(self, start: int) -> Iterator[tuple[int, av.VideoFrame, float]]:
+        assert self.index is not None
+        stamps = self.index.stamps
+        if start >= len(stamps):
+            return
+        following = start
+        for raw in self._seek(start):
+            if raw.pts is None:
+                index = following
+            else:
+                index = bisect.bisect_left(stamps, raw.pts)
+                if index < following:  # before the start, or a stamp shown already
+                    continue
+                if index >= len(stamps) or stamps[index] != raw.pts:  # a stamp no packet carries: next in order
+                    index = following
+            for lost in range(following, index):
+                self.on_broken(f"frame {lost} cannot be decoded")
+            if index >= len(stamps):
+                return
+            if raw.is_corrupt:
+                self.on_broken(f"frame {index} is damaged")
+            yield index, raw, self.source._seconds(stamps[index])
+            following = index + 1
+        for lost in range(following, len(stamps)):
+            self.on_broken(f"frame {lost} cannot be decoded")
+
+    def _seek(self, start: int) -> Iterator[av.VideoFrame]:
+        """Decoded frames from a key frame at or before frame ``start``: an earlier one when the decoder, after the
+        jump, gives nothing up to the frame wanted (open groups of pictures, containers that seek roughly)."""
+        assert self.index is not None
+        wanted = self.index.stamps[start]
+        at = bisect.bisect_right(self.index.keys, wanted) - 1
+        while start > 0 and at > 0:
+            self.container.seek(self.index.keys[at], stream=self.stream, backward=True)
+            decoded = self._decode(quiet=True)
+            first = next(decoded, None)
+            if first is not None and first.pts is not None and first.pts <= wanted:
+                yield first
+                yield from decoded
+                return
+            at -= 1
+        self._rewind()
+        yield from self._decode(quiet=True)
+
+    def _rewind(self) -> None:
+        """Back to the very beginning; opening anew is the only way that is exact in every container."""
+        if self._moved:
+            self.container.close()
+            self.container = self.source._open()
+            self.stream = self.container.streams.video[0]
+
+    def _by_count(self, start: int) -> Iterator[tuple[int, av.VideoFrame, float]]:
+        source = self.source
+        stamps = self.index.stamps if self.index is not None else ()
+        previous = -math.inf
+        self._rewind()
+        for index, raw in enumerate(self._decode(quiet=False)):
+            step = float(source._step)
+            if index < len(stamps):
+                seconds = source._seconds(stamps[index])
+                mended = raw.pts != stamps[index]
+            else:
+                seconds = source._seconds(raw.pts) if raw.pts is not None else math.nan
+                mended = not seconds > previous
+            if not seconds > previous:
+                seconds = previous + step if previous > -math.inf else 0.0
+            previous = seconds
+            if index < start:
+                continue
+            source.repaired += mended and self.counting
+            if raw.is_corrupt:
+                self.on_broken(f"frame {index} is damaged")
+            yield index, raw, seconds
+
+    def _decode(self, *, quiet: bool) -> Iterator[av.VideoFrame]:
+        """Decoded frames in order of display; errors are counted unless ``quiet`` (the caller sees the gap itself)."""
+        self._moved = True
+        try:
+            for packet in self.container.demux(self.stream):
+                try:
+                    yield from packet.decode()
+                except av.FFmpegError as error:
+                    if not quiet:
+                        self.on_broken(f"a frame cannot be decoded: {_reason(error)}")
+        except av.FFmpegError as error:
+            if not quiet:
+                self.on_broken(f"the file ends in error: {_reason(error)}")
+
+
+class CameraSource(FrameSource):
+    """A camera by its number, through OpenCV; time is seconds since the first frame.
+
+    Raises:
+        PoseError: no such camera, or it gives no frame.
+    """
+
+    kind = "camera"
+
+    def __init__(self, number: int) -> None:
+        import cv2
+
+        self._capture = cv2.VideoCapture(number)
+        if not self._capture.isOpened():
+            raise PoseError(f"no camera {number}", hint="camera numbers start at 0; a file of that name needs ./")
+        fps = self._capture.get(cv2.CAP_PROP_FPS)
+        rate = Fraction(fps).limit_denominator(1001) if 1 <= fps <= 1000 else Fraction(30)
+        width, height = (int(self._capture.get(p)) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        super().__init__(f"camera:{number}", str(number), width, height, rate)
+
+    @property
+    def num_frames(self) -> int | None:
+        return None
+
+    def frames(self, start: int = 0, stop: int | None = None, every: int = 1) -> Iterator[Frame]:
+        check_range(start, stop, every)
+        return self._frames(start, stop, every)
+
+    def _frames(self, start: int, stop: int | None, every: int) -> Iterator[Frame]:
+        index, began = 0, time.monotonic()
+        while stop is None or index < stop:
+            good, image = self._capture.read()
+            if not good:
+                return
+            if index >= start and (index - start) % every == 0:
+                yield Frame(np.ascontiguousarray(image[..., ::-1]), self.name, index, time.monotonic() - began)
+            index += 1
+
+    def read_at(self, index: int) -> Frame:
+        raise PoseError("a camera has no past frames", self.name, "use frames()")
+
+    def close(self) -> None:
+        self._capture.release()
+
+
+# Display matrices (a, b, c, d as signs) of the eight ways to turn and mirror a picture: displayed x = a x + c y,
+# displayed y = b x + d y, in pixels with y downwards (ISO/IEC 14496-12, "tkhd" matrix).
+_Matrix = tuple[int, int, int, int]
+_TURNED: set[_Matrix] = {(0, 1, -1, 0), (0, -1, 1, 0), (0, 1, 1, 0), (0, -1, -1, 0)}
+
+
+def _display_matrix(frame: av.VideoFrame) -> _Matrix:
+    """Signs (a, b, c, d) of the frame's display matrix, the identity where there is none or it turns by odd angles."""
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return (1, 0, 0, 1)
+    a, b, _, c, d = struct.unpack("=5i", bytes(data)[:20])
+    signs = tuple(round(v / 65536) for v in (a, b, c, d))
+    straight = abs(signs[0] * signs[3] - signs[1] * signs[2]) == 1 and sum(map(abs, signs)) == 2
+    return signs if straight else (1, 0, 0, 1)  # type: ignore[return-value]
+
+
+def orient(image: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
+    """(H, W, 3) turned and mirrored as the display matrix (a, b, c, d) says: x' = a x + c y, y' = b x + d y."""
+    if matrix == (1, 0, 0, 1):
+        return image
+    a, b, c, d = matrix
+    if a == 0:  # displayed x runs along stored y
+        image, a, d = image.transpose(1, 0, 2), c, b
+    if a < 0:
+        image = image[:, ::-1]
+    if d < 0:
+        image = image[::-1]
+    return np.ascontiguousarray(image)
+
+
+def check_file(path: Path) -> None:
+    """PoseError unless ``path`` is a file (or device) that can be read and is not empty."""
+    if path.is_dir():
+        raise PoseError("this is a folder, not a file", str(path))
+    if not path.exists():
+        raise PoseError("no such file", str(path))
+    if path.is_file() and path.stat().st_size == 0:
+        raise PoseError("the file is empty", str(path))
+    if not os.access(path, os.R_OK):
+        raise PoseError("the file cannot be read: permission denied", str(path))
+
+
+def _reason(error: BaseException) -> str:
+    return str(getattr(error, "strerror", None) or error).rstrip(".")
+
+
+def _opening_problem(where: str, error: BaseException) -> tuple[str, str, str]:
+    """What, where and hint for a file or URL that FFmpeg does not open."""
+    if isinstance(error, av.error.InvalidDataError):
+        with contextlib.suppress(OSError):
+            with open(where, "rb") as handle:
+                head = handle.read(512)
+            if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free"):
+                return "the video is cut off: its index is missing", where, "copy or record the file again"
+            if head and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head):
+                return "this is text, not a video", where, ""
+        return "not a video that can be read", where, "damaged, or another kind of file under this name"
+    return f"cannot be opened: {_reason(error)}", where, ""
