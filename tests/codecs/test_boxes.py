@@ -1,0 +1,148 @@
+"""Targets and reading of the person finder."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from posecli.codecs.boxes import (
+    PeopleTargets,
+    decode_people,
+    encode_people,
+    focal_heatmap_loss,
+    giou_distance_loss,
+    keep_boxes,
+    people_losses,
+)
+
+STRIDE, K = 8, 3
+
+
+def targets(boxes, xy, visibility, size=(12, 16), known=None) -> PeopleTargets:
+    return encode_people(
+        np.array(boxes, float).reshape(-1, 4),
+        np.array(xy, float).reshape(-1, K, 2),
+        np.array(visibility).reshape(-1, K),
+        np.ones(size) if known is None else known,
+        STRIDE,
+    )
+
+
+def as_maps(t: PeopleTargets):
+    """What a perfect network would give, batch of one."""
+    heat = torch.from_numpy(t.heat).clamp(1e-6, 1 - 1e-6)
+    return (heat.log() - (1 - heat).log())[None], torch.from_numpy(t.offset)[None], torch.from_numpy(t.box)[None]
+
+
+def stacked(t: PeopleTargets) -> dict[str, torch.Tensor]:
+    return {name: torch.as_tensor(getattr(t, name))[None] for name in t.__dataclass_fields__}
+
+
+def test_nobody_is_a_valid_picture():
+    t = targets([], [], [])
+    assert t.people == 0 and t.heat.max() == 0 and t.near.sum() == 0
+    found = decode_people(*as_maps(t), STRIDE)[0]
+    assert found.boxes_xyxy.shape == (0, 4) and found.xy.shape == (0, K, 2) and found.heat.shape == (0,)
+    assert all(torch.isfinite(v) for v in people_losses(*as_maps(t), stacked(t)).values())
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(4, 60), st.floats(4, 40), st.floats(14, 60), st.floats(14, 50))
+def test_round_trip_of_one_person(x, y, w, h):
+    x1, y1 = min(x + w, 123), min(y + h, 91)
+    joints = [[x + 1, y + 2], [x1 - 1, y1 - 3], [(x + x1) / 2, (y + y1) / 2]]
+    t = targets([x, y, x1, y1], joints, [2, 1, 2])
+    assert t.people == 1 and t.near.sum() == pytest.approx(1)
+    found = decode_people(*as_maps(t), STRIDE, floor=0.5)[0]
+    assert len(found.scores) == 1
+    np.testing.assert_allclose(found.boxes_xyxy[0], [x, y, x1, y1], atol=1e-3)
+    np.testing.assert_allclose(found.xy[0], joints, atol=1e-3)
+    # A perfect network's joint heat at a regressed joint is that of its cell, at worst half a cell away diagonally.
+    assert 0.5 < found.heat[0] <= 1
+
+
+def test_two_people_meet_and_the_smaller_keeps_its_middle():
+    t = targets([[0, 0, 120, 88], [50, 34, 74, 58]], np.zeros((2, K, 2)), np.zeros((2, K)))
+    assert t.people == 2
+    found = decode_people(*as_maps(t), STRIDE, floor=0.5)[0]
+    # Centres in one cell: one peak, the smaller person's box.
+    np.testing.assert_allclose(found.boxes_xyxy, [[50, 34, 74, 58]], atol=1e-3)
+
+
+def test_unlabelled_joints_are_unknown_in_their_persons_box_only():
+    t = targets([[16, 16, 64, 64]], [[[20, 20], [0, 0], [40, 40]]], [[2, 0, 2]])
+    assert t.heat_weight[1, 4, 4] == 0 and t.heat_weight[1, 10, 14] == 1
+    assert t.heat_weight[0].min() == 1 and t.heat_weight[K].min() == 1
+    assert not t.offset_weight[1].any()
+
+
+def test_unknown_regions_do_not_punish_but_labelled_people_count():
+    known = np.ones((12, 16))
+    known[:, 8:] = 0
+    t = targets([[80, 16, 112, 64]], np.zeros((1, K, 2)), np.zeros((1, K)), known=known)
+    assert t.heat_weight[K, 0, 15] == 0
+    assert t.heat_weight[K][t.heat[K] == 1] == 1
+
+
+def test_a_centre_outside_the_map_is_left_out():
+    t = targets([[-80, 0, -8, 60]], np.zeros((1, K, 2)), np.zeros((1, K)))
+    assert t.people == 0 and t.heat.max() == 0
+
+
+def test_focal_loss_by_hand():
+    # p = 0.5 everywhere: a peak costs -log(.5) (.5)^2, background the same, a cell of target 0.5 a sixteenth of it.
+    unit = np.log(2) * 0.25
+    logits, target = torch.zeros(3), torch.tensor([1.0, 0.0, 0.5])
+    assert focal_heatmap_loss(logits, target, torch.ones(3)).item() == pytest.approx(unit * (1 + 1 + 1 / 16))
+    assert focal_heatmap_loss(logits, target, torch.tensor([0.0, 1, 0])).item() == pytest.approx(unit)
+
+
+def test_giou_by_hand():
+    one = torch.ones(1, 1, 1)
+    same = torch.tensor([2.0, 3, 4, 5]).view(1, 4, 1, 1)
+    assert giou_distance_loss(same, same, one).item() == pytest.approx(0, abs=1e-6)
+    # A box of 2 x 2 within one of 4 x 4 about the same cell: IoU 1/4, hull = union.
+    small, large = torch.ones(1, 4, 1, 1), torch.full((1, 4, 1, 1), 2.0)
+    assert giou_distance_loss(small, large, one).item() == pytest.approx(0.75)
+    # Boxes 3 x 2 to the left and to the right: inter 2 x 2, union 8, hull 4 x 2.
+    a = torch.tensor([2.0, 1, 1, 1]).view(1, 4, 1, 1)
+    b = torch.tensor([1.0, 1, 2, 1]).view(1, 4, 1, 1)
+    assert giou_distance_loss(a, b, one).item() == pytest.approx(0.5)
+
+
+def test_losses_fall_from_a_blank_network_to_a_perfect_one():
+    t = targets(
+        [[16, 16, 64, 72], [80, 8, 120, 80]], np.random.default_rng(0).uniform(20, 60, (2, K, 2)), np.full((2, K), 2)
+    )
+    batch = stacked(t)
+    perfect = people_losses(*as_maps(t), batch)
+    blank = people_losses(
+        torch.full((1, K + 1, 12, 16), -2.0), torch.zeros(1, 2 * K, 12, 16), torch.full((1, 4, 12, 16), 2.0), batch
+    )
+    assert set(perfect) == {"centre", "joints", "box", "offset"}
+    for name, value in perfect.items():
+        assert value < blank[name] / 5, name
+    assert perfect["box"] == pytest.approx(0, abs=1e-5) and perfect["offset"] == 0
+
+
+def test_batch_of_one_equals_one_of_a_batch():
+    rng = np.random.default_rng(1)
+    maps = [
+        as_maps(targets(b, rng.uniform(20, 60, (len(b), K, 2)), np.full((len(b), K), 2)))
+        for b in ([[16, 16, 64, 72]], [[80, 8, 120, 80], [8, 8, 40, 40]], np.zeros((0, 4)))
+    ]
+    together = decode_people(*(torch.cat(m) for m in zip(*maps, strict=True)), STRIDE)
+    for alone, among in zip(maps, together, strict=True):
+        alone = decode_people(*alone, STRIDE)[0]
+        for name in ("boxes_xyxy", "scores", "xy", "joint_scores"):
+            np.testing.assert_array_equal(getattr(alone, name), getattr(among, name))
+
+
+def test_boxes_that_overlap_too_much_are_dropped_weakest_first():
+    boxes = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [50, 0, 60, 10]], float)
+    assert keep_boxes(boxes, np.array([0.5, 0.9, 0.4]), 0.6).tolist() == [1, 2]
+    assert keep_boxes(boxes, np.array([0.5, 0.9, 0.4]), 0.9).tolist() == [1, 0, 2]
+    assert keep_boxes(np.zeros((0, 4)), np.zeros(0), 0.6).tolist() == []
