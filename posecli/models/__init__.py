@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from posecli.models.dekr import DEKR, DekrBoxOutput, DekrOutput
-from posecli.models.fpn import PoseFPN
+from posecli.models.fpn import PoseFPN, Trunk
 from posecli.models.hrnet import HRNet, HRNetConcat
 from posecli.models.layers import HeatmapOutput
 
@@ -34,6 +34,17 @@ def _dekr(keypoints: int, size: str, **arguments: Any) -> DEKR:
     return DEKR(HRNetConcat(**_SIZES[size]), keypoints, **arguments)
 
 
+def _finder(
+    keypoints: int, heatmap_channels: int = 64, joint_channels: int = 4, offset_blocks: int = 1, **trunk: Any
+) -> DEKR:
+    """DEKR with a box head on the pose network's trunk at stride 8, its heat maps logits. ``trunk``: see `Trunk`."""
+    trunk = {"stride": 8, **trunk}
+    network = DEKR(Trunk(**trunk), keypoints, heatmap_channels, 1, joint_channels, offset_blocks, box=True)
+    # Nearly every cell is background: start from a probability of 0.01 (Lin et al., "Focal Loss", ICCV 2017, Sec. 4.1).
+    nn.init.constant_(network.head_heatmap[1].bias, -4.6)
+    return network
+
+
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "dekr-w32": partial(_dekr, size="w32"),
     "dekr-w48": partial(_dekr, size="w48"),
@@ -44,4 +55,5 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "hrnet-small": partial(HRNet, **_SIZES["small"]),
     "hrnet-tiny": partial(HRNet, **_SIZES["tiny"]),
     "pose-fpn": PoseFPN,
+    "dekr-finder": _finder,
 }
