@@ -1,0 +1,287 @@
+"""Who meets whom: predicted frames and labelled frames, joints of two skeletons, predicted and labelled people.
+
+Frames meet by picture name, by video name and frame, or by ``image_id`` (results lists, and streams whose names meet
+nothing). Joints meet by name. People of one frame meet one to one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from posecli.errors import PoseError
+from posecli.metrics.people import LabelFrames, PredictedFrames, joint_boxes_xywh
+from posecli.skeletons import match_joints
+from posecli.types import Skeleton
+
+MATCH_RULES = ("oks", "iou", "top-score")
+_VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".gif")
+
+
+@dataclass(frozen=True)
+class FramePartners:
+    """Partners of P predicted frames.
+
+    Attributes:
+        partner: (P,) int64 row of the labelled frame, -1 for none.
+        ways: frames by the way they met, e.g. ``{"picture name": 68}``.
+        without_labels: predicted frames that met no labelled one; the first few named in ``examples``.
+        without_predictions: labelled frames that no predicted frame met.
+        ambiguous: predicted frames whose name fits several labelled ones equally well (part of ``without_labels``).
+    """
+
+    partner: np.ndarray
+    ways: dict[str, int]
+    without_labels: int
+    without_predictions: int
+    ambiguous: int
+    examples: tuple[str, ...]
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    return tuple(p for p in name.replace("\\", "/").split("/") if p not in ("", "."))
+
+
+def _video_parts(name: str) -> tuple[str, ...]:
+    """Parts of a video's name without a video suffix (labels often name videos without it)."""
+    stem = name
+    for suffix in _VIDEO_SUFFIXES:
+        if name.lower().endswith(suffix):
+            stem = name[: -len(suffix)]
+    return _parts(stem)
+
+
+class _Names:
+    """Finds the file a name means: the same path, or a path of which the other is the end."""
+
+    def __init__(self, names: Sequence[tuple[tuple[str, ...], int]]) -> None:
+        self.by_last: dict[str, set[tuple[tuple[str, ...], int]]] = defaultdict(set)
+        for parts, row in names:
+            if parts:
+                self.by_last[parts[-1]].add((parts, row))
+
+    def find(self, parts: tuple[str, ...]) -> int:
+        """Row of the one file this name fits; -1 for none, -2 when several fit."""
+        fits = [(p, row) for p, row in self.by_last.get(parts[-1] if parts else "", ()) if self._fit(p, parts)]
+        exact = {row for p, row in fits if p == parts}
+        rows = exact or {row for _, row in fits}
+        return -1 if not rows else rows.pop() if len(rows) == 1 else -2
+
+    @staticmethod
+    def _fit(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
+        size = min(len(a), len(b))
+        return a[-size:] == b[-size:]
+
+
+def pair_frames(labels: LabelFrames, predicted: PredictedFrames, by_id: bool) -> FramePartners:
+    """The labelled frame of each predicted one.
+
+    Args:
+        by_id: a results list, which knows only ``image_id``. A stream meets by picture name or video name and frame;
+            lines that meet nothing so are tried by last name alone, where it is unique on both sides, then by
+            ``image_id``.
+
+    Raises:
+        PoseError: two predicted frames mean the same labelled one; nothing meets at all.
+    """
+    id_row = {image_id: row for row, image_id in enumerate(labels.image_id)}
+    partner = np.full(len(predicted), -1, np.int64)
+    ways: Counter[str] = Counter()
+    if by_id:
+        for i, image_id in enumerate(predicted.image_id):
+            partner[i] = id_row.get(image_id, -1)
+        ways["image_id"] = int((partner >= 0).sum())
+    else:
+        _pair_by_names(labels, predicted, partner, ways)
+        if not (partner >= 0).any():
+            for i, image_id in enumerate(predicted.image_id):
+                partner[i] = id_row.get(image_id, -1) if image_id is not None and partner[i] == -1 else partner[i]
+            ways["image_id"] = int((partner >= 0).sum())
+    met = partner >= 0
+    examples = tuple(_frame_name(predicted, int(i)) for i in np.flatnonzero(~met)[:3])
+    if len(predicted) and not met.any():
+        some = labels.videos[0].name if len(labels.videos) else labels.file_name[0]
+        raise PoseError(
+            f"no predicted frame meets a labelled one (predicted: {examples[0]}; labelled: {some})",
+            hint="frames meet by picture name, by video name and frame, or by image_id for COCO results",
+        )
+    rows, count = np.unique(partner[met], return_counts=True)
+    if (count > 1).any():
+        twice = np.flatnonzero(partner == rows[count > 1][0])[:2]
+        raise PoseError(
+            f"two predictions for the labelled frame {labels.image_id[int(partner[twice[0]])]!r}",
+            " and ".join(_frame_name(predicted, int(i)) for i in twice),
+            "give each frame once",
+        )
+    return FramePartners(
+        partner=np.maximum(partner, -1),
+        ways={way: number for way, number in ways.items() if number},
+        without_labels=int((~met).sum()),
+        without_predictions=len(labels) - int(met.sum()),
+        ambiguous=int((partner == -2).sum()),
+        examples=examples,
+    )
+
+
+def _frame_name(predicted: PredictedFrames, i: int) -> str:
+    if predicted.file[i]:
+        return str(predicted.file[i])
+    if predicted.source[i]:
+        return f"{predicted.source[i]} frame {predicted.index[i]}"
+    return f"image_id {predicted.image_id[i]!r}"
+
+
+def _pair_by_names(labels: LabelFrames, predicted: PredictedFrames, partner: np.ndarray, ways: Counter[str]) -> None:
+    """Fills ``partner`` by picture names and by video name and frame; -2 where a name fits several."""
+    pictures = _Names(
+        [(_parts(n), row) for row, n in enumerate(labels.file_name) if not n.lower().endswith(_VIDEO_SUFFIXES)]
+    )
+    video_names = [(_video_parts(n), row) for row, v in enumerate(labels.videos) for n in (v.name, v.file_name)]
+    videos = _Names(video_names)
+    frame_row = {
+        (int(v), int(f)): row for row, (v, f) in enumerate(zip(labels.video, labels.frame_id, strict=True)) if v >= 0
+    }
+    video_of = {source: videos.find(_video_parts(source)) for source in set(predicted.source)}
+    for i, (source, file) in enumerate(zip(predicted.source, predicted.file, strict=True)):
+        if file:
+            partner[i] = pictures.find(_parts(file))
+            if partner[i] < 0 and source:  # names relative to the folder given, which is the source
+                joined = pictures.find(_parts(source) + _parts(file))
+                partner[i] = joined if joined >= 0 else partner[i]
+            ways["picture name"] += partner[i] >= 0
+            continue
+        video = video_of[source]
+        if video >= 0:
+            partner[i] = frame_row.get((video, predicted.index[i]), -1)
+            ways["video name and frame"] += partner[i] >= 0
+        elif video == -2:
+            partner[i] = -2
+        else:  # a single picture is its own source
+            partner[i] = pictures.find(_parts(source))
+            ways["picture name"] += partner[i] >= 0
+    _pair_by_last_name(labels, predicted, partner, ways)
+
+
+def _pair_by_last_name(
+    labels: LabelFrames, predicted: PredictedFrames, partner: np.ndarray, ways: Counter[str]
+) -> None:
+    """Pictures in folders of other names on the two sides: by last name, where that is unique on both."""
+    left = [i for i in np.flatnonzero(partner == -1) if predicted.file[i]]
+    if not left:
+        return
+    last_of = {i: _parts(str(predicted.file[i]))[-1:] for i in left}
+    times = Counter(last_of.values())
+    taken = set(partner[partner >= 0].tolist())
+    rows = defaultdict(list)
+    for row, name in enumerate(labels.file_name):
+        rows[_parts(name)[-1:]].append(row)
+    for i in left:
+        fit = rows.get(last_of[i], [])
+        if times[last_of[i]] == 1 and len(fit) == 1 and fit[0] not in taken:
+            partner[i] = fit[0]
+            ways["last part of the picture name"] += 1
+
+
+@dataclass(frozen=True)
+class CommonJoints:
+    """Joints on which labels and predictions can be compared.
+
+    Attributes:
+        label_index, predicted_index: (J,) places in the two skeletons, in the labels' order.
+        only_labels, only_predictions: names without a partner.
+    """
+
+    label_index: np.ndarray
+    predicted_index: np.ndarray
+    only_labels: tuple[str, ...]
+    only_predictions: tuple[str, ...]
+
+
+def common_joints(labels: Skeleton, predicted: Skeleton) -> CommonJoints:
+    """Joints of both skeletons, met by name; PoseError when there is none."""
+    index = match_joints(predicted.keypoints, labels.keypoints)
+    kept = np.flatnonzero(index >= 0)
+    if not len(kept):
+        raise PoseError(
+            f"skeletons {labels.name!r} and {predicted.name!r} have no joint name in common",
+            hint="rename joints with [rename] in a skeleton.toml",
+        )
+    used = set(index[kept].tolist())
+    return CommonJoints(
+        kept,
+        index[kept],
+        tuple(n for n, i in zip(labels.keypoints, index, strict=True) if i < 0),
+        tuple(n for i, n in enumerate(predicted.keypoints) if i not in used),
+    )
+
+
+def sub_skeleton(skeleton: Skeleton, index: Sequence[int] | np.ndarray) -> Skeleton:
+    """The skeleton of the joints at ``index``, in that order; sigmas, edges and limbs move along."""
+    place = {int(old): new for new, old in enumerate(index)}
+
+    def moved(pairs: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+        return tuple((place[a], place[b]) for a, b in pairs if a in place and b in place)
+
+    names = tuple(skeleton.keypoints[i] for i in place)
+    return Skeleton(
+        name=skeleton.name,
+        keypoints=names,
+        edges=moved(skeleton.edges),
+        sigmas=tuple(skeleton.sigmas[i] for i in place) if skeleton.sigmas else (),
+        head=skeleton.head if set(skeleton.head) <= set(names) else (),
+        torso=skeleton.torso if set(skeleton.torso) <= set(names) else (),
+        limbs=moved(skeleton.limbs),
+    )
+
+
+def iou_of_pairs(boxes_a: np.ndarray, boxes_b: np.ndarray) -> np.ndarray:
+    """(P,) intersection over union of P pairs of boxes ``x, y, w, h``; 0 where a box is missing or empty."""
+    low = np.maximum(boxes_a[:, :2], boxes_b[:, :2])
+    high = np.minimum(boxes_a[:, :2] + boxes_a[:, 2:], boxes_b[:, :2] + boxes_b[:, 2:])
+    common = np.prod(np.clip(high - low, 0, None), axis=1)
+    union = boxes_a[:, 2] * boxes_a[:, 3] + boxes_b[:, 2] * boxes_b[:, 3] - common
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.nan_to_num(np.where(union > 0, common / union, 0.0))
+
+
+def person_boxes(box_xywh: np.ndarray, xy: np.ndarray, visibility: np.ndarray) -> np.ndarray:
+    """(N, 4) given boxes, else the boxes around the joints; NaN where there is neither."""
+    return np.where(np.isnan(box_xywh), joint_boxes_xywh(xy, visibility), box_xywh)
+
+
+def pair_people(
+    rule: str, pairs: tuple[np.ndarray, np.ndarray], similarity: np.ndarray, score: np.ndarray, num_labels: int
+) -> np.ndarray:
+    """The predicted person of each labelled one, one to one within a frame.
+
+    ``oks`` and ``iou``: greedily by falling similarity, as long as it is above 0. ``top-score``: predictions by falling
+    score each take the free labelled person they resemble most, so that on pictures of one person the highest score
+    speaks, however far off it is.
+
+    Args:
+        pairs: ``(label index, prediction index)`` of everybody in the same frame.
+        similarity: (P,) of these pairs, OKS or IoU.
+        score: (M,) of all predictions.
+
+    Returns:
+        (num_labels,) int64 indices of predictions, -1 for nobody.
+    """
+    if rule not in MATCH_RULES:
+        raise PoseError(f"unknown matching rule {rule!r}", hint=", ".join(MATCH_RULES))
+    label, prediction = pairs
+    # Equal similarities: the higher score first, so that the order of people in the file does not matter.
+    if rule == "top-score":
+        order = np.lexsort((-similarity, -score[prediction]))
+    else:
+        order = np.lexsort((-score[prediction], -similarity))
+        order = order[similarity[order] > 0]
+    partner = np.full(num_labels, -1, np.int64)
+    taken: set[int] = set()
+    for g, p in zip(label[order].tolist(), prediction[order].tolist(), strict=True):
+        if partner[g] < 0 and p not in taken:
+            partner[g] = p
+            taken.add(p)
+    return partner

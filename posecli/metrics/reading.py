@@ -1,0 +1,313 @@
+"""Labels and predictions as columns, from files, data sets and streams.
+
+Labels: whatever `posecli.formats` reads, or a `Dataset`. Predictions: a pose stream (JSON Lines; a file, ``-``, a
+folder of streams, or an iterable of `(StreamHeader, FramePoses)`), or a COCO results list (``.json``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from posecli.errors import PoseError
+from posecli.metrics.people import (
+    LabelFrames,
+    Labels,
+    PredictedFrames,
+    Predictions,
+    joint_boxes_xywh,
+    make_people,
+)
+from posecli.types import Dataset, Instance, Skeleton
+
+if TYPE_CHECKING:
+    from posecli.predictions import FramePoses, StreamHeader
+
+Warn = Callable[[str], None]
+_NO_BOX = (np.nan,) * 4
+
+
+@contextlib.contextmanager
+def collector_paused() -> Iterator[None]:
+    """No cyclic garbage collection inside: reading makes millions of small lists, none of them garbage."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def read_labels(source: Dataset | str | Path, skeleton: Skeleton | None = None, warn: Warn | None = None) -> Labels:
+    """The label set at ``source``: a `Dataset`, a COCO keypoint JSON, or anything else `posecli.formats` reads.
+
+    Args:
+        skeleton: replaces the data set's skeleton of the same joints (to bring sigmas, torso, head, limbs).
+        warn: takes one sentence for each thing that is odd but readable; None keeps them as ``notes``.
+
+    Raises:
+        PoseError: what the reader refuses; a skeleton with other joints; no frames.
+    """
+    notes: list[str] = []
+    say = warn or notes.append
+    if isinstance(source, Dataset):
+        dataset, where = source, source.root
+    elif str(source).endswith(".json") and Path(source).is_file():
+        from posecli.formats import coco
+
+        where = str(source)
+        value = coco.load_json(where)
+        if not isinstance(value, dict):
+            raise PoseError(
+                "these are results, not labels" if isinstance(value, list) else "not a data set",
+                where,
+                "posecli evaluate LABELS PREDICTIONS",
+            )
+        dataset = coco.from_json(value, where, skeleton=skeleton, warn=say)
+    else:
+        from posecli.formats import read_dataset
+
+        where = str(source)
+        dataset = read_dataset(where, warn=say)
+    if skeleton is not None and dataset.skeleton is not skeleton:
+        if skeleton.keypoints != dataset.skeleton.keypoints:
+            raise PoseError(
+                f"skeleton {skeleton.name!r} has other joints than the labels' {dataset.skeleton.name!r}", where
+            )
+        dataset = Dataset(skeleton, dataset.records, dataset.videos, dataset.root, dataset.info)
+    if not dataset.records:
+        raise PoseError("no frames to evaluate on", where)
+    return labels_of(dataset, where, tuple(notes))
+
+
+def labels_of(dataset: Dataset, source: str = "", notes: tuple[str, ...] = ()) -> Labels:
+    """A data set as columns; frames in the order of their ids."""
+    ids = [record.image_id for record in dataset.records]
+    if len(set(ids)) < len(ids):
+        raise PoseError("an image id is used twice", source)
+    # pycocotools sorts pictures by id; among equal scores that order decides.
+    whole = all(isinstance(i, int) for i in ids)
+    records = sorted(dataset.records, key=(lambda r: r.image_id) if whole else (lambda r: str(r.image_id)))
+    row = {video.id: i for i, video in enumerate(dataset.videos)}
+    in_video = [r.video_id is not None and r.frame_id is not None and r.video_id in row for r in records]
+    frames = LabelFrames(
+        image_id=[r.image_id for r in records],
+        file_name=[r.file_name for r in records],
+        video=np.array([row[r.video_id] if v else -1 for r, v in zip(records, in_video, strict=True)], np.int64),
+        frame_id=np.array([r.frame_id if v else -1 for r, v in zip(records, in_video, strict=True)], np.int64),
+        videos=dataset.videos,
+    )
+    people = [(f, i) for f, record in enumerate(records) for i in record.instances]
+    sizes = [(record.width, record.height) for record in records]
+    areas, masks = zip(*(_area(i, sizes[f]) for f, i in people), strict=True) if people else ((), ())
+    count = dataset.skeleton.num_keypoints
+    boxes = np.array([_NO_BOX if i.box_xyxy is None else i.box_xyxy for _, i in people], np.float64).reshape(-1, 4)
+    boxes[:, 2:] -= boxes[:, :2]
+    columns = make_people(
+        [f for f, _ in people],
+        _stack([i.xy for _, i in people], (count, 2), np.float64),
+        _stack([i.visibility for _, i in people], (count,), np.int8),
+        box_xywh=boxes,
+        area=areas,
+        has_mask=masks,
+        ignore=[i.ignore for _, i in people],
+        head_box_xyxy=[_NO_BOX if i.head_box_xyxy is None else i.head_box_xyxy for _, i in people],
+        track=[-1 if i.track_id is None else i.track_id for _, i in people],
+    )
+    return Labels(dataset.skeleton, frames, columns, source, notes)
+
+
+def _stack(arrays: list[np.ndarray], shape: tuple[int, ...], kind: type) -> np.ndarray:
+    return np.array(arrays, kind).reshape(-1, *shape)
+
+
+def _area(instance: Instance, size_wh: tuple[int, int]) -> tuple[float, bool]:
+    """The given area (NaN for none) and whether a mask stands behind it."""
+    mask = instance.extra.get("segmentation")
+    if instance.area is not None and (instance.area > 0 or not mask):
+        return instance.area, bool(mask)
+    if not mask:
+        return np.nan, False
+    from pycocotools import mask as masks
+
+    width, height = size_wh
+    try:
+        if isinstance(mask, list):
+            encoded = masks.merge(masks.frPyObjects(mask, height, width))
+        else:
+            encoded = masks.frPyObjects(mask, height, width) if isinstance(mask["counts"], list) else mask
+        return float(masks.area(encoded)), True
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+        raise PoseError(f"cannot read the segmentation: {error}", f"annotation {instance.extra.get('id')}") from None
+
+
+def read_predictions(
+    source: str | Path | Iterable[tuple[StreamHeader, FramePoses]],
+    *,
+    skeleton: Skeleton | None = None,
+    warn: Warn | None = None,
+) -> Predictions:
+    """The predictions at ``source``: a stream, ``-`` (standard input), a folder of ``.jsonl`` streams, an iterable of
+    `(StreamHeader, FramePoses)`, or a COCO results list.
+
+    Args:
+        skeleton: joints of a results list (without it they are the labels'); a stream states its own.
+
+    Raises:
+        PoseError: unreadable files, a wrong number of joints, numbers that are not finite, streams of different joints.
+    """
+    notes: list[str] = []
+    say = warn or notes.append
+    if hasattr(source, "read"):
+        from posecli.predictions import read_stream
+
+        return _from_stream(read_stream(source, warn=say), getattr(source, "name", "") or "pose stream", notes)
+    if not isinstance(source, str | Path):
+        return _from_stream(source, "predictions", notes)
+    where = str(source)
+    path = Path(where)
+    if where != "-" and not path.exists():
+        raise PoseError("no such file or folder", where)
+    if where != "-" and path.is_file() and _starts_list(path):
+        return read_results(path, skeleton)
+    from posecli.predictions import read_stream
+
+    if where != "-" and path.is_dir():
+        files = sorted(path.rglob("*.jsonl"))
+        if not files:
+            raise PoseError("no .jsonl pose stream in this folder", where)
+        return _from_stream((item for file in files for item in read_stream(file, warn=say)), where, notes)
+    return _from_stream(read_stream(where if where == "-" else path, warn=say), where, notes)
+
+
+def _starts_list(path: Path) -> bool:
+    """Whether the first character that is not white space opens a JSON list."""
+    with open(path, "rb") as handle:
+        return handle.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"["
+
+
+def _from_stream(items: Iterable[tuple[StreamHeader, FramePoses]], where: str, notes: list[str]) -> Predictions:
+    sources: list[str] = []
+    files: list[str | None] = []
+    indices: list[int] = []
+    image_ids: list[int | str | None] = []
+    thresholds: list[float] = []
+    rows: list[int] = []
+    people: list[Instance] = []
+    skeleton: Skeleton | None = None
+    for header, poses in items:
+        if skeleton is None:
+            skeleton = header.skeleton
+        elif header.skeleton.keypoints != skeleton.keypoints:
+            raise PoseError(
+                f"sources with different joints ({skeleton.name!r} and {header.skeleton.name!r})",
+                f"{where}, source {header.source!r}",
+                "evaluate them one by one",
+            )
+        rows += [len(sources)] * len(poses.instances)
+        people += poses.instances
+        sources.append(header.source)
+        files.append(poses.file)
+        indices.append(poses.frame)
+        image_ids.append(poses.image_id)
+        thresholds.append(header.threshold or 0.0)
+    if skeleton is None:
+        raise PoseError("the stream holds no frame", where)
+    count = skeleton.num_keypoints
+    boxes = np.array([_NO_BOX if i.box_xyxy is None else i.box_xyxy for i in people], np.float64).reshape(-1, 4)
+    boxes[:, 2:] -= boxes[:, :2]
+    xy = _stack([i.xy for i in people], (count, 2), np.float64)
+    visibility = _stack([i.visibility for i in people], (count,), np.int8)
+    visibility[~np.isfinite(xy).all(axis=-1)] = 0
+    own = joint_boxes_xywh(xy, visibility)
+    columns = make_people(
+        rows,
+        xy,
+        visibility,
+        score=[i.person_score for i in people],
+        box_xywh=boxes,
+        area=own[:, 2] * own[:, 3],
+        heat=[np.nan if i.heat is None else i.heat for i in people],
+    )
+    frames = PredictedFrames(sources, files, indices, image_ids, np.array(thresholds))
+    return Predictions(frames, columns, skeleton, True, where, tuple(notes))
+
+
+def read_results(path: str | Path, skeleton: Skeleton | None = None) -> Predictions:
+    """A COCO keypoint results list: ``[{"image_id", "keypoints": [x, y, s, ...], "score"}, ...]``.
+
+    Every joint counts as found, as pycocotools has it. A detection's area is its box' where the list has boxes, else
+    that of the box around its joints (`COCO.loadRes`).
+    """
+    where = str(path)
+    try:
+        with open(path, encoding="utf-8") as handle:
+            results = json.load(handle)
+    except json.JSONDecodeError as error:
+        raise PoseError(f"not JSON: {error.msg}", f"{where}, line {error.lineno}, column {error.colno}") from None
+    except UnicodeDecodeError:
+        raise PoseError("not JSON: not UTF-8 text", where) from None
+    notes = []
+    try:
+        image_ids = [r["image_id"] for r in results]
+        scores = np.array([r["score"] for r in results], np.float64)
+        flat = [r["keypoints"] for r in results]
+        boxed = bool(results) and bool(results[0].get("bbox"))
+        boxes = np.array([r["bbox"] if boxed else _NO_BOX for r in results], np.float64).reshape(-1, 4)
+        heat = np.array([r.get("heat", np.nan) for r in results], np.float64)
+        lengths = {len(k) for k in flat}
+        count = next(iter(lengths)) // 3 if lengths else (skeleton.num_keypoints if skeleton else 1)
+        points = np.array(flat, np.float64).reshape(len(flat), count, 3)
+        if not (np.isfinite(points).all() and np.isfinite(scores).all() and scores.shape == (len(results),)):
+            raise ValueError("a number is not finite")
+        if boxed and not np.isfinite(boxes).all():
+            raise ValueError("a box is not finite")
+        frame_of: dict[Any, int] = {}
+        rows = [frame_of.setdefault(i, len(frame_of)) for i in image_ids]
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise _first_bad_result(results, where, error) from None
+    if len({r.get("category_id", 1) for r in results}) > 1:
+        notes.append("the results carry several category ids; all were taken as people")
+    xy = points[..., :2]
+    found = np.full(xy.shape[:2], 2, np.int8)
+    own = joint_boxes_xywh(xy, found)
+    area = boxes[:, 2] * boxes[:, 3] if boxed else own[:, 2] * own[:, 3]
+    columns = make_people(rows, xy, found, score=scores, box_xywh=boxes, area=area, heat=heat)
+    size = len(frame_of)
+    frames = PredictedFrames([""] * size, [None] * size, [-1] * size, list(frame_of), np.zeros(size))
+    return Predictions(frames, columns, skeleton, False, where, tuple(notes))
+
+
+def _first_bad_result(results: Any, where: str, error: Exception) -> PoseError:
+    """The error naming the first entry that is not like a result."""
+    expected: int | None = None
+    for number, entry in enumerate(results if isinstance(results, list) else ()):
+        at = f"{where}, result {number}"
+        if not isinstance(entry, dict):
+            return PoseError("not an object", at)
+        for key in ("image_id", "keypoints", "score"):
+            if key not in entry:
+                hint = "a list of detections, not of poses?" if key == "keypoints" else ""
+                return PoseError(f"no {key!r}", at, hint)
+        keypoints = entry["keypoints"]
+        if not isinstance(keypoints, list) or len(keypoints) % 3 or not keypoints:
+            return PoseError("keypoints are not x, y, score triples", at)
+        if expected not in (None, len(keypoints)):
+            return PoseError(f"{len(keypoints) // 3} keypoints where others have {expected // 3}", at)  # type: ignore[operator]
+        expected = len(keypoints)
+        box = entry.get("bbox") or []
+        for value in [entry["score"], *keypoints, *(box if isinstance(box, list) else [box])]:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+                return PoseError(f"{value!r} is not a finite number", at)
+        if bool(box) != bool(results[0].get("bbox")) or len(box) not in (0, 4):
+            return PoseError("some results have a box [x, y, width, height], others not", at)
+        if not isinstance(entry["image_id"], int | str):
+            return PoseError(f"image_id {entry['image_id']!r} is neither a number nor a name", at)
+    return PoseError(f"not a COCO results list: {error}", where)
