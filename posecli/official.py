@@ -92,7 +92,7 @@ def _refused(path: Path, error: Exception) -> PoseError:
     """An unpickling error is either code in the pickle or damage; the torch message tells which."""
     text = str(error)
     found = re.search(r"GLOBAL (\S+)|Unsupported class (\S+)|Unsupported global: (?:GLOBAL )?(\S+)", text)
-    if found or "weights_only" in text.lower() and "nsupported" in text:
+    if found or ("weights_only" in text.lower() and "nsupported" in text):
         named = next((group for group in (found.groups() if found else ()) if group), "an object")
         return PoseError(
             f"refused: the pickle holds code or objects besides tensors ({named})",

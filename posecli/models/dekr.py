@@ -11,7 +11,7 @@ An optional third head, not in the paper, gives at each pixel the box of the per
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -92,28 +92,27 @@ class DEKR(nn.Module):
         channels = int(backbone.out_channels)  # type: ignore[arg-type]
         self.stride = int(backbone.stride)  # type: ignore[arg-type]
         self.keypoints = keypoints
+        final_heatmap = nn.Conv2d(heatmap_channels, keypoints + 1, 1)
+        final_box = nn.Conv2d(heatmap_channels, 4, 1)
+        blocks = [AdaptiveBlocks(keypoints, joint_channels) for _ in range(offset_blocks)]
         self.transition_heatmap = conv_norm(channels, heatmap_channels, 1)
         self.head_heatmap = nn.Sequential(
-            nn.Sequential(*(BasicBlock(heatmap_channels) for _ in range(heatmap_blocks))),
-            nn.Conv2d(heatmap_channels, keypoints + 1, 1),
+            nn.Sequential(*(BasicBlock(heatmap_channels) for _ in range(heatmap_blocks))), final_heatmap
         )
         self.transition_offset = conv_norm(channels, keypoints * joint_channels, 1)
-        self.offset_blocks = nn.Sequential(*(AdaptiveBlocks(keypoints, joint_channels) for _ in range(offset_blocks)))
+        self.offset_blocks = nn.Sequential(*blocks)
         self.offset_final = nn.Conv2d(keypoints * joint_channels, keypoints * 2, 1, groups=keypoints)
         self.head_box: nn.Sequential | None = None
         if box:
             self.head_box = nn.Sequential(
-                conv_norm(channels, heatmap_channels, 1),
-                BasicBlock(heatmap_channels),
-                nn.Conv2d(heatmap_channels, 4, 1),
+                conv_norm(channels, heatmap_channels, 1), BasicBlock(heatmap_channels), final_box
             )
         initialise(self)
-        for final in (self.head_heatmap[1], self.offset_final, *([self.head_box[2]] if self.head_box else [])):
+        for final in (final_heatmap, self.offset_final, final_box):
             nn.init.normal_(final.weight, std=0.001)
-        for block in self.offset_blocks:
+        nn.init.constant_(cast(Tensor, final_box.bias), _BOX_LOG_START)
+        for block in blocks:
             nn.init.zeros_(block.geometry_conv.weight)
-        if self.head_box:
-            nn.init.constant_(self.head_box[2].bias, _BOX_LOG_START)
         self.backbone = backbone  # last: it has initialised itself
 
     def forward(self, image: Tensor) -> DekrOutput | DekrBoxOutput:

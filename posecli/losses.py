@@ -1,0 +1,75 @@
+"""Published losses as small functions that return a sum and what it is divided by.
+
+The two parts stay apart so that a trainer can add both over micro-batches and ranks before dividing: the loss of a
+batch then does not depend on how it was spread.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class LossSum(NamedTuple):
+    """``total`` (a scalar with gradient) and ``count``, the scalar to divide it by (without gradient)."""
+
+    total: Tensor
+    count: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """The loss of this batch alone; 0 where nothing counts."""
+        return self.total / self.count.clamp(min=1)
+
+
+def joint_mse(heatmap: Tensor, target: Tensor, weight: Tensor) -> LossSum:
+    """HRNet's and SimpleBaseline's loss: half the squared error of each joint's map, mean over pixels and joints.
+
+    Xiao, Wu, Wei, ECCV 2018, Sec. 2; leoxiaobin/deep-high-resolution-net.pytorch@6f69e46 (`lib/core/loss.py`,
+    `JointsMSELoss` with `USE_TARGET_WEIGHT`): the weight multiplies prediction and target, so it enters squared, and
+    unlabelled joints still count in the mean.
+
+    Args:
+        heatmap, target: (B, K, h, w).
+        weight: (B, K), 0 for joints without a label.
+    """
+    error = (heatmap.float() - target) * weight[..., None, None]
+    return LossSum(0.5 * error.square().sum(), _count(heatmap))
+
+
+def dekr_heatmap_loss(heatmap: Tensor, target: Tensor, weight: Tensor) -> LossSum:
+    """DEKR's heat map loss: weighted squared error, mean over all pixels and channels.
+
+    Geng et al., CVPR 2021, Sec. 3.3 (Eq. 7); HRNet/DEKR@7a30313 (`lib/core/loss.py`).
+
+    Args:
+        heatmap, target: (B, K + 1, h, w).
+        weight: (B, K + 1, h, w): 1 near keypoints, 0.1 elsewhere (`posecli.codecs.offsets.encode_heatmap`), 0 in
+            crowd regions and for joints that the data set does not label.
+    """
+    return LossSum(((heatmap.float() - target).square() * weight).sum(), _count(heatmap))
+
+
+def dekr_offset_loss(offset: Tensor, target: Tensor, weight: Tensor, beta: float = 1 / 9) -> LossSum:
+    """DEKR's offset loss: smooth L1, weighted by the inverse size of the person, over the number of values that count.
+
+    Geng et al., CVPR 2021, Sec. 3.3 (Eq. 6); HRNet/DEKR@7a30313 (`lib/core/loss.py`).
+
+    Args:
+        offset, target: (B, 2 K, h, w) map pixels.
+        weight: (B, 2 K, h, w): 1/sqrt(W^2 + H^2) of the person whose offsets stand there, else 0.
+        beta: error below which the loss is quadratic.
+    """
+    error = (offset.float() - target).abs()
+    loss = torch.where(error < beta, 0.5 * error.square() / beta, error - 0.5 * beta)
+    return LossSum((loss * weight).sum(), (weight > 0).sum().to(loss.dtype))
+
+
+#: Weight of the offset loss beside the heat map loss (lambda of Eq. 8).
+DEKR_OFFSET_FACTOR = 0.03
+
+
+def _count(maps: Tensor) -> Tensor:
+    return torch.tensor(float(maps.numel()), device=maps.device)
