@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from posecli.errors import PoseError
-    from posecli.inference import PoseModel, infer, load_model
+    from posecli.inference import PoseModel, load_model
     from posecli.metrics import evaluate
+    from posecli.pipeline import infer
     from posecli.types import Crop, Dataset, Frame, Instance, Record, Skeleton
 
 __version__ = "0.1.0"
@@ -26,7 +27,7 @@ _HOMES = {
     "PoseError": "posecli.errors",
     "PoseModel": "posecli.inference",
     "load_model": "posecli.inference",
-    "infer": "posecli.inference",
+    "infer": "posecli.pipeline",
     "evaluate": "posecli.metrics",
     "Crop": "posecli.types",
     "Dataset": "posecli.types",

@@ -1,6 +1,6 @@
 """Weights as one safetensors file whose metadata rebuilds the model.
 
-The metadata holds one JSON object under ``posecli``: ``{"version": 1, "meta": {...}, "finder": {...} or null}``. Tensors
+The metadata holds one JSON object under ``posecli``: ``{"version": 1, "meta": {...}, "finder": {...}}``. Tensors
 of the main network carry their bare names. A top-down model may bring the network that finds its people along: those
 tensors are prefixed ``finder.`` and described by the second object.
 

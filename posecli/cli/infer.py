@@ -1,0 +1,240 @@
+"""`posecli infer`: videos and pictures in, people out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from posecli.cli.common import (
+    DebugOption,
+    DeviceOption,
+    ExitCode,
+    JsonOption,
+    OverwriteOption,
+    QuietOption,
+    console,
+    print_json,
+    progress,
+    report_error,
+    warn,
+)
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from posecli.infer_files import Job, Summary
+    from posecli.predictions import FramePoses
+    from posecli.video import FrameSource
+
+_MODEL = "Model"
+_OUTPUT = "Output"
+
+
+def infer(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Videos, pictures, folders, globs, a COCO JSON, a camera number or a URL.", show_default=False
+        ),
+    ],
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="A model that comes with posecli.", rich_help_panel=_MODEL)
+    ] = "default",
+    weights: Annotated[
+        str | None,
+        typer.Option("--weights", "-w", help="A .safetensors or official .pth file.", rich_help_panel=_MODEL),
+    ] = None,
+    box_weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Top-down models: the model that finds people. [default: the shipped one]", rich_help_panel=_MODEL
+        ),
+    ] = None,
+    boxes: Annotated[
+        str | None,
+        typer.Option(
+            help="Top-down models: boxes from a pose stream, a COCO JSON or detections; 'full' for the whole picture.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    flip_test: Annotated[
+        bool | None,
+        typer.Option(
+            "--flip-test/--no-flip-test",
+            help="Average with the mirrored picture. [default: as the model says]",
+            show_default=False,
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    scales: Annotated[
+        str, typer.Option(help="Scales of the picture, merged (DEKR), e.g. 0.5,1,2.", rich_help_panel=_MODEL)
+    ] = "1",
+    precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.", rich_help_panel=_MODEL)] = "float32",
+    batch: Annotated[
+        int, typer.Option(min=1, help="Frames that go through the model together.", rich_help_panel=_MODEL)
+    ] = 8,
+    max_persons: Annotated[int, typer.Option(min=1, help="People kept in a frame.", rich_help_panel=_MODEL)] = 30,
+    min_score: Annotated[
+        float, typer.Option(min=0, max=1, help="People below are not even written.", rich_help_panel=_MODEL)
+    ] = 0.01,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Stream (.jsonl), folder of streams, '-' for standard output, COCO results (.json) or .csv.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format", help="stream, coco, csv or openpose. [default: by the name of --out]", rich_help_panel=_OUTPUT
+        ),
+    ] = None,
+    render: Annotated[
+        bool, typer.Option("--render", help="Also write an overlay video.", rich_help_panel=_OUTPUT)
+    ] = False,
+    render_out: Annotated[
+        str | None, typer.Option(help="Where the overlay goes; implies --render.", rich_help_panel=_OUTPUT)
+    ] = None,
+    track: Annotated[
+        str, typer.Option(help="Identities: oks, none, or auto (oks for video).", rich_help_panel="Frames")
+    ] = "auto",
+    start: Annotated[
+        str | None, typer.Option(help="First frame, as a number or in seconds: 12.5s.", rich_help_panel="Frames")
+    ] = None,
+    end: Annotated[str | None, typer.Option(help="The frame after the last one.", rich_help_panel="Frames")] = None,
+    every: Annotated[int, typer.Option(min=1, help="Step between frames.", rich_help_panel="Frames")] = 1,
+    roi: Annotated[
+        str | None, typer.Option(help="Look at this part only: x,y,width,height.", rich_help_panel="Frames")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on after the last whole line of the stream.", rich_help_panel=_OUTPUT)
+    ] = False,
+    overwrite: OverwriteOption = False,
+    device: DeviceOption = "auto",
+    json_: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Find people and their joints in videos and pictures.
+
+    Example: posecli infer clip.mp4 --render
+
+    Writes clip.poses.jsonl (one line a frame) and clip.overlay.mp4 into the current folder.
+    """
+    import contextlib
+    import tempfile
+    from pathlib import Path
+
+    from posecli.convert import export_stream
+    from posecli.errors import PoseError, UsageError
+    from posecli.infer_files import parse_numbers, plan_jobs, run_jobs
+    from posecli.inference import PredictOptions, load_model
+    from posecli.person_boxes import read_boxes, whole_picture
+    from posecli.pipeline import InferOptions
+    from posecli.video import list_inputs
+
+    if weights is not None and model != "default":
+        raise UsageError("--model and --weights name two models", hint="give one of them")
+    if resume and (overwrite or out == "-"):
+        raise UsageError("--resume goes on with a file that is there", hint="without --overwrite, with a file as --out")
+    kind = _format(format_, out)
+    if kind != "stream" and resume:
+        raise UsageError("--resume is for streams", hint="infer to a stream, then posecli convert it")
+    if json_ and out == "-":
+        raise UsageError("--json and --out - both want standard output", hint="give --out a file")
+    sources = list_inputs(inputs)
+    region = parse_numbers(roi, 4, "--roi") if roi else None
+    options = InferOptions(
+        track=track, start=start, end=end, every=every, batch=batch,
+        roi=(region[0], region[1], region[2], region[3]) if region else None,
+    )  # fmt: skip
+    network = load_model(
+        weights or model,
+        device,
+        box_weights=box_weights,
+        options=PredictOptions(
+            flip_test=flip_test,
+            scales=parse_numbers(scales, None, "--scales"),
+            max_persons=max_persons,
+            min_score=min_score,
+            precision=precision,
+        ),
+        warn=warn,
+    )
+    lookup = None
+    if boxes is not None:
+        if not network.top_down:
+            raise UsageError("--boxes is for top-down models", hint="leave it out: this model finds people itself")
+        lookup = (
+            whole_picture(float(network.meta.extra.get("box_scale", 1.25))) if boxes == "full" else read_boxes(boxes)
+        )
+
+    summaries: list[Summary] = []
+    with contextlib.ExitStack() as stack:
+        target = out
+        if kind != "stream":
+            # The stream is a means here: it lives in a folder of its own until the result is written from it.
+            place = Path(str(out)).absolute().parent
+            place.mkdir(parents=True, exist_ok=True)
+            target = stack.enter_context(tempfile.TemporaryDirectory(prefix=".posecli-", dir=place)) + "/all.jsonl"
+        jobs = plan_jobs(sources, target, render=render, render_out=render_out)
+        if kind != "stream" and Path(str(out)).exists() and not overwrite:
+            raise PoseError("the output exists already", str(out), "choose another name or give --overwrite")
+        bar = stack.enter_context(progress(quiet))
+        tasks: dict[int, TaskID] = {}
+
+        def on_frame(job: Job, source: FrameSource, line: FramePoses) -> None:
+            if id(job) not in tasks:
+                count = source.num_frames
+                tasks[id(job)] = bar.add_task(job.input.name, total=None if count is None else count // every)
+            bar.advance(tasks[id(job)])
+
+        try:
+            summaries += run_jobs(
+                jobs, network, options, boxes=lookup, overwrite=overwrite, resume=resume, on_frame=on_frame
+            )
+        except KeyboardInterrupt:
+            resumable = kind == "stream" and out != "-"
+            report_error("interrupted; go on with --resume" if resumable else "interrupted; nothing was kept")
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
+        if kind != "stream":
+            export_stream(str(target), str(out), kind, overwrite=overwrite)
+            for summary in summaries:
+                summary.stream = out
+    _tell(summaries, quiet, json_)
+
+
+def _tell(summaries: list[Summary], quiet: bool, json_: bool) -> None:
+    """The result: JSON or the names of the files on stdout, what happened on stderr."""
+    from dataclasses import asdict
+
+    talk = console(quiet)
+    for s in summaries:
+        if s.resumed_at is not None:
+            talk.print(f"{s.name}: went on at frame {s.resumed_at}")
+        talk.print(f"{s.name}: {s.frames} frames, {s.people / max(s.frames, 1):.2f} people a frame")
+        if s.broken:
+            warn(f"{s.name}: {s.broken} frames could not be decoded ({'; '.join(s.problems[:3])})")
+        if s.repaired:
+            warn(f"{s.name}: {s.repaired} time stamps were missing or out of order and were replaced")
+    if json_:
+        print_json([asdict(s) for s in summaries])
+        return
+    for place in dict.fromkeys(p for s in summaries for p in (s.stream, s.overlay) if p is not None):
+        typer.echo(place)
+
+
+def _format(name: str | None, out: str | None) -> str:
+    from posecli.errors import UsageError
+
+    suffix = "." + (out or "").rsplit(".", 1)[-1]
+    kind = name or {".json": "coco", ".csv": "csv"}.get(suffix, "stream")
+    if kind not in ("stream", "coco", "csv", "openpose"):
+        raise UsageError(f"unknown format {kind!r}", hint="stream, coco, csv or openpose")
+    if kind != "stream" and out in (None, "-"):
+        raise UsageError(f"--format {kind} needs --out", hint="a file for coco and csv, a folder for openpose")
+    return kind

@@ -1,0 +1,261 @@
+"""Sources in, files out: which stream and which overlay belongs to which input, resuming, and the run itself.
+
+A stream is written under its final name while it grows (it can be followed, and resumed after an interruption); every
+other output is written beside its place and renamed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from posecli.errors import PoseError, UsageError
+from posecli.inference import PoseModel
+from posecli.person_boxes import BoxLookup
+from posecli.pipeline import InferOptions, make_tracker, poses_of, stream_header
+from posecli.predictions import FramePoses, StreamWriter, complete_prefix, read_stream
+from posecli.render import Style, overlay_writer, render_frame, render_stream
+from posecli.stages import Background
+from posecli.tracking.oks import OksTracker
+from posecli.types import Frame
+from posecli.video import FrameSource, Input
+
+STREAM_SUFFIX = ".poses.jsonl"
+# Frames that wait to be drawn and encoded; a 4K frame takes 25 MB.
+_WAITING_FRAMES = 8
+
+
+@dataclass(frozen=True)
+class Job:
+    """One source with the places of its outputs; ``stream`` is None for standard output, ``overlay`` for none."""
+
+    input: Input
+    stream: Path | None
+    overlay: Path | None
+
+
+@dataclass
+class Summary:
+    """What came of one source."""
+
+    name: str
+    stream: str | None
+    overlay: str | None
+    frames: int = 0
+    people: int = 0
+    broken: int = 0
+    repaired: int = 0
+    resumed_at: int | None = None
+    problems: list[str] = field(default_factory=list)
+
+
+def plan_jobs(
+    inputs: Sequence[Input], out: str | None, *, render: bool, render_out: str | None, folder: Path = Path()
+) -> list[Job]:
+    """Names the outputs of every input.
+
+    Args:
+        inputs: what to look at.
+        out: a ``.jsonl`` file (all sources in one stream), ``-`` for standard output, a folder (a stream each), or
+            None: ``NAME.poses.jsonl`` in ``folder``, or in ``folder/poses`` for several inputs.
+        render: also make overlays.
+        render_out: the overlay's file (one input) or folder; by default beside the stream.
+        folder: where outputs without a name of their own go.
+
+    Raises:
+        UsageError: outputs that would overwrite each other or an input.
+    """
+    single = len(inputs) == 1
+    one_stream = out is not None and (out == "-" or out.endswith(".jsonl"))
+    jobs = []
+    for item in inputs:
+        stem = _stem(item)
+        if out == "-":
+            stream = None
+        elif one_stream:
+            stream = Path(str(out))
+        elif out is not None:
+            stream = Path(out) / f"{stem}{STREAM_SUFFIX}"
+        else:
+            stream = (folder if single else folder / "poses") / f"{stem}{STREAM_SUFFIX}"
+        overlay = None
+        if render or render_out:
+            name = f"{stem}.overlay" + ("" if _many_pictures(item) else ".jpg" if item.kind == "pictures" else ".mp4")
+            if render_out is not None and single and (_many_pictures(item) or Path(render_out).suffix):
+                overlay = Path(render_out)
+            elif render_out is not None:
+                overlay = Path(render_out) / name
+            else:
+                overlay = (folder if stream is None else stream.parent) / name
+        jobs.append(Job(item, stream, overlay))
+    places = [j.overlay for j in jobs if j.overlay] + ([] if one_stream else [j.stream for j in jobs if j.stream])
+    if len(set(places)) < len(places):
+        twice = next(p for p in places if places.count(p) > 1)
+        raise UsageError(f"two inputs would be written to {twice}", hint="give them one by one, or --out all.jsonl")
+    return jobs
+
+
+def _many_pictures(item: Input) -> bool:
+    return item.kind == "pictures" and len(item.files) > 1
+
+
+def _stem(item: Input) -> str:
+    """Name of an input's outputs, folders below the one given kept: ``front/scene.mp4`` to ``front/scene``."""
+    if item.kind in ("camera", "url"):
+        return "".join(c if c.isalnum() or c in "-_" else "_" for c in item.name.rsplit("/", 1)[-1]) or item.kind
+    name = PurePosixPath(item.name)
+    if name.is_absolute() or ".." in name.parts:
+        name = PurePosixPath(name.name)
+    known = item.kind == "video" or (item.kind == "pictures" and not _many_pictures(item)) or name.suffix == ".json"
+    return str(name.with_suffix("") if known else name)
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    model: PoseModel,
+    options: InferOptions,
+    *,
+    boxes: BoxLookup | None = None,
+    style: Style | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    on_frame: Callable[[Job, FrameSource, FramePoses], None] = lambda job, source, line: None,
+) -> Iterator[Summary]:
+    """Runs the jobs one after the other and yields a summary after each.
+
+    With ``resume`` a stream that is there is continued after its last whole line: finished sources are skipped, the
+    tracker is brought to where it was by replaying the lines, and overlays are drawn from the whole stream at the end.
+
+    Raises:
+        PoseError: an output exists and neither ``overwrite`` nor ``resume`` is given; a source that can't be opened.
+    """
+    opened: dict[Path, StreamWriter] = {}
+    done = _finished_parts(jobs) if resume else {}
+    try:
+        for job in jobs:
+            if not overwrite and not resume:
+                for place in (job.stream if job.stream not in opened else None, job.overlay):
+                    if place is not None and place.exists():
+                        raise PoseError(
+                            "the output exists already", str(place), "--overwrite, --resume or another --out"
+                        )
+            if job.stream is None:
+                writer = opened.setdefault(Path("-"), StreamWriter("-"))
+            elif job.stream not in opened:
+                writer = opened[job.stream] = StreamWriter(job.stream, append=resume, overwrite=overwrite)
+            else:
+                writer = opened[job.stream]
+            yield _run(job, model, options, boxes, style, overwrite or resume, writer, done.get(id(job)), on_frame)
+    finally:
+        for writer in opened.values():
+            writer.close()
+
+
+def _finished_parts(jobs: Sequence[Job]) -> dict[int, int]:
+    """For jobs that a stream has begun: the index of the last frame written, -1 with a header only; for sources that the
+    stream has left behind a number past every frame."""
+    done: dict[int, int] = {}
+    for stream in {j.stream for j in jobs if j.stream is not None and j.stream.exists()}:
+        prefix = complete_prefix(stream)
+        finished = list(prefix.finished)
+        for job in (j for j in jobs if j.stream == stream):
+            if job.input.name in finished:
+                finished.remove(job.input.name)
+                done[id(job)] = sys.maxsize
+            elif prefix.header is not None and prefix.header.source == job.input.name:
+                done[id(job)] = -1 if prefix.frame is None else prefix.frame
+    return done
+
+
+def _run(
+    job: Job,
+    model: PoseModel,
+    options: InferOptions,
+    boxes: BoxLookup | None,
+    style: Style | None,
+    overwrite: bool,
+    writer: StreamWriter,
+    last: int | None,
+    on_frame: Callable[[Job, FrameSource, FramePoses], None],
+) -> Summary:
+    summary = Summary(
+        job.input.name, str(job.stream) if job.stream else None, str(job.overlay) if job.overlay else None
+    )
+    if last == sys.maxsize:
+        return summary
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(job.input.open())
+        header = stream_header(source, model, job.input.name)
+        tracker = make_tracker(source, model.skeleton, options, model.threshold)
+        resume_at = None
+        if last is None:
+            writer.header(header)
+        else:
+            assert job.stream is not None
+            resume_at = _resume_at(source, options, last)
+            summary.resumed_at = resume_at
+            _replay(job, tracker)
+        draw = None
+        if job.overlay is not None and last is None:
+            style = style or Style()
+            output = stack.enter_context(overlay_writer(job.overlay, source, overwrite=overwrite))
+
+            def encode(item: tuple[Frame, FramePoses]) -> None:
+                frame, line = item
+                output.write(render_frame(frame.image, line.instances, header, style), frame)
+
+            draw = stack.enter_context(Background(encode, _WAITING_FRAMES))
+        lines = poses_of(
+            source,
+            model,
+            options,
+            boxes=boxes,
+            tracker=tracker,
+            resume_at=resume_at,
+            image_ids=job.input.image_ids,
+        )
+        for frame, line in lines:
+            writer.frame(line)
+            summary.frames += 1
+            summary.people += sum(p.person_score >= model.threshold for p in line.instances)
+            if draw is not None and frame is not None:
+                draw.put((frame, line))
+            on_frame(job, source, line)
+        summary.broken, summary.repaired, summary.problems = source.broken, source.repaired, list(source.problems)
+    if job.overlay is not None and last is not None:
+        assert job.stream is not None
+        with job.input.open() as again, overlay_writer(job.overlay, again, overwrite=True) as output:
+            pairs = (pair for pair in read_stream(job.stream) if pair[0].source == job.input.name)
+            render_stream(again, pairs, output, style or Style())
+    return summary
+
+
+def _resume_at(source: FrameSource, options: InferOptions, last: int) -> int:
+    start = source.position(options.start) if options.start is not None else 0
+    return start if last < 0 else last + options.every
+
+
+def _replay(job: Job, tracker: OksTracker | None) -> None:
+    """Brings the tracker to the state it had after the last line of this source."""
+    if tracker is None or job.stream is None:
+        return
+    for header, line in read_stream(job.stream):
+        if header.source == job.input.name and not line.extra.get("broken"):
+            time = line.time if line.time is not None else line.frame / (header.fps or 25.0)
+            tracker.replay(line.instances, round(time, 6))
+
+
+def parse_numbers(text: str, count: int | None, what: str) -> tuple[float, ...]:
+    """``"1,0.5"`` to numbers; UsageError unless there are ``count`` of them, all finite."""
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or (count is not None and len(numbers) != count) or not np.isfinite(numbers).all():
+        raise UsageError(f"{what} {text!r} is not {count or 'some'} numbers separated by commas")
+    return numbers

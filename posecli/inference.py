@@ -1,0 +1,342 @@
+"""The one core: image -> crop -> network -> maps -> keypoints -> people in image pixels.
+
+`infer`, validation during training and benchmarks all come through `PoseModel.predict`, so there is one definition
+of preprocessing and of coordinates. A model is either bottom-up (DEKR: everybody in the picture at once) or top-down
+(one crop per person); a top-down model needs boxes, from the caller or from a *finder*, a bottom-up model of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from posecli.checkpoint import ModelMeta, load_checkpoint, load_finder
+from posecli.errors import PoseError, UsageError
+from posecli.files import sha256_of
+from posecli.geometry import apply_affine, keypoint_box, warp
+from posecli.readout import BOTTOM_UP, TOP_DOWN, Person
+from posecli.types import Crop, Instance, Skeleton
+
+DEFAULT_MODEL = "default"
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """How a model is run, apart from its weights.
+
+    Attributes:
+        flip_test: also run the mirrored input and average; costs twice the time. None: what the model was scored with.
+        scales: of the picture, bottom-up models only; several are merged.
+        max_persons: people kept in a picture, the best first.
+        min_score: people below this score are dropped (a low floor; the display threshold is another thing).
+        batch: crops or pictures that go through a network together.
+        precision: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+    """
+
+    flip_test: bool | None = None
+    scales: tuple[float, ...] = (1.0,)
+    max_persons: int = 30
+    min_score: float = 0.0
+    batch: int = 32
+    precision: str = "float32"
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device of that name; ``auto`` takes CUDA, then MPS, then the CPU. PoseError when it isn't there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise PoseError(f"device {name!r} cannot be used: {reason}", hint="try --device cpu") from None
+    return device
+
+
+def find_weights(name: str | Path) -> Path:
+    """The file of a weights path, or of the name of a model that comes with the package."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = Path(str(resources.files("posecli"))) / "weights"
+    candidate = shipped / f"{name}.safetensors"
+    if candidate.is_file():
+        return candidate
+    here = ", ".join(sorted(p.stem for p in shipped.glob("*.safetensors"))) or "none"
+    if path.suffix in {".safetensors", ".pth", ".pt", ".tar"}:
+        raise PoseError("no such weights file", str(name), f"models that come with posecli: {here}")
+    raise PoseError(
+        f"no weights for the model {str(name)!r}",
+        hint=f"give a file with --weights; models that come with posecli: {here}",
+    )
+
+
+def load_model(
+    weights: str | Path = DEFAULT_MODEL,
+    device: str = "auto",
+    *,
+    skeleton: Skeleton | None = None,
+    input_size: tuple[int, int] | None = None,
+    box_weights: str | Path | None = None,
+    options: PredictOptions | None = None,
+    warn: Callable[[str], None] | None = None,
+) -> PoseModel:
+    """A ready model from a shipped name, a posecli ``.safetensors`` file or an official ``.pth`` release.
+
+    Args:
+        weights: name or path.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        skeleton, input_size: override what the table of official releases says of a bare official file.
+        box_weights: for top-down models, the model that finds the people; by default the one inside the file, else the
+            shipped model's. Loaded when first needed.
+        options: see `PredictOptions`.
+        warn: takes the warnings (by default `warnings.warn`), e.g. which of several releases a bare file was taken for.
+
+    Raises:
+        PoseError: no such file, not a weights file, names or shapes that fit no architecture.
+    """
+    path = find_weights(weights)
+    finder = None
+    if path.suffix == ".safetensors":
+        if skeleton is not None or input_size is not None:
+            raise UsageError("skeleton and input size stand in the file", str(path), "leave them out")
+        network, meta = load_checkpoint(path)
+        found = load_finder(path)
+        if found is not None and box_weights is None:
+            finder = PoseModel(*found, device=device, options=_finder_options(options))
+    else:
+        from posecli.official import load_official
+
+        extra = {} if warn is None else {"warn": warn}
+        network, meta = load_official(path, skeleton=skeleton, input_size=input_size, **extra)
+    model = PoseModel(network, meta, device=device, finder=finder, options=options, box_weights=box_weights)
+    model.weights_path = path
+    return model
+
+
+class PoseModel:
+    """A network with everything needed to use it.
+
+    Attributes:
+        network: the ``nn.Module``; returns a named tuple of maps.
+        meta: its description.
+        finder: for top-down models the bottom-up model that finds the people, or None.
+        options: see `PredictOptions`.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        meta: ModelMeta,
+        *,
+        device: str | torch.device = "auto",
+        finder: PoseModel | None = None,
+        options: PredictOptions | None = None,
+        box_weights: str | Path | None = None,
+    ) -> None:
+        if meta.codec not in TOP_DOWN and meta.codec not in BOTTOM_UP:
+            raise PoseError(f"unknown codec {meta.codec!r}", hint=f"known: {', '.join([*TOP_DOWN, *BOTTOM_UP])}")
+        self.device = device if isinstance(device, torch.device) else pick_device(device)
+        self.meta = meta
+        self.finder = finder
+        self.options = options or PredictOptions()
+        self.weights_path: Path | None = None
+        self._box_weights = box_weights
+        self.network = network.eval().to(self.device)
+        if self.device.type != "mps":
+            self.network = self.network.to(memory_format=torch.channels_last)
+        self._mean = torch.tensor(meta.mean, device=self.device).view(1, 3, 1, 1) * 255
+        self._std = torch.tensor(meta.std, device=self.device).view(1, 3, 1, 1) * 255
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """The joints it gives."""
+        return self.meta.skeleton
+
+    @property
+    def name(self) -> str:
+        """Architecture, or the name of the weights file where it came from one."""
+        return self.weights_path.stem if self.weights_path else self.meta.architecture
+
+    @property
+    def top_down(self) -> bool:
+        """Whether it looks at one person's crop at a time."""
+        return self.meta.codec in TOP_DOWN
+
+    @property
+    def threshold(self) -> float:
+        """Calibrated person score above which people are shown, tracked and counted; 0.2 where nobody calibrated."""
+        return float(self.meta.extra.get("threshold", 0.2))
+
+    def weights_sha256(self) -> str | None:
+        """SHA-256 of the file it was loaded from."""
+        return sha256_of(self.weights_path) if self.weights_path else None
+
+    def predict(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None) -> list[list[Instance]]:
+        """The people in each picture, best first.
+
+        Args:
+            images: RGB uint8 arrays (H, W, 3), of any sizes.
+            boxes: for top-down models, an (N, 4) array of x0 y0 x1 y1 per picture; by default the finder's.
+
+        Returns:
+            For each picture a list of `Instance` in its pixels; empty when nobody is found.
+        """
+        for image in images:
+            if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+                raise ValueError(f"images must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
+        if not self.top_down:
+            if boxes is not None:
+                raise UsageError("boxes are for top-down models", self.name, "leave them out")
+            found = self._predict_bottom_up(images)
+        elif boxes is not None:
+            found = self._predict_top_down(images, [_from_box(box, self.skeleton) for box in boxes])
+        else:
+            found = self._predict_top_down(images, self._people_finder().predict(images))
+        floor, most = self.options.min_score, self.options.max_persons
+        return [
+            sorted((p for p in people if p.person_score >= floor), key=lambda p: -p.person_score)[:most]
+            for people in found
+        ]
+
+    def maps(self, crops: np.ndarray, flip: bool = False) -> Any:
+        """The network's raw output for uint8 crops (B, h, w, 3): normalised on the device, mirrored first if asked."""
+        batch = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device).permute(0, 3, 1, 2)
+        if flip:
+            batch = batch.flip(3)
+        values = (batch.float() - self._mean) / self._std
+        if self.device.type != "mps":
+            values = values.contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode(), self._autocast():
+            return self.network(values)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        kinds = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+        if self.options.precision not in kinds:
+            raise UsageError(f"unknown precision {self.options.precision!r}", hint=f"one of {', '.join(kinds)}")
+        kind = kinds[self.options.precision]
+        return nullcontext() if kind is None else torch.autocast(self.device.type, kind)
+
+    def _flip_test(self) -> bool:
+        chosen = self.options.flip_test
+        return bool(self.meta.extra.get("flip_test", False)) if chosen is None else chosen
+
+    def _people_finder(self) -> PoseModel:
+        if self.finder is None:
+            self.finder = load_model(
+                self._box_weights or DEFAULT_MODEL, str(self.device), options=_finder_options(self.options)
+            )
+            # The shipped model brings its own finder; only that part is needed here.
+            if self.finder.top_down and self.finder.finder is not None:
+                self.finder = self.finder.finder
+            if self.finder.top_down:
+                raise UsageError("the box weights are a top-down model", hint="give a bottom-up one, e.g. a DEKR")
+        return self.finder
+
+    def _predict_bottom_up(self, images: Sequence[np.ndarray]) -> list[list[Instance]]:
+        codec = BOTTOM_UP[self.meta.codec]
+        if self.options.flip_test and not codec.flip_test:
+            raise UsageError(f"{self.meta.architecture} has no flip test", hint="leave --flip-test out")
+        if len(self.options.scales) > 1 and not codec.multi_scale:
+            raise UsageError(f"several scales are not for {self.meta.architecture}", hint="leave --scales out")
+        plans = [
+            [
+                codec.crop(image.shape[1], image.shape[0], scale, self.options.scales, self.meta)
+                for scale in self.options.scales
+            ]
+            for image in images
+        ]
+        found: list[list[Instance]] = [[] for _ in images]
+        # Pictures of one size go through the network together.
+        groups: dict[tuple[tuple[int, int], ...], list[int]] = {}
+        for i, plan in enumerate(plans):
+            groups.setdefault(tuple(crop.size_wh for crop in plan), []).append(i)
+        for members in groups.values():
+            for start in range(0, len(members), self.options.batch):
+                chunk = members[start : start + self.options.batch]
+                outputs, mirrored = [], []
+                for s in range(len(self.options.scales)):
+                    crops = np.stack([warp(images[i], plans[i][s]) for i in chunk])
+                    outputs.append(self.maps(crops))
+                    if self._flip_test() and codec.flip_test:
+                        mirrored.append(self.maps(codec.mirror(crops)))
+                people = codec.decode(outputs, mirrored, self.options, self.meta)
+                for i, persons in zip(chunk, people, strict=True):
+                    reference = plans[i][codec.reference_scale(self.options.scales)]
+                    found[i] = [_to_instance(p, reference) for p in persons]
+        return found
+
+    def _predict_top_down(
+        self, images: Sequence[np.ndarray], people: Sequence[Sequence[Instance]]
+    ) -> list[list[Instance]]:
+        codec = TOP_DOWN[self.meta.codec]
+        jobs = [(i, p) for i, persons in enumerate(people) for p in persons if p.box_xyxy is not None]
+        crops = [codec.crop(p.box_xyxy, self.meta) for _, p in jobs]
+        found: list[list[Instance]] = [[] for _ in images]
+        for start in range(0, len(jobs), self.options.batch):
+            part = jobs[start : start + self.options.batch]
+            planned = crops[start : start + self.options.batch]
+            pixels = np.stack([warp(images[i], crop) for (i, _), crop in zip(part, planned, strict=True)])
+            mirrored = self.maps(pixels, flip=True) if self._flip_test() else None
+            xy, score = codec.decode(self.maps(pixels), mirrored, self.meta)
+            for (i, box), crop, points, scores in zip(part, planned, _numpy(xy), _numpy(score), strict=True):
+                found[i].append(_refined(box, apply_affine(crop.inverse, points), scores))
+        return found
+
+
+def _finder_options(options: PredictOptions | None) -> PredictOptions:
+    """The finder's own run: flip test, scales and the floor are the top-down model's matter."""
+    return replace(options or PredictOptions(), flip_test=None, scales=(1.0,), min_score=0.0)
+
+
+def _numpy(values: Tensor) -> np.ndarray:
+    return values.float().cpu().numpy()
+
+
+def _from_box(boxes: np.ndarray, skeleton: Skeleton) -> list[Instance]:
+    """People of whom only a box (and a certainty of 1) is known."""
+    count = skeleton.num_keypoints
+    boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    nothing = np.full((count, 2), np.nan, np.float32)
+    zeros = np.zeros(count)
+    return [Instance(nothing, zeros.astype(int), zeros.astype(np.float32), 1.0, box) for box in boxes]
+
+
+def _to_instance(person: Person, crop: Crop) -> Instance:
+    """A decoded person, in network input pixels, taken to image pixels."""
+    inverse = crop.inverse
+    xy = apply_affine(inverse, person.xy)
+    box = None
+    if person.box_xyxy is not None:
+        corners = apply_affine(inverse, person.box_xyxy.reshape(2, 2))
+        box = np.concatenate([corners.min(0), corners.max(0)])
+    visibility = np.full(len(xy), 2)
+    return Instance(
+        xy=xy.astype(np.float32),
+        visibility=visibility,
+        score=np.clip(person.score, 0, 1).astype(np.float32),
+        person_score=float(np.clip(person.person_score, 0, 1)),
+        box_xyxy=box if box is not None else keypoint_box(xy, visibility),
+        heat=None if person.heat is None else float(np.clip(person.heat, 0, 1)),
+    )
+
+
+def _refined(box: Instance, xy: np.ndarray, score: np.ndarray) -> Instance:
+    """A person of the finder with the joints of the top-down network; score: the finder's times the joints' mean."""
+    score = np.clip(score, 0, 1)
+    return replace(
+        box,
+        xy=xy.astype(np.float32),
+        visibility=np.full(len(xy), 2),
+        score=score.astype(np.float32),
+        person_score=float(box.person_score * score.mean()),
+    )

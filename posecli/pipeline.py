@@ -1,0 +1,244 @@
+"""A source of frames in, people out, frame by frame and in order: decoding runs ahead of the network, nothing piles up.
+
+`infer` is the Python door; `poses_of` is what the verb runs for each source.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from posecli.errors import UsageError
+from posecli.inference import DEFAULT_MODEL, PoseModel, load_model
+from posecli.person_boxes import BoxLookup
+from posecli.predictions import FramePoses, StreamHeader
+from posecli.stages import prefetch
+from posecli.tracking.oks import OksTracker
+from posecli.types import Frame, Instance, Skeleton
+from posecli.video import FrameSource, PictureSource, open_source
+
+
+@dataclass(frozen=True)
+class InferOptions:
+    """What is done with a source, apart from the model.
+
+    Attributes:
+        track: ``"oks"`` gives identities, ``"none"`` doesn't, ``"auto"`` does so for video and cameras.
+        start, end: first frame and the one after the last: frame numbers, or seconds as ``"12.5s"``; None for all.
+        every: step between frames.
+        roi: x, y, width, height of the part of the picture to look at; coordinates stay those of the whole picture.
+        batch: frames that go through the model together.
+    """
+
+    track: str = "auto"
+    start: int | str | None = None
+    end: int | str | None = None
+    every: int = 1
+    roi: tuple[float, float, float, float] | None = None
+    batch: int = 8
+
+    def __post_init__(self) -> None:
+        if self.track not in ("auto", "none", "oks"):
+            raise UsageError(f"unknown tracker {self.track!r}", hint="auto, none or oks")
+        if self.every < 1 or self.batch < 1:
+            raise UsageError("every and batch must be at least 1")
+        if self.roi is not None and (self.roi[2] < 1 or self.roi[3] < 1):
+            raise UsageError(f"the region {self.roi} is empty", hint="--roi x,y,width,height in pixels")
+
+
+def infer(
+    source: str | Path | int | FrameSource,
+    weights: str | Path = DEFAULT_MODEL,
+    *,
+    device: str = "auto",
+    model: PoseModel | None = None,
+    boxes: BoxLookup | None = None,
+    **options: Any,
+) -> Iterator[tuple[Frame, tuple[Instance, ...]]]:
+    """People of every frame of a video, a picture, a folder of pictures, a camera or a URL; lazily.
+
+    Args:
+        source: what to look at; a camera is its index, or an open `FrameSource`.
+        weights, device: as `load_model`; or give a loaded ``model``.
+        boxes: where people are, for top-down models; by default they are found.
+        options: fields of `InferOptions`.
+
+    Yields:
+        ``(Frame, people)``; frames that cannot be decoded are left out (and counted in ``source.broken``).
+    """
+    chosen = InferOptions(**options)
+    model = model or load_model(weights, device)
+    with contextlib.ExitStack() as stack:
+        opened = source if isinstance(source, FrameSource) else stack.enter_context(open_source(source))
+        for frame, poses in poses_of(opened, model, chosen, boxes=boxes):
+            if frame is not None:
+                yield frame, tuple(poses.instances)
+
+
+def make_tracker(source: FrameSource, skeleton: Skeleton, options: InferOptions, threshold: float) -> OksTracker | None:
+    """The tracker the options ask for, or None. Only people above the display threshold get identities."""
+    wanted = options.track == "oks" or (options.track == "auto" and source.kind != "pictures" and bool(skeleton.sigmas))
+    return OksTracker(skeleton, min_score=threshold) if wanted else None
+
+
+def stream_header(source: FrameSource, model: PoseModel, name: str | None = None) -> StreamHeader:
+    """The header line of a source's stream."""
+    pictures = source.kind == "pictures"
+    return StreamHeader(
+        source=name or source.name,
+        skeleton=model.skeleton,
+        width=None if pictures else source.width,
+        height=None if pictures else source.height,
+        fps=source.fps,
+        model=model.name,
+        weights_sha256=model.weights_sha256(),
+        threshold=model.threshold,
+    )
+
+
+def poses_of(
+    source: FrameSource,
+    model: PoseModel,
+    options: InferOptions,
+    *,
+    boxes: BoxLookup | None = None,
+    tracker: OksTracker | None = None,
+    resume_at: int | None = None,
+    image_ids: Mapping[int, int | str] | None = None,
+) -> Iterator[tuple[Frame | None, FramePoses]]:
+    """Frame by frame the picture and its line of the stream, exactly as it will be written (rounded).
+
+    A frame that cannot be decoded has its line too, without people and with ``"broken": true``; its picture is None.
+
+    Args:
+        source: open.
+        model: loaded.
+        options: see `InferOptions`.
+        boxes: for top-down models.
+        tracker: one that goes on from earlier lines; by default a new one as the options ask.
+        resume_at: go on from this frame instead of ``options.start``.
+        image_ids: frame index to ``image_id`` where a COCO file names them; by default the index plus one.
+    """
+    start = source.position(options.start) if options.start is not None else 0
+    stop = source.position(options.end) if options.end is not None else None
+    first = start if resume_at is None else resume_at
+    if stop is not None and first >= stop:
+        return
+    if tracker is None and resume_at is None:
+        tracker = make_tracker(source, model.skeleton, options, model.threshold)
+    # Frames wait in a queue as large as a batch: one batch decodes while the other is in the network.
+    live = source.kind == "camera"
+    batch = 1 if live else options.batch
+    frames = prefetch(source.frames(first, stop, options.every), 1 if live else batch)
+    lines = _Lines(source, first, stop, options.every, image_ids or {})
+    with contextlib.closing(frames):
+        for chunk in _chunks(frames, batch):
+            for frame, people in zip(chunk, _people(chunk, model, options, boxes, lines.image_id), strict=True):
+                yield from lines.before(frame.index)
+                time = frame.time if frame.time is not None else frame.index / (source.fps or 25.0)
+                written = tuple(as_written(p) for p in people)
+                if tracker is not None:
+                    written = tracker.update(written, round(time, 6))
+                yield frame, lines.of(frame, written)
+    yield from lines.rest()
+
+
+class _Lines:
+    """The lines of a stream: one for every frame that should be there, also for those that cannot be decoded."""
+
+    def __init__(
+        self, source: FrameSource, first: int, stop: int | None, every: int, image_ids: Mapping[int, int | str]
+    ) -> None:
+        self._source = source
+        self._image_ids = image_ids
+        self._next = first
+        self._every = every
+        self._stop = stop
+        # A COCO file may ask for some frames of a video only.
+        self._only = tuple(i for i in getattr(source, "only", ()) if i >= first and (stop is None or i < stop))[::every]
+
+    def image_id(self, index: int) -> int | str:
+        """The ``image_id`` of a frame."""
+        return self._image_ids.get(index, index + 1)
+
+    def of(self, frame: Frame, people: tuple[Instance, ...]) -> FramePoses:
+        """The line of a frame with its people."""
+        index, image_id = frame.index, self.image_id(frame.index)
+        self._next = index + self._every
+        if self._source.kind != "pictures":
+            return FramePoses(frame=index, instances=people, time=frame.time, image_id=image_id)
+        height, width = frame.image.shape[:2]
+        return FramePoses(
+            frame=index, instances=people, image_id=image_id, file=frame.source, width=width, height=height
+        )
+
+    def before(self, index: int) -> Iterator[tuple[None, FramePoses]]:
+        """Lines of the frames that should have come before this one."""
+        if self._only:
+            return
+        for lost in range(self._next, index, self._every):
+            file = self._source.files[lost] if isinstance(self._source, PictureSource) else None
+            broken = {"broken": True}
+            yield None, FramePoses(frame=lost, instances=(), image_id=self.image_id(lost), file=file, extra=broken)
+
+    def rest(self) -> Iterator[tuple[None, FramePoses]]:
+        """Lines of the frames that should have come after the last one."""
+        count = self._source.num_frames if self._source.kind != "camera" else None
+        if count is not None:
+            yield from self.before(count if self._stop is None else min(self._stop, count))
+
+
+def _people(
+    chunk: Sequence[Frame],
+    model: PoseModel,
+    options: InferOptions,
+    boxes: BoxLookup | None,
+    image_id: Callable[[int], int | str],
+) -> list[list[Instance]]:
+    images = [frame.image for frame in chunk]
+    given = None if boxes is None else [boxes(frame, image_id(frame.index)) for frame in chunk]
+    if options.roi is None:
+        return model.predict(images, given)
+    x, y, width, height = (round(v) for v in options.roi)
+    parts = [image[max(y, 0) : y + height, max(x, 0) : x + width] for image in images]
+    if any(0 in part.shape for part in parts):
+        size = f"{images[0].shape[1]} x {images[0].shape[0]}"
+        raise UsageError(f"the region {x},{y},{width},{height} lies outside the picture of {size}")
+    shift = np.array([max(x, 0), max(y, 0)], dtype=np.float64)
+    if given is not None:
+        given = [b - np.tile(shift, 2) for b in given]
+    return [[_shifted(p, shift) for p in people] for people in model.predict(parts, given)]
+
+
+def _shifted(person: Instance, shift: np.ndarray) -> Instance:
+    box = None if person.box_xyxy is None else person.box_xyxy + np.tile(shift, 2)
+    return replace(person, xy=(person.xy + shift).astype(np.float32), box_xyxy=box)
+
+
+def as_written(person: Instance) -> Instance:
+    """A person with the precision of the stream (2 decimals, scores 4), so that what follows can be replayed."""
+    box = None if person.box_xyxy is None else np.round(np.asarray(person.box_xyxy, dtype=np.float64), 2)
+    return replace(
+        person,
+        xy=np.round(person.xy.astype(np.float64), 2).astype(np.float32),
+        score=np.round(person.score.astype(np.float64), 4).astype(np.float32),
+        person_score=round(float(person.person_score), 4),
+        box_xyxy=box,
+        heat=None if person.heat is None else round(float(person.heat), 4),
+    )
+
+
+def _chunks(frames: Iterator[Frame], size: int) -> Iterator[list[Frame]]:
+    chunk: list[Frame] = []
+    for frame in frames:
+        chunk.append(frame)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

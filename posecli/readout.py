@@ -1,0 +1,153 @@
+"""From a network's maps to people: which crop a codec wants, how its maps are averaged with mirrored ones, how read.
+
+`TOP_DOWN` and `BOTTOM_UP` map the codec's name in the model description to these functions; the arithmetic is in
+`posecli.codecs` and `posecli.grouping`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from posecli.checkpoint import ModelMeta
+from posecli.codecs import affine
+from posecli.codecs.boxes import decode_people
+from posecli.codecs.dark import decode_dark
+from posecli.codecs.gaussian import average_flipped, decode_gaussian, mirror_heatmap
+from posecli.codecs.softmax import decode_softmax
+from posecli.geometry import box_xyxy_to_xywh, crop_from_box, fit_picture
+from posecli.types import Crop
+
+if TYPE_CHECKING:
+    from posecli.inference import PredictOptions
+
+
+@dataclass(frozen=True)
+class Person:
+    """One decoded person in network input pixels.
+
+    Attributes:
+        xy: (K, 2). score: (K,) in [0, 1]. person_score: [0, 1]. box_xyxy: (4,) or None. heat: local NMS score or None.
+    """
+
+    xy: np.ndarray
+    score: np.ndarray
+    person_score: float
+    box_xyxy: np.ndarray | None = None
+    heat: float | None = None
+
+
+@dataclass(frozen=True)
+class TopDown:
+    """How a top-down codec crops a box (4,) and reads a batch of maps, plain and mirrored (or None)."""
+
+    crop: Callable[[np.ndarray, ModelMeta], Crop]
+    decode: Callable[[Any, Any, ModelMeta], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class BottomUp:
+    """How a bottom-up codec scales pictures and turns the maps of all scales into people.
+
+    Attributes:
+        crop: (width, height, scale, all scales, meta) to the crop of the whole picture.
+        mirror: crops (B, h, w, 3) to the mirrored ones that its flip test wants.
+        decode: (outputs by scale, mirrored outputs by scale or [], options, meta) to the people of each picture, in
+            input pixels of the reference scale.
+        reference_scale: index of that scale.
+        multi_scale: whether several scales can be merged.
+        flip_test: whether mirrored maps can be merged.
+    """
+
+    crop: Callable[[int, int, float, Sequence[float], ModelMeta], Crop]
+    mirror: Callable[[np.ndarray], np.ndarray]
+    decode: Callable[[Sequence[Any], Sequence[Any], PredictOptions, ModelMeta], list[list[Person]]]
+    reference_scale: Callable[[Sequence[float]], int]
+    multi_scale: bool
+    flip_test: bool
+
+
+def _box_crop(box: np.ndarray, meta: ModelMeta) -> Crop:
+    """The crop of a box (4,) corners as the weights were trained with it (``extra["convention"]``)."""
+    scale = float(meta.extra.get("box_scale", 1.25))
+    matrix = {"hrnet": affine.hrnet_matrix, "dark": affine.dark_matrix}.get(str(meta.extra.get("convention")))
+    if matrix is None:
+        return crop_from_box(box, meta.input_size, scale)
+    width, height = meta.input_size
+    centre, size = affine.box_to_center_scale(box_xyxy_to_xywh(box), width / height, scale)
+    return Crop(matrix(centre, size, meta.input_size), meta.input_size)
+
+
+def _read_softmax(output: Any, mirrored: Any, meta: ModelMeta) -> tuple[Tensor, Tensor]:
+    logits = output.heatmap.float()
+    if mirrored is not None:
+        # The mean of the two distributions, as logits again.
+        both = torch.stack([logits, mirror_heatmap(mirrored.heatmap.float(), meta.skeleton.flip_index)])
+        logits = torch.logsumexp(both.flatten(3).log_softmax(3), 0).view_as(logits)
+    return decode_softmax(logits, meta.input_size[0] // logits.shape[3])
+
+
+def _read_heatmap(
+    decode: Callable[[Tensor], tuple[Tensor, Tensor]], output: Any, mirrored: Any, meta: ModelMeta
+) -> Any:
+    maps = output.heatmap.float()
+    if mirrored is not None:
+        shift = bool(meta.extra.get("flip_shift", True))
+        maps = average_flipped(maps, mirrored.heatmap.float(), meta.skeleton.flip_index, shift)
+    xy, score = decode(maps)
+    # Map pixel u lies on input pixel (stride u); DARK's convention maps first and last pixels onto each other.
+    less = 1 if meta.extra.get("convention") == "dark" else 0
+    factor = [(n - less) / (m - less) for n, m in zip(meta.input_size, (maps.shape[3], maps.shape[2]), strict=True)]
+    return xy * torch.tensor(factor, device=xy.device), score
+
+
+TOP_DOWN: dict[str, TopDown] = {
+    "softmax": TopDown(_box_crop, _read_softmax),
+    "gaussian": TopDown(_box_crop, partial(_read_heatmap, decode_gaussian)),
+    "dark": TopDown(_box_crop, partial(_read_heatmap, decode_dark)),
+}
+
+
+def _fitted(width: int, height: int, scale: float, scales: Sequence[float], meta: ModelMeta) -> Crop:
+    return fit_picture(width, height, round(meta.input_size[0] * scale), 32)
+
+
+def _mirrored(crops: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(crops[:, :, ::-1])
+
+
+def _read_people(outputs: Any, mirrored: Any, options: PredictOptions, meta: ModelMeta) -> list[list[Person]]:
+    output = outputs[0]
+    found = decode_people(
+        output.heatmap,
+        output.offset,
+        output.box,
+        int(meta.extra.get("stride", 8)),
+        floor=float(meta.extra.get("floor", 0.05)),
+        overlap=float(meta.extra.get("overlap", 0.6)),
+        most=max(50, options.max_persons),
+    )
+    return [
+        [
+            Person(
+                people.xy[n],
+                people.joint_scores[n],
+                float(people.scores[n]),
+                people.boxes_xyxy[n],
+                float(people.heat[n]),
+            )
+            for n in range(len(people.scores))
+        ]
+        for people in found
+    ]
+
+
+BOTTOM_UP: dict[str, BottomUp] = {
+    "people": BottomUp(_fitted, _mirrored, _read_people, lambda scales: 0, multi_scale=False, flip_test=False),
+}
