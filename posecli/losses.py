@@ -13,15 +13,15 @@ from torch import Tensor
 
 
 class LossSum(NamedTuple):
-    """``total`` (a scalar with gradient) and ``count``, the scalar to divide it by (without gradient)."""
+    """``total`` (a scalar with gradient) and ``divisor``, the scalar to divide it by (without gradient)."""
 
     total: Tensor
-    count: Tensor
+    divisor: Tensor
 
     @property
     def mean(self) -> Tensor:
         """The loss of this batch alone; 0 where nothing counts."""
-        return self.total / self.count.clamp(min=1)
+        return self.total / self.divisor.clamp(min=1)
 
 
 def joint_mse(heatmap: Tensor, target: Tensor, weight: Tensor) -> LossSum:
@@ -36,7 +36,7 @@ def joint_mse(heatmap: Tensor, target: Tensor, weight: Tensor) -> LossSum:
         weight: (B, K), 0 for joints without a label.
     """
     error = (heatmap.float() - target) * weight[..., None, None]
-    return LossSum(0.5 * error.square().sum(), _count(heatmap))
+    return LossSum(0.5 * error.square().sum(), _size(heatmap))
 
 
 def dekr_heatmap_loss(heatmap: Tensor, target: Tensor, weight: Tensor) -> LossSum:
@@ -49,7 +49,7 @@ def dekr_heatmap_loss(heatmap: Tensor, target: Tensor, weight: Tensor) -> LossSu
         weight: (B, K + 1, h, w): 1 near keypoints, 0.1 elsewhere (`posecli.codecs.offsets.encode_heatmap`), 0 in
             crowd regions and for joints that the data set does not label.
     """
-    return LossSum(((heatmap.float() - target).square() * weight).sum(), _count(heatmap))
+    return LossSum(((heatmap.float() - target).square() * weight).sum(), _size(heatmap))
 
 
 def dekr_offset_loss(offset: Tensor, target: Tensor, weight: Tensor, beta: float = 1 / 9) -> LossSum:
@@ -71,5 +71,5 @@ def dekr_offset_loss(offset: Tensor, target: Tensor, weight: Tensor, beta: float
 DEKR_OFFSET_FACTOR = 0.03
 
 
-def _count(maps: Tensor) -> Tensor:
+def _size(maps: Tensor) -> Tensor:
     return torch.tensor(float(maps.numel()), device=maps.device)

@@ -50,7 +50,7 @@ def person_centres(
     """
     keypoints = np.asarray(keypoints, dtype=np.float64)
     people, count = keypoints.shape[:2]
-    labelled = keypoints[..., 2] > 0
+    labelled = np.asarray(keypoints[..., 2] > 0)
     joints = np.zeros((people, count + 1, 3))
     joints[:, :-1] = np.where(labelled[..., None], keypoints, 0)
     xy = joints[..., :2]

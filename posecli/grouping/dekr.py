@@ -103,7 +103,7 @@ def decode_dekr(
         One `DekrPoses` for each picture; without people its arrays are empty.
     """
     settings = settings or DekrSettings()
-    outputs = [output] if isinstance(output, tuple) and hasattr(output, "heatmap") else list(output)
+    outputs = [output] if isinstance(output, DekrOutput | DekrBoxOutput) else list(output)
     if len(outputs) != len(scales) or 1.0 not in scales:
         raise ValueError(f"{len(outputs)} outputs for scales {tuple(scales)}, which must contain 1")
     # Largest scale first, as in the official code: the order of candidates decides ties.
@@ -172,8 +172,7 @@ def boxes_at(box: Tensor, index: Tensor) -> Tensor:
 
 
 def mirrored_input(image: Tensor, stride: int = 4) -> Tensor:
-    """The mirrored input (B, 3, H, W) for a flip test, moved ``stride - 1`` (three) pixels to the left, the last columns
-    kept.
+    """The mirrored input (B, 3, H, W) for a flip test, moved ``stride - 1`` = 3 pixels left, the last columns kept.
 
     Map pixel u lies on input pixel 4 u, that is on pixel W - 1 - 4 u = 4 (w - 1 - u) + 3 of the mirrored input: three
     pixels right of map pixel w - 1 - u. Moved by three, the mirrored maps fall on the same places as the others. The
