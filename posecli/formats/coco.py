@@ -204,7 +204,12 @@ def _read_images(entries: Sequence[Any], where: str, video_ids: set[int] | None)
             raise PoseError(f"image id {image_id!r} is used twice", at)
         if not (isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0):
             raise PoseError(f"{width!r} x {height!r} is not a picture's size", f"{where}, image {image_id}")
-        head = {"image_id": image_id, "file_name": str(entry["file_name"]), "width": width, "height": height}
+        head: dict[str, Any] = {
+            "image_id": image_id,
+            "file_name": str(entry["file_name"]),
+            "width": width,
+            "height": height,
+        }
         # `frame_id` without `video_id` is something else (PoseTrack18 numbers its pictures so): an unknown key, kept.
         known = _IMAGE_KEYS
         if "video_id" in entry and "frame_id" in entry:
@@ -395,7 +400,7 @@ def to_json(dataset: Dataset) -> dict[str, Any]:
     are unique and positive (pycocotools takes 0 for "unmatched"), else counted from 1.
     """
     people = [(record, instance) for record in dataset.records for instance in record.instances]
-    ids = [i.extra.get("id") for _, i in people]
+    ids: list[Any] = [i.extra.get("id") for _, i in people]
     if not all(isinstance(i, int) and i > 0 for i in ids) or len(set(ids)) < len(ids):
         ids = list(range(1, len(people) + 1))
     filled = sum(i.area is None for _, i in people)

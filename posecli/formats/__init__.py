@@ -1,0 +1,262 @@
+"""Data sets and label files of many forms, read into one `Dataset`; one module a form.
+
+`FORMATS` names them; `detect` says which one a file or folder is and why; `read_dataset` reads it.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from posecli.errors import PoseError, UsageError
+from posecli.types import Dataset, Skeleton
+
+Warn = Callable[[str], None]
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=3)
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What a reader may be told; each takes what concerns it.
+
+    Attributes:
+        skeleton: a known name or the path of a `skeleton.toml`, for labels that do not name their joints.
+        image_root: folder of the pictures, where it is not the usual place.
+        every: of videos, keep every n-th frame (COCO and pictures are read whole; `posecli.dataset.thin` thins them).
+        label_fps: rate in which label frame numbers count, where it is not the video's.
+        score_threshold: confidence above which a joint counts as visible; None: the reader's own.
+    """
+
+    skeleton: str | Path | Skeleton | None = None
+    image_root: str | Path | None = None
+    every: int = 1
+    label_fps: float | None = None
+    score_threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class Format:
+    """One form of data set: what it is, how it is recognised (a reason, or None), how it is read, and which of
+    `ReadOptions` mean something to it."""
+
+    about: str
+    recognise: Callable[[Path], str | None]
+    read: Callable[[Path, ReadOptions, Warn], Dataset]
+    takes: tuple[str, ...] = ()
+
+
+# The readers are imported when asked for: reading COCO must not load video decoders.
+
+
+def _read_coco(src: Path, options: ReadOptions, warn: Warn) -> Dataset:
+    from posecli.formats import coco
+    from posecli.skeletons import get_skeleton
+
+    skeleton = options.skeleton
+    if skeleton is not None and not isinstance(skeleton, Skeleton):
+        skeleton = get_skeleton(str(skeleton))
+    return coco.read(_coco_file(src), image_root=options.image_root, skeleton=skeleton, warn=warn)
+
+
+def _recognise_coco(src: Path) -> str | None:
+    files = _coco_candidates(src)
+    if src.is_file():
+        return "it has images, annotations and categories" if files else None
+    return f"{files[0].relative_to(src)} has images, annotations and categories" if files else None
+
+
+def _coco_candidates(src: Path) -> list[Path]:
+    """COCO data-set files at ``src``: itself, or in the folder and its ``annotations/``."""
+    paths = [src] if src.is_file() else [*sorted(src.glob("*.json")), *sorted(src.glob("annotations/*.json"))]
+    return [p for p in paths if p.suffix == ".json" and _has_coco_keys(p)]
+
+
+def _has_coco_keys(path: Path) -> bool:
+    """Looks for the three keys as text: parsing a COCO file to learn its kind would take as long as reading it."""
+    import mmap
+
+    if path.stat().st_size == 0:
+        return False
+    with open(path, "rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        return all(text.find(key) >= 0 for key in (b'"images"', b'"annotations"', b'"categories"'))
+
+
+def _coco_file(src: Path) -> Path:
+    if src.is_file():
+        return src
+    files = _coco_candidates(src)
+    if len(files) != 1:
+        names = ", ".join(str(f.relative_to(src)) for f in files) or "none"
+        raise PoseError(f"{len(files)} COCO files in the folder: {names}", str(src), "name the file")
+    return files[0]
+
+
+def _read_lsp(src: Path, options: ReadOptions, warn: Warn) -> Dataset:
+    from posecli.formats import lsp
+
+    return lsp.read_lsp(src, image_root=options.image_root, warn=warn)
+
+
+def _read_lspet(src: Path, options: ReadOptions, warn: Warn) -> Dataset:
+    from posecli.formats import lsp
+
+    return lsp.read_lspet(src, image_root=options.image_root, warn=warn)
+
+
+def _recognise_lsp(src: Path) -> str | None:
+    return _lsp_reason(src, "lsp", "4")
+
+
+def _recognise_lspet(src: Path) -> str | None:
+    return _lsp_reason(src, "lspet", "5")
+
+
+def _lsp_reason(src: Path, kind: str, digits: str) -> str | None:
+    from posecli.formats import lsp
+
+    matrix = lsp.find_matrix(src)
+    # A .mat file may be anything, and a clip's labels may be called joints.mat: pictures im0001.jpg are LSP's.
+    if matrix is None or not any((matrix.parent / "images").glob("im*.jpg")) or lsp.kind_of(src) != kind:
+        return None
+    names = f"images/im{'0' * (int(digits) - 1)}1.jpg"
+    if kind == "lspet" and src.is_dir() and (src / "annotations.json").exists():
+        return f"{matrix.name} beside {names}; the labels are read from annotations.json"
+    return f"{matrix.name} beside pictures named like {names}"
+
+
+def _read_mars_lab(src: Path, options: ReadOptions, warn: Warn) -> Dataset:
+    from posecli.formats import labels, mars_lab
+
+    threshold = labels.SCORE_THRESHOLD if options.score_threshold is None else options.score_threshold
+    return mars_lab.read(src, every=options.every, label_fps=options.label_fps, score_threshold=threshold, warn=warn)
+
+
+def _recognise_mars_lab(src: Path) -> str | None:
+    from posecli.formats import mars_lab
+
+    if not src.is_dir():
+        return None
+    sets = mars_lab.find_sets(src)
+    return f"{len(sets)} sets with <view>/joints2d.txt" if sets else None
+
+
+def _read_mars(src: Path, options: ReadOptions, warn: Warn) -> Dataset:
+    from posecli.formats import labels, mars
+
+    threshold = labels.SCORE_THRESHOLD if options.score_threshold is None else options.score_threshold
+    return mars.read(
+        src, skeleton=options.skeleton, every=options.every, label_fps=options.label_fps, score_threshold=threshold,
+        warn=warn,
+    )  # fmt: skip
+
+
+def _recognise_mars(src: Path) -> str | None:
+    from posecli.formats import clips
+    from posecli.video import VIDEO_SUFFIXES
+
+    if src.is_file():
+        return "a video" if src.suffix.lower() in VIDEO_SUFFIXES else None
+    found = clips.find_clips(src)
+    if not found:
+        return None
+    labelled = [c for c in found if clips.find_labels(c, src) is not None]
+    stated = " and skeleton.toml" if (src / "skeleton.toml").exists() else ""
+    if not labelled and not stated and not any(not c.pictures for c in found):
+        return None  # a mere folder of pictures
+    return f"{len(found)} videos or folders of frames, {len(labelled)} with labels{stated}"
+
+
+# In the order in which they are tried: the more particular first. A folder of videos with skeleton.toml may hold
+# JSON files of any kind, so `mars` comes before `coco` when it is stated so.
+FORMATS: dict[str, Format] = {
+    "mars_lab": Format(
+        "the MARS lab recordings: <set>/dataN.mp4, <set>/<view>/joints2d.txt",
+        _recognise_mars_lab,
+        _read_mars_lab,
+        ("label_fps", "score_threshold"),
+    ),
+    "lspet": Format("Leeds Sports Pose Extended Training", _recognise_lspet, _read_lspet, ("image_root",)),
+    "lsp": Format("Leeds Sports Pose", _recognise_lsp, _read_lsp, ("image_root",)),
+    "coco": Format("COCO keypoint JSON", _recognise_coco, _read_coco, ("image_root", "skeleton")),
+    "mars": Format(
+        "a folder of videos (or frame images) with label files beside them",
+        _recognise_mars,
+        _read_mars,
+        ("skeleton", "label_fps", "score_threshold"),
+    ),
+}
+
+
+def detect(src: str | Path) -> tuple[str, str]:
+    """Which of `FORMATS` a file or folder is, and why: ``("mars", "3 videos ..., 3 with labels")``.
+
+    Raises:
+        PoseError: nothing there, or none of them; the hint lists what is known.
+    """
+    src = Path(src)
+    if not src.exists():
+        raise PoseError("no such file or folder", str(src))
+    order = list(FORMATS)
+    if src.is_dir() and (src / "skeleton.toml").exists():
+        order.sort(key=lambda name: name != "mars")
+    for name in order:
+        reason = FORMATS[name].recognise(src)
+        if reason is not None:
+            return name, reason
+    raise PoseError("no data set that is known here", str(src), _what_it_may_be(src))
+
+
+def _what_it_may_be(src: Path) -> str:
+    if src.suffix == ".json":
+        with open(src, "rb") as handle:
+            head = handle.read(200).lstrip()
+        if head.startswith(b"["):
+            return "a JSON list: COCO results or detections are predictions, not labels"
+        try:
+            with open(src, encoding="utf-8") as handle:
+                json.load(handle)
+        except ValueError as error:
+            return f"not JSON: {error}"
+    return f"known: {', '.join(f'{n} ({f.about})' for n, f in FORMATS.items())}"
+
+
+def read_dataset(
+    src: str | Path,
+    format: str = "auto",
+    *,
+    skeleton: str | Path | Skeleton | None = None,
+    image_root: str | Path | None = None,
+    every: int = 1,
+    label_fps: float | None = None,
+    score_threshold: float | None = None,
+    warn: Warn = _warn,
+) -> Dataset:
+    """Reads a data set of any form.
+
+    Args:
+        src: file or folder.
+        format: a key of `FORMATS`, or ``"auto"``.
+        skeleton, image_root, every, label_fps, score_threshold: see `ReadOptions`.
+        warn: takes one sentence for each thing worth knowing.
+
+    Raises:
+        PoseError: unknown format, nothing recognised, an option that means nothing for the format, or what the
+            format's reader finds wrong, file and row named.
+    """
+    if format == "auto":
+        format, _ = detect(src)
+    if format not in FORMATS:
+        raise PoseError(f"unknown format {format!r}", hint=f"one of {', '.join(FORMATS)}")
+    if not Path(src).exists():
+        raise PoseError("no such file or folder", str(src))
+    options = ReadOptions(skeleton, image_root, every, label_fps, score_threshold)
+    for name in ("skeleton", "image_root", "label_fps", "score_threshold"):
+        if getattr(options, name) is not None and name not in FORMATS[format].takes:
+            raise UsageError(f"--{name.replace('_', '-')} means nothing for the format {format}", str(src))
+    return FORMATS[format].read(Path(src), options, warn)

@@ -1,0 +1,160 @@
+"""Label arrays of one video: ``.npy``, ``.npz`` and MATLAB ``.mat``.
+
+Shape (T, K, 2|3) for one person or (T, N, K, 2|3) for N people in fixed places (track ids 1..N): x, y in pixels
+counted from 0 and, as a third, visibility 0/1/2 or a confidence in 0..1. Without a third number NaN is a missing joint.
+A person all of whose joints are missing is not there in that frame. Frame t is row t. In ``.npz`` and ``.mat`` the
+array is ``keypoints`` (or the only array of such a shape); beside it may stand ``visibility`` or ``scores`` of the
+shape without its last axis, ``names`` (K joint names), ``frames`` (T frame numbers) or ``times`` (T seconds), and
+``fps``, the rate in which frames count. The joints' order is that of ``names``, else that of the skeleton given with
+the folder.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from posecli.errors import PoseError
+from posecli.formats.labels import LabelFile, LabelRow, Third, kind_of_third
+
+_BESIDE = {"visibility", "scores", "names", "frames", "times", "fps"}
+
+
+def read_array(path: Path) -> LabelFile:
+    """Reads a ``.npy``, ``.npz`` or ``.mat`` label file.
+
+    Raises:
+        PoseError: naming the file (and frame) for an array of another shape, a value that is no number, a third number
+            that is neither visibility nor confidence, object arrays (never unpickled), MATLAB v7.3 files.
+    """
+    arrays = load_arrays(path)
+    if "keypoints" in arrays:
+        name = "keypoints"
+    else:
+        fitting = [n for n, a in arrays.items() if n not in _BESIDE and _fits(a)]
+        if len(fitting) != 1:
+            seen = ", ".join(f"{n or 'array'} {a.shape}" for n, a in arrays.items())
+            raise PoseError(
+                f"{len(fitting)} arrays of shape (T, K, 2|3) or (T, N, K, 2|3)",
+                str(path),
+                f"it has {seen}; name the right one 'keypoints'",
+            )
+        name = fitting[0]
+    points = arrays[name]
+    if not _fits(points):
+        hint = "(T, K, 2|3) or (T, N, K, 2|3) of numbers"
+        raise PoseError(f"an array {points.shape} of {points.dtype}", str(path), hint)
+    points = points.astype(np.float64)
+    if points.ndim == 3:
+        points = points[:, None]
+    xy, kind, third = _third(points, arrays, path)
+    frames, times = _moments(arrays, len(points), path)
+    rows = []
+    for t in range(len(points)):
+        where = f"{path}, frame {t}" if frames is None else f"{path}, row {t} (frame {frames[t]})"
+        for n in range(points.shape[1]):
+            missing = np.isnan(xy[t, n]).all(axis=1)
+            if kind is not Third.NOTHING:
+                missing = (third[t, n] == 0) | (missing & np.isnan(third[t, n]))
+            if missing.all():
+                continue
+            rows.append(
+                LabelRow(
+                    where if points.shape[1] == 1 else f"{where}, person {n}",
+                    xy[t, n],
+                    third[t, n],
+                    frame=None if times is not None else t if frames is None else int(frames[t]),
+                    time=None if times is None else float(times[t]),
+                    track_id=n + 1,
+                )
+            )
+    return LabelFile(
+        path,
+        f"{path.suffix[1:]} array {arrays[name].shape}",
+        tuple(rows),
+        kind,
+        _names(arrays, points.shape[2], path),
+        num_frames=len(points) if frames is None and times is None else None,
+        fps=float(np.ravel(arrays["fps"])[0]) if "fps" in arrays else None,
+    )
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Name to array of a ``.npy`` (name ""), ``.npz`` or ``.mat`` file; nothing is unpickled. PoseError otherwise."""
+    try:
+        if path.suffix == ".mat":
+            return _load_mat(path)
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return {"": loaded}
+        with loaded:
+            return {name: loaded[name] for name in loaded.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        hint = "object arrays are not read: they may carry code" if "pickle" in str(error).lower() else ""
+        raise PoseError(f"not a {path.suffix} file that can be read: {error}", str(path), hint) from None
+
+
+def _load_mat(path: Path) -> dict[str, np.ndarray]:
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        value = loadmat(path)
+    except NotImplementedError:
+        hint = "save it in MATLAB with -v7, or read it with h5py and save it by numpy.savez"
+        raise PoseError("a MATLAB v7.3 (HDF5) file", str(path), hint) from None
+    except (MatReadError, TypeError, IndexError) as error:
+        raise PoseError(f"not a MATLAB file that can be read: {error}", str(path)) from None
+    return {n: np.asarray(a) for n, a in value.items() if not n.startswith("__")}
+
+
+def _fits(array: np.ndarray) -> bool:
+    return array.ndim in (3, 4) and array.shape[-1] in (2, 3) and array.dtype.kind in "fiu"
+
+
+def _third(points: np.ndarray, arrays: Mapping[str, np.ndarray], path: Path) -> tuple[np.ndarray, Third, np.ndarray]:
+    """xy (T, N, K, 2), what the third is, and the third (T, N, K)."""
+    xy, shape = points[..., :2], points.shape[:-1]
+    named = [k for k in ("visibility", "scores") if k in arrays]
+    if len(named) + (points.shape[-1] == 3) > 1:
+        raise PoseError("more than one third number beside x and y", str(path), f"leave {named[0]!r} out or the column")
+    if named:
+        try:
+            third = arrays[named[0]].astype(np.float64).reshape(shape)
+        except ValueError:
+            raise PoseError(f"{named[0]} {arrays[named[0]].shape} does not fit {points.shape}", str(path)) from None
+        return xy, Third.VISIBILITY if named[0] == "visibility" else Third.SCORE, third
+    if points.shape[-1] == 3:
+        return xy, kind_of_third(points[..., 2], str(path)), points[..., 2]
+    return xy, Third.NOTHING, np.full(shape, np.nan)
+
+
+def _moments(arrays: Mapping[str, Any], count: int, path: Path) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Frame numbers and times of the rows, at most one of them not None."""
+    found: list[np.ndarray | None] = []
+    for name in ("frames", "times"):
+        value = np.ravel(arrays[name]) if name in arrays else None
+        if value is not None and (value.dtype.kind not in "fiu" or len(value) != count or not (value >= 0).all()):
+            raise PoseError(f"{name} is not {count} numbers from 0", str(path))
+        found.append(value)
+    frames, times = found
+    if frames is not None and (frames != frames.astype(np.int64)).any():
+        raise PoseError("frames are not whole numbers", str(path), "seconds are called 'times'")
+    for value, name in ((frames, "frames"), (times, "times")):
+        if value is not None and len(np.unique(value)) < count:
+            raise PoseError(f"{name} holds a value twice", str(path))
+    return frames, None if frames is not None else times
+
+
+def _names(arrays: Mapping[str, Any], count: int, path: Path) -> tuple[str, ...] | None:
+    if "names" not in arrays:
+        return None
+    # MATLAB: a char matrix (rows padded with blanks) or a cell array of strings.
+    names = tuple(str(np.ravel(n)[0]).strip() for n in np.ravel(arrays["names"]))
+    if len(names) != count:
+        raise PoseError(f"{len(names)} names for {count} joints", str(path))
+    return names
