@@ -3,6 +3,7 @@
 `evaluate` compares label and prediction files; the modules hold the rules on plain arrays. Nothing here imports torch.
 """
 
-from posecli.metrics.evaluation import METRICS, evaluate
+from posecli.metrics.evaluation import evaluate
+from posecli.metrics.options import METRICS
 
 __all__ = ["METRICS", "evaluate"]

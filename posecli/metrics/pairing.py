@@ -87,7 +87,7 @@ def pair_frames(labels: LabelFrames, predicted: PredictedFrames, by_id: bool) ->
     Raises:
         PoseError: two predicted frames mean the same labelled one; nothing meets at all.
     """
-    id_row = {image_id: row for row, image_id in enumerate(labels.image_id)}
+    id_row: dict[int | str | None, int] = {image_id: row for row, image_id in enumerate(labels.image_id)}
     partner = np.full(len(predicted), -1, np.int64)
     ways: Counter[str] = Counter()
     if by_id:

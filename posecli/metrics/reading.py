@@ -95,7 +95,7 @@ def labels_of(dataset: Dataset, source: str = "", notes: tuple[str, ...] = ()) -
     # pycocotools sorts pictures by id; among equal scores that order decides.
     whole = all(isinstance(i, int) for i in ids)
     records = sorted(dataset.records, key=(lambda r: r.image_id) if whole else (lambda r: str(r.image_id)))
-    row = {video.id: i for i, video in enumerate(dataset.videos)}
+    row: dict[int | None, int] = {video.id: i for i, video in enumerate(dataset.videos)}
     in_video = [r.video_id is not None and r.frame_id is not None and r.video_id in row for r in records]
     frames = LabelFrames(
         image_id=[r.image_id for r in records],
@@ -168,7 +168,8 @@ def read_predictions(
     if hasattr(source, "read"):
         from posecli.predictions import read_stream
 
-        return _from_stream(read_stream(source, warn=say), getattr(source, "name", "") or "pose stream", notes)
+        stream = read_stream(source, warn=say)  # type: ignore[arg-type]
+        return _from_stream(stream, getattr(source, "name", "") or "pose stream", notes)
     if not isinstance(source, str | Path):
         return _from_stream(source, "predictions", notes)
     where = str(source)
