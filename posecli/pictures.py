@@ -15,8 +15,8 @@ import numpy as np
 
 from posecli.errors import PoseError
 from posecli.files import replace_when_done
+from posecli.frame_source import FrameSource, check_file, check_range
 from posecli.types import Frame
-from posecli.video_reader import FrameSource, check_file, check_range
 
 
 def read_picture(path: str | Path) -> np.ndarray:
@@ -154,6 +154,8 @@ class PictureWriter:
     def write(self, image: np.ndarray, name: str) -> Path:
         """Writes (H, W, 3) uint8 RGB under ``name`` (forward slashes make folders); returns the file's path."""
         path = self.target if self.single else self.target / name
+        if not self.single and not path.resolve().is_relative_to(self.target.resolve()):
+            raise PoseError(f"the name {name} leads out of the folder", str(self.target))
         with replace_when_done(path) as part:
             suffix = path.suffix.lower()
             options = [cv2.IMWRITE_JPEG_QUALITY, 95] if suffix in (".jpg", ".jpeg") else []

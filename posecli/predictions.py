@@ -317,8 +317,10 @@ def header_from_json(value: Mapping[str, Any], where: str = "") -> StreamHeader:
         model=value.get("model"),
         weights_sha256=value.get("weights_sha256"),
         extra={k: v for k, v in value.items() if k not in _HEADER_KEYS},
-        **sizes,
-        **numbers,
+        width=sizes["width"],
+        height=sizes["height"],
+        fps=numbers["fps"],
+        threshold=numbers["threshold"],
     )
 
 

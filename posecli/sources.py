@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from posecli.camera import CameraSource
 from posecli.errors import PoseError
+from posecli.frame_source import FrameSource, check_file, check_range
 from posecli.pictures import PictureSource
 from posecli.types import Frame
-from posecli.video_reader import CameraSource, FrameSource, VideoSource, check_file, check_range
+from posecli.video_reader import VideoSource
 
 VIDEO_SUFFIXES = frozenset(
     ".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .ts .mts .m2ts .wmv .asf .flv .3gp .3g2 .ogv .vob .mxf .gif .h264 .h265 "

@@ -5,15 +5,18 @@
             ...                                     # frame.image (H, W, 3) uint8 RGB, frame.index, frame.time
         exact = source.read_at(57).image            # the same pixels as frame 57 of a pass from the beginning
 
-Reading lives in `posecli.video_reader` (files, URLs, cameras) and `posecli.pictures`, finding what was meant by the
-words on the command line in `posecli.sources`, writing in `posecli.video_writer`.
+What every source offers stands in `posecli.frame_source`; reading lives in `posecli.video_reader` (files, URLs),
+`posecli.pictures` and `posecli.camera`, finding what was meant by the words on the command line in `posecli.sources`,
+writing in `posecli.video_writer`.
 """
 
 from __future__ import annotations
 
+from posecli.camera import CameraSource
+from posecli.frame_source import FrameSource, parse_position
 from posecli.pictures import PictureSource, PictureWriter, read_picture
 from posecli.sources import PICTURE_SUFFIXES, VIDEO_SUFFIXES, Input, list_inputs, natural_key, open_source
-from posecli.video_reader import CameraSource, FrameSource, VideoSource, parse_position
+from posecli.video_reader import VideoSource
 from posecli.video_writer import VideoWriter
 
 __all__ = [

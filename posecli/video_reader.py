@@ -1,4 +1,4 @@
-"""Video files, URLs and cameras as sources of frames, decoded by FFmpeg through PyAV.
+"""Video files and URLs as sources of frames, decoded by FFmpeg through PyAV.
 
 What a frame's index means: its place in the order of display, counted from 0 over all frames of the source. For a
 file whose container keeps presentation time stamps (MP4, MOV, Matroska, MPEG-TS, ...) the packets are scanned once
@@ -11,26 +11,22 @@ that order.
 
 from __future__ import annotations
 
-import abc
 import bisect
 import contextlib
 import itertools
 import math
-import os
-import re
 import struct
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import av
 import numpy as np
 
 from posecli.errors import PoseError
+from posecli.frame_source import FrameSource, check_file, check_range, parse_position
 from posecli.types import Frame
 
 # Codecs whose packets may hold a frame that is never shown: packets and pictures cannot be matched by counting.
@@ -38,95 +34,6 @@ _HIDDEN_FRAME_CODECS = {"vp8"}
 # Containers that store no presentation time stamps; what FFmpeg reports for them is derived and may be wrong.
 _NO_STAMPS = {"avi", "h264", "hevc", "m4v", "mpegvideo", "mjpeg", "obu", "ivf", "vob", "mpeg"}
 _NETWORK_TIMEOUT = 20.0
-
-
-def parse_position(text: str | int, fps: float | None) -> int:
-    """A position on the command line as a frame index: ``"300"`` is frame 300, ``"12.5s"`` is 12.5 seconds.
-
-    Seconds become the first frame shown at or after that time in a video of constant rate ``fps``;
-    `FrameSource.position` does the same with the source's own time stamps.
-
-    Raises:
-        PoseError: anything else, a negative position, or seconds for a source without a rate.
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*(s?)\s*", str(text))
-    if match is None or (not match[2] and not match[1].isdigit()):
-        raise PoseError(f"{text!r} is not a position", hint="a frame like 300 or seconds like 12.5s")
-    if not match[2]:
-        return int(match[1])
-    if not fps:
-        raise PoseError(f"{text!r} counts seconds, but the source has no frame rate", hint="give a frame number")
-    return math.ceil(float(match[1]) * fps - 1e-6)
-
-
-class FrameSource(abc.ABC):
-    """Something that gives frames in order of display.
-
-    Attributes:
-        name: file name (without folders), URL, ``camera:0``, or the folder's name for pictures.
-        path: what was opened, as a string.
-        width, height: of the displayed frame in pixels; for pictures those of the first one.
-        rate: nominal frames per second as a fraction, None for pictures.
-        sample_aspect: width by height of a pixel when shown (coordinates count stored pixels either way).
-        time_base: unit of the source's time stamps in seconds, None where there is none.
-        broken: frames of the latest pass that could not be decoded or came out damaged (pictures: could not be read),
-            and those that a file announces but, being cut off, does not hold.
-        repaired: frames of the latest pass whose time stamp was missing or out of order and was replaced.
-        problems: the first few things that went wrong, in words.
-    """
-
-    kind = "video"
-    sample_aspect = Fraction(1)
-    time_base: Fraction | None = None
-
-    def __init__(self, name: str, path: str, width: int, height: int, rate: Fraction | None) -> None:
-        self.name, self.path, self.width, self.height, self.rate = name, path, width, height, rate
-        self.broken = 0
-        self.repaired = 0
-        self.problems: list[str] = []
-
-    @property
-    def fps(self) -> float | None:
-        """Frames per second, None for pictures."""
-        return float(self.rate) if self.rate else None
-
-    @property
-    @abc.abstractmethod
-    def num_frames(self) -> int | None:
-        """How many frames there are; None where that is not known (streams, cameras)."""
-
-    @abc.abstractmethod
-    def frames(self, start: int = 0, stop: int | None = None, every: int = 1) -> Iterator[Frame]:
-        """Frames with index ``start``, ``start + every``, ... below ``stop``, lazily; one at a time is held."""
-
-    @abc.abstractmethod
-    def read_at(self, index: int) -> Frame:
-        """The frame with that index, the same pixels and time as `frames` gives; PoseError when there is none."""
-
-    def position(self, text: str | int) -> int:
-        """`parse_position` for this source: ``"12.5s"`` is the first frame shown at or after 12.5 s."""
-        return parse_position(text, self.fps)
-
-    def close(self) -> None:  # noqa: B027  (nothing to release is the common case)
-        """Releases the file or device; a source can't be used afterwards."""
-
-    def __enter__(self) -> FrameSource:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _note(self, problem: str) -> None:
-        if len(self.problems) < 20:
-            self.problems.append(problem)
-
-
-def check_range(start: int, stop: int | None, every: int) -> None:
-    """PoseError unless ``start`` >= 0, ``every`` >= 1 and ``stop`` is not below ``start``."""
-    if start < 0 or every < 1 or (stop is not None and stop < start):
-        raise PoseError(f"no frames from {start} to {stop} in steps of {every}", hint="0 <= start <= end, every >= 1")
 
 
 @dataclass(frozen=True)
@@ -153,15 +60,18 @@ class VideoSource(FrameSource):
         path: file or URL.
         threads: decoder threads; 0 leaves the number to FFmpeg.
 
+    Attributes:
+        is_file: a file on this machine, not a URL.
+
     Raises:
         PoseError: the file is missing, empty, cut off before its index, holds no video or not a single readable frame.
     """
 
     def __init__(self, path: str | Path, *, threads: int = 0) -> None:
         self._threads = threads
-        self._is_file = "://" not in str(path)
+        self.is_file = "://" not in str(path)
         self._where = str(path)
-        if self._is_file:
+        if self.is_file:
             check_file(Path(path))
         with self._open() as container:
             stream = container.streams.video[0]
@@ -173,7 +83,7 @@ class VideoSource(FrameSource):
             self._stored_size = (first.width, first.height)
             turned = matrix in _TURNED
             width, height = self._stored_size[::-1] if turned else self._stored_size
-            super().__init__(Path(path).name if self._is_file else str(path), str(path), width, height, Fraction(rate))
+            super().__init__(Path(path).name if self.is_file else str(path), str(path), width, height, Fraction(rate))
             self.time_base = Fraction(stream.time_base)
             aspect = stream.codec_context.sample_aspect_ratio
             if aspect:
@@ -233,15 +143,22 @@ class VideoSource(FrameSource):
             return bisect.bisect_left(index.stamps, math.ceil(stamp - Fraction(1, 2)))
         return parse_position(text, self.fps)
 
+    def time_of(self, index: int) -> float:
+        table = self._index()
+        if table is None or not table.stamps:
+            return super().time_of(index)
+        last = len(table.stamps) - 1
+        beyond = max(index - last, 0)
+        return self._seconds(table.stamps[min(index, last)]) + beyond * float(self._step)
+
     def close(self) -> None:
         if self._reader is not None:
             self._reader.close()
             self._reader = None
 
     def _open(self) -> Any:
-        options = {} if self._is_file else {"timeout": (_NETWORK_TIMEOUT, _NETWORK_TIMEOUT)}
         try:
-            container = av.open(self._where, **options)
+            container = av.open(self._where, timeout=None if self.is_file else _NETWORK_TIMEOUT)
         except (av.FFmpegError, OSError, ValueError) as error:
             raise PoseError(*_opening_problem(self._where, error)) from None
         if not container.streams.video:
@@ -269,7 +186,7 @@ class VideoSource(FrameSource):
         """The packet index, built at first use; None for what can't be scanned (URLs, pipes)."""
         if not self._scanned:
             self._scanned = True
-            if self._is_file and Path(self.path).is_file():
+            if self.is_file and Path(self.path).is_file():
                 self._index_cache = self._scan()
                 if self._announced and self._index_cache.count < self._announced:
                     self._cut_off = self.broken = self._announced - self._index_cache.count
@@ -452,51 +369,6 @@ class _Decoder:
                 self.on_broken(f"the file ends in error: {_reason(error)}")
 
 
-class CameraSource(FrameSource):
-    """A camera by its number, through OpenCV; time is seconds since the first frame.
-
-    Raises:
-        PoseError: no such camera, or it gives no frame.
-    """
-
-    kind = "camera"
-
-    def __init__(self, number: int) -> None:
-        import cv2
-
-        self._capture = cv2.VideoCapture(number)
-        if not self._capture.isOpened():
-            raise PoseError(f"no camera {number}", hint="camera numbers start at 0; a file of that name needs ./")
-        fps = self._capture.get(cv2.CAP_PROP_FPS)
-        rate = Fraction(fps).limit_denominator(1001) if 1 <= fps <= 1000 else Fraction(30)
-        width, height = (int(self._capture.get(p)) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
-        super().__init__(f"camera:{number}", str(number), width, height, rate)
-
-    @property
-    def num_frames(self) -> int | None:
-        return None
-
-    def frames(self, start: int = 0, stop: int | None = None, every: int = 1) -> Iterator[Frame]:
-        check_range(start, stop, every)
-        return self._frames(start, stop, every)
-
-    def _frames(self, start: int, stop: int | None, every: int) -> Iterator[Frame]:
-        index, began = 0, time.monotonic()
-        while stop is None or index < stop:
-            good, image = self._capture.read()
-            if not good:
-                return
-            if index >= start and (index - start) % every == 0:
-                yield Frame(np.ascontiguousarray(image[..., ::-1]), self.name, index, time.monotonic() - began)
-            index += 1
-
-    def read_at(self, index: int) -> Frame:
-        raise PoseError("a camera has no past frames", self.name, "use frames()")
-
-    def close(self) -> None:
-        self._capture.release()
-
-
 # Display matrices (a, b, c, d as signs) of the eight ways to turn and mirror a picture: displayed x = a x + c y,
 # displayed y = b x + d y, in pixels with y downwards (ISO/IEC 14496-12, "tkhd" matrix).
 _Matrix = tuple[int, int, int, int]
@@ -505,7 +377,7 @@ _TURNED: set[_Matrix] = {(0, 1, -1, 0), (0, -1, 1, 0), (0, 1, 1, 0), (0, -1, -1,
 
 def _display_matrix(frame: av.VideoFrame) -> _Matrix:
     """Signs (a, b, c, d) of the frame's display matrix, the identity where there is none or it turns by odd angles."""
-    data = frame.side_data.get("DISPLAYMATRIX")
+    data: Any = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return (1, 0, 0, 1)
     a, b, _, c, d = struct.unpack("=5i", bytes(data)[:20])
@@ -526,18 +398,6 @@ def orient(image: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
     if d < 0:
         image = image[::-1]
     return np.ascontiguousarray(image)
-
-
-def check_file(path: Path) -> None:
-    """PoseError unless ``path`` is a file (or device) that can be read and is not empty."""
-    if path.is_dir():
-        raise PoseError("this is a folder, not a file", str(path))
-    if not path.exists():
-        raise PoseError("no such file", str(path))
-    if path.is_file() and path.stat().st_size == 0:
-        raise PoseError("the file is empty", str(path))
-    if not os.access(path, os.R_OK):
-        raise PoseError("the file cannot be read: permission denied", str(path))
 
 
 def _reason(error: BaseException) -> str:

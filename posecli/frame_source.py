@@ -1,0 +1,121 @@
+"""What every source of frames offers: a video, a folder of pictures, a camera, a URL."""
+
+from __future__ import annotations
+
+import abc
+import math
+import os
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+
+from posecli.errors import PoseError
+from posecli.types import Frame
+
+
+def parse_position(text: str | int, fps: float | None) -> int:
+    """A position on the command line as a frame index: ``"300"`` is frame 300, ``"12.5s"`` is 12.5 seconds.
+
+    Seconds become the first frame shown at or after that time in a video of constant rate ``fps``;
+    `FrameSource.position` does the same with the source's own time stamps.
+
+    Raises:
+        PoseError: anything else, a negative position, or seconds for a source without a rate.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*(s?)\s*", str(text))
+    if match is None or (not match[2] and not match[1].isdigit()):
+        raise PoseError(f"{text!r} is not a position", hint="a frame like 300 or seconds like 12.5s")
+    if not match[2]:
+        return int(match[1])
+    if not fps:
+        raise PoseError(f"{text!r} counts seconds, but the source has no frame rate", hint="give a frame number")
+    return math.ceil(float(match[1]) * fps - 1e-6)
+
+
+class FrameSource(abc.ABC):
+    """Something that gives frames in order of display.
+
+    Attributes:
+        name: file name (without folders), URL, ``camera:0``, or the folder's name for pictures.
+        path: what was opened, as a string.
+        width, height: of the displayed frame in pixels; for pictures those of the first one.
+        rate: nominal frames per second as a fraction, None for pictures.
+        sample_aspect: width by height of a pixel when shown (coordinates count stored pixels either way).
+        time_base: unit of the source's time stamps in seconds, None where there is none.
+        broken: frames of the latest pass that could not be decoded or came out damaged (pictures: could not be read),
+            and those that a file announces but, being cut off, does not hold.
+        repaired: frames of the latest pass whose time stamp was missing or out of order and was replaced.
+        problems: the first few things that went wrong, in words.
+    """
+
+    kind = "video"
+    sample_aspect = Fraction(1)
+    time_base: Fraction | None = None
+
+    def __init__(self, name: str, path: str, width: int, height: int, rate: Fraction | None) -> None:
+        self.name, self.path, self.width, self.height, self.rate = name, path, width, height, rate
+        self.broken = 0
+        self.repaired = 0
+        self.problems: list[str] = []
+
+    @property
+    def fps(self) -> float | None:
+        """Frames per second, None for pictures."""
+        return float(self.rate) if self.rate else None
+
+    @property
+    @abc.abstractmethod
+    def num_frames(self) -> int | None:
+        """How many frames there are; None where that is not known (streams, cameras)."""
+
+    @abc.abstractmethod
+    def frames(self, start: int = 0, stop: int | None = None, every: int = 1) -> Iterator[Frame]:
+        """Frames with index ``start``, ``start + every``, ... below ``stop``, lazily; one at a time is held."""
+
+    @abc.abstractmethod
+    def read_at(self, index: int) -> Frame:
+        """The frame with that index, the same pixels and time as `frames` gives; PoseError when there is none."""
+
+    def position(self, text: str | int) -> int:
+        """`parse_position` for this source: ``"12.5s"`` is the first frame shown at or after 12.5 s."""
+        return parse_position(text, self.fps)
+
+    def time_of(self, index: int) -> float:
+        """Seconds at which that frame is shown (one past the last: when it ends); by the nominal rate where the source
+        has no table of time stamps, 0 for pictures."""
+        return float(index / self.rate) if self.rate else 0.0
+
+    def close(self) -> None:  # noqa: B027  (nothing to release is the common case)
+        """Releases the file or device; a source can't be used afterwards."""
+
+    def __enter__(self) -> FrameSource:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _note(self, problem: str) -> None:
+        if len(self.problems) < 20:
+            self.problems.append(problem)
+
+
+def check_range(start: int, stop: int | None, every: int) -> None:
+    """PoseError unless ``start`` >= 0, ``every`` >= 1 and ``stop`` is not below ``start``."""
+    if start < 0 or every < 1 or (stop is not None and stop < start):
+        raise PoseError(f"no frames from {start} to {stop} in steps of {every}", hint="0 <= start <= end, every >= 1")
+
+
+def check_file(path: Path) -> None:
+    """PoseError unless ``path`` is a file (or device) that can be read and is not empty."""
+    if path.is_dir():
+        raise PoseError("this is a folder, not a file", str(path))
+    if not path.exists():
+        raise PoseError("no such file", str(path))
+    if path.is_file() and path.stat().st_size == 0:
+        raise PoseError("the file is empty", str(path))
+    if not os.access(path, os.R_OK):
+        raise PoseError("the file cannot be read: permission denied", str(path))

@@ -1,0 +1,277 @@
+"""Whole pose streams drawn on their source, one frame at a time: video to video or pictures, pictures to pictures.
+
+What a person looks like is in `posecli.drawing`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from posecli.drawing import BACKGROUNDS, COLOURS, Style, draw_instances
+from posecli.errors import PoseError
+from posecli.predictions import FramePoses, StreamHeader, read_headers, read_stream
+from posecli.types import Frame, Skeleton
+from posecli.video import FrameSource, PictureSource, PictureWriter, VideoSource, VideoWriter
+
+__all__ = [
+    "BACKGROUNDS",
+    "COLOURS",
+    "RenderReport",
+    "Style",
+    "draw_instances",
+    "draw_line",
+    "frame_file_name",
+    "overlay_writer",
+    "poses_for",
+    "render_stream",
+]
+
+
+@dataclass
+class RenderReport:
+    """What a rendering met.
+
+    Attributes:
+        frames: frames drawn.
+        people: people drawn on them.
+        missing: frames without a line in the stream; drawn without people.
+        unused: lines of the stream whose frame the source does not give.
+        broken: frames of the source that cannot be decoded.
+        sound: what became of it, see `VideoWriter.audio`.
+    """
+
+    frames: int = 0
+    people: int = 0
+    missing: int = 0
+    unused: int = 0
+    broken: int = 0
+    sound: str = "none"
+
+
+def render_stream(
+    source: FrameSource,
+    poses: Iterable[tuple[StreamHeader, FramePoses]],
+    writer: VideoWriter | PictureWriter,
+    style: Style | None = None,
+    *,
+    start: int = 0,
+    stop: int | None = None,
+    every: int = 1,
+    on_frame: Callable[[], Any] = lambda: None,
+) -> RenderReport:
+    """Draws a pose stream on its source, in order, holding one frame at a time.
+
+    Frames meet lines by frame index, pictures by file name. A frame without a line is drawn without people.
+
+    Args:
+        source: what the poses were found on.
+        poses: as `read_stream` yields them, of this source only.
+        writer: gets every frame, a video with the source's time stamps.
+        style: by default `Style()`; its threshold None means the header's.
+        start, stop, every: range of frames of a video and step between them.
+        on_frame: called after each frame (progress).
+
+    Raises:
+        PoseError: the stream was made on another size of picture, or its frames go backwards.
+    """
+    style = style or Style()
+    report = RenderReport()
+    if isinstance(source, PictureSource):
+        pairs = _pair_pictures(source, poses, report)
+    else:
+        pairs = _pair_frames(source, poses, report, start, stop, every)
+    for frame, header, line in pairs:
+        if header is not None and line is not None:
+            image, count = draw_line(frame, header, line, style)
+            report.people += count
+        else:
+            image = draw_instances(frame.image, (), _NOBODY, style)
+        if isinstance(writer, VideoWriter):
+            writer.write(image, frame.time)
+        elif isinstance(source, PictureSource):
+            writer.write(image, str(PurePosixPath(frame.source)))
+        else:
+            writer.write(image, frame_file_name(frame.index))
+        report.frames += 1
+        on_frame()
+    report.broken = source.broken
+    if isinstance(writer, VideoWriter):
+        report.sound = writer.audio
+    return report
+
+
+_NOBODY = Skeleton("none", ("none",))
+
+
+def draw_line(frame: Frame, header: StreamHeader, line: FramePoses, style: Style) -> tuple[np.ndarray, int]:
+    """The frame with the people of its line, and how many there were."""
+    height, width = frame.image.shape[:2]
+    expected = (line.width or header.width or width, line.height or header.height or height)
+    if expected != (width, height):
+        raise PoseError(
+            f"the poses were found on {expected[0]} x {expected[1]} pixels, this picture has {width} x {height}",
+            frame.source,
+            "render on the file the poses come from",
+        )
+    threshold = style.threshold if style.threshold is not None else header.threshold or 0.0
+    people = [p for p in line.instances if p.person_score >= threshold]
+    return draw_instances(frame.image, people, header.skeleton, style), len(people)
+
+
+_Pair = tuple[Frame, StreamHeader | None, FramePoses | None]
+
+
+def _pair_frames(
+    source: FrameSource,
+    poses: Iterable[tuple[StreamHeader, FramePoses]],
+    report: RenderReport,
+    start: int,
+    stop: int | None,
+    every: int,
+) -> Iterator[_Pair]:
+    lines = iter(poses)
+    waiting = next(lines, None)
+    for frame in source.frames(start, stop, every):
+        while waiting is not None and waiting[1].frame < frame.index:
+            passed = waiting[1].frame
+            # Lines before the range, and those of frames that can't be decoded, have no picture and are no surprise.
+            report.unused += passed >= start and not waiting[1].extra.get("broken")
+            waiting = _following(lines, passed, source)
+        if waiting is not None and waiting[1].frame == frame.index:
+            yield frame, *waiting
+            waiting = _following(lines, frame.index, source)
+        else:
+            report.missing += 1
+            yield frame, None, None
+    while waiting is not None:
+        beyond = stop is not None and waiting[1].frame >= stop
+        report.unused += not beyond and not waiting[1].extra.get("broken")
+        waiting = _following(lines, waiting[1].frame, source)
+
+
+def _following(
+    lines: Iterator[tuple[StreamHeader, FramePoses]], index: int, source: FrameSource
+) -> tuple[StreamHeader, FramePoses] | None:
+    """The next line; PoseError unless its frame comes later."""
+    line = next(lines, None)
+    if line is not None and line[1].frame <= index:
+        raise PoseError(f"the pose stream goes from frame {index} back to {line[1].frame}", source.name)
+    return line
+
+
+def _pair_pictures(
+    source: PictureSource, poses: Iterable[tuple[StreamHeader, FramePoses]], report: RenderReport
+) -> Iterator[_Pair]:
+    """The stream's order leads, so that neither side has to be held; pictures without a line come last."""
+    met: set[int] = set()
+    broken: list[str] = []
+    for header, line in poses:
+        index = source.index_of(line.file) if line.file is not None else line.frame
+        if index is None or index >= source.num_frames or index in met:
+            report.unused += 1
+            continue
+        met.add(index)
+        try:
+            frame = source.read_at(index)
+        except PoseError as error:
+            broken.append(str(error))
+            continue
+        yield frame, header, line
+    for index in itertools.filterfalse(met.__contains__, range(source.num_frames)):
+        try:
+            frame = source.read_at(index)
+        except PoseError as error:
+            broken.append(str(error))
+            continue
+        report.missing += 1
+        yield frame, None, None
+    source.broken = len(broken)
+    source.problems[:] = broken[:20]
+
+
+def frame_file_name(index: int) -> str:
+    """Name of a video's frame in a folder of pictures."""
+    return f"{index:06d}.png"
+
+
+def overlay_writer(
+    source: FrameSource,
+    path: str | Path,
+    *,
+    start: int = 0,
+    stop: int | None = None,
+    every: int = 1,
+    sound: bool = True,
+    overwrite: bool = False,
+) -> VideoWriter:
+    """A `VideoWriter` for an overlay of the frames ``start`` to below ``stop`` of a source: its size, rate, stamps and
+    sound (of files); the first frame's time becomes 0 where the range does not begin at the beginning."""
+    if source.rate is None:
+        raise PoseError("pictures are rendered to pictures, not to video", source.name, "give --out FOLDER/")
+    file = isinstance(source, VideoSource) and source.is_file
+    begin = source.time_of(start) if start else 0.0
+    end = source.time_of(stop) if stop is not None else None
+    return VideoWriter(
+        path,
+        source.width,
+        source.height,
+        source.rate / every,
+        audio_from=source.path if sound and file else None,
+        span=(begin, end),
+        time_base=source.time_base,
+        sample_aspect=source.sample_aspect,
+        overwrite=overwrite,
+    )
+
+
+def poses_for(
+    source: FrameSource, stream: str | Path, warn: Callable[[str], None]
+) -> Iterator[tuple[StreamHeader, FramePoses]]:
+    """The part of a stream that belongs to a source, lazily.
+
+    A stream may hold several sources. The one of the same name (without folders and suffix) is taken; of a file that
+    holds only one source, that one whatever its name, with a warning.
+
+    Args:
+        stream: path, or ``"-"`` for standard input.
+
+    Raises:
+        PoseError: the stream holds no poses of that source.
+    """
+    where = "standard input" if str(stream) == "-" else str(stream)
+
+    def fits(header: StreamHeader) -> bool:
+        return _stem(header.source) in (_stem(source.name), _stem(source.path))
+
+    take_any = False
+    if str(stream) != "-":
+        headers = read_headers(stream, warn=lambda message: None)
+        if len(headers) == 1 and not fits(headers[0]):
+            take_any = True
+            warn(f"{where}: these are poses of {headers[0].source}, drawn on {source.name}")
+    seen: list[str] = []
+    last: StreamHeader | None = None
+    taken: StreamHeader | None = None
+    for header, line in read_stream(stream, warn=warn):
+        if header is not last:
+            last = header
+            seen.append(header.source)
+        if not (take_any or fits(header)):
+            continue
+        if taken is not None and header is not taken:
+            raise PoseError(f"poses of {header.source} come twice", where, "leave one of them out")
+        taken = header
+        yield header, line
+    if seen and taken is None:
+        names = ", ".join(dict.fromkeys(seen))
+        raise PoseError(f"the stream holds poses of {names}, not of {source.name}", where)
+
+
+def _stem(name: str) -> str:
+    return PurePosixPath(name.replace("\\", "/")).stem
