@@ -1,0 +1,147 @@
+"""Scores the shipped model as a user meets it: plain ``posecli infer FOLDER``, then the project's metrics.
+
+    python benchmarks/default_model.py --data DATA --out runs/scores [--weights FILE] [--json]
+
+Measured (DATA as `examples/train_finder.py` reads it; none of these pictures was trained on):
+
+- LSPET validation tenth (crc32 of the file name divisible by 10), whole stored crops in: PCK@0.2 of the torso (left
+  shoulder to right hip) over 12 limb joints, the person with the highest score, a picture without a person all wrong.
+- coco_mini val, whole pictures in: mean OKS over people with 5 or more labelled joints, unpaired people 0, with a
+  bootstrap interval over pictures; OKS AP beside it.
+- Backgrounds kept out of training: people above the display threshold a picture.
+
+With ``--check score.py`` the same streams are also scored by that separate program.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+import zlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from posecli import evaluate
+from posecli.files import sha256_of
+from posecli.formats import coco
+from posecli.inference import find_weights
+from posecli.predictions import read_stream
+from posecli.types import Dataset
+
+LIMBS = [
+    f"{side}_{joint}" for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle") for side in ("left", "right")
+]
+
+
+def held_out(name: str) -> bool:
+    """Whether a picture of LSPET or of the backgrounds is kept for scoring."""
+    return zlib.crc32(Path(name).name.encode()) % 10 == 0
+
+
+def folder_of(pictures: list[Path], folder: Path) -> Path:
+    """A folder that shows just these pictures, by links."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in pictures:
+        link = folder / path.name
+        if not link.exists():
+            link.symlink_to(path.resolve())
+    return folder
+
+
+def infer(folder: Path, stream: Path, options: list[str]) -> float:
+    """Runs the verb as a user would; returns pictures a second, start of the program included."""
+    started = time.monotonic()
+    command = [sys.executable, "-m", "posecli", "infer", str(folder), "--out", str(stream), "--overwrite", "--quiet"]
+    subprocess.run([*command, *options], check=True, stdout=subprocess.DEVNULL)
+    return len(os.listdir(folder)) / (time.monotonic() - started)
+
+
+def score_lspet(dataset: Dataset, stream: Path, draws: int) -> dict[str, Any]:
+    """PCK@0.2 in all and by joint."""
+    result = evaluate(
+        dataset, stream, metrics=("pck",), thresholds={"pck": [0.2]}, match="top-score", misses="wrong",
+        by=("joint",), joints=LIMBS, pck_reference="torso", bootstrap=draws,
+    )  # fmt: skip
+    return {"all": result["all"], "joints": result["groups"]["joint"], "counts": result["counts"]}
+
+
+def count_false(stream: Path) -> tuple[int, int, float]:
+    """People above the display threshold on pictures without anybody: people, pictures with some, threshold."""
+    people = pictures = 0
+    threshold = 0.0
+    for header, line in read_stream(stream):
+        threshold = header.threshold or 0.0
+        shown = sum(p.person_score >= threshold for p in line.instances)
+        people += shown
+        pictures += shown > 0
+    return people, pictures, threshold
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="folder for streams and the result")
+    parser.add_argument("--weights", default="default")
+    parser.add_argument("--parts", default="lspet,coco,backgrounds")
+    parser.add_argument("--check", type=Path, help="a separate scoring program for the same streams")
+    parser.add_argument("--bootstrap", type=int, default=1000)
+    parser.add_argument("--options", default="", help="further options of infer")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    weights = find_weights(args.weights)
+    options = ["--weights", str(weights), *args.options.split()]
+    report: dict[str, Any] = {
+        "weights": weights.name, "sha256": sha256_of(weights), "bytes": weights.stat().st_size,
+    }  # fmt: skip
+
+    def check(*arguments: object) -> None:
+        if args.check:
+            command = [sys.executable, str(args.check), *map(str, arguments)]
+            said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            print(f"  {args.check.name}: {said.strip().splitlines()[-2]}", file=sys.stderr)
+
+    if "lspet" in args.parts:
+        dataset = coco.read(args.data / "lspet/annotations.json")
+        records = tuple(replace(r, file_name=Path(r.file_name).name) for r in dataset.records if held_out(r.file_name))
+        pictures = [args.data / "lspet/images" / r.file_name for r in records]
+        stream = args.out / "lspet.jsonl"
+        rate = infer(folder_of(pictures, args.out / "lspet"), stream, options)
+        report["lspet"] = score_lspet(replace(dataset, records=records), stream, args.bootstrap) | {"per_second": rate}
+        check("lspet", args.data, stream)
+    if "coco" in args.parts:
+        labels = args.data / "coco_mini/annotations/person_keypoints_val2017.json"
+        stream = args.out / "coco.jsonl"
+        rate = infer(args.data / "coco_mini/val2017", stream, options)
+        five = evaluate(labels, stream, metrics=("oks",), min_joints=5, bootstrap=args.bootstrap)
+        report["coco"] = {"all": five["all"], "counts": five["counts"], "per_second": rate}
+        check("coco", labels, stream)
+    if "backgrounds" in args.parts:
+        pictures = [p for p in sorted((args.data / "backgrounds/images").iterdir()) if held_out(p.name)]
+        stream = args.out / "backgrounds.jsonl"
+        infer(folder_of(pictures, args.out / "backgrounds"), stream, options)
+        people, some, threshold = count_false(stream)
+        report["backgrounds"] = {
+            "pictures": len(pictures), "false_people": people, "pictures_with_some": some,
+            "per_picture": people / len(pictures), "threshold": threshold,
+        }  # fmt: skip
+    (args.out / "scores.json").write_text(json.dumps(report, indent=1))
+    if args.json:
+        print(json.dumps(report, indent=1))
+        return
+    print(f"{report['weights']}  {report['bytes'] / 1e6:.2f} MB  sha256 {report['sha256'][:16]}")
+    for part in ("lspet", "coco", "backgrounds"):
+        if part in report:
+            print(part, json.dumps(report[part].get("all", report[part])))
+    if "lspet" in report:
+        for name, row in report["lspet"]["joints"].items():
+            print(f"  {name:15s} {json.dumps(row)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Puts pose network and finder into one file and chooses the threshold from which on a person is shown.
+
+    python examples/assemble_default.py --pose runs/pose/best.safetensors --finder runs/finder/finder.safetensors \
+        --data DATA --out posecli/weights/default.safetensors
+
+The tensors are stored as bfloat16; the threshold is that of the stored file, the one with the best F1 on the pictures
+that `train_finder.py` kept for tuning (people found at a box IoU of 0.5, backgrounds included).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from train_finder import training_pools
+
+from posecli.augment_pictures import Picture
+from posecli.checkpoint import read_parts, save_model
+from posecli.geometry import box_iou
+from posecli.inference import PoseModel, PredictOptions, load_model
+
+TRAINED_ON = (
+    "LSPET (without the tenth kept for validation), COCO 2017 pictures (coco_mini train, coco_tiny, coco_more, "
+    "people_boxes), Clothing Co-Parsing, Graz-01, a basketball recording, pictures without people (ImageNet samples, "
+    "BSDS500, Houses, COCO, CamVid, clothing)"
+)
+TERMS = "weights for research: several of the training pictures allow no other use; the code is MIT"
+PARTS = ("lspet", "coco", "backgrounds")
+LARGEST = 10_000_000
+
+
+def best_threshold(model: PoseModel, people: list[Picture], quiet: list[Picture]) -> tuple[float, dict[str, float]]:
+    """The person score with the best F1, and recall, precision and F1 there.
+
+    People shorter than a tenth of the picture's longer side count neither as missed nor as found.
+    """
+    scored: list[tuple[float, bool]] = []
+    wanted = 0
+    for picture in [p for p in people if p.complete] + quiet:
+        image = picture.read()
+        boxes = picture.boxes_xyxy
+        large = (boxes[:, 2:] - boxes[:, :2]).max(1, initial=0) >= 0.1 * max(image.shape[:2])
+        wanted += int(large.sum())
+        taken: set[int] = set()
+        for person in model.predict([image])[0]:
+            overlap = box_iou(person.box_xyxy, boxes)[0]
+            free = [g for g in np.argsort(-overlap) if g not in taken and overlap[g] >= 0.5]
+            if free:
+                taken.add(int(free[0]))
+                if large[free[0]]:
+                    scored.append((person.person_score, True))
+            elif not (box_iou(person.box_xyxy, picture.unknown) > 0.1).any():
+                scored.append((person.person_score, False))
+    scored.sort(reverse=True)
+    hits, shown = np.cumsum([hit for _, hit in scored]), np.arange(1, len(scored) + 1)
+    f1 = 2 * hits / (shown + wanted)
+    # The middle of the plateau around the best: one picture more or less should not move it far.
+    near = np.flatnonzero(f1 >= f1.max() - 0.005)
+    at = int(near[len(near) // 2])
+    numbers = {"recall": hits[at] / wanted, "precision": hits[at] / shown[at], "f1": f1[at]}
+    return scored[at][0], {k: round(float(v), 4) for k, v in numbers.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pose", type=Path, required=True)
+    parser.add_argument("--finder", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--box-scale", type=float, help="crop side over box side [default: as the pose network says]")
+    parser.add_argument("--flip-test", action="store_true", help="the file asks for the flip test")
+    parser.add_argument("--floor", type=float, default=0.05, help="least score of the finder's centres")
+    parser.add_argument("--overlap", type=float, default=0.6, help="IoU above which the weaker of two boxes is dropped")
+    parser.add_argument("--measured", type=Path, help="scores.json of benchmarks/default_model.py to put on record")
+    args = parser.parse_args()
+
+    pose_state, pose = read_parts(args.pose)["main"]
+    finder_state, finder = read_parts(args.finder)["main"]
+    finder = finder.with_extra(floor=args.floor, overlap=args.overlap, stride=8)
+    pose = pose.with_extra(flip_test=args.flip_test, trained_on=TRAINED_ON, licence=TERMS)
+    if args.box_scale:
+        pose = pose.with_extra(box_scale=args.box_scale)
+    if args.measured:
+        scores = json.loads(args.measured.read_text())
+        kept = {k: {n: v for n, v in scores[k].items() if n in ("all", "per_picture")} for k in scores if k in PARTS}
+        pose = pose.with_extra(measured=kept)
+
+    def save() -> None:
+        save_model(args.out, pose_state, pose, dtype=torch.bfloat16, finder=(finder_state, finder))
+
+    save()
+    _, _, people, quiet = training_pools(args.data)
+    people = [p for p in people if p.complete]
+    model = load_model(args.out, "cpu", options=PredictOptions(min_score=0.01))
+    threshold, numbers = best_threshold(model, people, quiet)
+    pose = pose.with_extra(threshold=round(threshold, 3), tuning=numbers)
+    save()
+    size = args.out.stat().st_size
+    print(json.dumps({"threshold": round(threshold, 3), **numbers, "bytes": size}))
+    if size > LARGEST:
+        raise SystemExit(f"{args.out} has {size} bytes, more than the {LARGEST} that may be shipped")
+
+
+if __name__ == "__main__":
+    main()
