@@ -439,7 +439,7 @@ class PictureMixer:
 
     def _draw(self, rng: Generator) -> tuple[Picture, Pool]:
         pool = self.people[rng.choice(len(self.people), p=self._weights)]
-        return pool.pictures[rng.integers(len(pool.pictures))], pool
+        return pool.pictures[int(rng.integers(len(pool.pictures)))], pool
 
     def _lay(
         self, canvas: Canvas, region: tuple[int, int, int, int], picture: Picture, pool: Pool, rng: Generator
@@ -457,7 +457,7 @@ class PictureMixer:
         if self._pasted is None:
             return
         pool = self.people[rng.choice(len(self.people), p=self._pasted)]
-        picture = pool.pictures[rng.integers(len(pool.pictures))]
+        picture = pool.pictures[int(rng.integers(len(pool.pictures)))]
         if not len(picture.boxes_xyxy):
             return
         person = int(rng.integers(len(picture.boxes_xyxy)))

@@ -36,7 +36,7 @@ def drawn_person(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def finder() -> torch.nn.Module:
-    """A finder that has learnt bright rectangles for some seconds: enough to see that its maps mean what they should."""
+    """A finder that has learnt bright rectangles for some seconds: enough to see that its maps mean the right thing."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     network = build(FINDER).to(memory_format=torch.channels_last)

@@ -106,14 +106,15 @@ def encode_people(
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2 / stride
     columns, rows = np.arange(width), np.arange(height)
 
-    for person in np.argsort(-sides.prod(1), kind="stable"):
+    for person in np.argsort(-sides.prod(1), kind="stable").tolist():
         (cx, cy), (w, h) = centres[person], sides[person] / stride
         _splat(heat[count], cx, cy, max(CENTRE_ALPHA * w / 6, 0.4), max(CENTRE_ALPHA * h / 6, 0.4))
         x0, y0, x1, y1 = boxes[person] / stride
         inside = np.ix_((rows >= y0) & (rows <= y1), (columns >= x0) & (columns <= x1))
         for joint in range(count):
             if visibility[person, joint] > 0:
-                _splat(heat[joint], *(xy[person, joint] / stride), JOINT_SIGMA, JOINT_SIGMA)
+                at_x, at_y = xy[person, joint] / stride
+                _splat(heat[joint], at_x, at_y, JOINT_SIGMA, JOINT_SIGMA)
             else:
                 weight[joint][inside] = 0
         middle_x = np.abs(columns - cx) <= max(NEAR_CENTRE * w, 0.75)

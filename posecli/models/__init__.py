@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from posecli.models.dekr import DEKR, DekrBoxOutput, DekrOutput
 from posecli.models.fpn import PoseFPN, Trunk
@@ -41,7 +41,8 @@ def _finder(
     trunk = {"stride": 8, **trunk}
     network = DEKR(Trunk(**trunk), keypoints, heatmap_channels, 1, joint_channels, offset_blocks, box=True)
     # Nearly every cell is background: start from a probability of 0.01 (Lin et al., "Focal Loss", ICCV 2017, Sec. 4.1).
-    nn.init.constant_(network.head_heatmap[1].bias, -4.6)
+    final = cast("nn.Conv2d", network.head_heatmap[1])
+    nn.init.constant_(cast("Tensor", final.bias), -4.6)
     return network
 
 
