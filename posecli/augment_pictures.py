@@ -516,5 +516,6 @@ class PictureMixer:
             image = noise(image, rng)
         if rng.random() < 0.2:
             quality = int(rng.integers(30, 90))
-            image = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+            coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+            image = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))
         return image

@@ -137,7 +137,7 @@ def encode_people(
         box[:, ys, xs] = (xs - x0, ys - y0, x1 - xs, y1 - ys)
         labelled = np.nonzero(visibility[person] > 0)[0]
         size = np.sqrt(max(sides[person].prod(), 1.0)) / stride
-        for joint in labelled:
+        for joint in labelled.tolist():
             offset[2 * joint, ys, xs] = xs - xy[person, joint, 0] / stride
             offset[2 * joint + 1, ys, xs] = ys - xy[person, joint, 1] / stride
             offset_weight[joint, ys, xs] = 1 / (len(labelled) * size)
