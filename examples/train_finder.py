@@ -32,6 +32,7 @@ from posecli.codecs.boxes import decode_people, encode_people, people_losses
 from posecli.formats import coco
 from posecli.geometry import apply_affine, box_iou, fit_picture, warp
 from posecli.skeletons import SKELETONS
+from posecli.training import keep_freed_memory
 
 SKELETON = SKELETONS["body19"]
 BASKETBALL = {
@@ -101,10 +102,10 @@ def training_pools(data: Path) -> tuple[list[Pool], list[Picture], list[Picture]
 
     with_people = [p for p in scenes + everyday if len(p.boxes_xyxy) or len(p.unknown)]
     pools = [
-        Pool(with_people, 0.40, (0.6, 2.5), paste_weight=0.4),
-        Pool(read("people_keypoints_extra/coco_more/annotations.json"), 0.22, (0.6, 2.2)),
-        Pool(street, 0.10, (0.35, 1.6), paste_weight=0.35),
-        Pool(lspet, 0.26, (0.5, 1.25), turn=35.0, paste_weight=0.25),
+        Pool(with_people, 0.36, (0.6, 2.5), paste_weight=0.4),
+        Pool(read("people_keypoints_extra/coco_more/annotations.json"), 0.20, (0.6, 2.2)),
+        Pool(street, 0.10, (0.35, 1.6), paste_weight=0.3),
+        Pool(lspet, 0.32, (0.5, 1.25), turn=35.0, paste_weight=0.3),
         Pool(hall, 0.02, (0.4, 1.2)),
     ]
     return pools, backgrounds, tuning, quiet
@@ -218,6 +219,7 @@ def main() -> None:
 
     args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(1)
+    keep_freed_memory()
     pools, backgrounds, tuning, quiet = training_pools(args.data)
     meta = ModelMeta(
         architecture="dekr-finder",
