@@ -10,7 +10,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-Image = NDArray[np.uint8]
+Image = np.ndarray
 
 
 def inside(xy: NDArray[np.floating], size: tuple[int, int]) -> NDArray[np.bool_]:

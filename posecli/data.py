@@ -1,0 +1,237 @@
+"""Records to batches: which sample comes when, where its pixels are, and a loader that prefetches.
+
+The order of samples and every random change to them is a function of (seed, epoch, place in the epoch) alone. Nothing
+about it has to be saved: a run resumed at a step, or spread over processes, meets the samples it would have met.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from posecli.errors import PoseError
+from posecli.skeletons import match_joints
+from posecli.types import Dataset, Instance, Record, Skeleton
+from posecli.video import VIDEO_SUFFIXES, VideoSource, read_picture
+
+# Distinguish the purposes that draw random numbers from one seed.
+_ORDER, _SAMPLE = 1, 2
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set seen through the joints that are learnt.
+
+    Attributes:
+        dataset: as it was read.
+        joints: (K,) index of each learnt joint in the data set's skeleton, -1 where it has none.
+        name: for messages.
+    """
+
+    dataset: Dataset
+    joints: np.ndarray
+    name: str
+
+    def people(self, record: Record) -> tuple[np.ndarray, np.ndarray]:
+        """Points (N, K, 2) and visibility (N, K) of the record's people in learnt joints; unlabelled points are 0."""
+        count = len(self.joints)
+        xy = np.zeros((len(record.instances), count, 2))
+        visibility = np.zeros((len(record.instances), count), np.int64)
+        known = self.joints >= 0
+        for row, instance in enumerate(record.instances):
+            visibility[row, known] = instance.visibility[self.joints[known]]
+            labelled = visibility[row] > 0
+            xy[row, labelled] = instance.xy[self.joints[labelled]]
+        return xy, visibility
+
+
+def make_source(dataset: Dataset, skeleton: Skeleton, name: str) -> Source:
+    """A data set through a skeleton's joints, which meet by name; PoseError when they share none."""
+    joints = match_joints(dataset.skeleton.keypoints, skeleton.keypoints)
+    if not (joints >= 0).any():
+        raise PoseError(f"shares no joint with the skeleton {skeleton.name!r}", name, "choose another with --skeleton")
+    return Source(dataset, joints, name)
+
+
+def read_image(root: str | Path, record: Record) -> np.ndarray:
+    """The record's pixels, RGB uint8 (H, W, 3): a picture file, or frame `frame_id` of a video.
+
+    Raises:
+        PoseError: the file is missing or damaged, or has another size than the record says.
+    """
+    path = Path(root) / record.file_name
+    if record.frame_id is not None and path.suffix.lower() in VIDEO_SUFFIXES:
+        image = _video(str(path)).read_at(record.frame_id).image
+    else:
+        image = read_picture(path)
+    if image.shape[:2] != (record.height, record.width):
+        found, said = f"{image.shape[1]} x {image.shape[0]}", f"{record.width} x {record.height}"
+        raise PoseError(f"the picture is {found}, the data set says {said}", str(path))
+    return image
+
+
+@lru_cache(maxsize=4)
+def _video(path: str) -> VideoSource:
+    # Kept open in each process: opening reads the index of the whole file.
+    return VideoSource(path, threads=1)
+
+
+def person_box(instance: Instance, xy: np.ndarray, visibility: np.ndarray) -> np.ndarray | None:
+    """(4,) corners of a person: the given box, else that of the labelled joints grown by 0.1 of its longer side."""
+    if instance.box_xyxy is not None:
+        return np.asarray(instance.box_xyxy, np.float64)
+    labelled = xy[visibility > 0]
+    if len(labelled) < 2:
+        return None
+    low, high = labelled.min(0), labelled.max(0)
+    margin = 0.1 * (high - low).max()
+    return np.concatenate([low - margin, high + margin])
+
+
+class Mixture:
+    """The order in which samples of several sources come.
+
+    Args:
+        counts: samples of each source.
+        weights: share of each source in an epoch; empty: by their counts, so that each sample comes once.
+        epoch_samples: length of an epoch; 0: the sum of the counts.
+        seed: of the order.
+    """
+
+    def __init__(self, counts: Sequence[int], weights: Sequence[float], epoch_samples: int, seed: int) -> None:
+        self.counts = tuple(counts)
+        self.seed = seed
+        self.length = epoch_samples or sum(counts)
+        share = np.array(weights or counts, np.float64)
+        share = share / share.sum() * self.length
+        # Largest remainders: the quotas are whole and sum to the length.
+        self.quota = np.floor(share).astype(int)
+        rest = self.length - int(self.quota.sum())
+        self.quota[np.argsort(self.quota - share, kind="stable")[:rest]] += 1
+
+    def epoch(self, epoch: int) -> np.ndarray:
+        """(length, 2) int: source and sample at each place of an epoch.
+
+        Each source is gone through in shuffled passes that carry on from epoch to epoch, so that all its samples come
+        equally often whatever its share.
+        """
+        parts = []
+        for source, (count, quota) in enumerate(zip(self.counts, self.quota, strict=True)):
+            draws = np.arange(epoch * quota, (epoch + 1) * quota)
+            chosen = np.empty(len(draws), np.int64)
+            for number in np.unique(draws // count) if len(draws) else ():
+                order = np.random.default_rng((self.seed, _ORDER, source, int(number))).permutation(count)
+                here = draws // count == number
+                chosen[here] = order[draws[here] % count]
+            parts.append(np.stack([np.full(len(draws), source), chosen], axis=1))
+        places = np.concatenate(parts)
+        return places[np.random.default_rng((self.seed, _ORDER, len(self.counts), epoch)).permutation(len(places))]
+
+
+class Samples(Protocol):
+    """What a task gives the loader."""
+
+    def sample(self, source: int, index: int, rng: np.random.Generator, size: tuple[int, int]) -> dict[str, np.ndarray]:
+        """Sample `index` of a source, changed at random, for a network input of (width, height) = `size`."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A sample asked of a worker: its place in the run, what it is, and how large."""
+
+    epoch: int
+    number: int
+    source: int
+    index: int
+    size: tuple[int, int]
+
+
+class _Changed(torch.utils.data.Dataset):
+    """Samples by place; pickled into worker processes."""
+
+    def __init__(self, samples: Samples, seed: int) -> None:
+        self.samples, self.seed = samples, seed
+
+    def __getitem__(self, place: Place) -> dict[str, np.ndarray]:
+        cv2.setNumThreads(0)  # one thread: workers are the parallelism
+        rng = np.random.default_rng((self.seed, _SAMPLE, place.epoch, place.number))
+        return self.samples.sample(place.source, place.index, rng, place.size)
+
+
+def collate(samples: Sequence[dict[str, np.ndarray]]) -> dict[str, Tensor]:
+    """Equal arrays of all samples stacked along a new first axis, as tensors."""
+    return {key: torch.from_numpy(np.stack([s[key] for s in samples])) for key in samples[0]}
+
+
+class Loader:
+    """Micro-batches of a run, from any step on, read ahead by worker processes.
+
+    A step takes ``batch x accumulate x world`` consecutive samples of the epoch (the last step of an epoch is filled
+    up with its first samples, changed differently). Its micro-batch number ``a * world + rank`` is the a-th one of a
+    process: however many processes share a step, the step sees the same micro-batches.
+
+    Args:
+        samples: the task. mixture: the order.
+        batch, accumulate, rank, world: see above.
+        workers: processes; 0: loads when asked, in this process.
+        size_at: step to network input size (width, height), asked when the step's samples are sent for.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        mixture: Mixture,
+        *,
+        batch: int,
+        accumulate: int = 1,
+        rank: int = 0,
+        world: int = 1,
+        workers: int = 1,
+        seed: int = 1,
+        size_at: Callable[[int], tuple[int, int]],
+    ) -> None:
+        self.mixture = mixture
+        self.batch, self.accumulate, self.rank, self.world = batch, accumulate, rank, world
+        self.steps_per_epoch = -(-mixture.length // (batch * accumulate * world))
+        self._size_at = size_at
+        self._dataset = _Changed(samples, seed)
+        self._workers = workers
+
+    def _places(self, step: int) -> Iterator[list[Place]]:
+        """Micro-batches of this process from a step on, without end."""
+        known: tuple[int, np.ndarray] | None = None
+        while True:
+            epoch, within = divmod(step, self.steps_per_epoch)
+            if known is None or known[0] != epoch:
+                known = (epoch, self.mixture.epoch(epoch))
+            order, size = known[1], self._size_at(step)
+            for a in range(self.accumulate):
+                micro = (within * self.accumulate + a) * self.world + self.rank
+                numbers = range(micro * self.batch, (micro + 1) * self.batch)
+                yield [
+                    Place(epoch, n, int(order[n % len(order)][0]), int(order[n % len(order)][1]), size) for n in numbers
+                ]
+            step += 1
+
+    def from_step(self, step: int) -> Iterator[list[dict[str, Tensor]]]:
+        """For each step from `step` on the micro-batches of this process; never ends (close it to stop the workers)."""
+        stream = iter(
+            DataLoader(
+                self._dataset,
+                batch_sampler=self._places(step),
+                num_workers=self._workers,
+                prefetch_factor=4 if self._workers else None,
+                collate_fn=collate,
+            )
+        )
+        while True:
+            yield [next(stream) for _ in range(self.accumulate)]

@@ -1,0 +1,351 @@
+"""Settings of a training run: defaults by model, a flat TOML file over them, the command line over both.
+
+Every key of the TOML file is an option of `posecli train` (with ``_`` for ``-``) or goes through ``--set key=value``;
+an unknown key or a value of another type is an error, never ignored. The resolved settings are written to the run
+folder, and reading them back gives the same run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from posecli.errors import PoseError, UsageError
+
+# What may change on a resumed run without making it another run.
+RESUMABLE = {"workers", "threads", "save_every", "tensorboard", "epochs", "max_minutes"}
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What a run does. Lengths in network input pixels and angles in degrees unless said otherwise.
+
+    Attributes:
+        model: architecture, a name of `posecli.models.MODELS`.
+        data: COCO keypoint JSON files to learn from.
+        data_weights: share of each file in the samples, any positive numbers; empty: by the number of their samples.
+        image_root: folder of the pictures of each data file ("" for the JSON's own folder); empty: all "".
+        val: COCO keypoint JSON to validate on; "" for none.
+        val_image_root: folder of its pictures; "" for the JSON's own folder.
+        skeleton: joints to learn, a skeleton's name or a skeleton.toml; "" for that of the first data file.
+        init: weights to start from; tensors of other names or shapes (a head for other joints) are listed and left out.
+        seed: of the weights, the order of the samples and every random change to them.
+        input_size: width and height that the network sees.
+        small_size: width and height during the first part of the run, cheaper; [0, 0] for none.
+        small_until: share of the run at `small_size`.
+        epochs: length of the run, unless `max_minutes` is given.
+        max_minutes: wall-clock budget that drives the whole schedule; 0 for none. Such a run can be resumed, but its
+            learning rates depend on the machine's speed: only runs by epochs repeat bit for bit.
+        epoch_samples: samples in an epoch; 0: as many as there are.
+        batch: samples a network pass; `accumulate`: passes a step (per process).
+        optimizer: "adamw" or "adam".
+        lr: peak learning rate. schedule: "cosine", "step" (times `lr_factor` at each share of the run in `lr_steps`) or
+            "constant". warmup: steps from 0 to the peak.
+        weight_decay: of tensors with two or more dimensions.
+        clip: largest norm of the gradient; 0 for none.
+        ema: decay of the average of the weights that is validated and saved; 0 for none.
+        precision: "float32", "bfloat16" or "float16" (CUDA only).
+        sigma: of the Gaussian targets, map pixels.
+        rotation: standard deviation, cut at twice that, top-down; largest angle, bottom-up. rotation_any: share of
+            samples turned by any angle.
+        scale: least and largest factor on the size of the region shown, bottom-up.
+        box_scale: least and largest side of the region over the side of the person's box, top-down.
+        val_box_scale: that side when the model is used.
+        shift: largest move of the region: share of its side, top-down; pixels, bottom-up.
+        flip, half_body, grey, blur, noise, occlude: share of samples. colour: strength, 0 to 1. fill: share of samples
+            where a random colour instead of black lies beyond the picture.
+        min_joints: people with fewer labelled joints are not learnt from, top-down. min_side: nor are those with a
+            longer box side below this many picture pixels.
+        unlabelled: people without labelled joints, bottom-up: "mask" (nothing is learnt where they are) or
+            "background".
+        val_every: epochs between validations (minutes with `max_minutes`). val_limit: pictures looked at, evenly
+            spread; 0: all.
+        metric: the best weights are chosen by it: "mean-oks" or "pck" (0.2 of the torso).
+        save_every: minutes between saved states, besides those at the end of each epoch.
+        workers: loader processes; 0 loads in the training process.
+        threads: of torch in each process; 0 leaves torch's choice.
+        tensorboard: also write TensorBoard events (package `tensorboard`, extra `train`).
+        threshold: display threshold noted in the weights.
+        model_arguments: further arguments of the model's builder as JSON, e.g. '{"channels": 96}'.
+    """
+
+    model: str
+    data: tuple[str, ...] = ()
+    data_weights: tuple[float, ...] = ()
+    image_root: tuple[str, ...] = ()
+    val: str = ""
+    val_image_root: str = ""
+    skeleton: str = ""
+    init: str = ""
+    seed: int = 1
+    input_size: tuple[int, int] = (128, 128)
+    small_size: tuple[int, int] = (0, 0)
+    small_until: float = 0.0
+    epochs: int = 100
+    max_minutes: float = 0.0
+    epoch_samples: int = 0
+    batch: int = 32
+    accumulate: int = 1
+    optimizer: str = "adamw"
+    lr: float = 1e-3
+    schedule: str = "cosine"
+    lr_steps: tuple[float, ...] = ()
+    lr_factor: float = 0.1
+    warmup: int = 300
+    weight_decay: float = 0.05
+    clip: float = 5.0
+    ema: float = 0.999
+    precision: str = "float32"
+    sigma: float = 2.0
+    rotation: float = 22.0
+    rotation_any: float = 0.0
+    scale: tuple[float, float] = (0.75, 1.5)
+    box_scale: tuple[float, float] = (1.1, 1.5)
+    val_box_scale: float = 1.25
+    shift: float = 0.12
+    flip: float = 0.5
+    half_body: float = 0.1
+    colour: float = 0.5
+    grey: float = 0.1
+    blur: float = 0.1
+    noise: float = 0.1
+    occlude: float = 0.2
+    fill: float = 0.0
+    min_joints: int = 1
+    min_side: float = 0.0
+    unlabelled: str = "mask"
+    val_every: float = 1.0
+    val_limit: int = 0
+    metric: str = "mean-oks"
+    save_every: float = 5.0
+    workers: int = 1
+    threads: int = 0
+    tensorboard: bool = False
+    threshold: float = 0.2
+    model_arguments: str = "{}"
+
+    def __post_init__(self) -> None:
+        def wrong(key: str, wanted: str) -> UsageError:
+            return UsageError(f"{key} = {getattr(self, key)!r}", "training settings", wanted)
+
+        choices = {
+            "optimizer": ("adamw", "adam"),
+            "schedule": ("cosine", "step", "constant"),
+            "precision": ("float32", "bfloat16", "float16"),
+            "unlabelled": ("mask", "background"),
+            "metric": ("mean-oks", "pck"),
+        }
+        for key, known in choices.items():
+            if getattr(self, key) not in known:
+                raise wrong(key, f"one of {', '.join(known)}")
+        for key in ("epochs", "batch", "accumulate"):
+            if getattr(self, key) < 1:
+                raise wrong(key, "at least 1")
+        for key in ("lr", "sigma", "val_every", "save_every", "val_box_scale"):
+            if not getattr(self, key) > 0:
+                raise wrong(key, "more than 0")
+        for key in (
+            "workers",
+            "threads",
+            "warmup",
+            "epoch_samples",
+            "val_limit",
+            "max_minutes",
+            "weight_decay",
+            "clip",
+        ):
+            if getattr(self, key) < 0:
+                raise wrong(key, "0 or more")
+        for key in (
+            "rotation_any",
+            "flip",
+            "half_body",
+            "grey",
+            "blur",
+            "noise",
+            "occlude",
+            "fill",
+            "small_until",
+            "colour",
+        ):
+            if not 0 <= getattr(self, key) <= 1:
+                raise wrong(key, "between 0 and 1")
+        if not 0 <= self.ema < 1:
+            raise wrong("ema", "0 or more and below 1")
+        for key in ("scale", "box_scale"):
+            low, high = getattr(self, key)
+            if not 0 < low <= high:
+                raise wrong(key, "two positive numbers, the smaller first")
+        for key, sizes in (("input_size", self.input_size), ("small_size", self.small_size)):
+            if any(n % 32 or n < 0 for n in sizes) or (key == "input_size" and min(sizes) < 32):
+                raise wrong(key, "multiples of 32")
+        if self.small_until > 0 and min(self.small_size) < 32:
+            raise wrong("small_until", "small_size is needed too")
+        for key in ("data_weights", "image_root"):
+            if getattr(self, key) and len(getattr(self, key)) != len(self.data):
+                raise wrong(key, f"one for each of the {len(self.data)} data files, or none")
+        if any(not w > 0 for w in self.data_weights):
+            raise wrong("data_weights", "positive numbers")
+        if any(not 0 < s < 1 for s in self.lr_steps) or list(self.lr_steps) != sorted(self.lr_steps):
+            raise wrong("lr_steps", "rising shares of the run, between 0 and 1")
+        self.builder_arguments()
+
+    def builder_arguments(self) -> dict[str, Any]:
+        """`model_arguments` as a dictionary."""
+        try:
+            value = json.loads(self.model_arguments)
+        except json.JSONDecodeError as error:
+            raise UsageError(f"model_arguments: {error}", "training settings") from None
+        if not isinstance(value, dict):
+            raise UsageError("model_arguments is no JSON object", "training settings")
+        return value
+
+
+# HRNet: Sun et al., CVPR 2019, Sec. 4.1; DEKR: Geng et al., CVPR 2021, Sec. 4.1, and its official configuration.
+_HRNET = {
+    "input_size": (192, 256), "optimizer": "adam", "lr": 1e-3, "schedule": "step", "epochs": 210,
+    "lr_steps": (170 / 210, 200 / 210), "weight_decay": 0.0, "sigma": 2.0, "rotation": 20.0, "box_scale": (0.8, 1.7),
+    "half_body": 0.3, "shift": 0.0, "colour": 0.0, "grey": 0.0, "blur": 0.0, "noise": 0.0, "occlude": 0.0, "ema": 0.0,
+    "warmup": 0, "clip": 0.0,
+}  # fmt: skip
+_DEKR = {
+    "input_size": (512, 512), "optimizer": "adam", "lr": 1e-3, "schedule": "step", "epochs": 140,
+    "lr_steps": (90 / 140, 120 / 140), "weight_decay": 0.0, "sigma": 2.0, "rotation": 30.0, "scale": (0.75, 1.5),
+    "shift": 40.0, "half_body": 0.0, "colour": 0.0, "grey": 0.0, "blur": 0.0, "noise": 0.0, "occlude": 0.0, "ema": 0.0,
+    "warmup": 0, "clip": 0.0, "batch": 10,
+}  # fmt: skip
+_POSE_FPN = {
+    "input_size": (128, 128), "optimizer": "adamw", "lr": 2e-3, "schedule": "cosine", "sigma": 1.3,
+    "box_scale": (0.96, 1.5), "val_box_scale": 1.2, "rotation_any": 0.06, "fill": 0.5, "min_joints": 5,
+    "min_side": 40.0,
+}  # fmt: skip
+
+MODEL_DEFAULTS: dict[str, dict[str, Any]] = {"hrnet": _HRNET, "dekr": _DEKR, "pose-fpn": _POSE_FPN}
+
+
+def family(model: str) -> str:
+    """The family whose defaults a model has: ``dekr-w32`` has those of ``dekr``."""
+    return next((name for name in MODEL_DEFAULTS if model == name or model.startswith(name + "-")), model)
+
+
+def resolve(*layers: Mapping[str, Any]) -> TrainSettings:
+    """Settings from layers, the first the weakest, over the defaults of the model they name.
+
+    Raises:
+        UsageError: an unknown key, a value of another type or out of range, or no model.
+    """
+    types = get_type_hints(TrainSettings)
+    given: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            if key not in types:
+                close = get_close_matches(key, types, 1)
+                raise UsageError(f"unknown setting {key!r}", hint=f"did you mean {close[0]!r}?" if close else "")
+            given[key] = _typed(key, value, types[key])
+    if not given.get("model"):
+        raise UsageError("no model", hint="give --model, or model = ... in the configuration")
+    return TrainSettings(**(MODEL_DEFAULTS.get(family(given["model"]), {}) | given))
+
+
+def _typed(key: str, value: Any, kind: Any) -> Any:
+    """The value as the setting's type; strings are taken only where the type is a string."""
+
+    def plain(item: Any, wanted: type) -> Any:
+        if wanted is float and isinstance(item, int) and not isinstance(item, bool):
+            return float(item)
+        if not isinstance(item, wanted) or (wanted is not bool and isinstance(item, bool)):
+            raise UsageError(f"{key} = {value!r}", "training settings", f"{_type_name(kind)} wanted")
+        return item
+
+    if get_origin(kind) is not tuple:
+        return plain(value, kind)
+    inner = get_args(kind)
+    if not isinstance(value, (list, tuple)) or (inner[-1] is not Ellipsis and len(value) != len(inner)):
+        raise UsageError(f"{key} = {value!r}", "training settings", f"{_type_name(kind)} wanted")
+    return tuple(plain(item, inner[0]) for item in value)
+
+
+def _type_name(kind: Any) -> str:
+    if get_origin(kind) is not tuple:
+        return {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false"}[kind.__name__]
+    inner = get_args(kind)
+    return "a list" if inner[-1] is Ellipsis else f"a list of {len(inner)}"
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """A flat TOML file of settings; paths in it are relative to the file's folder. PoseError when it can't be read."""
+    path = Path(path)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise PoseError(f"cannot read the configuration: {error}", str(path)) from None
+    tables = [key for key, value in values.items() if isinstance(value, dict)]
+    if tables:
+        raise PoseError(f"table [{tables[0]}]", str(path), "the configuration is flat: key = value lines only")
+
+    def beside(name: Any) -> Any:
+        return str(path.parent / name) if isinstance(name, str) and name else name
+
+    for key in ("val", "val_image_root"):
+        if key in values:
+            values[key] = beside(values[key])
+    for key in ("data", "image_root"):
+        if isinstance(values.get(key), list):
+            values[key] = [beside(name) for name in values[key]]
+    # A bare name (coco17, default) is no path.
+    for key in ("skeleton", "init"):
+        if isinstance(values.get(key), str) and (path.parent / values[key]).is_file():
+            values[key] = beside(values[key])
+    return values
+
+
+def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
+    """``key=value`` pairs of ``--set``; values in TOML, bare words are text. UsageError when one has no ``=``."""
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise UsageError(f"--set {assignment}", hint="key=value wanted")
+        try:
+            values[key.strip()] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            values[key.strip()] = text.strip()
+    return values
+
+
+def to_toml(settings: TrainSettings) -> str:
+    """The settings as a TOML file that `read_toml` and `resolve` turn into the same settings."""
+
+    def literal(value: Any) -> str:
+        if isinstance(value, tuple):
+            return f"[{', '.join(literal(item) for item in value)}]"
+        # JSON's strings, numbers and booleans are TOML's too; repr keeps every digit of a float.
+        return repr(value) if isinstance(value, float) else json.dumps(value)
+
+    return "".join(f"{f.name} = {literal(getattr(settings, f.name))}\n" for f in fields(settings))
+
+
+def absolute_paths(settings: TrainSettings) -> TrainSettings:
+    """The settings with all paths absolute, so that the run folder can be resumed from anywhere."""
+
+    def full(name: str) -> str:
+        return str(Path(name).absolute()) if name else name
+
+    def full_file(name: str) -> str:
+        return full(name) if name and Path(name).is_file() else name
+
+    return dataclasses.replace(
+        settings,
+        data=tuple(map(full, settings.data)),
+        image_root=tuple(map(full, settings.image_root)),
+        val=full(settings.val),
+        val_image_root=full(settings.val_image_root),
+        skeleton=full_file(settings.skeleton),
+        init=full_file(settings.init),
+    )

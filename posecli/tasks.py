@@ -1,0 +1,346 @@
+"""What is learnt: from a labelled picture to a network input with targets, and from the network's maps to a loss.
+
+A task makes samples (in the loader's processes) and measures maps (in the training process). Its loss is a sum of
+terms, each a sum over a batch divided by a count that the targets alone decide. The division is left to the training
+loop: with several processes or accumulated passes the counts are summed over all of them first, so that the loss does
+not depend on how a step was split.
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+import torch
+from numpy.random import Generator
+from torch import Tensor
+
+from posecli import augment
+from posecli.checkpoint import ModelMeta
+from posecli.codecs.gaussian import encode_gaussian
+from posecli.codecs.offsets import encode_heatmap, encode_offset, person_centres
+from posecli.codecs.softmax import encode_softmax, softmax_cross_entropy_2d
+from posecli.data import Source, person_box, read_image
+from posecli.errors import PoseError
+from posecli.geometry import apply_affine, crop_from_box, warp
+from posecli.losses import DEKR_OFFSET_FACTOR, dekr_heatmap_loss, dekr_offset_loss, joint_mse
+from posecli.settings import TrainSettings, family
+from posecli.types import Crop, Instance, Record, Skeleton
+
+# A box around half a body, enlarged to take in the flesh around the joints; never below this share of the whole.
+_HALF_MARGIN, _HALF_LEAST = 1.25, 0.4
+# Share of top-down samples that stand as they are.
+_UNTURNED = 0.25
+_LOWER = ("hip", "knee", "ankle", "foot", "toe", "heel", "leg")
+
+
+class Task(abc.ABC):
+    """One kind of learning.
+
+    Attributes:
+        settings, sources, skeleton: what it was made from.
+        terms: names of the loss terms, with their weight in the loss.
+        counts: samples of each source.
+        left_out: why people or pictures are not learnt from, counted.
+    """
+
+    terms: ClassVar[Mapping[str, float]]
+
+    def __init__(self, settings: TrainSettings, sources: Sequence[Source], skeleton: Skeleton) -> None:
+        self.settings = settings
+        self.sources = tuple(sources)
+        self.skeleton = skeleton
+        self.counts: list[int] = []
+        self.left_out: dict[str, int] = {}
+
+    def _count(self, reason: str) -> None:
+        self.left_out[reason] = self.left_out.get(reason, 0) + 1
+
+    def _check_counts(self) -> None:
+        for source, count in zip(self.sources, self.counts, strict=True):
+            if not count:
+                raise PoseError("nothing to learn from", source.name, f"left out: {self.left_out}")
+
+    @abc.abstractmethod
+    def sample(self, source: int, index: int, rng: Generator, size: tuple[int, int]) -> dict[str, np.ndarray]:
+        """See `posecli.data.Samples`; "image" is (h, w, 3) uint8."""
+
+    @abc.abstractmethod
+    def sizes(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """(terms,) float64: what each term's sum over this batch is to be divided by."""
+
+    @abc.abstractmethod
+    def sums(self, output: Any, batch: Mapping[str, Tensor]) -> Tensor:
+        """(terms,) float32: each term summed over the batch; with gradient."""
+
+    @abc.abstractmethod
+    def meta(self, architecture: str, arguments: Mapping[str, Any]) -> ModelMeta:
+        """The description that goes with the weights."""
+
+    def _coloured(self, image: np.ndarray, rng: Generator) -> np.ndarray:
+        """The changes that move nothing."""
+        settings = self.settings
+        if settings.colour:
+            image = augment.colour_jitter(image, rng, settings.colour)
+        if rng.random() < settings.grey:
+            image = augment.to_grey(image)
+        if rng.random() < settings.blur:
+            image = augment.blur(image, rng)
+        if rng.random() < settings.noise:
+            image = augment.noise(image, rng)
+        return image
+
+    def _occluded(self, image: np.ndarray, rng: Generator, other: np.ndarray | None) -> np.ndarray:
+        """One or two rectangles put before it, cut from another picture or of one colour."""
+        for _ in range(int(rng.integers(1, 3))):
+            image = augment.occlude(image, rng, other if rng.random() < 0.6 else None)
+        return image
+
+    def _fill(self, rng: Generator) -> list[int]:
+        """The colour beyond the picture."""
+        return rng.integers(0, 256, 3).tolist() if rng.random() < self.settings.fill else [0, 0, 0]
+
+
+class TopDownTask(Task):
+    """One person a sample, cut out around the box; one map for each joint.
+
+    "softmax": cross-entropy of distributions (`codecs.softmax`), the mean over labelled joints. "gaussian": squared
+    error of Gaussians (`losses.joint_mse`), the mean over joints, labelled or not, and pixels.
+    """
+
+    terms: ClassVar = {"heatmap": 1.0}
+    stride = 4
+
+    def __init__(self, settings: TrainSettings, sources: Sequence[Source], skeleton: Skeleton, codec: str) -> None:
+        super().__init__(settings, sources, skeleton)
+        self.codec = codec
+        self.upper = np.array([not any(part in name.lower() for part in _LOWER) for name in skeleton.keypoints])
+        self._people = [self._usable(source) for source in self.sources]
+        self.counts = [len(people) for people in self._people]
+        self._check_counts()
+
+    def _usable(self, source: Source) -> list[tuple[int, int]]:
+        """(record, person) indices of the people that are learnt from."""
+        people = []
+        for r, record in enumerate(source.dataset.records):
+            xy, visibility = source.people(record)
+            for p, instance in enumerate(record.instances):
+                box = person_box(instance, xy[p], visibility[p])
+                if instance.ignore:
+                    self._count("crowds and ignored regions")
+                elif not (visibility[p] > 0).any():
+                    self._count("people without labelled joints")
+                elif (visibility[p] > 0).sum() < self.settings.min_joints:
+                    self._count("people with few labelled joints")
+                elif box is None or max(box[2] - box[0], box[3] - box[1]) < max(self.settings.min_side, 1):
+                    self._count("people without a box, or too small")
+                else:
+                    people.append((r, p))
+        return people
+
+    def sample(self, source: int, index: int, rng: Generator, size: tuple[int, int]) -> dict[str, np.ndarray]:
+        settings, data = self.settings, self.sources[source]
+        r, p = self._people[source][index]
+        record = data.dataset.records[r]
+        all_xy, all_visibility = data.people(record)
+        xy, labelled = all_xy[p], all_visibility[p] > 0
+        box = person_box(record.instances[p], xy, all_visibility[p])
+        if box is None:  # such people were left out at the start
+            raise ValueError(f"person {p} of record {record.image_id} has no box")
+        crop = self._crop(box, xy, labelled, rng, size)
+        xy = apply_affine(crop.matrix, xy)
+        if np.linalg.det(crop.matrix[:, :2]) < 0:
+            xy, labelled = xy[self.skeleton.flip_index], labelled[self.skeleton.flip_index]
+        labelled = labelled & augment.inside(xy, size)
+        image = warp(read_image(data.dataset.root, record), crop, self._fill(rng))
+        image = self._coloured(image, rng)
+        if rng.random() < settings.occlude:
+            other = self._people[source][int(rng.integers(self.counts[source]))][0]
+            patch = read_image(data.dataset.root, data.dataset.records[other])
+            image = self._occluded(image, rng, patch)
+        xy = np.where(labelled[:, None], xy, 0)
+        if self.codec == "softmax":
+            return {"image": image, "xy": xy.astype(np.float32), "weight": labelled.astype(np.float32)}
+        map_size = (size[0] // self.stride, size[1] // self.stride)
+        target, weight = encode_gaussian(xy, labelled, size, map_size, settings.sigma)
+        return {"image": image, "target": target, "weight": weight}
+
+    def _crop(
+        self, box: np.ndarray, xy: np.ndarray, labelled: np.ndarray, rng: Generator, size: tuple[int, int]
+    ) -> Crop:
+        """A random region around the person, or around one half of it."""
+        settings = self.settings
+        if rng.random() < settings.half_body:
+            half = augment.half_body(xy, labelled, self.upper, rng)
+            if half is not None:
+                least = _HALF_LEAST * max(box[2] - box[0], box[3] - box[1])
+                reach = max(half[1] * _HALF_MARGIN, least) / 2
+                box = np.concatenate([half[0] - reach, half[0] + reach])
+        low, high = settings.box_scale
+        scale = math.exp(rng.uniform(math.log(low), math.log(high)))
+        side = max(box[2] - box[0], box[3] - box[1]) * scale
+        # Mostly small moves: the largest is 2.4 standard deviations.
+        move = np.clip(rng.normal(0, settings.shift / 2.4, 2), -settings.shift, settings.shift) * side
+        chance = rng.random()
+        if chance < settings.rotation_any:
+            angle = rng.uniform(-180, 180)
+        elif chance > 1 - _UNTURNED:
+            angle = 0.0
+        else:
+            angle = float(np.clip(rng.normal(0, settings.rotation), -2 * settings.rotation, 2 * settings.rotation))
+        return crop_from_box(box + np.tile(move, 2), size, scale, angle, flip=rng.random() < settings.flip)
+
+    def sizes(self, batch: Mapping[str, Tensor]) -> Tensor:
+        counted = batch["weight"].sum() if self.codec == "softmax" else torch.tensor(batch["target"].numel())
+        return counted.double().reshape(1)
+
+    def sums(self, output: Any, batch: Mapping[str, Tensor]) -> Tensor:
+        maps = output.heatmap
+        if self.codec == "softmax":
+            target = encode_softmax(batch["xy"], (maps.shape[3], maps.shape[2]), self.stride, self.settings.sigma)
+            return softmax_cross_entropy_2d(maps, target, batch["weight"]).reshape(1)
+        return joint_mse(maps, batch["target"], batch["weight"]).total.reshape(1)
+
+    def meta(self, architecture: str, arguments: Mapping[str, Any]) -> ModelMeta:
+        return ModelMeta(
+            architecture=architecture,
+            arguments=arguments,
+            skeleton=self.skeleton,
+            input_size=self.settings.input_size,
+            codec=self.codec,
+            extra={"box_scale": self.settings.val_box_scale, "threshold": self.settings.threshold},
+        )
+
+
+class DekrTask(Task):
+    """A whole picture a sample; heat maps of all people's joints and centres, and offsets from the centres.
+
+    Geng et al., CVPR 2021, Sec. 3.3 and 4.1. A square as wide as the picture's shorter side, times `scale`, is turned
+    about and moved; joints that a data set doesn't have are masked in all its pictures, crowds and (by `unlabelled`)
+    people without labelled joints where they stand.
+    """
+
+    terms: ClassVar = {"heatmap": 1.0, "offset": DEKR_OFFSET_FACTOR}
+    stride = 4
+
+    def __init__(self, settings: TrainSettings, sources: Sequence[Source], skeleton: Skeleton) -> None:
+        super().__init__(settings, sources, skeleton)
+        self.counts = [len(source.dataset.records) for source in self.sources]
+        self._check_counts()
+        for source in self.sources:
+            for record in source.dataset.records:
+                _, visibility = source.people(record)
+                for instance, labelled in zip(record.instances, (visibility > 0).any(axis=1).tolist(), strict=True):
+                    if instance.ignore:
+                        self._count("crowds and ignored regions, masked")
+                    elif not labelled:
+                        fate = "masked" if settings.unlabelled == "mask" else "taken for background"
+                        self._count(f"people without labelled joints, {fate}")
+
+    def sample(self, source: int, index: int, rng: Generator, size: tuple[int, int]) -> dict[str, np.ndarray]:
+        settings, data = self.settings, self.sources[source]
+        record = data.dataset.records[index]
+        crop = self._crop(record, rng, size)
+        xy, visibility = data.people(record)
+        people = [p for p, i in enumerate(record.instances) if not i.ignore and (visibility[p] > 0).any()]
+        xy = apply_affine(crop.matrix, xy[people])
+        visibility = visibility[people]
+        if np.linalg.det(crop.matrix[:, :2]) < 0:
+            xy, visibility = xy[:, self.skeleton.flip_index], visibility[:, self.skeleton.flip_index]
+        image = warp(read_image(data.dataset.root, record), crop, self._fill(rng))
+        image = self._coloured(image, rng)
+        if rng.random() < settings.occlude:
+            other = data.dataset.records[int(rng.integers(self.counts[source]))]
+            image = self._occluded(image, rng, read_image(data.dataset.root, other))
+        return {"image": image, **self._targets(xy, visibility, data, record, crop)}
+
+    def _crop(self, record: Record, rng: Generator, size: tuple[int, int]) -> Crop:
+        settings = self.settings
+        side = min(record.width, record.height) * rng.uniform(*settings.scale)
+        # `shift` is in pixels of the input, of which max(size) show `side`.
+        move = rng.uniform(-settings.shift, settings.shift, 2) * side / max(size)
+        centre = (np.array([record.width, record.height]) - 1) / 2 + move
+        angle = rng.uniform(-settings.rotation, settings.rotation)
+        box = np.concatenate([centre - side / 2, centre + side / 2])
+        return crop_from_box(box, size, 1.0, angle, flip=rng.random() < settings.flip)
+
+    def _targets(
+        self, xy: np.ndarray, visibility: np.ndarray, data: Source, record: Record, crop: Crop
+    ) -> dict[str, np.ndarray]:
+        width, height = crop.size_wh
+        map_size = (width // self.stride, height // self.stride)
+        # The size of a person is measured in input pixels, as the official code does.
+        joints, area = person_centres(np.concatenate([xy, visibility[..., None]], axis=2))
+        joints[..., :2] /= self.stride
+        heatmap, weight = encode_heatmap(joints, map_size, self.settings.sigma, 2 * self.settings.sigma)
+        offset, offset_weight = encode_offset(joints, area, map_size)
+        weight[:-1][data.joints < 0] = 0
+        weight *= self._known(record, data, crop, map_size)
+        return {"heatmap": heatmap, "weight": weight, "offset": offset, "offset_weight": offset_weight}
+
+    def _known(self, record: Record, data: Source, crop: Crop, map_size: tuple[int, int]) -> np.ndarray:
+        """(h, w) float32: 0 where crowds and unlabelled people stand."""
+        known = np.ones((map_size[1], map_size[0]), np.float32)
+        _, visibility = data.people(record)
+        for person, instance in enumerate(record.instances):
+            unlabelled = not (visibility[person] > 0).any() and self.settings.unlabelled == "mask"
+            if not (instance.ignore or unlabelled):
+                continue
+            for outline in _outlines(instance, record):
+                points = np.round(apply_affine(crop.matrix, outline) / self.stride).astype(np.int32)
+                cv2.fillPoly(known, [points], 0.0)
+        return known
+
+    def sizes(self, batch: Mapping[str, Tensor]) -> Tensor:
+        counted = (batch["offset_weight"] > 0).sum()
+        return torch.stack([torch.tensor(float(batch["heatmap"].numel())), counted.cpu().float()]).double()
+
+    def sums(self, output: Any, batch: Mapping[str, Tensor]) -> Tensor:
+        heatmap = dekr_heatmap_loss(output.heatmap, batch["heatmap"], batch["weight"])
+        offset = dekr_offset_loss(output.offset, batch["offset"], batch["offset_weight"])
+        return torch.stack([heatmap.total, offset.total])
+
+    def meta(self, architecture: str, arguments: Mapping[str, Any]) -> ModelMeta:
+        return ModelMeta(
+            architecture=architecture,
+            arguments=arguments,
+            skeleton=self.skeleton,
+            input_size=self.settings.input_size,
+            codec="dekr",
+            extra={"convention": "dekr", "threshold": self.settings.threshold},
+        )
+
+
+def _outlines(instance: Instance, record: Record) -> list[np.ndarray]:
+    """Outlines (N, 2) of a region in picture pixels: its mask's where it has one, else its box."""
+    mask = instance.extra.get("segmentation")
+    if isinstance(mask, list) and mask:
+        return [np.asarray(polygon, np.float64).reshape(-1, 2) for polygon in mask]
+    if isinstance(mask, dict):
+        from pycocotools import mask as rle
+
+        counts = (
+            mask if isinstance(mask["counts"], (str, bytes)) else rle.frPyObjects(mask, record.height, record.width)
+        )
+        found, _ = cv2.findContours(rle.decode(counts), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        return [contour[:, 0].astype(np.float64) for contour in found]
+    if instance.box_xyxy is None:
+        return []
+    x0, y0, x1, y1 = instance.box_xyxy
+    return [np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], np.float64)]
+
+
+def make_task(settings: TrainSettings, sources: Sequence[Source], skeleton: Skeleton) -> Task:
+    """The task of a model; PoseError when the model isn't trained by `posecli train`."""
+    kind = family(settings.model)
+    if kind == "pose-fpn":
+        return TopDownTask(settings, sources, skeleton, "softmax")
+    if kind == "hrnet":
+        return TopDownTask(settings, sources, skeleton, "gaussian")
+    if kind == "dekr":
+        return DekrTask(settings, sources, skeleton)
+    raise PoseError(f"no training recipe for the model {settings.model!r}")
