@@ -1,0 +1,318 @@
+"""`posecli convert`: labels of any form to COCO keypoints, poses to the forms of others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from posecli.cli.common import (
+    DebugOption,
+    JsonOption,
+    OverwriteOption,
+    QuietOption,
+    console,
+    print_json,
+    progress,
+    warn,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from posecli.types import Dataset
+
+_READING = "Reading"
+_IMAGES = "Images"
+_OUTPUT = "Output"
+
+
+def convert(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SRC...",
+            help="Folder of videos and labels, COCO JSON, LSP or LSPET, lab recordings; or a pose stream (.jsonl, -).",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        str,
+        typer.Option(
+            "--out",
+            "-o",
+            help="COCO data set (.json). Of a pose stream: COCO results (.json), .csv, .jsonl, or an OpenPose folder.",
+            show_default=False,
+            rich_help_panel=_OUTPUT,
+        ),
+    ],
+    format_: Annotated[
+        str,
+        typer.Option("--format", help="auto, mars, mars_lab, coco, lsp or lspet.", rich_help_panel=_READING),
+    ] = "auto",
+    skeleton: Annotated[
+        str | None,
+        typer.Option(
+            help="Joints of labels that do not name them: a known name or a skeleton.toml.", rich_help_panel=_READING
+        ),
+    ] = None,
+    image_root: Annotated[
+        str | None,
+        typer.Option(help="Folder that the labels' picture names are relative to.", rich_help_panel=_READING),
+    ] = None,
+    label_fps: Annotated[
+        float | None,
+        typer.Option(
+            min=1e-3,
+            help="Rate in which the labels' frame numbers count, if not the video's; matched by time then.",
+            rich_help_panel=_READING,
+        ),
+    ] = None,
+    score_threshold: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Labels with confidences: visible above this, uncertain (v = 1) below. [default: 0.3]",
+            rich_help_panel=_READING,
+        ),
+    ] = None,
+    frames: Annotated[
+        str | None,
+        typer.Option(
+            "--frames", metavar="DIR", help="Write the videos' frames there as JPEG.", rich_help_panel=_IMAGES
+        ),
+    ] = None,
+    no_frames: Annotated[
+        bool,
+        typer.Option(
+            "--no-frames", help="Leave frames in their videos, read at frame_id (the default).", rich_help_panel=_IMAGES
+        ),
+    ] = False,
+    quality: Annotated[
+        int | None,
+        typer.Option(min=1, max=100, help="JPEG quality for --frames. [default: 95]", rich_help_panel=_IMAGES),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes for --frames. [default: one a core]", rich_help_panel=_IMAGES),
+    ] = None,
+    every: Annotated[int, typer.Option(min=1, help="Keep every N-th frame (or picture).", rich_help_panel=_IMAGES)] = 1,
+    drop_empty: Annotated[
+        bool,
+        typer.Option("--drop-empty", help="Leave out images where nobody has a joint.", rich_help_panel=_IMAGES),
+    ] = False,
+    to_skeleton: Annotated[
+        str | None,
+        typer.Option(help="Change to this joint set; joints meet by name.", rich_help_panel=_OUTPUT),
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            help="coco, csv, csv-wide, openpose or stream. [default: by the name of --out]", rich_help_panel=_OUTPUT
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME=SHARE,...",
+            help="Split by recording into FILE_NAME.json each, e.g. train=0.8,val=0.2.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
+    overwrite: OverwriteOption = False,
+    json_: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Turn videos with labels, or a public data set, into COCO keypoints; poses into COCO results, CSV or OpenPose.
+
+    Example: posecli convert mars/ --out coco.json --split train=0.8,val=0.2
+
+    What was recognised and a table of what the data set holds are told at the end.
+    """
+    from pathlib import Path
+
+    from posecli.errors import PoseError, UsageError
+    from posecli.skeletons import get_skeleton
+
+    if out == "-":
+        raise UsageError("--out - is not possible: the output is renamed when complete", hint="give a file name")
+    if frames is not None and no_frames:
+        raise UsageError("--frames and --no-frames contradict each other")
+    for option, value in (("--quality", quality), ("--workers", workers)):
+        if value is not None and frames is None:
+            raise UsageError(f"{option} is for --frames")
+    streams = [s for s in sources if s == "-" or s.endswith((".jsonl", ".ndjson"))]
+    if streams and len(streams) < len(sources):
+        raise UsageError("pose streams and data sets cannot be joined", hint="convert them one by one")
+    target = None if to_skeleton is None else get_skeleton(to_skeleton)
+    kind = _kind(to, out, bool(streams))
+    talk = console(quiet)
+    if streams:
+        given = {
+            "--format": format_ != "auto", "--skeleton": skeleton, "--image-root": image_root, "--label-fps": label_fps,
+            "--score-threshold": score_threshold, "--frames": frames, "--no-frames": no_frames, "--every": every > 1,
+            "--drop-empty": drop_empty, "--split": split,
+        }  # fmt: skip
+        useless = [name for name, value in given.items() if value]
+        if useless:
+            raise UsageError(f"{useless[0]} means nothing for a pose stream")
+        _convert_streams(streams, out, kind, target, overwrite, json_, talk)
+        return
+
+    from posecli.convert import (
+        describe_change,
+        export_stream,
+        merge,
+        parse_shares,
+        summarise,
+        thin,
+    )
+    from posecli.convert import drop_empty as without_empty
+    from posecli.convert import split as split_by_recording
+    from posecli.convert import to_skeleton as change_joints
+    from posecli.exports import label_stream
+    from posecli.formats import coco, detect, read_dataset
+
+    shares = None if split is None else parse_shares(split)
+    if shares and kind != "coco":
+        raise UsageError(f"--split writes COCO data sets, not {kind}")
+    path = Path(out)
+    paths = {name: path.with_name(f"{path.stem}_{name}{path.suffix}") for name in shares or ()} or {"": path}
+    for place in paths.values():
+        if place.exists() and not overwrite:
+            raise PoseError("the output exists already", str(place), "choose another name or give --overwrite")
+
+    parts = []
+    for source in sources:
+        name, reason = detect(source) if format_ == "auto" else (format_, "as asked")
+        talk.print(f"{source}: {name} ({reason})")
+        parts.append(
+            read_dataset(
+                source, name, skeleton=skeleton, image_root=image_root, every=every, label_fps=label_fps,
+                score_threshold=score_threshold, warn=warn,
+            )
+        )  # fmt: skip
+    dataset = merge(parts, target if len(parts) > 1 else None, warn=warn)
+    if target is not None and dataset.skeleton != target:
+        dataset, change = change_joints(dataset, target)
+        if change.lost or change.absent:
+            warn(describe_change(change))
+    dataset = thin(dataset, every)
+    if drop_empty:
+        dataset, dropped = without_empty(dataset)
+        talk.print(f"{dropped} images without labelled joints left out")
+    if not dataset.records:
+        raise PoseError("no images are left", ", ".join(sources))
+    if frames is not None:
+        dataset = _extract(dataset, frames, workers, quality, overwrite, quiet, talk)
+    results = split_by_recording(dataset, shares, warn=warn) if shares else {"": dataset}
+    summaries = {}
+    for part, place in paths.items():
+        if kind == "coco":
+            coco.write(results[part], place, overwrite=overwrite)
+        else:
+            export_stream(label_stream(results[part]), place, kind, overwrite=overwrite, warn=warn)
+        summaries[str(place)] = summarise(results[part])
+    for place_name, summary in summaries.items():
+        if summary["files_absent"]:
+            warn(f"{place_name}: {summary['files_absent']} of its pictures or videos do not exist in {dataset.root}")
+    if not quiet:
+        for place_name, summary in summaries.items():
+            _table(talk, place_name, summary)
+    if json_:
+        print_json(summaries)
+    else:
+        for place_name in summaries:
+            typer.echo(place_name)
+
+
+def _kind(to: str | None, out: str, stream: bool) -> str:
+    """The form of the output: as asked, else by the name of ``out``."""
+    from pathlib import Path
+
+    from posecli.errors import UsageError
+    from posecli.exports import KINDS
+
+    by_suffix = {".json": "coco", ".csv": "csv", ".jsonl": "stream", ".ndjson": "stream", "": "openpose"}
+    kind = to or by_suffix.get(Path(out).suffix.lower())
+    if kind is None:
+        raise UsageError(f"--out {out}: no form goes by this name", hint=f"say it with --to: {', '.join(KINDS)}")
+    if kind not in KINDS:
+        raise UsageError(f"unknown form {kind!r}", hint=f"one of {', '.join(KINDS)}")
+    if to is None and kind == "openpose" and not stream:
+        raise UsageError(
+            f"--out {out} has no suffix", hint="a data set is written as .json; --to openpose for a folder"
+        )
+    return kind
+
+
+def _convert_streams(
+    streams: list[str], out: str, kind: str, target: Any, overwrite: bool, json_: bool, talk: Console
+) -> None:
+    from itertools import chain
+
+    from posecli.exports import export_stream
+    from posecli.predictions import read_stream
+
+    frames = chain.from_iterable(read_stream(s, warn=warn) for s in streams)
+    count = export_stream(frames, out, kind, to_skeleton=target, overwrite=overwrite, warn=warn)
+    talk.print(f"{count} people written as {kind}")
+    if json_:
+        print_json({"out": out, "form": kind, "people": count})
+    else:
+        typer.echo(out)
+
+
+def _extract(
+    dataset: Dataset, folder: str, workers: int | None, quality: int | None, overwrite: bool, quiet: bool, talk: Console
+) -> Dataset:
+    from posecli.errors import PoseError
+    from posecli.frames import JPEG_QUALITY, extract_frames, is_video_frame
+
+    total = sum(is_video_frame(r) for r in dataset.records)
+    if not total:
+        raise PoseError("no image of this data set is a frame of a video", dataset.root, "leave --frames out")
+    quality = JPEG_QUALITY if quality is None else quality
+    with progress(quiet) as bar:
+        task = bar.add_task("frames", total=total)
+        result = extract_frames(
+            dataset, folder, workers=workers, quality=quality, overwrite=overwrite,
+            progress=lambda count: bar.advance(task, count), warn=warn,
+        )  # fmt: skip
+    talk.print(f"{total} frames in {folder} (JPEG, quality {quality})")
+    return result
+
+
+def _table(talk: Console, name: str, summary: dict[str, Any]) -> None:
+    """What the data set holds, on stderr."""
+    from rich.table import Table
+
+    table = Table(title=name, title_justify="left", show_header=False, box=None, pad_edge=False)
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_column()
+    people, images = summary["people"], summary["images"]
+    table.add_row("joints", str(len(summary["joints"])), summary["skeleton"])
+    table.add_row("images", str(images), f"{summary['images_without_people']} without people")
+    if summary["images_not_labelled"]:
+        table.add_row("  not labelled", str(summary["images_not_labelled"]), "frames the labels do not speak of")
+    if summary["videos"]:
+        table.add_row("videos", str(summary["videos"]), f"{summary['recordings']} recordings")
+    table.add_row("people", str(people), f"{summary['people_without_joints']} with no labelled joint")
+    table.add_row("  boxes", str(summary["boxes"]), f"head boxes: {summary['head_boxes']}")
+    table.add_row("  crowds", str(summary["crowds"]))
+    table.add_row("  tracks", str(summary["tracks"]))
+    largest = max(summary["people_by_labelled_joints"].values(), default=0)
+    table.add_row("labelled joints", "people")
+    for joints, count in summary["people_by_labelled_joints"].items():
+        table.add_row(f"  {joints}", str(count), "█" * max(1, round(30 * count / largest)))
+    table.add_row("joint", "visible", "hidden")
+    for joint, counts in summary["joints"].items():
+        table.add_row(f"  {joint}", str(counts["visible"]), str(counts["hidden"]))
+    if summary["tags"]:
+        table.add_row("tag", "images")
+        for tag, count in summary["tags"].items():
+            table.add_row(f"  {tag}", str(count))
+    talk.print(table)
