@@ -10,6 +10,7 @@ Nothing here unpickles: official ``.pth`` files are read by `posecli.official`.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -139,6 +140,10 @@ def save_model(
         description["finder"] = finder[1].to_json()
     with replace_when_done(path) as part:
         save_file(everything, str(part), metadata={"posecli": json.dumps(description)})
+        # safetensors makes files that only their owner may read.
+        mask = os.umask(0)
+        os.umask(mask)
+        part.chmod(0o666 & ~mask)
 
 
 def read_parts(path: str | Path) -> dict[str, tuple[dict[str, torch.Tensor], ModelMeta]]:

@@ -19,11 +19,11 @@ from posecli.inference import PoseModel
 from posecli.person_boxes import BoxLookup
 from posecli.pipeline import InferOptions, make_tracker, poses_of, stream_header
 from posecli.predictions import FramePoses, StreamWriter, complete_prefix, read_stream
-from posecli.render import Style, overlay_writer, render_frame, render_stream
+from posecli.render import Style, draw_line, overlay_writer, render_stream
 from posecli.stages import Background
 from posecli.tracking.oks import OksTracker
 from posecli.types import Frame
-from posecli.video import FrameSource, Input
+from posecli.video import FrameSource, Input, PictureWriter, VideoWriter
 
 STREAM_SUFFIX = ".poses.jsonl"
 # Frames that wait to be drawn and encoded; a 4K frame takes 25 MB.
@@ -55,7 +55,13 @@ class Summary:
 
 
 def plan_jobs(
-    inputs: Sequence[Input], out: str | None, *, render: bool, render_out: str | None, folder: Path = Path()
+    inputs: Sequence[Input],
+    out: str | None,
+    *,
+    render: bool,
+    render_out: str | None,
+    folder: Path = Path(),
+    overlays: Path | None = None,
 ) -> list[Job]:
     """Names the outputs of every input.
 
@@ -64,8 +70,9 @@ def plan_jobs(
         out: a ``.jsonl`` file (all sources in one stream), ``-`` for standard output, a folder (a stream each), or
             None: ``NAME.poses.jsonl`` in ``folder``, or in ``folder/poses`` for several inputs.
         render: also make overlays.
-        render_out: the overlay's file (one input) or folder; by default beside the stream.
+        render_out: the overlay's file (one input) or folder.
         folder: where outputs without a name of their own go.
+        overlays: where overlays without a name of their own go; by default beside the stream.
 
     Raises:
         UsageError: outputs that would overwrite each other or an input.
@@ -91,7 +98,7 @@ def plan_jobs(
             elif render_out is not None:
                 overlay = Path(render_out) / name
             else:
-                overlay = (folder if stream is None else stream.parent) / name
+                overlay = (overlays or (folder if stream is None else stream.parent)) / name
         jobs.append(Job(item, stream, overlay))
     places = [j.overlay for j in jobs if j.overlay] + ([] if one_stream else [j.stream for j in jobs if j.stream])
     if len(set(places)) < len(places):
@@ -144,21 +151,22 @@ def run_jobs(
                         raise PoseError(
                             "the output exists already", str(place), "--overwrite, --resume or another --out"
                         )
-            if job.stream is None:
-                writer = opened.setdefault(Path("-"), StreamWriter("-"))
-            elif job.stream not in opened:
-                writer = opened[job.stream] = StreamWriter(job.stream, append=resume, overwrite=overwrite)
-            else:
-                writer = opened[job.stream]
-            yield _run(job, model, options, boxes, style, overwrite or resume, writer, done.get(id(job)), on_frame)
+
+            def writer_of(job: Job = job) -> StreamWriter:
+                place = job.stream or Path("-")
+                if place not in opened:
+                    opened[place] = StreamWriter(job.stream or "-", append=resume, overwrite=overwrite)
+                return opened[place]
+
+            yield _run(job, model, options, boxes, style, overwrite or resume, writer_of, done.get(id(job)), on_frame)
     finally:
         for writer in opened.values():
             writer.close()
 
 
 def _finished_parts(jobs: Sequence[Job]) -> dict[int, int]:
-    """For jobs that a stream has begun: the index of the last frame written, -1 with a header only; for sources that the
-    stream has left behind a number past every frame."""
+    """For jobs that a stream has begun: the index of the last frame written, -1 with a header only; for sources that
+    the stream has left behind a number past every frame."""
     done: dict[int, int] = {}
     for stream in {j.stream for j in jobs if j.stream is not None and j.stream.exists()}:
         prefix = complete_prefix(stream)
@@ -179,7 +187,7 @@ def _run(
     boxes: BoxLookup | None,
     style: Style | None,
     overwrite: bool,
-    writer: StreamWriter,
+    writer_of: Callable[[], StreamWriter],
     last: int | None,
     on_frame: Callable[[Job, FrameSource, FramePoses], None],
 ) -> Summary:
@@ -193,6 +201,8 @@ def _run(
         header = stream_header(source, model, job.input.name)
         tracker = make_tracker(source, model.skeleton, options, model.threshold)
         resume_at = None
+        # Only now: a source that cannot be opened leaves no file behind.
+        writer = writer_of()
         if last is None:
             writer.header(header)
         else:
@@ -202,12 +212,17 @@ def _run(
             _replay(job, tracker)
         draw = None
         if job.overlay is not None and last is None:
-            style = style or Style()
-            output = stack.enter_context(overlay_writer(job.overlay, source, overwrite=overwrite))
+            output = _overlay(job, source, options, overwrite)
+            stack.enter_context(output)
+            look = style or Style()
 
             def encode(item: tuple[Frame, FramePoses]) -> None:
                 frame, line = item
-                output.write(render_frame(frame.image, line.instances, header, style), frame)
+                image, _ = draw_line(frame, header, line, look)
+                if isinstance(output, VideoWriter):
+                    output.write(image, frame.time)
+                else:
+                    output.write(image, frame.source)
 
             draw = stack.enter_context(Background(encode, _WAITING_FRAMES))
         lines = poses_of(
@@ -229,15 +244,29 @@ def _run(
         summary.broken, summary.repaired, summary.problems = source.broken, source.repaired, list(source.problems)
     if job.overlay is not None and last is not None:
         assert job.stream is not None
-        with job.input.open() as again, overlay_writer(job.overlay, again, overwrite=True) as output:
+        start, stop = _range(source, options)
+        with job.input.open() as again, _overlay(job, again, options, overwrite=True) as output:
             pairs = (pair for pair in read_stream(job.stream) if pair[0].source == job.input.name)
-            render_stream(again, pairs, output, style or Style())
+            render_stream(again, pairs, output, style, start=start, stop=stop, every=options.every)
     return summary
 
 
-def _resume_at(source: FrameSource, options: InferOptions, last: int) -> int:
+def _range(source: FrameSource, options: InferOptions) -> tuple[int, int | None]:
+    """First frame and the one after the last, None for all."""
     start = source.position(options.start) if options.start is not None else 0
-    return start if last < 0 else last + options.every
+    return start, source.position(options.end) if options.end is not None else None
+
+
+def _overlay(job: Job, source: FrameSource, options: InferOptions, overwrite: bool) -> VideoWriter | PictureWriter:
+    assert job.overlay is not None
+    if source.kind == "pictures":
+        return PictureWriter(job.overlay, single=not _many_pictures(job.input), overwrite=overwrite)
+    start, stop = _range(source, options)
+    return overlay_writer(source, job.overlay, start=start, stop=stop, every=options.every, overwrite=overwrite)
+
+
+def _resume_at(source: FrameSource, options: InferOptions, last: int) -> int:
+    return _range(source, options)[0] if last < 0 else last + options.every
 
 
 def _replay(job: Job, tracker: OksTracker | None) -> None:

@@ -153,7 +153,7 @@ class PoseModel:
         self._box_weights = box_weights
         self.network = network.eval().to(self.device)
         if self.device.type != "mps":
-            self.network = self.network.to(memory_format=torch.channels_last)
+            self.network = self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._mean = torch.tensor(meta.mean, device=self.device).view(1, 3, 1, 1) * 255
         self._std = torch.tensor(meta.std, device=self.device).view(1, 3, 1, 1) * 255
 
@@ -208,11 +208,11 @@ class PoseModel:
             for people in found
         ]
 
-    def maps(self, crops: np.ndarray, flip: bool = False) -> Any:
-        """The network's raw output for uint8 crops (B, h, w, 3): normalised on the device, mirrored first if asked."""
+    def maps(self, crops: np.ndarray, mirror: Callable[[Tensor], Tensor] | None = None) -> Any:
+        """The network's raw output for uint8 crops (B, h, w, 3): normalised on the device, first mirrored if asked."""
         batch = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device).permute(0, 3, 1, 2)
-        if flip:
-            batch = batch.flip(3)
+        if mirror is not None:
+            batch = mirror(batch)
         values = (batch.float() - self._mean) / self._std
         if self.device.type != "mps":
             values = values.contiguous(memory_format=torch.channels_last)
@@ -244,10 +244,12 @@ class PoseModel:
 
     def _predict_bottom_up(self, images: Sequence[np.ndarray]) -> list[list[Instance]]:
         codec = BOTTOM_UP[self.meta.codec]
-        if self.options.flip_test and not codec.flip_test:
+        if self.options.flip_test and codec.mirror is None:
             raise UsageError(f"{self.meta.architecture} has no flip test", hint="leave --flip-test out")
         if len(self.options.scales) > 1 and not codec.multi_scale:
             raise UsageError(f"several scales are not for {self.meta.architecture}", hint="leave --scales out")
+        if codec.multi_scale and 1.0 not in self.options.scales:
+            raise UsageError("the scales must contain 1", hint="e.g. --scales 0.5,1,2")
         plans = [
             [
                 codec.crop(image.shape[1], image.shape[0], scale, self.options.scales, self.meta)
@@ -267,8 +269,8 @@ class PoseModel:
                 for s in range(len(self.options.scales)):
                     crops = np.stack([warp(images[i], plans[i][s]) for i in chunk])
                     outputs.append(self.maps(crops))
-                    if self._flip_test() and codec.flip_test:
-                        mirrored.append(self.maps(codec.mirror(crops)))
+                    if self._flip_test() and codec.mirror is not None:
+                        mirrored.append(self.maps(crops, codec.mirror))
                 people = codec.decode(outputs, mirrored, self.options, self.meta)
                 for i, persons in zip(chunk, people, strict=True):
                     reference = plans[i][codec.reference_scale(self.options.scales)]
@@ -280,13 +282,13 @@ class PoseModel:
     ) -> list[list[Instance]]:
         codec = TOP_DOWN[self.meta.codec]
         jobs = [(i, p) for i, persons in enumerate(people) for p in persons if p.box_xyxy is not None]
-        crops = [codec.crop(p.box_xyxy, self.meta) for _, p in jobs]
+        crops = [codec.crop(np.asarray(p.box_xyxy), self.meta) for _, p in jobs]
         found: list[list[Instance]] = [[] for _ in images]
         for start in range(0, len(jobs), self.options.batch):
             part = jobs[start : start + self.options.batch]
             planned = crops[start : start + self.options.batch]
             pixels = np.stack([warp(images[i], crop) for (i, _), crop in zip(part, planned, strict=True)])
-            mirrored = self.maps(pixels, flip=True) if self._flip_test() else None
+            mirrored = self.maps(pixels, _mirror) if self._flip_test() else None
             xy, score = codec.decode(self.maps(pixels), mirrored, self.meta)
             for (i, box), crop, points, scores in zip(part, planned, _numpy(xy), _numpy(score), strict=True):
                 found[i].append(_refined(box, apply_affine(crop.inverse, points), scores))
@@ -296,6 +298,10 @@ class PoseModel:
 def _finder_options(options: PredictOptions | None) -> PredictOptions:
     """The finder's own run: flip test, scales and the floor are the top-down model's matter."""
     return replace(options or PredictOptions(), flip_test=None, scales=(1.0,), min_score=0.0)
+
+
+def _mirror(batch: Tensor) -> Tensor:
+    return batch.flip(3)
 
 
 def _numpy(values: Tensor) -> np.ndarray:

@@ -22,6 +22,7 @@ from posecli.codecs.dark import decode_dark
 from posecli.codecs.gaussian import average_flipped, decode_gaussian, mirror_heatmap
 from posecli.codecs.softmax import decode_softmax
 from posecli.geometry import box_xyxy_to_xywh, crop_from_box, fit_picture
+from posecli.grouping import dekr
 from posecli.types import Crop
 
 if TYPE_CHECKING:
@@ -57,20 +58,18 @@ class BottomUp:
 
     Attributes:
         crop: (width, height, scale, all scales, meta) to the crop of the whole picture.
-        mirror: crops (B, h, w, 3) to the mirrored ones that its flip test wants.
+        mirror: input tensor (B, 3, h, w) to the mirrored one that its flip test wants; None: it has no flip test.
         decode: (outputs by scale, mirrored outputs by scale or [], options, meta) to the people of each picture, in
             input pixels of the reference scale.
         reference_scale: index of that scale.
         multi_scale: whether several scales can be merged.
-        flip_test: whether mirrored maps can be merged.
     """
 
     crop: Callable[[int, int, float, Sequence[float], ModelMeta], Crop]
-    mirror: Callable[[np.ndarray], np.ndarray]
+    mirror: Callable[[Tensor], Tensor] | None
     decode: Callable[[Sequence[Any], Sequence[Any], PredictOptions, ModelMeta], list[list[Person]]]
-    reference_scale: Callable[[Sequence[float]], int]
+    reference_scale: Callable[[tuple[float, ...]], int]
     multi_scale: bool
-    flip_test: bool
 
 
 def _box_crop(box: np.ndarray, meta: ModelMeta) -> Crop:
@@ -118,10 +117,6 @@ def _fitted(width: int, height: int, scale: float, scales: Sequence[float], meta
     return fit_picture(width, height, round(meta.input_size[0] * scale), 32)
 
 
-def _mirrored(crops: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(crops[:, :, ::-1])
-
-
 def _read_people(outputs: Any, mirrored: Any, options: PredictOptions, meta: ModelMeta) -> list[list[Person]]:
     output = outputs[0]
     found = decode_people(
@@ -148,6 +143,33 @@ def _read_people(outputs: Any, mirrored: Any, options: PredictOptions, meta: Mod
     ]
 
 
+def _dekr_crop(width: int, height: int, scale: float, scales: Sequence[float], meta: ModelMeta) -> Crop:
+    size, centre, extent = affine.dekr_test_geometry((height, width), meta.input_size[0], scale, min(scales))
+    return Crop(affine.hrnet_matrix(centre, extent, size), size)
+
+
+def _read_dekr(outputs: Any, mirrored: Any, options: PredictOptions, meta: ModelMeta) -> list[list[Person]]:
+    if mirrored:
+        flip_index = meta.skeleton.flip_index
+        outputs = [dekr.average_flipped(a, b, flip_index) for a, b in zip(outputs, mirrored, strict=True)]
+    chosen = {"nms_joints": dekr.nms_joints_for(meta.skeleton.num_keypoints), **meta.extra.get("decode", {})}
+    settings = dekr.DekrSettings(**{**chosen, "max_people": options.max_persons})
+    return [
+        [
+            Person(
+                xy=people.xy[n].numpy(),
+                score=people.score[n].numpy(),
+                person_score=float(people.person_score[n]),
+                box_xyxy=None if people.box_xyxy is None else people.box_xyxy[n].numpy(),
+                heat=float(people.heat[n]),
+            )
+            for n in range(len(people.xy))
+        ]
+        for people in dekr.decode_dekr(outputs, settings, options.scales)
+    ]
+
+
 BOTTOM_UP: dict[str, BottomUp] = {
-    "people": BottomUp(_fitted, _mirrored, _read_people, lambda scales: 0, multi_scale=False, flip_test=False),
+    "dekr": BottomUp(_dekr_crop, dekr.mirrored_input, _read_dekr, lambda scales: scales.index(1.0), multi_scale=True),
+    "people": BottomUp(_fitted, None, _read_people, lambda scales: 0, multi_scale=False),
 }

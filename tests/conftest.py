@@ -49,3 +49,44 @@ def cli() -> Callable[..., Outcome]:
         return Outcome(code, out.getvalue(), err.getvalue())
 
     return run
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A two-stage model of random weights that "finds" people anywhere: for what does not depend on who is found."""
+    import torch
+
+    from posecli.checkpoint import ModelMeta, save_model
+    from posecli.models import MODELS
+    from posecli.skeletons import BODY19
+
+    torch.manual_seed(5)
+    small = {"widths": (16, 16, 32, 32), "blocks": (1, 1, 1, 1), "stem_channels": 16, "channels": 16}
+    pose = ModelMeta(
+        "pose-fpn", {"keypoints": 19, **small}, BODY19, (64, 64), codec="softmax", extra={"threshold": 0.0}
+    )
+    people = {"keypoints": 19, "heatmap_channels": 16, "joint_channels": 2, **small}
+    finder = ModelMeta("dekr-finder", people, BODY19, (96, 96), codec="people", extra={"floor": 0.0, "overlap": 0.3})
+    networks = [MODELS[m.architecture](**m.arguments) for m in (pose, finder)]
+    torch.nn.init.normal_(networks[1].head_heatmap[1].bias)
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    save_model(path, networks[0], pose, finder=(networks[1], finder))
+    return path
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short H.264 clip (30 frames of 96 x 64 at 29.97 frames/s) in which shapes move."""
+    import numpy as np
+
+    from posecli.video import VideoWriter
+
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    across, down = np.meshgrid(np.arange(96), np.arange(64))
+    with VideoWriter(path, 96, 64, 29.97) as writer:
+        for t in range(30):
+            image = np.full((64, 96, 3), 60, np.uint8)
+            image[..., 1] += (across + 3 * t).astype(np.uint8) % 97
+            image[(across - 20 - t) ** 2 + (down - 30) ** 2 < 150] = (220, 180, 150)
+            writer.write(image, t / 29.97)
+    return path

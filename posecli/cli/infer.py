@@ -129,7 +129,7 @@ def infer(
     import tempfile
     from pathlib import Path
 
-    from posecli.convert import export_stream
+    from posecli.exports import export_stream
     from posecli.errors import PoseError, UsageError
     from posecli.infer_files import parse_numbers, plan_jobs, run_jobs
     from posecli.inference import PredictOptions, load_model
@@ -175,13 +175,13 @@ def infer(
 
     summaries: list[Summary] = []
     with contextlib.ExitStack() as stack:
-        target = out
+        target, overlays = out, None
         if kind != "stream":
             # The stream is a means here: it lives in a folder of its own until the result is written from it.
-            place = Path(str(out)).absolute().parent
-            place.mkdir(parents=True, exist_ok=True)
-            target = stack.enter_context(tempfile.TemporaryDirectory(prefix=".posecli-", dir=place)) + "/all.jsonl"
-        jobs = plan_jobs(sources, target, render=render, render_out=render_out)
+            overlays = Path(str(out)).parent
+            overlays.mkdir(parents=True, exist_ok=True)
+            target = stack.enter_context(tempfile.TemporaryDirectory(prefix=".posecli-", dir=overlays)) + "/all.jsonl"
+        jobs = plan_jobs(sources, target, render=render, render_out=render_out, overlays=overlays)
         if kind != "stream" and Path(str(out)).exists() and not overwrite:
             raise PoseError("the output exists already", str(out), "choose another name or give --overwrite")
         bar = stack.enter_context(progress(quiet))

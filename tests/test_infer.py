@@ -1,0 +1,275 @@
+"""The verb `infer` and its Python door: every frame a line, in order, resumable, interruptible, chainable."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import posecli
+from posecli.predictions import read_stream
+
+POSECLI = [sys.executable, "-m", "posecli"]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_clip_gives_stream_and_overlay_in_the_current_folder(here: Path, cli: Callable, clip: Path, tiny_model) -> None:
+    result = cli("infer", clip, "--weights", tiny_model, "--render", "--device", "cpu")
+    assert result.code == 0, result.err
+    assert result.out.split() == ["clip.poses.jsonl", "clip.overlay.mp4"]
+    header, *frames = lines(here / "clip.poses.jsonl")
+    assert header["kind"] == "header" and header["source"] == "clip.mp4" and header["skeleton"]["name"] == "body19"
+    assert (
+        header["width"] == 96
+        and header["fps"] == pytest.approx(29.97, abs=0.01)
+        and len(header["weights_sha256"]) == 64
+    )
+    assert [f["frame"] for f in frames] == list(range(30))
+    assert all(f["image_id"] == f["frame"] + 1 for f in frames)
+    assert any(f["persons"] for f in frames)
+    person = next(p for f in frames for p in f["persons"])
+    assert (
+        len(person["keypoints"]) == 19 and 0 <= person["score"] <= 1 and person["id"] >= 1 and 0 <= person["heat"] <= 1
+    )
+    overlay = posecli.video.open_source(here / "clip.overlay.mp4")
+    assert overlay.num_frames == 30 and (overlay.width, overlay.height) == (96, 64)
+
+
+def test_second_run_refuses_to_overwrite(here: Path, cli: Callable, clip: Path, tiny_model) -> None:
+    assert cli("infer", clip, "-w", tiny_model).code == 0
+    again = cli("infer", clip, "-w", tiny_model)
+    assert again.code == 1 and "clip.poses.jsonl" in again.err and "--overwrite" in again.err
+    assert cli("infer", clip, "-w", tiny_model, "--overwrite").code == 0
+
+
+@pytest.mark.parametrize("cut", [0, 40, 400, 5000])
+def test_resumed_stream_equals_an_uninterrupted_one(
+    here: Path, cli: Callable, clip: Path, tiny_model, cut: int
+) -> None:
+    """Killed anywhere, also inside a line: the same bytes, identities included."""
+    assert cli("infer", clip, "-w", tiny_model, "--out", "whole.jsonl").code == 0
+    whole = (here / "whole.jsonl").read_bytes()
+    (here / "part.jsonl").write_bytes(whole[: len(whole) * 2 // 3 - cut])
+    result = cli("infer", clip, "-w", tiny_model, "--out", "part.jsonl", "--resume", "--render")
+    assert result.code == 0, result.err
+    assert (here / "part.jsonl").read_bytes() == whole
+    assert posecli.video.open_source(here / "clip.overlay.mp4").num_frames == 30
+
+
+def test_resume_of_a_finished_run_changes_nothing(here: Path, cli: Callable, clip: Path, tiny_model) -> None:
+    cli("infer", clip, "-w", tiny_model, "--out", "a.jsonl")
+    before = (here / "a.jsonl").read_bytes()
+    assert cli("infer", clip, "-w", tiny_model, "--out", "a.jsonl", "--resume").code == 0
+    assert (here / "a.jsonl").read_bytes() == before
+
+
+def test_several_inputs_one_stream_resumed_in_the_second_source(
+    here: Path, cli: Callable, clip: Path, tiny_model
+) -> None:
+    other = here / "other.mp4"
+    other.write_bytes(clip.read_bytes())
+    arguments = ["infer", clip, other, "-w", tiny_model, "--out", "all.jsonl"]
+    assert cli(*arguments).code == 0
+    whole = (here / "all.jsonl").read_bytes()
+    headers = [h["source"] for h in lines(here / "all.jsonl") if "posecli" in h]
+    assert headers == ["clip.mp4", "other.mp4"]
+    (here / "all.jsonl").write_bytes(whole[: len(whole) * 3 // 4])
+    assert cli(*arguments, "--resume").code == 0
+    assert (here / "all.jsonl").read_bytes() == whole
+
+
+def test_several_inputs_give_a_folder_of_streams(here: Path, cli: Callable, clip: Path, tiny_model) -> None:
+    for side in ("front", "side"):
+        (here / "mars" / side).mkdir(parents=True)
+        (here / "mars" / side / "scene.mp4").write_bytes(clip.read_bytes())
+    assert cli("infer", "mars", "-w", tiny_model, "--out", "poses").code == 0
+    assert sorted(p.relative_to(here).as_posix() for p in here.glob("poses/**/*.jsonl")) == [
+        "poses/front/scene.poses.jsonl",
+        "poses/side/scene.poses.jsonl",
+    ]
+    assert lines(here / "poses/front/scene.poses.jsonl")[0]["source"] == "front/scene.mp4"
+
+
+def test_range_and_step_keep_the_source_index(here: Path, cli: Callable, clip: Path, tiny_model) -> None:
+    cli("infer", clip, "-w", tiny_model, "--out", "a.jsonl", "--start", "5", "--end", "0.5s", "--every", "4")
+    assert [f["frame"] for f in lines(here / "a.jsonl")[1:]] == [5, 9, 13]
+
+
+def test_pictures_keep_their_names_and_a_broken_one_its_line(here: Path, cli: Callable, tiny_model) -> None:
+    folder = here / "pictures"
+    (folder / "deep").mkdir(parents=True)
+    noise = np.random.default_rng(0)
+    for name, size in (("1.png", (40, 60)), ("2.png", (80, 50)), ("deep/10.jpg", (64, 64))):
+        cv2.imwrite(str(folder / name), noise.integers(0, 255, (*size, 3), dtype=np.uint8))
+    (folder / "3.jpg").write_bytes((folder / "deep/10.jpg").read_bytes()[:500])
+    result = cli("infer", folder, "-w", tiny_model, "--json")
+    assert result.code == 0, result.err
+    assert json.loads(result.out)[0]["broken"] == 1 and "could not be decoded" in result.err
+    frames = lines(here / "pictures.poses.jsonl")[1:]
+    assert [f["file"] for f in frames] == ["1.png", "2.png", "3.jpg", "deep/10.jpg"]
+    assert frames[2]["broken"] and frames[2]["persons"] == []
+    assert (frames[1]["width"], frames[1]["height"]) == (50, 80)
+    assert all("id" not in p for f in frames for p in f["persons"])
+
+
+def test_whole_picture_as_box_and_region_of_interest(here: Path, cli: Callable, clip: Path, tiny_model) -> None:
+    """A crop in the middle of the picture gives the same people as that part of it given alone, moved."""
+    assert cli("infer", clip, "-w", tiny_model, "--boxes", "full", "-o", "full.jsonl", "--end", "3").code == 0
+    assert all(len(f["persons"]) == 1 for f in lines(here / "full.jsonl")[1:])
+    image = posecli.video.open_source(clip).read_at(0).image
+    cv2.imwrite("part.png", cv2.cvtColor(image[8:56, 16:80], cv2.COLOR_RGB2BGR))
+    cv2.imwrite("whole.png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    cli("infer", "part.png", "-w", tiny_model, "-o", "part.jsonl")
+    cli("infer", "whole.png", "-w", tiny_model, "-o", "roi.jsonl", "--roi", "16,8,64,48")
+    part, roi = (lines(here / f"{n}.jsonl")[1]["persons"] for n in ("part", "roi"))
+    assert part and len(part) == len(roi)
+    for a, b in zip(part, roi, strict=True):
+        moved = np.array(a["keypoints"])[:, :2] + [16, 8]
+        assert np.allclose(moved, np.array(b["keypoints"])[:, :2], atol=0.011)
+    outside = cli("infer", "whole.png", "-w", tiny_model, "-o", "x.jsonl", "--roi", "500,8,64,48")
+    assert outside.code == 2 and "outside" in outside.err
+
+
+def test_boxes_of_a_stream_are_where_people_are_looked_for(here: Path, cli: Callable, clip: Path, tiny_model) -> None:
+    cli("infer", clip, "-w", tiny_model, "-o", "a.jsonl", "--end", "4")
+    result = cli("infer", clip, "-w", tiny_model, "-o", "b.jsonl", "--end", "4", "--boxes", "a.jsonl")
+    assert result.code == 0, result.err
+    for a, b in zip(lines(here / "a.jsonl")[1:], lines(here / "b.jsonl")[1:], strict=True):
+        assert sorted(map(str, (p["box"] for p in a["persons"]))) == sorted(map(str, (p["box"] for p in b["persons"])))
+
+
+def test_batch_size_does_not_change_the_result(here: Path, cli: Callable, clip: Path, tiny_model) -> None:
+    for batch in (1, 7):
+        cli("infer", clip, "-w", tiny_model, "-o", f"{batch}.jsonl", "--batch", batch)
+    for a, b in zip(lines(here / "1.jsonl")[1:], lines(here / "7.jsonl")[1:], strict=True):
+        assert len(a["persons"]) == len(b["persons"])
+        for p, q in zip(a["persons"], b["persons"], strict=True):
+            assert np.allclose(np.array(p["keypoints"]), np.array(q["keypoints"]), atol=0.02)
+
+
+def test_results_as_coco_and_csv(here: Path, cli: Callable, clip: Path, tiny_model) -> None:
+    assert cli("infer", clip, "-w", tiny_model, "-o", "r.json", "--end", "3").code == 0
+    results = json.loads((here / "r.json").read_text())
+    assert results and {"image_id", "category_id", "keypoints", "score"} <= set(results[0])
+    assert cli("infer", clip, "-w", tiny_model, "-o", "r.csv", "--end", "3", "--render").code == 0
+    assert (here / "clip.overlay.mp4").exists()
+    assert (here / "r.csv").read_text().startswith("frame")
+    assert not list(here.glob(".posecli-*"))
+
+
+def test_stream_through_a_pipe_into_render(here: Path, clip: Path, tiny_model) -> None:
+    infer = subprocess.Popen(
+        [*POSECLI, "infer", clip, "-w", tiny_model, "--out", "-", "--quiet"], stdout=subprocess.PIPE, env=ENVIRONMENT
+    )
+    render = subprocess.run(
+        [*POSECLI, "render", clip, "-", "--out", "o.mp4"], stdin=infer.stdout, capture_output=True, text=True
+    )
+    assert infer.wait() == 0 and render.returncode == 0, render.stderr
+    assert posecli.video.open_source(here / "o.mp4").num_frames == 30
+
+
+def test_interrupt_leaves_whole_lines_and_130(here: Path, clip: Path, tiny_model) -> None:
+    """Ctrl-C in the middle of a long run."""
+    many = [here / f"{i}.mp4" for i in range(40)]
+    for path in many:
+        path.symlink_to(clip)
+    run = subprocess.Popen(
+        [*POSECLI, "infer", *many, "-w", tiny_model, "-o", "a.jsonl", "--render-out", "o"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+    )
+    deadline = time.monotonic() + 60
+    while not ((here / "a.jsonl").exists() and (here / "a.jsonl").stat().st_size > 20_000):
+        assert run.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    run.send_signal(signal.SIGINT)
+    message = run.communicate(timeout=60)[1]
+    assert run.returncode == 130, message
+    assert "--resume" in message and "Traceback" not in message
+    text = (here / "a.jsonl").read_text()
+    assert text.endswith("\n") and len(list(read_stream(here / "a.jsonl"))) > 10
+    assert not [p for p in (here / "o").iterdir() if ".part" in p.name]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("empty.mp4", b""),
+        ("text.mp4", b"this is no video\n" * 50),
+        ("cut.mp4", None),
+        ("text.jpg", b"this is no picture"),
+        ("unknown.xyz", b"1234"),
+    ],
+)
+def test_files_that_are_not_what_they_claim(here: Path, cli: Callable, clip: Path, tiny_model, name, content) -> None:
+    (here / name).write_bytes(clip.read_bytes()[:700] if content is None else content)
+    result = cli("infer", name, "-w", tiny_model)
+    assert result.code == 1 and name in result.err
+    assert len(result.err.strip().splitlines()) == 1 and "Traceback" not in result.err
+    assert not list(here.glob("*.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--weights", "nowhere.safetensors"], "no such weights file"),
+        (["--model", "hrnet-w32"], "no weights for the model"),
+        (["--track", "magic"], "unknown tracker"),
+        (["--roi", "1,2,3"], "--roi"),
+        (["--resume", "--overwrite"], "--resume"),
+        (["--precision", "int3"], "unknown precision"),
+    ],
+)
+def test_wrong_options_are_told_in_one_line(
+    here: Path, cli: Callable, clip: Path, tiny_model, arguments, words
+) -> None:
+    if "--weights" not in arguments and "--model" not in arguments:
+        arguments = [*arguments, "-w", tiny_model]
+    result = cli("infer", clip, *arguments)
+    assert result.code in (1, 2) and words in result.err and len(result.err.strip().splitlines()) == 1
+
+
+def test_python_door(clip: Path, tiny_model) -> None:
+    model = posecli.load_model(tiny_model, device="cpu")
+    assert model.skeleton.num_keypoints == 19 and model.network.training is False
+    seen = list(posecli.infer(clip, model=model, end=5))
+    assert [frame.index for frame, _ in seen] == [0, 1, 2, 3, 4]
+    frame, people = seen[0]
+    again = model.predict([frame.image])[0]
+    assert np.allclose(people[0].xy, again[0].xy, atol=0.01)
+    assert model.predict([]) == []
+
+
+def test_top_down_model_without_a_finder_takes_box_weights(here: Path, cli: Callable, clip: Path, tiny_model) -> None:
+    from posecli.checkpoint import load_checkpoint, load_finder, save_model
+
+    save_model("pose.safetensors", *load_checkpoint(tiny_model))
+    finder = load_finder(tiny_model)
+    assert finder is not None
+    save_model("finder.safetensors", *finder)
+    cli("infer", clip, "-w", tiny_model, "-o", "both.jsonl", "--end", "3")
+    result = cli(
+        "infer", clip, "-w", "pose.safetensors", "--box-weights", "finder.safetensors", "-o", "two.jsonl", "--end", "3"
+    )
+    assert result.code == 0, result.err
+    assert lines(here / "both.jsonl")[1:] == lines(here / "two.jsonl")[1:]
