@@ -33,6 +33,7 @@ from posecli.inference import find_weights
 from posecli.predictions import read_stream
 from posecli.types import Dataset
 
+PCK = "PCK@0.2"
 LIMBS = [
     f"{side}_{joint}" for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle") for side in ("left", "right")
 ]
@@ -67,7 +68,10 @@ def score_lspet(dataset: Dataset, stream: Path, draws: int) -> dict[str, Any]:
         dataset, stream, metrics=("pck",), thresholds={"pck": [0.2]}, match="top-score", misses="wrong",
         by=("joint",), joints=LIMBS, pck_reference="torso", bootstrap=draws,
     )  # fmt: skip
-    return {"all": result["all"], "joints": result["groups"]["joint"], "counts": result["counts"]}
+    return {
+        "PCK": result["all"][PCK], "interval": result["all"]["intervals"][PCK], "people": result["all"]["people"],
+        "joints": {name: row[PCK] for name, row in result["groups"]["joint"].items()}, "counts": result["counts"],
+    }  # fmt: skip
 
 
 def count_false(stream: Path) -> tuple[int, int, float]:
@@ -119,7 +123,12 @@ def main() -> None:
         stream = args.out / "coco.jsonl"
         rate = infer(args.data / "coco_mini/val2017", stream, options)
         five = evaluate(labels, stream, metrics=("oks",), min_joints=5, bootstrap=args.bootstrap)
-        report["coco"] = {"all": five["all"], "counts": five["counts"], "per_second": rate}
+        everybody = evaluate(labels, stream, metrics=("oks",), bootstrap=args.bootstrap)
+        report["coco"] = {
+            "mean_OKS": five["all"]["mean_OKS"], "interval": five["all"]["intervals"]["mean_OKS"],
+            "people": five["all"]["people"], "AP": everybody["all"]["AP"], "AP50": everybody["all"]["AP50"],
+            "AP_interval": everybody["all"]["intervals"]["AP"], "per_second": rate,
+        }  # fmt: skip
         check("coco", labels, stream)
     if "backgrounds" in args.parts:
         pictures = [p for p in sorted((args.data / "backgrounds/images").iterdir()) if held_out(p.name)]
@@ -137,10 +146,9 @@ def main() -> None:
     print(f"{report['weights']}  {report['bytes'] / 1e6:.2f} MB  sha256 {report['sha256'][:16]}")
     for part in ("lspet", "coco", "backgrounds"):
         if part in report:
-            print(part, json.dumps(report[part].get("all", report[part])))
-    if "lspet" in report:
-        for name, row in report["lspet"]["joints"].items():
-            print(f"  {name:15s} {json.dumps(row)}")
+            print(part, json.dumps({k: v for k, v in report[part].items() if k not in ("joints", "counts")}))
+    for name, value in report.get("lspet", {}).get("joints", {}).items():
+        print(f"  {name:15s} {value:.3f}")
 
 
 if __name__ == "__main__":
