@@ -188,7 +188,7 @@ def shown(value: float | None) -> str:
 
 def _interval(row: dict[str, Any], key: str) -> str:
     low, high = (row.get("intervals") or {}).get(key) or (None, None)
-    return "" if low is None else f" ({shown(low)} to {shown(high)})"
+    return "" if low is None else f"\n{shown(low)} to {shown(high)}"
 
 
 def _print_main_table(console: Console, result: dict[str, Any]) -> None:
@@ -224,7 +224,7 @@ def _difference(entry: dict[str, Any] | None) -> str:
     text = f"{100 * entry['value']:+.1f}"
     low, high = entry.get("interval") or (None, None)
     if low is not None and high is not None:
-        text += f" ({100 * low:+.1f} to {100 * high:+.1f}){'*' if entry['holds'] else ''}"
+        text += f"{'*' if entry['holds'] else ''}\n{100 * low:+.1f} to {100 * high:+.1f}"
     return text
 
 
@@ -291,7 +291,7 @@ def _counts(result: dict[str, Any]) -> list[str]:
         f"{counts['people_missed']} missed ({settings['misses']}); {counts['people_ignored_regions']} crowds and "
         f"{counts['people_with_too_few_joints']} with too few joints ignored",
         f"predicted people: {counts['predicted_people']}, at or above the stream's threshold "
-        f"{counts['predicted_people_above_threshold']}, of these without a partner "
+        f"{counts['predicted_people_above_threshold']}, of these without a labelled partner "
         f"{counts['predicted_people_above_threshold_unpaired']}, on frames without people "
         f"{counts['predicted_people_above_threshold_on_frames_without_people']}",
     ]

@@ -397,7 +397,7 @@ def summarize(matches: Matches, frames: np.ndarray | None = None) -> dict[str, f
 def resampled_ap(
     matches: Matches, weights: np.ndarray, unit: np.ndarray, frames: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """AP, AP50, AP75 and AR over all areas when frame f counts ``weights[b, unit[f]]`` times, for each of B draws.
+    """AP and AR (also at 0.5 and 0.75) over all areas when frame f counts ``weights[b, unit[f]]`` times, for each of B draws.
 
     Equal to evaluating a file in which the frames stand as often as drawn: repeats of a detection have the same score
     and do not change the interpolated precision.
@@ -439,4 +439,6 @@ def resampled_ap(
         "AP50": precision[:, at50].mean(axis=1),
         "AP75": precision[:, at75].mean(axis=1),
         "AR": recall.mean(axis=1),
+        "AR50": recall[:, at50].mean(axis=1),
+        "AR75": recall[:, at75].mean(axis=1),
     }

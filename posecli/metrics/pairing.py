@@ -151,17 +151,17 @@ def _pair_by_names(labels: LabelFrames, predicted: PredictedFrames, partner: np.
             if partner[i] < 0 and source:  # names relative to the folder given, which is the source
                 joined = pictures.find(_parts(source) + _parts(file))
                 partner[i] = joined if joined >= 0 else partner[i]
-            ways["picture name"] += partner[i] >= 0
+            ways["picture name"] += int(partner[i] >= 0)
             continue
         video = video_of[source]
         if video >= 0:
             partner[i] = frame_row.get((video, predicted.index[i]), -1)
-            ways["video name and frame"] += partner[i] >= 0
+            ways["video name and frame"] += int(partner[i] >= 0)
         elif video == -2:
             partner[i] = -2
         else:  # a single picture is its own source
             partner[i] = pictures.find(_parts(source))
-            ways["picture name"] += partner[i] >= 0
+            ways["picture name"] += int(partner[i] >= 0)
     _pair_by_last_name(labels, predicted, partner, ways)
 
 
