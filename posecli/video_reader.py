@@ -15,7 +15,7 @@ import bisect
 import contextlib
 import itertools
 import math
-import struct
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
 
 from posecli.errors import PoseError
 from posecli.frame_source import FrameSource, check_file, check_range, parse_position
+from posecli.orientation import TURNED, display_matrix, orient
 from posecli.types import Frame
 
 # Codecs whose packets may hold a frame that is never shown: packets and pictures cannot be matched by counting.
@@ -44,12 +44,15 @@ class _PacketIndex:
         count: packets that hold a picture.
         stamps: their presentation stamps sorted, in units of the time base; empty where some are missing or equal.
         keys: sorted stamps of key frames.
+        delay: by how much stamps that FFmpeg made up for a container without any begin too late (the decoder's
+            reordering), in units of the time base; 0 where stamps are stored.
         exact: stamps can be matched with decoded frames one by one.
     """
 
     count: int
-    stamps: tuple[int, ...]
-    keys: tuple[int, ...]
+    stamps: array[int]
+    keys: array[int]
+    delay: int
     exact: bool
 
 
@@ -79,9 +82,9 @@ class VideoSource(FrameSource):
             rate = stream.average_rate or stream.guessed_rate or Fraction(25)
             nominal = stream.guessed_rate or rate
             first = self._first_frame(container, stream)
-            matrix = _display_matrix(first)
+            matrix = display_matrix(first)
             self._stored_size = (first.width, first.height)
-            turned = matrix in _TURNED
+            turned = matrix in TURNED
             width, height = self._stored_size[::-1] if turned else self._stored_size
             super().__init__(Path(path).name if self.is_file else str(path), str(path), width, height, Fraction(rate))
             self.time_base = Fraction(stream.time_base)
@@ -140,7 +143,7 @@ class VideoSource(FrameSource):
         if str(text).strip().endswith("s") and index is not None and index.stamps:
             parse_position(text, 1.0)
             stamp = (Fraction(str(text).strip()[:-1].strip()) + self._origin) / Fraction(self.time_base or 1)
-            return bisect.bisect_left(index.stamps, math.ceil(stamp - Fraction(1, 2)))
+            return bisect.bisect_left(index.stamps, math.ceil(stamp - Fraction(1, 2)) + index.delay)
         return parse_position(text, self.fps)
 
     def time_of(self, index: int) -> float:
@@ -161,6 +164,9 @@ class VideoSource(FrameSource):
             container = av.open(self._where, timeout=None if self.is_file else _NETWORK_TIMEOUT)
         except (av.FFmpegError, OSError, ValueError) as error:
             raise PoseError(*_opening_problem(self._where, error)) from None
+        if container.format.name.endswith("_pipe") or container.format.name in ("image2", "tty"):
+            container.close()
+            raise PoseError("this is a picture or text, not a video", self._where, "give it its own suffix")
         if not container.streams.video:
             container.close()
             raise PoseError("no video in it", self._where, "only sound or data")
@@ -196,8 +202,9 @@ class VideoSource(FrameSource):
         return self._index_cache
 
     def _scan(self) -> _PacketIndex:
-        stamps: list[int | None] = []
-        keys: list[int] = []
+        stamps, keys = array("q"), array("q")
+        unknown = 0
+        first = None
         with self._open() as container:
             stream = container.streams.video[0]
             with contextlib.suppress(av.FFmpegError):  # a damaged tail ends the scan as it ends decoding
@@ -205,21 +212,27 @@ class VideoSource(FrameSource):
                     # Edit lists mark packets to be decoded but not shown.
                     if packet.size == 0 or packet.is_discard:
                         continue
+                    first = packet.dts if first is None else first
+                    if packet.pts is None:
+                        unknown += 1
+                        continue
                     stamps.append(packet.pts)
-                    if packet.is_keyframe and packet.pts is not None:
+                    if packet.is_keyframe:
                         keys.append(packet.pts)
-        known = sorted(s for s in stamps if s is not None)
-        unique = len(known) == len(stamps) and all(a < b for a, b in itertools.pairwise(known))
+        known = array("q", sorted(stamps))
+        unique = not unknown and all(a < b for a, b in itertools.pairwise(known))
         stored = not _NO_STAMPS & set(self._format.split(",")) or len(keys) == len(stamps)
         return _PacketIndex(
-            count=len(stamps),
-            stamps=tuple(known) if unique else (),
-            keys=tuple(sorted(keys)),
+            count=len(stamps) + unknown,
+            stamps=known if unique else array("q"),
+            keys=array("q", sorted(keys)),
+            delay=0 if stored or not unique or first is None else max(known[0] - first, 0),
             exact=unique and stored and self._codec not in _HIDDEN_FRAME_CODECS,
         )
 
     def _seconds(self, stamp: int) -> float:
-        return float(stamp * Fraction(self.time_base or 1) - self._origin)
+        delay = self._index_cache.delay if self._index_cache is not None else 0
+        return float((stamp - delay) * Fraction(self.time_base or 1) - self._origin)
 
     def _frame(self, index: int, raw: av.VideoFrame, seconds: float) -> Frame:
         if (raw.width, raw.height) == self._stored_size:
@@ -227,7 +240,7 @@ class VideoSource(FrameSource):
         else:  # the stream changes its size on the way: coordinates stay those of the first frame
             width, height = self._stored_size
             image = raw.to_ndarray(format="rgb24", width=width, height=height)
-        return Frame(orient(image, _display_matrix(raw)), self.name, index, seconds)
+        return Frame(orient(image, display_matrix(raw)), self.name, index, seconds)
 
 
 class _Decoder:
@@ -333,7 +346,7 @@ class _Decoder:
 
     def _by_count(self, start: int) -> Iterator[tuple[int, av.VideoFrame, float]]:
         source = self.source
-        stamps = self.index.stamps if self.index is not None else ()
+        stamps = self.index.stamps if self.index is not None else array("q")
         previous = -math.inf
         self._rewind()
         for index, raw in enumerate(self._decode(quiet=False)):
@@ -367,37 +380,6 @@ class _Decoder:
         except av.FFmpegError as error:
             if not quiet:
                 self.on_broken(f"the file ends in error: {_reason(error)}")
-
-
-# Display matrices (a, b, c, d as signs) of the eight ways to turn and mirror a picture: displayed x = a x + c y,
-# displayed y = b x + d y, in pixels with y downwards (ISO/IEC 14496-12, "tkhd" matrix).
-_Matrix = tuple[int, int, int, int]
-_TURNED: set[_Matrix] = {(0, 1, -1, 0), (0, -1, 1, 0), (0, 1, 1, 0), (0, -1, -1, 0)}
-
-
-def _display_matrix(frame: av.VideoFrame) -> _Matrix:
-    """Signs (a, b, c, d) of the frame's display matrix, the identity where there is none or it turns by odd angles."""
-    data: Any = frame.side_data.get("DISPLAYMATRIX")
-    if data is None:
-        return (1, 0, 0, 1)
-    a, b, _, c, d = struct.unpack("=5i", bytes(data)[:20])
-    signs = tuple(round(v / 65536) for v in (a, b, c, d))
-    straight = abs(signs[0] * signs[3] - signs[1] * signs[2]) == 1 and sum(map(abs, signs)) == 2
-    return signs if straight else (1, 0, 0, 1)  # type: ignore[return-value]
-
-
-def orient(image: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
-    """(H, W, 3) turned and mirrored as the display matrix (a, b, c, d) says: x' = a x + c y, y' = b x + d y."""
-    if matrix == (1, 0, 0, 1):
-        return image
-    a, b, c, d = matrix
-    if a == 0:  # displayed x runs along stored y
-        image, a, d = image.transpose(1, 0, 2), c, b
-    if a < 0:
-        image = image[:, ::-1]
-    if d < 0:
-        image = image[::-1]
-    return np.ascontiguousarray(image)
 
 
 def _reason(error: BaseException) -> str:

@@ -1,0 +1,239 @@
+"""Reading: order, time stamps, exact random access, turned and damaged files, and what is not what it claims to be."""
+
+from __future__ import annotations
+
+import pickle
+import random
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from made_clips import TURNS, make_clip, number_of, numbered_image, turn_clip, turned
+
+from posecli.errors import PoseError
+from posecli.video import FrameSource, open_source, parse_position
+
+
+def same(a, b) -> bool:
+    return a.index == b.index and a.time == b.time and np.array_equal(a.image, b.image)
+
+
+def check_random_access(source: FrameSource, picks: int = 12) -> None:
+    """`read_at` and `frames(start)` against a pass from the beginning."""
+    frames = {frame.index: frame for frame in source.frames()}
+    chooser = random.Random(3)
+    indices = [chooser.randrange(len(frames)) for _ in range(picks)]
+    # Backwards, forwards by one, the same again, the last and the first.
+    for index in [*indices, indices[0], *sorted(indices)[:2], len(frames) - 1, 0, 1]:
+        assert same(source.read_at(index), frames[index]), index
+    start = len(frames) // 2 + 1
+    assert same(next(source.frames(start)), frames[start])
+
+
+CLIPS = {
+    "b_frames.mp4": {},
+    "open_groups.mp4": {"options": {"x264-params": "open-gop=1:scenecut=0"}},
+    "intra_refresh.ts": {"options": {"x264-params": "intra-refresh=1"}, "bframes": 0},
+    "fragments.mp4": {"container": {"movflags": "frag_keyframe+empty_moov"}},
+    "matroska.mkv": {},
+    "transport.ts": {"options": {"x264-params": "open-gop=1:scenecut=0"}},
+    "mpeg4.avi": {"codec": "mpeg4"},
+    "mpeg4.mp4": {"codec": "mpeg4"},
+    "h264.avi": {},
+    "raw.h264": {},
+    "mpeg2.ts": {"codec": "mpeg2video"},
+    "hidden_frames.webm": {"codec": "libvpx", "options": {"auto-alt-ref": "1", "lag-in-frames": "16"}},
+    "vp9.webm": {"codec": "libvpx-vp9", "options": {"lag-in-frames": "16", "cpu-used": "8"}},
+}
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_order_count_times_and_random_access(tmp_path: Path, name: str) -> None:
+    settings = CLIPS[name]
+    if settings.get("codec", "libx264") not in av.codecs_available:
+        pytest.skip(f"this FFmpeg has no encoder {settings['codec']}")
+    with open_source(make_clip(tmp_path / name, 40, **settings)) as source:
+        frames = list(source.frames())
+        assert [number_of(f.image) for f in frames] == list(range(40))
+        assert [f.index for f in frames] == list(range(40))
+        assert source.num_frames == 40
+        assert source.broken == 0
+        assert np.allclose([f.time for f in frames], np.arange(40) / 25, atol=0.002)
+        assert (source.width, source.height, source.rate) == (80, 48, 25)
+        check_random_access(source)
+
+
+def test_the_b_frame_clip_has_b_frames(tmp_path: Path) -> None:
+    with av.open(str(make_clip(tmp_path / "b.mp4", 40))) as container:
+        stamps = [p.pts for p in container.demux(video=0) if p.size]
+    assert stamps != sorted(stamps)
+
+
+def test_start_stop_every(tmp_path: Path) -> None:
+    source = open_source(make_clip(tmp_path / "a.mp4", 40))
+    assert [number_of(f.image) for f in source.frames(5, 20, 4)] == [5, 9, 13, 17]
+    assert [f.index for f in source.frames(38)] == [38, 39]
+    assert list(source.frames(7, 7)) == []
+    assert list(source.frames(99)) == []
+    with pytest.raises(PoseError, match="no frames from 9 to 3"):
+        source.frames(9, 3)
+    with pytest.raises(PoseError, match="it has 40 frames"):
+        source.read_at(40)
+
+
+def test_variable_rate_is_kept(tmp_path: Path) -> None:
+    ticks = [0, 40, 80, 500, 510, 700, 1900, 1940, 3000, 3001]
+    source = open_source(make_clip(tmp_path / "v.mp4", len(ticks), ticks=ticks))
+    assert np.allclose([f.time for f in source.frames()], np.array(ticks) / 1000, atol=1e-4)
+    assert source.read_at(6).time == pytest.approx(1.9, abs=1e-4)
+    assert [source.position(p) for p in ("0s", "0.5s", "0.6s", "1.9s", "4", "99s")] == [0, 3, 5, 6, 4, 10]
+    assert source.time_of(8) == pytest.approx(3.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_rotation_is_applied(tmp_path: Path, turn: str) -> None:
+    path = make_clip(tmp_path / "r.mp4", 3)
+    plain = next(open_source(path).frames()).image
+    source = open_source(turn_clip(path, turn))
+    expected = turned(plain, turn)
+    assert (source.height, source.width) == expected.shape[:2]
+    assert np.array_equal(next(source.frames()).image, expected)
+    assert np.array_equal(source.read_at(0).image, expected)
+
+
+def test_colours_survive(tmp_path: Path) -> None:
+    # A flat colour goes through yuv420p within rounding; swapped channels or a wrong matrix would not.
+    from posecli.video import VideoWriter
+
+    image = np.full((64, 96, 3), (200, 60, 30), np.uint8)
+    with VideoWriter(tmp_path / "c.mp4", 96, 64, 25) as writer:
+        writer.write(image)
+    assert np.abs(next(open_source(tmp_path / "c.mp4").frames()).image.astype(int) - image).max() <= 3
+
+
+def test_real_clip_with_time_stamps_out_of_order(shared: Path) -> None:
+    with open_source(shared / "data/clips/face_closeup.avi") as source:
+        frames = list(source.frames())
+        assert len(frames) == source.num_frames == 164
+        assert np.allclose([f.time for f in frames], np.arange(164) / 25)
+        assert source.repaired > 50
+        check_random_access(source)
+
+
+@pytest.mark.parametrize("name", ["tai_chi.mp4", "street_walk_5frames.mp4"])
+def test_random_access_on_real_clips(shared: Path, name: str) -> None:
+    with open_source(shared / "data/clips" / name) as source:
+        check_random_access(source, picks=5)
+
+
+def test_real_clip_with_variable_rate(shared: Path) -> None:
+    source = open_source(shared / "data/clips/two_people_hug.mp4")
+    steps = np.diff([f.time for f in source.frames(0, 72, 1)])
+    assert steps.min() == pytest.approx(1 / 30, abs=1e-4)
+    assert steps.max() == pytest.approx(0.2, abs=1e-4)
+
+
+def damaged(path: Path, begin: float, length: int = 300) -> Path:
+    data = bytearray(path.read_bytes())
+    at = int(len(data) * begin)
+    data[at : at + length] = random.Random(0).randbytes(length)
+    path.write_bytes(data)
+    return path
+
+
+def test_damage_in_the_middle_is_counted_and_passed_over(tmp_path: Path) -> None:
+    path = damaged(make_clip(tmp_path / "d.mp4", 60, container={"movflags": "+faststart"}), 0.5)
+    source = open_source(path)
+    frames = list(source.frames())
+    assert source.num_frames == 60
+    assert source.broken == 60 - len(frames) > 0
+    assert "cannot be decoded" in source.problems[0]
+    # Frames after the damage keep their own index: a lost one leaves a gap.
+    assert [f.index for f in frames if f.index >= 40] == list(range(40, 60))
+    assert all(number_of(f.image) == f.index for f in frames if f.index >= 40)
+    lost = next(i for i in range(60) if i not in {f.index for f in frames})
+    with pytest.raises(PoseError, match=f"frame {lost} cannot be decoded"):
+        source.read_at(lost)
+    list(source.frames())
+    assert source.broken == 60 - len(frames)  # counted anew in each pass
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), [("t.mp4", {"container": {"movflags": "+faststart"}}), ("t.avi", {"codec": "mpeg4"})]
+)
+def test_cut_off_tail(tmp_path: Path, name: str, settings: dict) -> None:
+    path = make_clip(tmp_path / name, 60, **settings)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    source = open_source(path)
+    frames = list(source.frames())
+    assert 15 < len(frames) <= source.num_frames < 60
+    assert [number_of(f.image) for f in frames] == [f.index for f in frames] == list(range(len(frames)))
+    assert "cut off" in source.problems[0]
+    assert source.broken >= 60 - source.num_frames
+
+
+def make_impostors(folder: Path) -> dict[str, bytes]:
+    whole = make_clip(folder / "whole.mp4", 20).read_bytes()
+    picture = cv2.imencode(".jpg", numbered_image(1))[1].tobytes()
+    sound = folder / "sound.mka"
+    with av.open(str(sound), "w", format="matroska") as output:
+        stream = output.add_stream("aac", rate=44100)
+        part = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        part.sample_rate = 44100
+        output.mux(stream.encode(part))
+        output.mux(stream.encode(None))
+    return {
+        "empty": b"",
+        "text": b"this is not a video\n" * 50,
+        "is missing": whole[: len(whole) // 2],
+        "not a video": pickle.dumps(list(range(5000))),
+        "picture": picture,
+        "no video in it": sound.read_bytes(),
+    }
+
+
+def test_what_is_no_video_is_one_clear_error(tmp_path: Path) -> None:
+    for expected, content in make_impostors(tmp_path).items():
+        path = tmp_path / "claims.mp4"
+        path.write_bytes(content)
+        with pytest.raises(PoseError, match=expected) as caught:
+            open_source(path)
+        assert str(path) in str(caught.value)
+
+
+def test_positions() -> None:
+    assert parse_position("300", 25) == 300
+    assert parse_position(7, None) == 7
+    assert parse_position("12.5s", 30) == 375
+    assert parse_position("1s", Fraction(30000, 1001).__float__()) == 30
+    assert parse_position(".5s", 25) == 13
+    for bad in ("12.5", "-3", "-1s", "s", "abc", "", "1m"):
+        with pytest.raises(PoseError, match="is not a position"):
+            parse_position(bad, 25)
+    with pytest.raises(PoseError, match="no frame rate"):
+        parse_position("1s", None)
+
+
+def test_nothing_is_held_while_reading(tmp_path: Path) -> None:
+    # A pass over ten times as many frames must not need more memory than one frame's.
+    import tracemalloc
+
+    path = make_clip(tmp_path / "long.mp4", 250)
+    source = open_source(path)
+    assert source.num_frames == 250
+    tracemalloc.start()
+    for _ in source.frames():
+        pass
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 * 80 * 48 * 3 + 200_000
+
+
+def test_unreachable_url_and_camera() -> None:
+    with pytest.raises(PoseError, match="cannot be opened"):
+        open_source("http://127.0.0.1:9/clip.mp4")
+    with pytest.raises(PoseError, match="no camera 97"):
+        open_source("97")
