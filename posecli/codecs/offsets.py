@@ -50,7 +50,7 @@ def person_centres(
     """
     keypoints = np.asarray(keypoints, dtype=np.float64)
     people, count = keypoints.shape[:2]
-    labelled = np.asarray(keypoints[..., 2] > 0)
+    labelled = keypoints[..., 2] > 0
     joints = np.zeros((people, count + 1, 3))
     joints[:, :-1] = np.where(labelled[..., None], keypoints, 0)
     xy = joints[..., :2]
@@ -60,7 +60,7 @@ def person_centres(
     else:
         low = np.where(labelled[..., None], keypoints[..., :2], np.inf).min(1, initial=np.inf)
         high = np.where(labelled[..., None], keypoints[..., :2], -np.inf).max(1, initial=-np.inf)
-        extent = np.where(labelled.any(1)[:, None], high - low, 0)
+        extent = np.where(np.any(labelled, axis=1, keepdims=True), high - low, 0)
         area = np.maximum((extent**2).sum(-1), 1)
     total = labelled.sum(1)
     joints[:, -1, :2] = xy[:, :-1].sum(1) / np.maximum(total, 1)[:, None]

@@ -136,14 +136,14 @@ def adaptive_conv(x: Tensor, geometry: Tensor, weight: Tensor) -> Tensor:
     dy, dx = grid[:, :1], grid[:, 1:]
     at_row = dy * values[:, :, None, 0] + dx * values[:, :, None, 1] + (values[:, :, None, 4] + rows)
     at_column = dy * values[:, :, None, 2] + dx * values[:, :, None, 3] + (values[:, :, None, 5] + columns)
-    # grid_sample with align_corners: -1 and 1 are the centres of the first and last pixel.
-    position = torch.stack([at_column * (2 / max(width - 1, 1)) - 1, at_row * (2 / max(height - 1, 1)) - 1], dim=-1)
+    # grid_sample without align_corners: -1 and 1 are the outer sides of the first and last pixel.
+    position = torch.stack([(2 * at_column + 1) / width - 1, (2 * at_row + 1) / height - 1], dim=-1)
     sampled = functional.grid_sample(
         x.reshape(batch * joints, per_joint, height, width).to(position.dtype),
         position.view(batch * joints, 9, height * width, 2),
         mode="bilinear",
         padding_mode="zeros",
-        align_corners=True,
+        align_corners=False,
     )
     sampled = sampled.view(batch, joints, per_joint * 9, height * width)
     kernel = weight.reshape(joints, -1, per_joint * 9)

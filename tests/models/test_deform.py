@@ -1,0 +1,80 @@
+"""Deformable and adaptive convolution against direct summation and against each other."""
+
+import numpy as np
+import pytest
+import torch
+from reference import load_post
+from torch.nn import functional
+
+from posecli.models.deform import adaptive_conv, adaptive_conv_plain, adaptive_offset, deform_conv2d
+
+
+@pytest.mark.parametrize("name", ["plain", "stride2", "dilation2_groups2", "modulated_two_offset_groups"])
+def test_definition(shared, name):
+    stored = {k.removeprefix(f"{name}_"): v for k, v in load_post(shared, "deform_conv").items() if k.startswith(name)}
+    stride, padding, dilation, _ = (int(v) for v in stored.pop("stride_padding_dilation_groups"))
+    given = {k: torch.from_numpy(v).double() for k, v in stored.items()}
+    out = deform_conv2d(
+        given["input"], given["offset"], given["weight"], given["bias"], stride, padding, dilation, given.get("mask")
+    )
+    assert np.abs(out.numpy() - stored["output"]).max() < 1e-5
+
+
+def test_no_offset_is_ordinary_convolution():
+    torch.manual_seed(0)
+    x, weight = torch.randn(2, 4, 6, 7), torch.randn(5, 4, 3, 3)
+    out = deform_conv2d(x, torch.zeros(2, 18, 6, 7), weight, padding=1)
+    torch.testing.assert_close(out, functional.conv2d(x, weight, padding=1), rtol=1e-4, atol=1e-5)
+
+
+def test_adaptive_block_steps(shared):
+    stored = {k: torch.from_numpy(np.asarray(v)) for k, v in load_post(shared, "dekr_adapt_block").items()}
+    geometry = torch.cat([stored["transform"], stored["translation"]], dim=1)
+    torch.testing.assert_close(adaptive_offset(geometry), stored["offset"])
+    for function in (adaptive_conv_plain, adaptive_conv):
+        out = function(stored["input"], geometry, stored["param_adapt_conv.weight"])
+        torch.testing.assert_close(out, stored["deform_output"], rtol=1e-4, atol=1e-5)
+
+
+def test_adaptive_block(shared):
+    from posecli.models.dekr import AdaptiveBlocks
+
+    stored = {k: torch.from_numpy(np.asarray(v)) for k, v in load_post(shared, "dekr_adapt_block").items()}
+    block = AdaptiveBlocks(1, 15).eval()
+    state = {k.removeprefix("param_"): v for k, v in stored.items() if k.startswith("param_")}
+    for kind in ("weight", "bias"):
+        parts = [state.pop(f"{part}_conv.{kind}") for part in ("transform_matrix", "translation")]
+        state[f"geometry_conv.{kind}"] = torch.cat(parts)
+    state.pop("regular_matrix")
+    block.load_state_dict(state)
+    with torch.no_grad():
+        torch.testing.assert_close(block(stored["input"]), stored["output"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("reach", [0.3, 3.0, 30.0])
+def test_fast_path_equals_plain(reach):
+    """Several joints at once, taps within, across and far outside the map; one pixel wide maps too."""
+    torch.manual_seed(1)
+    for height, width in ((9, 11), (1, 7), (8, 1)):
+        x = torch.randn(2, 3 * 5, height, width)
+        geometry, weight = torch.randn(2, 3 * 6, height, width) * reach, torch.randn(3 * 5, 5, 3, 3)
+        plain = torch.cat(
+            [
+                adaptive_conv_plain(x[:, 5 * j : 5 * j + 5], geometry[:, 6 * j : 6 * j + 6], weight[5 * j : 5 * j + 5])
+                for j in range(3)
+            ],
+            dim=1,
+        )
+        torch.testing.assert_close(adaptive_conv(x, geometry, weight), plain, rtol=1e-4, atol=2e-4)
+
+
+def test_gradients_equal_the_plain_path():
+    torch.manual_seed(2)
+    leaves = [torch.randn(1, 4, 5, 6), torch.randn(1, 6, 5, 6), torch.randn(4, 4, 3, 3)]
+    grads = []
+    for function in (adaptive_conv_plain, adaptive_conv):
+        own = [leaf.double().requires_grad_() for leaf in leaves]
+        function(*own).square().sum().backward()
+        grads.append([leaf.grad for leaf in own])
+    for plain, fast in zip(*grads, strict=True):
+        torch.testing.assert_close(fast, plain, rtol=1e-6, atol=1e-8)
