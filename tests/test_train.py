@@ -1,0 +1,389 @@
+"""`posecli train` on a toy data set: settings, order of samples, exact resume, many processes, broken numbers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from posecli.checkpoint import load_checkpoint
+from posecli.data import Loader, Mixture, make_source
+from posecli.errors import PoseError, UsageError
+from posecli.formats import coco
+from posecli.settings import TrainSettings, parse_assignments, read_toml, resolve, to_toml
+from posecli.skeletons import get_skeleton
+from posecli.tasks import make_task
+from posecli.training import train
+
+NAMES = ["nose", "left_shoulder", "right_shoulder", "left_hip", "right_hip"]
+COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255)]
+SHAPE = np.array([[0, -20], [10, -10], [-10, -10], [8, 12], [-8, 12]])
+
+
+def make_toy(folder: Path, count: int = 6, unlabelled: bool = False) -> Path:
+    """Pictures of five coloured dots in the places of joints; returns the COCO file."""
+    rng = np.random.default_rng(0)
+    (folder / "images").mkdir(parents=True)
+    images, annotations = [], []
+    for i in range(count):
+        picture = rng.integers(0, 60, (96, 96, 3)).astype(np.uint8)
+        middle = rng.uniform(30, 60, 2)
+        xy = middle + SHAPE
+        for point, colour in zip(xy, COLOURS, strict=True):
+            cv2.circle(picture, tuple(int(v) for v in point), 4, colour, -1)
+        cv2.imwrite(str(folder / f"images/{i}.png"), picture[..., ::-1])
+        images.append({"id": i + 1, "file_name": f"images/{i}.png", "width": 96, "height": 96})
+        person = {"image_id": i + 1, "category_id": 1, "iscrowd": 0, "num_keypoints": 5, "area": 560.0}
+        person["keypoints"] = np.column_stack([xy, np.full(5, 2)]).ravel().tolist()
+        person["bbox"] = [*(middle - [14, 24]), 28.0, 40.0]
+        annotations.append({"id": len(annotations) + 1, **person})
+        if unlabelled:
+            nobody = {"keypoints": [0] * 15, "num_keypoints": 0, "bbox": [0.0, 0.0, 16.0, 16.0]}
+            annotations.append({"id": len(annotations) + 1, **person, **nobody})
+    skeleton = {"name": "toy5", "sigmas": [0.026, 0.079, 0.079, 0.107, 0.107], "flip_pairs": [[1, 2], [3, 4]]}
+    category = {"id": 1, "name": "person", "keypoints": NAMES, "skeleton": [[1, 2], [1, 3]], "posecli": skeleton}
+    path = folder / "coco.json"
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": [category]}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_toy(tmp_path_factory.mktemp("toy") / "data")
+
+
+SMALL = {
+    "input_size": [64, 64], "batch": 2, "epochs": 4, "workers": 0, "threads": 1, "min_side": 1.0,
+    "model_arguments": '{"widths": [16, 16, 16, 16], "blocks": [1, 1, 1, 1], "stem_channels": 8, "channels": 16}',
+}  # fmt: skip
+
+
+def small(toy: Path, **changes: object) -> TrainSettings:
+    return resolve({"model": "pose-fpn", "data": [str(toy)]}, SMALL, changes)
+
+
+def weights(folder: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    return load_file(folder / f"{name}.safetensors")
+
+
+def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], tolerance: float = 0.0) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
+
+
+# --- settings ------------------------------------------------------------------------------------------------------
+
+
+def test_settings_layers_and_round_trip(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('model = "dekr-tiny"\ndata = ["coco.json"]\nlr = 0.01\nbatch = 3\n')
+    settings = resolve(read_toml(file), {"batch": 4}, parse_assignments(["sigma=1", "scale=[0.5, 2]", "metric=pck"]))
+    assert (settings.lr, settings.batch, settings.sigma, settings.scale) == (0.01, 4, 1.0, (0.5, 2.0))
+    assert settings.rotation == 30.0  # DEKR's default
+    assert settings.shift == 40.0
+    assert settings.data == (str(tmp_path / "coco.json"),)  # beside the file
+    file.write_text(to_toml(settings))
+    assert resolve(read_toml(file)) == settings
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"model": "dekr-tiny", "lrr": 1}, "did you mean 'lr'"),
+        ({"model": "dekr-tiny", "batch": 1.5}, "a whole number wanted"),
+        ({"model": "dekr-tiny", "batch": True}, "a whole number wanted"),
+        ({"model": "dekr-tiny", "scale": [1.0]}, "a list of 2 wanted"),
+        ({"model": "dekr-tiny", "schedule": "linear"}, "one of cosine"),
+        ({"model": "dekr-tiny", "flip": 2}, "between 0 and 1"),
+        ({"model": "dekr-tiny", "input_size": [100, 100]}, "multiples of 32"),
+        ({"model": "dekr-tiny", "data": ["a"], "data_weights": [1.0, 2.0]}, "one for each"),
+        ({}, "no model"),
+    ],
+)
+def test_settings_errors(values: dict[str, object], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        resolve(values)
+
+
+def test_settings_refuse_tables(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text("[optimizer]\nlr = 1\n")
+    with pytest.raises(PoseError, match="flat"):
+        read_toml(file)
+
+
+# --- order and samples ---------------------------------------------------------------------------------------------
+
+
+def test_mixture_uses_all_samples_equally_and_keeps_shares() -> None:
+    mixture = Mixture([10, 4], [3.0, 1.0], 16, seed=5)
+    seen = np.concatenate([mixture.epoch(e) for e in range(5)])
+    assert (mixture.quota == [12, 4]).all()
+    for source, count in ((0, 10), (1, 4)):
+        times = np.bincount(seen[seen[:, 0] == source, 1], minlength=count)
+        assert times.max() - times.min() <= 1
+    assert (Mixture([3, 2], (), 0, seed=5).epoch(0)[:, 0] == 0).sum() == 3  # everything once
+    assert (mixture.epoch(3) == Mixture([10, 4], [3.0, 1.0], 16, seed=5).epoch(3)).all()
+    assert (mixture.epoch(3) != mixture.epoch(4)).any()
+
+
+def test_processes_share_a_step_and_workers_change_nothing(toy: Path) -> None:
+    dataset = coco.read(toy)
+    settings = small(toy)
+    task = make_task(settings, [make_source(dataset, dataset.skeleton, "toy")], dataset.skeleton)
+    mixture = Mixture(task.counts, (), 0, 1)
+
+    def batches(**split: int) -> list[torch.Tensor]:
+        loader = Loader(task, mixture, batch=1, size_at=lambda step: (64, 64), **split)
+        stream = loader.from_step(1)
+        return [b["image"] for b in next(stream)]
+
+    alone = batches(accumulate=2, workers=0)
+    assert all((a == b).all() for a, b in zip(alone, batches(accumulate=2, workers=1), strict=True))
+    for rank in range(2):
+        (mine,) = batches(rank=rank, world=2, workers=0)
+        assert (mine == alone[rank]).all()
+
+
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+@pytest.mark.parametrize("model", ["pose-fpn", "hrnet-tiny", "dekr-tiny"])
+def test_targets_follow_the_picture(toy: Path, model: str, flip: float) -> None:
+    """Each joint's colour is found where its target says, however the sample was turned and moved; in a mirrored
+    picture left and right have changed their names, so the colour is the partner's."""
+    dataset = coco.read(toy)
+    plain = dict.fromkeys(("colour", "grey", "blur", "noise", "occlude", "half_body", "fill"), 0.0)
+    values = {"model": model, "data": [str(toy)], "min_side": 1.0, "input_size": [64, 64], "flip": flip, **plain}
+    if model == "dekr-tiny":
+        values["shift"] = 4.0
+    settings = resolve(values)
+    colours = [COLOURS[i] for i in (dataset.skeleton.flip_index if flip else range(5))]
+    task = make_task(settings, [make_source(dataset, dataset.skeleton, "toy")], dataset.skeleton)
+    checked = 0
+    for seed in range(12):
+        sample = task.sample(0, seed % 6, np.random.default_rng(seed), (64, 64))
+        maps = sample.get("target", sample.get("heatmap"))
+        for joint, colour in enumerate(colours):
+            if model == "pose-fpn":
+                if not sample["weight"][joint]:
+                    continue
+                x, y = sample["xy"][joint]
+            else:
+                if maps[joint].max() < 0.9:
+                    continue
+                y, x = 4.0 * np.array(np.unravel_index(maps[joint].argmax(), maps[joint].shape))
+            reach = 3  # the map's pixels are 4 input pixels wide
+            part = sample["image"][
+                max(0, int(y) - reach) : int(y) + reach + 1, max(0, int(x) - reach) : int(x) + reach + 1
+            ]
+            distance = np.abs(part.astype(int) - colour).sum(-1).min()
+            assert distance < 150, (model, seed, joint)
+            checked += 1
+    assert checked > 30
+
+
+def test_joints_of_other_skeletons_are_masked(toy: Path) -> None:
+    """COCO-17 learnt from five joints: the twelve others have no weight anywhere."""
+    dataset, skeleton = coco.read(toy), get_skeleton("coco17")
+    source = make_source(dataset, skeleton, "toy")
+    for model in ("pose-fpn", "dekr-tiny"):
+        settings = resolve({"model": model, "data": [str(toy)], "min_side": 1.0, "input_size": [64, 64]})
+        weight = make_task(settings, [source], skeleton).sample(0, 0, np.random.default_rng(1), (64, 64))["weight"]
+        known = [skeleton.index(name) for name in NAMES]
+        others = [k for k in range(17) if k not in known]
+        assert not weight[others].any()
+        assert weight[known].any()
+    with pytest.raises(PoseError, match="shares no joint"):
+        make_source(dataset, get_skeleton("coco17"), "toy") and make_source(
+            dataset, type(skeleton)("feet", ("left_toe", "right_toe")), "toy"
+        )
+
+
+def test_people_without_joints_are_masked_or_background(tmp_path: Path) -> None:
+    file = make_toy(tmp_path / "data", 2, unlabelled=True)
+    dataset = coco.read(file)
+    source = make_source(dataset, dataset.skeleton, "toy")
+    zeros = {}
+    for fate in ("mask", "background"):
+        still = {"rotation": 0.0, "shift": 0.0, "scale": [1.0, 1.0], "flip": 0.0}
+        settings = resolve(
+            {"model": "dekr-tiny", "data": [str(file)], "input_size": [96, 96], "unlabelled": fate}, still
+        )
+        task = make_task(settings, [source], dataset.skeleton)
+        zeros[fate] = task.sample(0, 0, np.random.default_rng(0), (96, 96))["weight"] == 0
+        assert sum(task.left_out.values()) == 2
+    assert zeros["mask"][:, :4, :4].all()  # the box of 16 pixels at stride 4
+    assert not zeros["mask"][:, 6:, 6:].any()
+    assert not zeros["background"].any()
+    top_down = make_task(small(file), [source], dataset.skeleton)
+    assert top_down.left_out == {"people without labelled joints": 2}
+
+
+# --- runs ----------------------------------------------------------------------------------------------------------
+
+
+def test_it_learns_and_the_weights_load(toy: Path, tmp_path: Path) -> None:
+    result = train(small(toy, epochs=40, val=str(toy), val_every=20.0, warmup=5, batch=6, lr=1e-2), tmp_path / "run")
+    assert result.best is not None
+    assert result.best["mean-oks"] > 0.3
+    lines = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if line["event"] == "train"]
+    assert losses[-1] < losses[0] - 0.5
+    network, meta = load_checkpoint(tmp_path / "run/best.safetensors")
+    assert meta.skeleton.keypoints == tuple(NAMES)
+    assert meta.extra["scores"]["mean-oks"] == result.best["mean-oks"]
+    assert network(torch.zeros(1, 3, 64, 64)).heatmap.shape == (1, 5, 16, 16)
+    assert resolve(read_toml(tmp_path / "run/config.toml")).epochs == 40
+    assert json.loads((tmp_path / "run/environment.json").read_text())["torch"] == torch.__version__
+    with pytest.raises(PoseError, match="holds a run already"):
+        train(small(toy), tmp_path / "run")
+
+
+@pytest.mark.parametrize("model", ["hrnet-tiny", "dekr-tiny"])
+def test_other_models_train(toy: Path, tmp_path: Path, model: str) -> None:
+    values = {"model": model, "data": [str(toy)], "input_size": [64, 64], "batch": 3, "epochs": 1, "workers": 0}
+    result = train(resolve(values, {"val": str(toy), "val_limit": 2}), tmp_path / "run")
+    assert result.steps == 2
+    assert result.validation is not None
+    assert 0 <= result.validation["mean-oks"] <= 1
+
+
+def test_killed_and_resumed_equals_uninterrupted(toy: Path, tmp_path: Path) -> None:
+    """SIGKILL at an arbitrary moment, several times over; every tensor and the log's losses agree bit for bit."""
+    settings = small(toy, epochs=12, accumulate=2, val=str(toy), val_every=3.0)
+    train(settings, tmp_path / "whole")
+    config = tmp_path / "run.toml"
+    config.write_text(to_toml(settings))
+    start = [sys.executable, "-m", "posecli", "train", "--quiet", "--out", str(tmp_path / "cut")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    arguments = ["--config", str(config)]
+    for attempt in range(2):
+        process = subprocess.Popen([*start, *arguments], env=environment)
+        state = tmp_path / "cut/state.pt"
+        before = state.stat().st_mtime_ns if state.exists() else 0
+        while process.poll() is None and (not state.exists() or state.stat().st_mtime_ns == before):
+            time.sleep(0.01)
+        time.sleep(0.05 * attempt)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        arguments = ["--resume"]
+    assert state.exists()
+    done = torch.load(state, weights_only=True)["step"]
+    assert done > 0
+    subprocess.run([*start, "--resume"], env=environment, check=True)
+    for name in ("last", "best"):
+        assert_same(weights(tmp_path / "whole", name), weights(tmp_path / "cut", name))
+    logs = []
+    for folder in ("whole", "cut"):
+        lines = [json.loads(line) for line in (tmp_path / folder / "log.jsonl").read_text().splitlines()]
+        logs.append(
+            [
+                (x["event"], x["step"], x.get("loss"), x.get("mean-oks"))
+                for x in lines
+                if x["event"] in ("train", "validation")
+            ]
+        )
+    assert logs[0] == logs[1]
+
+
+def test_resume_refuses_another_run(toy: Path, tmp_path: Path) -> None:
+    with pytest.raises(PoseError, match="no saved state"):
+        train(None, tmp_path / "nothing", resume=True)
+    train(small(toy, epochs=1), tmp_path / "run")
+    with pytest.raises(PoseError, match="lr cannot change"):
+        train(None, tmp_path / "run", resume=True, changes={"lr": 0.5})
+    result = train(None, tmp_path / "run", resume=True, changes={"epochs": 2})
+    assert result.steps == 6
+    (tmp_path / "run/state.pt").write_bytes(b"not a state")
+    with pytest.raises(PoseError, match="cannot be used"):
+        train(None, tmp_path / "run", resume=True)
+
+
+def test_accumulating_equals_one_large_batch(toy: Path, tmp_path: Path) -> None:
+    """With normalisation frozen by tiny learning rates nothing but the split differs; gradients agree in the norm."""
+    norms = []
+    for name, split in (("one", {"batch": 6}), ("three", {"batch": 2, "accumulate": 3})):
+        settings = resolve(
+            {"model": "dekr-tiny", "data": [str(toy)], "input_size": [64, 64], "workers": 0, "epochs": 1}, split
+        )
+        lines: list[dict[str, float]] = []
+        train(settings, tmp_path / name, report=lambda r, seen=lines: seen.append(r))
+        norms.append(next(r for r in lines if r["event"] == "train")["loss_offset"])
+    assert norms[0] == pytest.approx(norms[1], rel=0.15)  # batch normalisation sees other micro-batches
+
+
+def test_two_processes_equal_one_that_accumulates(toy: Path, tmp_path: Path) -> None:
+    settings = small(toy, epochs=3, batch=2, accumulate=2, val=str(toy))
+    train(settings, tmp_path / "one")
+    config = tmp_path / "run.toml"
+    config.write_text(to_toml(small(toy, epochs=3, batch=2, accumulate=1, val=str(toy))))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29617"]
+    command += ["-m", "posecli", "train", "--quiet", "--config", str(config), "--out", str(tmp_path / "two")]
+    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True)
+    assert_same(weights(tmp_path / "one"), weights(tmp_path / "two"), 2e-5)
+    losses = []
+    for folder in ("one", "two"):
+        lines = [json.loads(line) for line in (tmp_path / folder / "log.jsonl").read_text().splitlines()]
+        losses.append([line["loss"] for line in lines if line["event"] == "train"])
+        losses[-1] += [line["mean-oks"] for line in lines if line["event"] == "validation"]
+    assert losses[0] == pytest.approx(losses[1], abs=2e-5)
+
+
+def test_nonfinite_loss_stops_with_evidence(toy: Path, tmp_path: Path) -> None:
+    with pytest.raises(PoseError, match="not finite at step") as caught:
+        train(small(toy, lr=1e30, warmup=0, clip=0.0, ema=0.0), tmp_path / "run")
+    assert "nonfinite.pt" in str(caught.value)
+    evidence = torch.load(tmp_path / "run/nonfinite.pt", weights_only=True)
+    assert evidence["batches"][0]["image"].shape == (2, 64, 64, 3)
+    assert evidence["learning_rate"] > 1e29
+    assert set(evidence["terms"]) == {"heatmap"}
+
+
+def test_start_from_weights_of_other_joints(toy: Path, tmp_path: Path) -> None:
+    train(small(toy, epochs=1), tmp_path / "first")
+    lines: list[dict[str, object]] = []
+    settings = small(toy, epochs=1, skeleton="coco17", init=str(tmp_path / "first/last.safetensors"))
+    train(settings, tmp_path / "second", report=lines.append)
+    assert "2 start afresh (head.weight, head.bias)" in str(lines[0]["init"])
+
+
+def test_wall_clock_budget_and_small_start(toy: Path, tmp_path: Path) -> None:
+    settings = small(toy, max_minutes=0.03, small_size=[32, 32], small_until=0.5, save_every=0.01)
+    lines: list[dict[str, float]] = []
+    before = time.monotonic()
+    result = train(settings, tmp_path / "run", report=lines.append)
+    assert time.monotonic() - before < 15
+    assert result.steps > 3
+    rates = [line["lr"] for line in lines if line["event"] == "train"]
+    assert rates[-1] < max(rates)
+
+
+def test_command_line(toy: Path, tmp_path: Path, cli) -> None:
+    arguments = ["--data", toy, "--model", "pose-fpn", "--out", tmp_path / "run", "--epochs", 1, "--workers", 0]
+    arguments += [
+        "--set",
+        "input_size=[32, 32]",
+        "--set",
+        "min_side=1",
+        "--set",
+        f"model_arguments={SMALL['model_arguments']!r}",
+    ]
+    done = cli("train", *arguments, "--val", toy, "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["steps"] == 1
+    assert "validation: mean-oks" in done.err
+    again = cli("train", *arguments)
+    assert again.code == 1
+    assert "--resume" in again.err
+    assert cli("train", "--out", tmp_path / "x", "--data", toy).code == 2
+    assert cli("train", "--out", tmp_path / "x", "--data", toy, "--model", "dekr-tiny", "--set", "nonsense=1").code == 2
