@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -22,31 +22,12 @@ from posecli.checkpoint import ModelMeta, load_checkpoint, load_finder
 from posecli.errors import PoseError, UsageError
 from posecli.files import sha256_of
 from posecli.geometry import apply_affine, keypoint_box, warp
-from posecli.readout import BOTTOM_UP, TOP_DOWN, Person
+from posecli.readout import BOTTOM_UP, TOP_DOWN, Person, PredictOptions
 from posecli.types import Crop, Instance, Skeleton
 
+__all__ = ["DEFAULT_MODEL", "PoseModel", "PredictOptions", "find_weights", "load_model", "pick_device"]
+
 DEFAULT_MODEL = "default"
-
-
-@dataclass(frozen=True)
-class PredictOptions:
-    """How a model is run, apart from its weights.
-
-    Attributes:
-        flip_test: also run the mirrored input and average; costs twice the time. None: what the model was scored with.
-        scales: of the picture, bottom-up models only; several are merged.
-        max_persons: people kept in a picture, the best first.
-        min_score: people below this score are dropped (a low floor; the display threshold is another thing).
-        batch: crops or pictures that go through a network together.
-        precision: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
-    """
-
-    flip_test: bool | None = None
-    scales: tuple[float, ...] = (1.0,)
-    max_persons: int = 30
-    min_score: float = 0.0
-    batch: int = 32
-    precision: str = "float32"
 
 
 def pick_device(name: str = "auto") -> torch.device:

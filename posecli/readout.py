@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,8 +25,26 @@ from posecli.geometry import box_xyxy_to_xywh, crop_from_box, fit_picture
 from posecli.grouping import dekr
 from posecli.types import Crop
 
-if TYPE_CHECKING:
-    from posecli.inference import PredictOptions
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """How a model is run, apart from its weights.
+
+    Attributes:
+        flip_test: also run the mirrored input and average; costs twice the time. None: what the model was scored with.
+        scales: of the picture, bottom-up models only; several are merged.
+        max_persons: people kept in a picture, the best first.
+        min_score: people below this score are dropped (a low floor; the display threshold is another thing).
+        batch: crops or pictures that go through a network together.
+        precision: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+    """
+
+    flip_test: bool | None = None
+    scales: tuple[float, ...] = (1.0,)
+    max_persons: int = 30
+    min_score: float = 0.0
+    batch: int = 32
+    precision: str = "float32"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,118 @@
+"""Weights files: what is saved comes back; what is not a weights file is told in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import posecli
+from posecli.checkpoint import ModelMeta, load_checkpoint, load_finder, load_into, read_parts, save_model
+from posecli.errors import PoseError
+from posecli.models import MODELS
+from posecli.skeletons import COCO17
+
+META = ModelMeta("hrnet-tiny", {"keypoints": 17}, COCO17, (64, 64), codec="gaussian", extra={"licence": "none"})
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    save_model(tmp_path / "w.safetensors", MODELS["hrnet-tiny"](keypoints=17), META)
+    return tmp_path / "w.safetensors"
+
+
+def test_description_and_tensors_come_back(weights: Path) -> None:
+    network, meta = load_checkpoint(weights)
+    assert meta == META and not network.training
+    torch.manual_seed(0)
+    original = MODELS["hrnet-tiny"](keypoints=17).state_dict()
+    assert all(torch.equal(value, original[name]) for name, value in network.state_dict().items())
+    assert load_finder(weights) is None
+
+
+def test_bfloat16_halves_the_file_and_loads_as_float32(weights: Path, tmp_path: Path) -> None:
+    network, meta = load_checkpoint(weights)
+    save_model(tmp_path / "half.safetensors", network, meta, dtype=torch.bfloat16)
+    assert (tmp_path / "half.safetensors").stat().st_size < 0.6 * weights.stat().st_size
+    again, _ = load_checkpoint(tmp_path / "half.safetensors")
+    for name, value in again.state_dict().items():
+        assert value.dtype == network.state_dict()[name].dtype
+        assert torch.allclose(value.float(), network.state_dict()[name].float(), rtol=0.01, atol=1e-6)
+
+
+def test_two_networks_in_one_file_stay_apart(tiny_model: Path) -> None:
+    parts = read_parts(tiny_model)
+    assert set(parts) == {"main", "finder"}
+    assert parts["main"][1].codec == "softmax" and parts["finder"][1].codec == "people"
+    assert not any(name.startswith("finder.") for name in parts["finder"][0])
+
+
+def test_an_interrupted_save_leaves_the_old_file(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = weights.read_bytes()
+
+    def fail(*arguments: object, **options: object) -> None:
+        Path(str(arguments[1])).write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr("posecli.checkpoint.save_file", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save_model(weights, MODELS["hrnet-tiny"](keypoints=17), META)
+    assert weights.read_bytes() == before
+    assert [p.name for p in weights.parent.iterdir()] == [weights.name]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "not a complete safetensors"),
+        (b"this is text, not weights", "not a complete safetensors"),
+        (None, "not a complete safetensors"),
+        ("no description", "no model description"),
+        ("half a description", "incomplete"),
+        ("unknown architecture", "unknown architecture"),
+    ],
+)
+def test_files_that_are_no_weights(weights: Path, content: bytes | str | None, words: str) -> None:
+    if content is None:
+        weights.write_bytes(weights.read_bytes()[:-100])
+    elif isinstance(content, bytes):
+        weights.write_bytes(content)
+    else:
+        meta = META.to_json() | ({"architecture": "brain"} if content.startswith("unknown") else {})
+        if content.startswith("half"):
+            del meta["skeleton"]
+        description = json.dumps({"version": 1, "meta": meta, "finder": None})
+        save_file({"a": torch.zeros(1)}, weights, None if content.startswith("no") else {"posecli": description})
+    with pytest.raises(PoseError, match=words) as caught:
+        posecli.load_model(weights, device="cpu")
+    assert str(weights) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_names_that_do_not_fit_are_listed() -> None:
+    network = MODELS["hrnet-tiny"](keypoints=17)
+    state = dict(network.state_dict())
+    state["alien.weight"] = torch.zeros(1)
+    gone = next(iter(state))
+    del state[gone]
+    last = list(network.state_dict())[-3]
+    state[last] = torch.zeros(3, 3)
+    with pytest.raises(PoseError) as caught:
+        load_into(network, state, "x.safetensors")
+    message = str(caught.value)
+    assert (
+        f"1 missing: {gone}" in message and "1 left over: alien.weight" in message and f"{last} (3, 3) for" in message
+    )
+
+
+def test_a_name_without_weights_is_an_error_with_the_remedy() -> None:
+    with pytest.raises(PoseError, match="--weights"):
+        posecli.load_model("dekr-w48", device="cpu")
+
+
+def test_a_device_that_is_not_there(weights: Path) -> None:
+    with pytest.raises(PoseError, match="--device cpu"):
+        posecli.load_model(weights, device="cuda:77")
