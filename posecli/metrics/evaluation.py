@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from posecli.errors import PoseError, UsageError
+from posecli.metrics import oks
 from posecli.metrics.groups import AP_KEYS, group_rows, joint_rows, make_groups, plain
 from posecli.metrics.intervals import add_intervals, independent_units
 from posecli.metrics.local_score import heat_curve
@@ -69,8 +70,8 @@ def evaluate(
         Plain numbers: ``all`` and ``groups[by][name]`` map metric names to values (OKS in [0, 1], shares in [0, 1];
         None where there is nothing to measure; AP -1 as in pycocotools, explained in ``notes``), each with
         ``frames``, ``people`` and ``intervals``; ``by`` joint gives ``groups["joint"]`` and ``groups["limb"]``; then
-        ``joints``, ``references``, ``areas``, ``counts``, ``frames``,
-        ``curves``, ``heat_curve``, ``settings``, ``notes``; with ``pred2`` also ``second`` and ``difference``.
+        ``joints``, ``references``, ``areas``, ``counts``, ``frames``, ``curves``, ``precision_recall``,
+        ``heat_curve``, ``settings``, ``notes``; with ``pred2`` also ``second`` and ``difference``.
 
     Raises:
         UsageError: unknown names among the options.
@@ -206,12 +207,24 @@ def _about(side: Side, labels: Labels, frames_used: np.ndarray) -> dict[str, Any
             "ambiguous_names": side.partners.ambiguous,
             "examples_without_labels": list(side.partners.examples),
         },
+        "precision_recall": _precision_recall(side, frames_used),
         "curves": {
             name: {"thresholds": c["thresholds"], "values": [plain(v) for v in c["values"]]}
             for name, c in side.curves.items()
         },
         "heat_curve": heat_curve(side.predictions) if "heat" in side.measures else [],
     }
+
+
+def _precision_recall(side: Side, frames_used: np.ndarray) -> dict[str, list[float]]:
+    """Interpolated precision over recall at OKS 0.5, 0.75, and its mean over all thresholds; empty without labels."""
+    if side.matches is None:
+        return {}
+    precision, _ = oks.precision_recall(side.matches, "all", frames_used)
+    if precision.min() < 0:
+        return {}
+    rows = {"OKS 0.50": precision[0], "OKS 0.75": precision[5], "mean of 0.50 to 0.95": precision.mean(axis=0)}
+    return {"recall": oks.RECALLS.round(2).tolist()} | {name: row.tolist() for name, row in rows.items()}
 
 
 def _explain(result: dict[str, Any]) -> list[str]:

@@ -397,7 +397,7 @@ def summarize(matches: Matches, frames: np.ndarray | None = None) -> dict[str, f
 def resampled_ap(
     matches: Matches, weights: np.ndarray, unit: np.ndarray, frames: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """AP and AR (also at 0.5 and 0.75) over all areas when frame f counts ``weights[b, unit[f]]`` times, for each of B draws.
+    """AP and AR (also at 0.5 and 0.75) over all areas with frame f counted ``weights[b, unit[f]]`` times, for B draws.
 
     Equal to evaluating a file in which the frames stand as often as drawn: repeats of a detection have the same score
     and do not change the interpolated precision.

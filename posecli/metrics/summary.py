@@ -1,0 +1,163 @@
+"""A result of `evaluate` as cells and sentences, for the terminal and the page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# Metric key prefix, heading; the first threshold of each metric makes its column.
+_COLUMNS = (
+    ("AP", "OKS-AP"),
+    ("mean_OKS", "mean OKS"),
+    ("PCK@", "PCK"),
+    ("PCKh@", "PCKh"),
+    ("PDJ_AUC", "PDJ AUC"),
+    ("PCP@", "PCP"),
+    ("heat", "heat"),
+)
+
+
+def main_columns(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """``(key, heading)`` of the table's columns that have a value in any row."""
+    rows = [row for _, row in main_rows(result)]
+    if "second" in result:
+        rows += [row for _, row in main_rows(result["second"])]
+    chosen = []
+    for prefix, heading in _COLUMNS:
+        keys = [k for k in rows[0] if (k.startswith(prefix) if prefix.endswith("@") else k == prefix)]
+        keys = [k for k in keys if not k.endswith("_joint_mean")]
+        if keys and any(row.get(keys[0]) is not None for row in rows):
+            chosen.append((keys[0], heading + keys[0][len(prefix) - 1 :] if prefix.endswith("@") else heading))
+    return chosen
+
+
+def main_rows(result: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """``(name, row)`` of the total and of every group but joints."""
+    rows = [("all", result["all"])]
+    for by, groups in result["groups"].items():
+        if by not in ("joint", "limb"):
+            rows += list(groups.items())
+    return rows
+
+
+def shown(value: float | None) -> str:
+    """A share x 100 with one decimal; a dash where there is nothing to measure."""
+    return "-" if value is None or value == -1 else f"{100 * value:.1f}"
+
+
+def interval(row: dict[str, Any], key: str) -> str:
+    """The second line of a cell, ``"29.4 to 49.5"``; empty without an interval."""
+    low, high = (row.get("intervals") or {}).get(key) or (None, None)
+    return "" if low is None else f"\n{shown(low)} to {shown(high)}"
+
+
+def difference_cell(entry: dict[str, Any] | None) -> str:
+    """``"+3.4*"`` and its interval on a second line; the star says that the interval leaves out 0."""
+    if entry is None:
+        return "-"
+    text = f"{100 * entry['value']:+.1f}"
+    low, high = entry.get("interval") or (None, None)
+    if low is not None and high is not None:
+        text += f"{'*' if entry['holds'] else ''}\n{100 * low:+.1f} to {100 * high:+.1f}"
+    return text
+
+
+def main_table(result: dict[str, Any]) -> tuple[list[str], list[list[list[str]]]]:
+    """Headings, and blocks of rows of cells: the total and every group; with two predictions a block of three rows
+    (first, second, difference) for each."""
+    columns = main_columns(result)
+    headings = ["", "frames", "people", *(heading for _, heading in columns)]
+
+    def cells(name: str, row: dict[str, Any]) -> list[str]:
+        values = [shown(row.get(key)) + interval(row, key) for key, _ in columns]
+        return [name, str(row["frames"]), str(row["people"]), *values]
+
+    if "second" not in result:
+        return headings, [[cells(name, row) for name, row in main_rows(result)]]
+    blocks = []
+    triples = zip(main_rows(result), main_rows(result["second"]), main_rows(result["difference"]), strict=True)
+    for (name, first), (_, second), (_, difference) in triples:
+        last = ["second - first", "", "", *(difference_cell(difference.get(key)) for key, _ in columns)]
+        blocks.append([cells(f"{name}: first", first), cells("second", second), last])
+    return headings, blocks
+
+
+def part_table(parts: dict[str, dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows of the joints' or limbs' table."""
+    keys = list(dict.fromkeys(k for row in parts.values() for k in row if k != "counted"))
+    headings = ["", "counted", *("OKS" if k == "mean_OKS" else k.replace("_", " ") for k in keys)]
+    return headings, [
+        [name, str(row.get("counted", 0)), *(shown(row.get(k)) for k in keys)] for name, row in parts.items()
+    ]
+
+
+def details(result: dict[str, Any]) -> list[str]:
+    """What stands below the table: further numbers, reference lengths, counts, what was left out."""
+    total, lines = result["all"], []
+    if "AP" in total:
+        lines.append(
+            "OKS: " + ", ".join(f"{k.replace('_', ' ')} {shown(total[k])}" for k in total if k.startswith(("AP", "AR")))
+        )
+    means = [(k, v) for k, v in total.items() if k.endswith("_joint_mean") and v is not None]
+    if means:
+        lines.append("mean over joints: " + ", ".join(f"{k[:-11].replace('_', ' ')} {shown(v)}" for k, v in means))
+    further = [(k, v) for k, v in total.items() if "@" in k and not k.endswith("_joint_mean")]
+    if further:
+        lines.append("over all joints: " + ", ".join(f"{k} {shown(v)}" for k, v in further))
+    for name, reference in result["references"].items():
+        by_rule = ", ".join(f"{k} {v}" for k, v in reference.get("by_rule", {}).items())
+        left_out = f"{reference['skipped']} {'limbs' if name == 'PCP' else 'people'} left out (missing or zero)"
+        lines.append(
+            f"{name} reference: {reference['rule']}{f' ({by_rule})' if by_rule else ''}; "
+            f"{reference['people']} people, {left_out}"
+        )
+    if result["areas"]:
+        lines.append("OKS area: " + ", ".join(f"{rule} {count}" for rule, count in result["areas"].items()))
+    lines += _counts(result)
+    if "second" in result:
+        lines += [f"second: {line}" for line in _counts(result["second"] | {"settings": result["settings"]})]
+        names = {"AP": "OKS-AP", "mean_OKS": "mean OKS"}
+        for key, entry in result["difference"]["all"].items():
+            if key in ("AP", "mean_OKS") and "holds" in entry:
+                verdict = "holds" if entry["holds"] else "could be chance"
+                lines.append(
+                    f"the difference in {names[key]} {verdict} (95 % interval over {result['settings']['unit']})"
+                )
+    if result["settings"]["bootstrap"]:
+        settings = result["settings"]
+        lines.append(
+            f"intervals: 95 %, percentile bootstrap over {settings['unit']}, {settings['bootstrap']} draws, "
+            f"seed {settings['seed']}"
+        )
+    lines += result["notes"]
+    return lines
+
+
+def _counts(result: dict[str, Any]) -> list[str]:
+    counts, frames, settings = result["counts"], result["frames"], result["settings"]
+    lines = [
+        f"people: {counts['people_evaluated']} evaluated (at least {settings['min_joints']} labelled joint"
+        f"{'s' if settings['min_joints'] > 1 else ''}), {counts['people_paired']} paired by {settings['match']}, "
+        f"{counts['people_missed']} missed ({settings['misses']}); {counts['people_ignored_regions']} crowds and "
+        f"{counts['people_with_too_few_joints']} with too few joints ignored",
+        f"predicted people: {counts['predicted_people']}, at or above the stream's threshold "
+        f"{counts['predicted_people_above_threshold']}, of these without a labelled partner "
+        f"{counts['predicted_people_above_threshold_unpaired']}, on frames without people "
+        f"{counts['predicted_people_above_threshold_on_frames_without_people']}",
+    ]
+    ways = ", ".join(f"{v} by {k}" for k, v in frames["met_by"].items())
+    text = f"frames: {frames['evaluated']} of {frames['labelled']} labelled evaluated, {frames['predicted']} predicted"
+    text += f" ({ways})" if ways else ""
+    if frames["labelled_without_prediction"]:
+        text += f"; {frames['labelled_without_prediction']} labelled without a prediction"
+    if frames["predicted_without_labels"]:
+        some = ", ".join(frames["examples_without_labels"])
+        text += f"; {frames['predicted_without_labels']} predicted without labels, left out (e.g. {some})"
+    if frames["ambiguous_names"]:
+        text += f"; {frames['ambiguous_names']} of them fit several labelled names"
+    lines.append(text)
+    if "joints" in result:
+        joints = result["joints"]
+        for key, words in (("only_labels", "only the labels have"), ("only_predictions", "only the predictions have")):
+            if joints[key]:
+                lines.append(f"joints left out, {words}: {', '.join(joints[key])}")
+    return lines
