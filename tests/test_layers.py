@@ -1,0 +1,81 @@
+"""Imports run one way: each module knows only those before it on this list."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import posecli
+
+ROOT = Path(posecli.__file__).parent
+
+# In the order a reader opens them; packages count as one. docs/architecture.md tells what each is for.
+ORDER = """
+errors files types skeletons
+frame_source video_reader camera pictures sources video_writer video
+geometry stages
+predictions drawing render render_files
+formats frames convert exports
+metrics
+models codecs grouping losses tracking
+checkpoint official readout inference
+person_boxes pipeline infer_files
+scenes
+augment augment_pictures settings data distributed tasks validation training
+cli __main__
+""".split()
+
+# What must start quickly, or run where nobody wants a gigabyte of torch in memory.
+WITHOUT_TORCH = ["video", "predictions", "render", "formats", "convert", "exports", "metrics", "scenes", "cli.app"]
+
+
+def unit(name: str) -> str:
+    return name.split(".")[1] if "." in name else name
+
+
+def imported(path: Path) -> set[str]:
+    """Modules of posecli that a file imports, also inside functions and for type checking."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "posecli":
+            found |= {alias.name for alias in node.names if alias.name in ORDER}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("posecli."):
+            found.add(unit(node.module))
+        elif isinstance(node, ast.Import):
+            found |= {unit(alias.name) for alias in node.names if alias.name.startswith("posecli.")}
+    return found
+
+
+def test_every_module_is_on_the_list() -> None:
+    present = {p.stem for p in ROOT.glob("*.py")} | {p.parent.name for p in ROOT.glob("*/__init__.py")}
+    assert present - {"__init__"} == set(ORDER)
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_imports_point_backwards(name: str) -> None:
+    files = sorted((ROOT / name).rglob("*.py")) if (ROOT / name).is_dir() else [ROOT / f"{name}.py"]
+    earlier = set(ORDER[: ORDER.index(name) + 1])
+    for path in files:
+        assert imported(path) <= earlier, f"{path.relative_to(ROOT)} imports {sorted(imported(path) - earlier)}"
+
+
+def test_modules_that_do_without_torch() -> None:
+    code = f"import sys\nfor m in {WITHOUT_TORCH!r}:\n    __import__('posecli.' + m)\nassert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """`posecli --help` answers at once: what takes time is not even imported."""
+    heavy = ("torch", "numpy", "cv2", "av", "scipy", "pycocotools")
+    code = (
+        "import sys\nfrom posecli.__main__ import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit as stop:\n    assert not stop.code\n"
+        f"print([m for m in {heavy!r} if m in sys.modules], file=sys.stderr)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert run.stderr.strip() == "[]"
+    assert all(verb in run.stdout for verb in ("convert", "train", "infer", "evaluate", "render", "scenes"))
