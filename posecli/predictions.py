@@ -311,9 +311,13 @@ def header_from_json(value: Mapping[str, Any], where: str = "") -> StreamHeader:
         raise PoseError("the header lacks source or skeleton", where)
     sizes = {key: None if value.get(key) is None else _integer(value[key], key, where) for key in ("width", "height")}
     numbers = {key: None if value.get(key) is None else _number(value[key], key, where) for key in ("fps", "threshold")}
+    try:
+        skeleton = Skeleton.from_json(value["skeleton"], where)
+    except PoseError as error:
+        raise error if error.where == where else PoseError(str(error), where) from None
     return StreamHeader(
         source=value["source"],
-        skeleton=Skeleton.from_json(value["skeleton"], where),
+        skeleton=skeleton,
         model=value.get("model"),
         weights_sha256=value.get("weights_sha256"),
         extra={k: v for k, v in value.items() if k not in _HEADER_KEYS},

@@ -209,6 +209,7 @@ class _SoundCopy:
         self._base = float(base)
         self._shift = round(origin / base)
         self._end = math.inf if span[1] is None else span[1] - span[0]
+        self._cut = span[0] > 0
         self._pending: Any = None
         self.outcome = "copied"
 
@@ -227,7 +228,8 @@ class _SoundCopy:
             if begin > seconds:
                 self._pending = packet
                 return
-            if begin < 0:
+            # An encoder's priming packets lie before zero; before a cut, everything does.
+            if begin < 0 and self._cut:
                 continue
             packet.pts -= self._shift
             packet.dts = packet.pts if packet.dts is None else packet.dts - self._shift

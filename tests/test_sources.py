@@ -1,0 +1,191 @@
+"""What words on the command line mean, and pictures in and out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from made_clips import make_clip, number_of, numbered_image
+
+from posecli.errors import PoseError
+from posecli.video import PictureSource, PictureWriter, list_inputs, natural_key, open_source, read_picture
+
+
+def picture(path: Path, number: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), numbered_image(number)[..., ::-1])
+    return path
+
+
+def numbers(source) -> list[int]:
+    return [number_of(f.image) for f in source.frames()]
+
+
+def test_natural_order() -> None:
+    names = ["f10.png", "f2.png", "a/3.png", "f1.png", "F1.png", "f01.png"]
+    assert sorted(names, key=natural_key) == ["F1.png", "a/3.png", "f01.png", "f1.png", "f2.png", "f10.png"]
+
+
+def test_folder_of_pictures(tmp_path: Path) -> None:
+    for name, number in (("p10.png", 10), ("p2.png", 2), ("sub/p1.jpg", 1), (".hidden/p3.png", 3), (".p4.png", 4)):
+        picture(tmp_path / "walk" / name, number)
+    (tmp_path / "walk/notes.txt").write_text("not looked at")
+    [found] = list_inputs([tmp_path / "walk"])
+    assert (found.kind, found.name, found.files) == ("pictures", "walk", ("p2.png", "p10.png", "sub/p1.jpg"))
+    with found.open() as source:
+        assert numbers(source) == [2, 10, 1]
+        assert [(f.index, f.source, f.time) for f in source.frames()] == [
+            (0, "p2.png", None),
+            (1, "p10.png", None),
+            (2, "sub/p1.jpg", None),
+        ]
+        assert [f.index for f in source.frames(1, 3, 1)] == [1, 2]
+        assert number_of(source.read_at(1).image) == 10
+        assert (source.fps, source.num_frames, source.index_of("sub/p1.jpg"), source.index_of("x")) == (
+            None,
+            3,
+            2,
+            None,
+        )
+        with pytest.raises(PoseError, match="no picture 3"):
+            source.read_at(3)
+
+
+def test_mixed_folder_names_globs_and_order(tmp_path: Path) -> None:
+    make_clip(tmp_path / "mix/b.mp4", 3) if (tmp_path / "mix").mkdir() is None else None
+    picture(tmp_path / "mix/a.png", 5)
+    picture(tmp_path / "x1.png", 1)
+    picture(tmp_path / "x2.png", 2)
+    assert [(i.kind, i.name) for i in list_inputs([tmp_path / "mix"])] == [("pictures", "mix"), ("video", "b.mp4")]
+    [globbed] = list_inputs([str(tmp_path / "x*.png")])
+    assert globbed.files == ("x1.png", "x2.png")
+    [two] = list_inputs([tmp_path / "x2.png", tmp_path / "mix/a.png"])
+    assert two.files == ("x2.png", "mix/a.png")
+    assert numbers(two.open()) == [2, 5]
+    kinds = [i.kind for i in list_inputs([tmp_path / "mix/b.mp4", tmp_path / "x1.png", "rtsp://host/live", 0])]
+    assert kinds == ["video", "pictures", "url", "camera"]
+    with pytest.raises(PoseError, match="2 sources where one is wanted"):
+        open_source(tmp_path / "mix")
+
+
+def test_single_picture(tmp_path: Path) -> None:
+    source = open_source(picture(tmp_path / "one.jpg", 9))
+    assert isinstance(source, PictureSource)
+    assert (source.name, source.path, source.width, source.height) == ("one.jpg", str(tmp_path / "one.jpg"), 80, 48)
+    assert numbers(source) == [9]
+
+
+def test_coco_json(tmp_path: Path) -> None:
+    picture(tmp_path / "images/z.png", 26)
+    picture(tmp_path / "images/a.png", 1)
+    make_clip(tmp_path / "v.mp4", 20)
+    images = [
+        {"id": 7, "file_name": "images/z.png"},
+        {"id": 3, "file_name": "images/a.png"},
+        {"id": 11, "file_name": "v.mp4", "frame_id": 12},
+        {"id": 12, "file_name": "v.mp4", "frame_id": 4},
+    ]
+    (tmp_path / "c.json").write_text(json.dumps({"images": images, "annotations": []}))
+    pictures, video = list_inputs([tmp_path / "c.json"])
+    assert (pictures.files, pictures.image_ids) == (("images/z.png", "images/a.png"), {0: 7, 1: 3})
+    assert numbers(pictures.open()) == [26, 1]
+    assert (video.only, video.image_ids) == ((4, 12), {12: 11, 4: 12})
+    assert [(f.index, number_of(f.image)) for f in video.open().frames()] == [(4, 4), (12, 12)]
+    images.append({"id": 13, "file_name": "gone.png"})
+    (tmp_path / "c.json").write_text(json.dumps({"images": images}))
+    with pytest.raises(PoseError, match=r"gone\.png, which is not there"):
+        list_inputs([tmp_path / "c.json"])
+    (tmp_path / "c.json").write_text('{"a": 1}')
+    with pytest.raises(PoseError, match="not COCO"):
+        list_inputs([tmp_path / "c.json"])
+
+
+def exif(jpeg: bytes, orientation: int) -> bytes:
+    """The JPEG with an EXIF segment that says so (TIFF header, one IFD entry 0x0112)."""
+    tiff = b"MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01" + bytes([0, orientation]) + b"\x00" * 6
+    body = b"Exif\x00\x00" + tiff
+    return jpeg[:2] + b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body + jpeg[2:]
+
+
+@pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, -1), (8, 1)])
+def test_exif_orientation_is_applied_once(tmp_path: Path, orientation: int, turns: int) -> None:
+    jpeg = cv2.imencode(".jpg", numbered_image(7))[1].tobytes()
+    (tmp_path / "p.jpg").write_bytes(jpeg)
+    plain = read_picture(tmp_path / "p.jpg")
+    (tmp_path / "p.jpg").write_bytes(exif(jpeg, orientation))
+    assert np.array_equal(read_picture(tmp_path / "p.jpg"), np.rot90(plain, turns))
+
+
+def test_grey_deep_and_transparent_pictures(tmp_path: Path) -> None:
+    grey = np.full((10, 12), 77, np.uint8)
+    cv2.imwrite(str(tmp_path / "g.png"), grey)
+    cv2.imwrite(str(tmp_path / "d.png"), np.full((10, 12, 3), 77 * 257, np.uint16))
+    cv2.imwrite(str(tmp_path / "t.png"), np.dstack([grey, grey, grey, grey]))
+    for name in ("g.png", "d.png", "t.png"):
+        assert (read_picture(tmp_path / name) == 77).all()
+        assert read_picture(tmp_path / name).shape == (10, 12, 3)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_a_cut_off_picture_is_an_error_not_half_grey(tmp_path: Path, suffix: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    data = cv2.imencode(suffix, noise)[1].tobytes()
+    (tmp_path / f"p{suffix}").write_bytes(data[: len(data) // 2])
+    with pytest.raises(PoseError, match="cut off"):
+        read_picture(tmp_path / f"p{suffix}")
+    (tmp_path / f"p{suffix}").write_bytes(data + b"trailing bytes of a camera")
+    read_picture(tmp_path / f"p{suffix}")
+
+
+def test_unreadable_pictures_of_a_folder_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w/a.png").write_text("text")
+    picture(tmp_path / "w/b.png", 2)
+    source = open_source(tmp_path / "w")
+    assert [f.index for f in source.frames()] == [1]
+    assert source.broken == 1
+    assert "a.png: not a picture" in source.problems[0]
+    (tmp_path / "w/b.png").unlink()
+    with pytest.raises(PoseError, match="not a picture"):
+        open_source(tmp_path / "w")
+
+
+def test_clear_errors(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    (tmp_path / "none").mkdir()
+    for word, expected in (
+        ("gone.mp4", "no such file or folder"),
+        ("notes.txt", r"\.txt is no kind of video or picture"),
+        ("empty.mp4", "the file is empty"),
+        ("none", "no video or picture in the folder"),
+        ("*.mkv", "nothing matches"),
+        ("*.txt", "no video or picture among the matches"),
+    ):
+        with pytest.raises(PoseError, match=expected):
+            list_inputs([tmp_path / word])
+    with pytest.raises(PoseError, match="no input given"):
+        list_inputs([])
+
+
+def test_picture_writer(tmp_path: Path) -> None:
+    image = numbered_image(33)
+    with PictureWriter(tmp_path / "out") as writer:
+        writer.write(image, "a/b.png")
+        assert np.array_equal(read_picture(tmp_path / "out/a/b.png"), image)
+        with pytest.raises(PoseError, match="cannot write a picture"):
+            writer.write(image, "c.xyz")
+        with pytest.raises(PoseError, match="leads out of the folder"):
+            writer.write(image, "../c.png")
+    assert writer.count == 1
+    with pytest.raises(PoseError, match="--overwrite"):
+        PictureWriter(tmp_path / "out")
+    (tmp_path / "out/mine.txt").write_text("stays")
+    PictureWriter(tmp_path / "out", overwrite=True).write(image, "b.jpg")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a", "b.jpg", "mine.txt"]
+    with PictureWriter(tmp_path / "one.png", single=True) as single:
+        single.write(image, "whatever.jpg")
+    assert np.array_equal(read_picture(tmp_path / "one.png"), image)

@@ -1,0 +1,173 @@
+"""Writing: what players need (H.264, yuv420p, index first), time stamps, sound, odd sizes, nothing half-finished."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from made_clips import make_clip, number_of, numbered_image
+
+from posecli.errors import PoseError
+from posecli.video import VideoWriter, open_source
+from posecli.video_writer import fine_time_base, nominal_rate
+
+
+def write(
+    path: Path, times: list[float | None], *, fps: float | Fraction = 25, size=(80, 48), **options
+) -> VideoWriter:
+    with VideoWriter(path, *size, fps, **options) as writer:
+        for number, time in enumerate(times):
+            writer.write(numbered_image(number, *size), time)
+    return writer
+
+
+def test_what_players_need(tmp_path: Path) -> None:
+    write(tmp_path / "o.mp4", [None] * 30)
+    data = (tmp_path / "o.mp4").read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")
+    with av.open(str(tmp_path / "o.mp4")) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.pix_fmt) == ("h264", "yuv420p")
+        assert stream.average_rate == 25
+        assert stream.codec_context.colorspace == 1  # BT.709, and said so
+    assert [number_of(f.image) for f in open_source(tmp_path / "o.mp4").frames()] == list(range(30))
+    assert [p.name for p in tmp_path.iterdir()] == ["o.mp4"]
+
+
+def test_variable_rate_is_kept(tmp_path: Path) -> None:
+    times = [0.0, 0.04, 0.5, 0.51, 1.9, 4.0]
+    write(tmp_path / "v.mp4", times)
+    assert [f.time for f in open_source(tmp_path / "v.mp4").frames()] == pytest.approx(times, abs=1e-4)
+
+
+def test_rate_is_never_rounded(tmp_path: Path) -> None:
+    rate = Fraction(30000, 1001)
+    write(tmp_path / "n.mp4", [float(i / rate) for i in range(90)], fps=float(rate), time_base=Fraction(1, 30000))
+    source = open_source(tmp_path / "n.mp4")
+    assert source.rate == rate
+    assert [f.time for f in source.frames()] == [float(i / rate) for i in range(90)]
+
+
+def test_rates_and_time_bases() -> None:
+    assert nominal_rate(29.97) == nominal_rate(29.97002997) == Fraction(30000, 1001)
+    assert nominal_rate(23.976) == Fraction(24000, 1001)
+    assert nominal_rate(59.94) == Fraction(60000, 1001)
+    assert [nominal_rate(r) for r in (25, 30.0, 12.5, 28.05)] == [25, 30, Fraction(25, 2), Fraction(561, 20)]
+    assert fine_time_base(Fraction(1, 15360), Fraction(1, 30)) == Fraction(1, 15360)
+    assert fine_time_base(Fraction(1, 25), Fraction(1, 25)) == Fraction(1, 10000)
+    assert fine_time_base(None, Fraction(1001, 30000)) == Fraction(1, 90000)
+
+
+def test_times_that_do_not_grow_are_kept_apart(tmp_path: Path) -> None:
+    write(tmp_path / "s.mp4", [0.0, 0.0, 0.04, 0.03])
+    source = open_source(tmp_path / "s.mp4")
+    assert source.num_frames == 4
+    times = [f.time for f in source.frames()]
+    assert times == sorted(set(times))
+
+
+@pytest.mark.parametrize("size", [(81, 48), (80, 49), (81, 49)])
+def test_odd_sizes_are_padded_not_cut(tmp_path: Path, size: tuple[int, int]) -> None:
+    image = np.zeros((size[1], size[0], 3), np.uint8)
+    image[:, -1] = image[-1] = 255
+    with VideoWriter(tmp_path / "o.mp4", *size, 25, crf=1) as writer:
+        writer.write(image)
+    shown = next(open_source(tmp_path / "o.mp4").frames()).image
+    assert shown.shape == (size[1] + size[1] % 2, size[0] + size[0] % 2, 3)
+    assert np.abs(shown[: size[1], : size[0]].astype(int) - image).mean() < 8
+    assert shown[-1].mean() > 225
+    assert shown[:, -1].mean() > 225
+
+
+def sound_of(path: Path) -> list[bytes]:
+    with av.open(str(path)) as container:
+        return [bytes(p) for p in container.demux(audio=0) if p.size]
+
+
+@pytest.mark.parametrize(("name", "codec"), [("s.mp4", "aac"), ("s.avi", "libmp3lame"), ("s.mkv", "aac")])
+def test_sound_is_copied_unchanged(tmp_path: Path, name: str, codec: str) -> None:
+    path = make_clip(tmp_path / name, 50, sound=codec, codec="mpeg4" if name.endswith("avi") else "libx264")
+    source = open_source(path)
+    writer = write(tmp_path / "o.mp4", [f.time for f in source.frames()], audio_from=path)
+    assert writer.audio == "copied"
+    assert sound_of(tmp_path / "o.mp4") == sound_of(path)
+    with av.open(str(path)) as before, av.open(str(tmp_path / "o.mp4")) as after:
+        starts = [next(c.decode(audio=0)).time - (c.start_time or 0) / av.time_base for c in (before, after)]
+    assert starts[0] == pytest.approx(starts[1], abs=0.03)
+
+
+def test_sound_of_a_part_of_the_source(tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "s.mp4", 100, sound="aac")
+    source = open_source(path)
+    times = [f.time for f in source.frames(50, 75)]
+    with VideoWriter(
+        tmp_path / "o.mp4", 80, 48, 25, audio_from=path, span=(source.time_of(50), source.time_of(75))
+    ) as w:
+        for number, time in enumerate(times):
+            w.write(numbered_image(number), time)
+    made = open_source(tmp_path / "o.mp4")
+    assert [f.time for f in made.frames()] == pytest.approx([i / 25 for i in range(25)], abs=1e-4)
+    with av.open(str(tmp_path / "o.mp4")) as container:
+        assert container.duration / av.time_base == pytest.approx(1.0, abs=0.06)
+    whole, part = sound_of(path), sound_of(tmp_path / "o.mp4")
+    first = whole.index(part[0])
+    assert whole[first : first + len(part)] == part
+    assert first * 1024 / 44100 == pytest.approx(2.0, abs=0.06)
+
+
+def test_sound_that_does_not_fit_is_left_out_and_said(tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "s.avi", 10, sound="adpcm_ima_wav", codec="mpeg4")
+    writer = write(tmp_path / "o.mp4", [None] * 10, audio_from=path)
+    assert "adpcm_ima_wav" in writer.audio
+    assert "left out" in writer.audio
+
+
+def test_a_source_without_sound(tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "s.mp4", 10)
+    assert write(tmp_path / "o.mp4", [None] * 10, audio_from=path).audio == "none"
+
+
+def test_real_sound(shared: Path, tmp_path: Path) -> None:
+    path = shared / "data/clips/face_closeup.avi"
+    source = open_source(path)
+    with VideoWriter(tmp_path / "o.mp4", 320, 240, source.rate, audio_from=path, time_base=source.time_base) as writer:
+        for frame in source.frames():
+            writer.write(frame.image, frame.time)
+    assert sound_of(tmp_path / "o.mp4") == sound_of(path)
+    again = open_source(tmp_path / "o.mp4")
+    assert (again.num_frames, again.rate) == (164, 25)
+
+
+def test_nothing_half_finished_is_left(tmp_path: Path) -> None:
+    (tmp_path / "o.mp4").write_bytes(b"before")
+    with pytest.raises(RuntimeError), VideoWriter(tmp_path / "o.mp4", 80, 48, 25) as writer:
+        writer.write(numbered_image(0))
+        raise RuntimeError
+    with pytest.raises(PoseError, match="no frame to write"), VideoWriter(tmp_path / "o.mp4", 80, 48, 25):
+        pass
+    assert (tmp_path / "o.mp4").read_bytes() == b"before"
+    assert [p.name for p in tmp_path.iterdir()] == ["o.mp4"]
+
+
+def test_refusals(tmp_path: Path) -> None:
+    (tmp_path / "o.mp4").write_bytes(b"before")
+    with pytest.raises(PoseError, match="--overwrite"):
+        VideoWriter(tmp_path / "o.mp4", 80, 48, 25, overwrite=False)
+    with pytest.raises(PoseError, match=r"use \.mp4"):
+        VideoWriter(tmp_path / "o.avi", 80, 48, 25)
+    with pytest.raises(PoseError, match="sound cannot be read"):
+        VideoWriter(tmp_path / "n.mp4", 80, 48, 25, audio_from=tmp_path / "o.mp4")
+    with VideoWriter(tmp_path / "n.mp4", 80, 48, 25) as writer:
+        with pytest.raises(ValueError, match="must be"):
+            writer.write(np.zeros((48, 48, 3), np.uint8))
+        writer.write(numbered_image(0))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["n.mp4", "o.mp4"]
+
+
+def test_without_an_h264_encoder_the_error_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(av, "codecs_available", {"mpeg4"})
+    with pytest.raises(PoseError, match="pip install --upgrade av"):
+        VideoWriter(tmp_path / "o.mp4", 80, 48, 25)
