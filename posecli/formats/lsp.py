@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,8 +57,29 @@ def read_lspet(src: str | Path, *, image_root: str | Path | None = None, warn: W
         dataset = coco.read(listed, image_root=image_root, warn=warn)
         if dataset.skeleton.keypoints != LSP14.keypoints:
             raise PoseError("its joints are not LSP's 14", str(listed), "--format coco reads any joints")
-        return dataset
+        return _with_look_alikes(dataset, listed.with_name("near_duplicates.json"))
     return _read(src, "lspet", image_root, warn)
+
+
+def _with_look_alikes(dataset: Dataset, path: Path) -> Dataset:
+    """Pictures that a ``near_duplicates.json`` (``{"pairs": [[id, id, distance], ...]}``) pairs share a ``recording``,
+    so that a split keeps them together."""
+    if not path.exists():
+        return dataset
+    value = coco.load_json(path)
+    try:
+        pairs = [(int(a), int(b)) for a, b, *_ in value["pairs"]]
+    except (TypeError, KeyError, ValueError):
+        raise PoseError("no list 'pairs' of picture ids", str(path)) from None
+    first: dict[int, int] = {}
+    for a, b in pairs:
+        low, high = sorted((first.get(a, a), first.get(b, b)))
+        first |= {n: low for n, f in first.items() if f == high} | {a: low, b: low, high: low}
+    records = tuple(
+        replace(r, extra={**r.extra, "recording": f"im{first[int(r.image_id)]:05d}"}) if r.image_id in first else r
+        for r in dataset.records
+    )
+    return replace(dataset, records=records)
 
 
 def find_matrix(src: Path) -> Path | None:

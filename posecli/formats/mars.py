@@ -195,15 +195,16 @@ def _people(
     # 60/s and 59.94/s differ by a thousandth: only what is rounding counts as the same rate.
     if fps is not None and facts.fps and abs(fps - facts.fps) <= 1e-4 * facts.fps:
         fps = None
-    last = max([label.num_frames or 0, *(f + 1 for f in label.labelled)], default=0)
-    if fps is None and last > facts.num_frames:
-        what = f"labels for {last} frames, but the video has {facts.num_frames}"
-        raise PoseError(what, f"{label.path}, row {facts.num_frames} (counted from 0)")
     numbers = np.array([_number(r, part.clip) for r in rows], dtype=np.int64)
     times = np.array([np.nan if r.time is None else r.time for r in rows], dtype=np.float64)
     # One without an identity collides with nobody.
     keys = [r.track_id if r.track_id is not None else ("row", i) for i, r in enumerate(rows)]
     aligned = align([r.where for r in rows], numbers, times, keys, facts.num_frames, facts.times, fps)
+    # Rows beyond the end are refused by `align`; what else speaks of frames: arrays by their length, empty frames.
+    last = max([label.num_frames or 0, *(f + 1 for f in label.labelled)], default=0)
+    if fps is None and last > facts.num_frames:
+        what = f"labels for {last} frames, but the video has {facts.num_frames}"
+        raise PoseError(what, f"{label.path}, frame {facts.num_frames} (counted from 0)")
     if fps is not None and rows:
         warn(f"{label.path}: {describe_rates(fps, facts.fps, facts.num_frames / facts.fps if facts.fps else 0.0)}")
     if aligned.doubled:

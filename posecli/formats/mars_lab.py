@@ -232,12 +232,13 @@ def _rate_that_shows(numbers: np.ndarray, facts: ClipFacts, first: int | None) -
     """The rate in which label numbers count when they cannot be camera frames; None when they can.
 
     Two things show it. Numbers without gaps that end at a half, a third, a quarter ... of the video, to a hundredth,
-    and do not begin at the first labelled camera frame that pose.txt states: a slower clock. Numbers that go beyond the
-    video's frames by the thousandth between 60/s and 59.94/s (or 30 and 29.97, ...): a clock of whole rates.
+    and do not begin at the first labelled camera frame that pose.txt states: a slower clock. Numbers that go beyond
+    the video's frames, but by no more than the thousandth between 60/s and 59.94/s (or 30 and 29.97, ...): a clock of
+    whole rates.
     """
     last, count, fps = int(numbers.max()) + 1, facts.num_frames, facts.fps
     nominal = round(fps)
-    if last > count and 0 < nominal - fps < 0.05 * nominal and abs(last / count - nominal / fps) <= 1.5 / count:
+    if count < last <= int(count * nominal / fps) and nominal - fps < 0.05 * nominal:
         return float(nominal)
     gapless = len(numbers) == int(numbers.max() - numbers.min()) + 1
     if not gapless or (first is not None and numbers.min() == first and first > 0):
