@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from posecli.cli.common import DebugOption, JsonOption, OverwriteOption, QuietOption, print_json, warn
+from posecli.cli.common import DebugOption, JsonOption, OverwriteOption, QuietOption, console, print_json, warn
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -96,25 +96,26 @@ def evaluate(
     for path in (heat_csv, heat_plot, report):
         if path is not None and path.exists() and not overwrite:
             raise PoseError("the output exists already", str(path), "choose another name or give --overwrite")
-    result = compare(
-        gt,
-        pred,
-        pred2,
-        metrics=_names(metrics),
-        match=match,
-        misses=misses,
-        by=[] if by == "none" else _names(by),
-        thresholds=_thresholds(thresholds),
-        bootstrap=bootstrap,
-        seed=seed,
-        min_joints=min_joints,
-        joints=_names(joints) or None,
-        pck_reference=pck_reference,
-        only_predicted=only_predicted,
-        skeleton=get_skeleton(skeleton) if skeleton else None,
-        pred_skeleton=get_skeleton(pred_skeleton) if pred_skeleton else None,
-        warn=warn,
-    )
+    with console(quiet).status("comparing"):  # a spinner on terminals, nothing elsewhere
+        result = compare(
+            gt,
+            pred,
+            pred2,
+            metrics=_names(metrics),
+            match=match,
+            misses=misses,
+            by=[] if by == "none" else _names(by),
+            thresholds=_thresholds(thresholds),
+            bootstrap=bootstrap,
+            seed=seed,
+            min_joints=min_joints,
+            joints=_names(joints) or None,
+            pck_reference=pck_reference,
+            only_predicted=only_predicted,
+            skeleton=get_skeleton(skeleton) if skeleton else None,
+            pred_skeleton=get_skeleton(pred_skeleton) if pred_skeleton else None,
+            warn=warn,
+        )
     if by == "tag":  # the default must not complain about labels without tags
         result["notes"] = [n for n in result["notes"] if n != "no rows by tag: the labels have no tags"]
     if heat_csv is not None or heat_plot is not None:
@@ -140,13 +141,13 @@ def _print_result(result: dict[str, Any]) -> None:
     from posecli.metrics.summary import details
 
     # Piped output is not wrapped at 80 columns: a table broken over lines is no use to a reader or a program.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-    _print_main_table(console, result)
+    out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    _print_main_table(out, result)
     for kind in ("joint", "limb"):
         if result["groups"].get(kind):
-            _print_part_table(console, kind, result["groups"][kind])
+            _print_part_table(out, kind, result["groups"][kind])
     for line in details(result):
-        console.print(line, markup=False, soft_wrap=True)
+        out.print(line, markup=False, soft_wrap=True)
 
 
 def _print_main_table(console: Console, result: dict[str, Any]) -> None:

@@ -117,6 +117,7 @@ def _evaluate(
             "bootstrap": settings.bootstrap,
             "seed": settings.seed,
             "unit": unit_name,
+            "units": len(np.unique(unit[frames_used])),
         },
     }
     result |= group_rows(first, groups, settings)

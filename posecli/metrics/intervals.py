@@ -15,6 +15,8 @@ from posecli.metrics.measures import Side
 from posecli.metrics.options import Settings
 from posecli.metrics.people import Labels
 
+_WEIGHTS_AT_ONCE = 5_000_000  # counts held at once: 40 MB
+
 
 def independent_units(labels: Labels) -> tuple[np.ndarray, str]:
     """(F,) the independent unit of each frame, and its name: whole videos, since their frames are not independent."""
@@ -43,15 +45,15 @@ def add_intervals(
             return table["all"]
         return table["groups"].setdefault(group.by, {}).setdefault(group.name, {})
 
+    too_few = []
     for number, group in enumerate(groups):
-        weights = None
-        if settings.bootstrap:
-            weights = _weights(unit[group.frames], int(unit.max()) + 1, settings, number)
-            if weights is None:
-                notes.append(f"{group.name}: no interval from {1 if group.frames.any() else 0} of the {unit_name}")
-        one = {} if weights is None else _draws(first, group, weights, unit)
-        two = {} if weights is None or second is None else _draws(second, group, weights, unit)
-        if weights is not None:
+        units = np.unique(unit[group.frames])
+        one: dict[str, np.ndarray] = {}
+        two: dict[str, np.ndarray] = {}
+        if settings.bootstrap and len(units) < 2:
+            too_few.append(group.name)
+        elif settings.bootstrap:
+            one, two = _all_draws([s for s in (first, second) if s is not None], group, units, unit, settings, number)
             row_of(result, group)["intervals"] = _intervals(one)
             if second is not None:
                 row_of(result["second"], group)["intervals"] = _intervals(two)
@@ -72,6 +74,27 @@ def add_intervals(
                     "holds": low is not None and high is not None and (low > 0 or high < 0),
                 }
             differences[key] = entry
+    if too_few:
+        some = ", ".join(too_few[:5]) + (f" and {len(too_few) - 5} more" if len(too_few) > 5 else "")
+        notes.append(f"no intervals for {some}: only one of the {unit_name} to draw from")
+
+
+def _all_draws(
+    sides: list[Side], group: Group, units: np.ndarray, unit: np.ndarray, settings: Settings, number: int
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Metric -> (B,) for the first and the second side, on the same draws; blocks of draws bound the memory."""
+    random = np.random.default_rng([settings.seed, number])
+    size = int(unit.max()) + 1
+    block = max(1, min(settings.bootstrap, _WEIGHTS_AT_ONCE // size))
+    parts: list[list[dict[str, np.ndarray]]] = [[] for _ in sides]
+    for start in range(0, settings.bootstrap, block):
+        weights = np.zeros((min(block, settings.bootstrap - start), size))
+        for row in weights:
+            row[:] = np.bincount(units[random.integers(len(units), size=len(units))], minlength=size)
+        for side, part in zip(sides, parts, strict=True):
+            part.append(_draws(side, group, weights, unit))
+    joined = [{key: np.concatenate([p[key] for p in part]) for key in part[0]} for part in parts]
+    return joined[0], joined[1] if len(joined) > 1 else {}
 
 
 def _draws(side: Side, group: Group, weights: np.ndarray, unit: np.ndarray) -> dict[str, np.ndarray]:
@@ -98,18 +121,6 @@ def _draws(side: Side, group: Group, weights: np.ndarray, unit: np.ndarray) -> d
                 total = np.where(there, shares, 0.0).sum(axis=1)
                 values[f"{key}_joint_mean"] = total / there.sum(axis=1)
     return values
-
-
-def _weights(units_here: np.ndarray, size: int, settings: Settings, number: int) -> np.ndarray | None:
-    """(B, U) how often each unit was drawn; None when there are fewer than two to draw from."""
-    units = np.unique(units_here)
-    if len(units) < 2:
-        return None
-    random = np.random.default_rng([settings.seed, number])
-    weights = np.zeros((settings.bootstrap, size))
-    for row in weights:
-        row[:] = np.bincount(units[random.integers(len(units), size=len(units))], minlength=size)
-    return weights
 
 
 def _intervals(draws: dict[str, np.ndarray]) -> dict[str, list[float | None]]:

@@ -176,8 +176,14 @@ def read_predictions(
     path = Path(where)
     if where != "-" and not path.exists():
         raise PoseError("no such file or folder", where)
-    if where != "-" and path.is_file() and _starts_list(path):
-        return read_results(path, skeleton)
+    if where != "-" and path.is_file():
+        start = _start(path)
+        if start.startswith(b"["):
+            return read_results(path, skeleton)
+        if start.startswith(b"{") and path.suffix == ".json" and b'"posecli"' not in start.split(b"\n")[0]:
+            raise PoseError(
+                "neither a pose stream nor a COCO results list", where, "a results list is a JSON list of detections"
+            )
     from posecli.predictions import read_stream
 
     if where != "-" and path.is_dir():
@@ -188,10 +194,10 @@ def read_predictions(
     return _from_stream(read_stream(where if where == "-" else path, warn=say), where, notes)
 
 
-def _starts_list(path: Path) -> bool:
-    """Whether the first character that is not white space opens a JSON list."""
+def _start(path: Path) -> bytes:
+    """The first bytes that are not white space."""
     with open(path, "rb") as handle:
-        return handle.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"["
+        return handle.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")
 
 
 def _from_stream(items: Iterable[tuple[StreamHeader, FramePoses]], where: str, notes: list[str]) -> Predictions:

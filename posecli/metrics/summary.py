@@ -125,8 +125,8 @@ def details(result: dict[str, Any]) -> list[str]:
     if result["settings"]["bootstrap"]:
         settings = result["settings"]
         lines.append(
-            f"intervals: 95 %, percentile bootstrap over {settings['unit']}, {settings['bootstrap']} draws, "
-            f"seed {settings['seed']}"
+            f"intervals: 95 %, percentile bootstrap over {settings['units']} {settings['unit']}, "
+            f"{settings['bootstrap']} draws, seed {settings['seed']}"
         )
     lines += result["notes"]
     return lines

@@ -294,7 +294,7 @@ def test_videos_are_drawn_whole() -> None:
     assert result["settings"]["unit"] == "videos"
     assert result["all"]["intervals"]["mean_OKS"] == pytest.approx([np.exp(-1), 1])
     assert "intervals" not in result["groups"]["tag"]["front"]  # one video gives no interval
-    assert any("front: no interval" in n for n in result["notes"])
+    assert "no intervals for front, side: only one of the videos to draw from" in result["notes"]
 
 
 def test_comparison_of_two_predictions() -> None:
@@ -388,3 +388,12 @@ def test_bad_results_name_the_entry(write_json) -> None:
         evaluate(gt, path.with_name("absent.jsonl"))
     with pytest.raises(PoseError, match="are results, not labels"):
         evaluate(write_json("dt.json", [fine]), path)
+
+
+def test_draws_do_not_depend_on_blocks(monkeypatch) -> None:
+    from posecli.metrics import intervals
+
+    gt, pred, *_ = random_pair(6, 20, 12.0)
+    whole = evaluate(gt, pred, bootstrap=50)
+    monkeypatch.setattr(intervals, "_WEIGHTS_AT_ONCE", 140)  # 7 draws of 20 pictures
+    assert evaluate(gt, pred, bootstrap=50)["all"]["intervals"] == whole["all"]["intervals"]
