@@ -6,6 +6,7 @@ about it has to be saved: a run resumed at a step, or spread over processes, mee
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -161,15 +162,29 @@ class _Changed(torch.utils.data.Dataset):
     def __init__(self, samples: Samples, seed: int) -> None:
         self.samples, self.seed = samples, seed
 
-    def __getitem__(self, place: Place) -> dict[str, np.ndarray]:
+    def __getitem__(self, place: Place) -> dict[str, np.ndarray] | PoseError:
         cv2.setNumThreads(0)  # one thread: workers are the parallelism
         rng = np.random.default_rng((self.seed, _SAMPLE, place.epoch, place.number))
-        return self.samples.sample(place.source, place.index, rng, place.size)
+        try:
+            return self.samples.sample(place.source, place.index, rng, place.size)
+        except PoseError as error:
+            # Handed over as a value: raised in a worker it would arrive wrapped in the worker's traceback.
+            return error
 
 
-def collate(samples: Sequence[dict[str, np.ndarray]]) -> dict[str, Tensor]:
-    """Equal arrays of all samples stacked along a new first axis, as tensors."""
-    return {key: torch.from_numpy(np.stack([s[key] for s in samples])) for key in samples[0]}
+def collate(samples: Sequence[dict[str, np.ndarray] | PoseError]) -> dict[str, Tensor] | PoseError:
+    """Equal arrays of all samples stacked along a new first axis, as tensors; or the first error among them."""
+    arrays = []
+    for sample in samples:
+        if isinstance(sample, PoseError):
+            return sample
+        arrays.append(sample)
+    return {key: torch.from_numpy(np.stack([a[key] for a in arrays])) for key in arrays[0]}
+
+
+def _ignore_interrupts(worker: int) -> None:
+    # Ctrl-C reaches the whole process group; only the training process decides when to stop.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class Loader:
@@ -231,7 +246,14 @@ class Loader:
                 num_workers=self._workers,
                 prefetch_factor=4 if self._workers else None,
                 collate_fn=collate,
+                worker_init_fn=_ignore_interrupts if self._workers else None,
+                # Its own source of seeds: starting a loader must not move the generator that the network draws from.
+                generator=torch.Generator(),
             )
         )
         while True:
-            yield [next(stream) for _ in range(self.accumulate)]
+            batches = [next(stream) for _ in range(self.accumulate)]
+            for batch in batches:
+                if isinstance(batch, PoseError):
+                    raise batch
+            yield batches

@@ -34,7 +34,7 @@ from posecli.types import Crop, Instance, Record, Skeleton
 # A box around half a body, enlarged to take in the flesh around the joints; never below this share of the whole.
 _HALF_MARGIN, _HALF_LEAST = 1.25, 0.4
 # Share of top-down samples that stand as they are.
-_UNTURNED = 0.25
+_UNTURNED = 0.35
 _LOWER = ("hip", "knee", "ankle", "foot", "toe", "heel", "leg")
 
 
@@ -201,7 +201,9 @@ class TopDownTask(Task):
     def sums(self, output: Any, batch: Mapping[str, Tensor]) -> Tensor:
         maps = output.heatmap
         if self.codec == "softmax":
-            target = encode_softmax(batch["xy"], (maps.shape[3], maps.shape[2]), self.stride, self.settings.sigma)
+            # The same share of the body in the small pictures of a run's first part.
+            sigma = self.settings.sigma * maps.shape[3] * self.stride / self.settings.input_size[0]
+            target = encode_softmax(batch["xy"], (maps.shape[3], maps.shape[2]), self.stride, sigma)
             return softmax_cross_entropy_2d(maps, target, batch["weight"]).reshape(1)
         return joint_mse(maps, batch["target"], batch["weight"]).total.reshape(1)
 
@@ -234,7 +236,8 @@ class DekrTask(Task):
         for source in self.sources:
             for record in source.dataset.records:
                 _, visibility = source.people(record)
-                for instance, labelled in zip(record.instances, (visibility > 0).any(axis=1).tolist(), strict=True):
+                for person, instance in enumerate(record.instances):
+                    labelled = (visibility[person] > 0).any()
                     if instance.ignore:
                         self._count("crowds and ignored regions, masked")
                     elif not labelled:
@@ -336,6 +339,8 @@ def _outlines(instance: Instance, record: Record) -> list[np.ndarray]:
 
 def make_task(settings: TrainSettings, sources: Sequence[Source], skeleton: Skeleton) -> Task:
     """The task of a model; PoseError when the model isn't trained by `posecli train`."""
+    if settings.model == "dekr-finder":
+        raise PoseError("the finder has a training script of its own", hint="examples/train_finder.py")
     kind = family(settings.model)
     if kind == "pose-fpn":
         return TopDownTask(settings, sources, skeleton, "softmax")

@@ -289,8 +289,8 @@ class _Run:
         for number, batch in enumerate(batches):
             last = number == len(batches) - 1
             # Gradients are exchanged once a step, after the last pass.
-            wait = not last and isinstance(self.parallel, DistributedDataParallel)
-            with self.parallel.no_sync() if wait else nullcontext():
+            spread = self.parallel
+            with spread.no_sync() if isinstance(spread, DistributedDataParallel) and not last else nullcontext():
                 with self._autocast():
                     output = self.parallel(self._normalised(batch["image"]))
                 terms = self.task.sums(output, batch)
