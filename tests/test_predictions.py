@@ -174,7 +174,7 @@ def test_errors_name_file_and_line(tmp_path: Path) -> None:
         "the pose stream is empty": "",
         "line 1: a header of version 2": good.replace('"posecli": 1', '"posecli": 2'),
         "line 1: the header lacks source or skeleton": '{"posecli": 1, "kind": "header"}\n',
-        "line 1: flip pair": good.replace('"flip_pairs": [[1, 2]]', '"flip_pairs": [[1, 9]]'),
+        "line 1: skeleton 'three': flip pair": good.replace('"flip_pairs": [[1, 2]]', '"flip_pairs": [[1, 9]]'),
         "line 3, person 1: 2 keypoints, but the skeleton three has 3": good + json.dumps(two_joints) + "\n",
         "line 3: a frame needs a list of persons": good + '{"frame": 1}\n',
         "line 3: frame must be a whole number from 0, not -1": good + '{"frame": -1, "persons": []}\n',
