@@ -57,7 +57,7 @@ def scenes(
 
     Example: posecli scenes mars/ --count 4 --people 1-3 --cameras front,side
     """
-    from posecli.scenes.generate import SceneOptions, generate
+    from posecli.scenes.folder import SceneOptions, generate
 
     options = SceneOptions(
         seed=seed,
@@ -90,6 +90,6 @@ def scenes(
         return
     seen = summary["keypoints"]
     print(
-        f"{out}: {summary['videos']} videos, {summary['frames']} frames, {summary['people']} people labelled; keypoints "
-        f"{seen['visible']} visible, {seen['hidden']} hidden, {seen['out_of_frame']} out of the picture"
+        f"{out}: {summary['videos']} videos, {summary['frames']} frames, {summary['people']} people labelled; "
+        f"keypoints {seen['visible']} visible, {seen['hidden']} hidden, {seen['out_of_frame']} out of the picture"
     )

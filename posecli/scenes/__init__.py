@@ -3,7 +3,7 @@
 `generate` writes a folder of videos and labels; `render_frame` samples one labelled picture for training.
 Reading order: ``body`` (bones), ``motion`` and ``penn`` (how they move), ``wardrobe`` (what is seen of a person),
 ``camera``, ``raster`` (pixels), ``backdrop`` (what stands behind and in front), ``scene`` (all together, with labels),
-``generate`` (files).
+``folder`` (files).
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from posecli.scenes.backdrop import Backgrounds
-    from posecli.scenes.generate import SceneOptions, generate
+    from posecli.scenes.folder import SceneOptions, generate
     from posecli.scenes.sample import FrameStyle, render_frame
 
 _HOMES = {
     "Backgrounds": "posecli.scenes.backdrop",
     "FrameStyle": "posecli.scenes.sample",
-    "SceneOptions": "posecli.scenes.generate",
-    "generate": "posecli.scenes.generate",
+    "SceneOptions": "posecli.scenes.folder",
+    "generate": "posecli.scenes.folder",
     "render_frame": "posecli.scenes.sample",
 }
 

@@ -166,7 +166,7 @@ def make_box(
     picture: np.ndarray | None,
     bottom: float = 0.0,
 ) -> Box:
-    """A box of ``size`` (x, y, z metres) at a place on the ground, turned at random, covered with cloth or a picture."""
+    """A box of ``size`` (x, y, z metres) standing on the ground, turned at random, painted or covered by a picture."""
     angle = rng.uniform(0, 2 * np.pi)
     bits = np.array([[i & 1, i >> 1 & 1, i >> 2 & 1] for i in range(8)], float)
     local = (bits - [0.5, 0, 0.5]) * size
@@ -227,13 +227,14 @@ def draw_box(canvas: Canvas, camera: Camera, box: Box, light: Light) -> None:
         canvas.identity[view][solid] = PROP
 
 
-_SHADOW_BONES = (
+_SHADOW_NAMES = (
     ("pelvis", "thorax", 0.13), ("thorax", "head_top", 0.08), ("left_shoulder", "right_shoulder", 0.09),
     ("left_shoulder", "left_elbow", 0.05), ("left_elbow", "left_hand", 0.04), ("right_shoulder", "right_elbow", 0.05),
     ("right_elbow", "right_hand", 0.04), ("left_hip", "left_knee", 0.075), ("left_knee", "left_ankle", 0.05),
     ("right_hip", "right_knee", 0.075), ("right_knee", "right_ankle", 0.05), ("left_ankle", "left_toe", 0.04),
     ("right_ankle", "right_toe", 0.04),
 )  # fmt: skip
+_SHADOW_BONES = tuple((J[a], J[b], girth) for a, b, girth in _SHADOW_NAMES)
 
 
 def draw_shadow(canvas: Canvas, camera: Camera, joints: np.ndarray, light: Light, strength: float) -> None:
@@ -244,15 +245,13 @@ def draw_shadow(canvas: Canvas, camera: Camera, joints: np.ndarray, light: Light
     xy, depth = camera.project(fall)
     height, width = canvas.depth.shape
     mask = np.zeros(((height + 1) // 2, (width + 1) // 2), np.uint8)
-    for person in range(len(joints)):
+    usable = np.isfinite(xy).all((1, 2)) & (np.abs(np.nan_to_num(xy)).max((1, 2)) < 8000)
+    for person in np.flatnonzero(usable):
+        points = np.round(xy[person] * 4).astype(int).tolist()  # eighths of the half-size mask's pixels
+        girths = np.clip(camera.focal / depth[person] * 0.5, 1, 300).tolist()
         for first, second, girth in _SHADOW_BONES:
-            a, b = xy[person, J[first]] / 2, xy[person, J[second]] / 2
-            z = depth[person, J[first]]
-            if not (np.isfinite(a).all() and np.isfinite(b).all() and np.abs([*a, *b]).max() < 4000):
-                continue
-            thickness = int(np.clip(round(camera.focal / z * girth), 1, 120))
-            ends = [(round(float(p[0]) * 8), round(float(p[1]) * 8)) for p in (a, b)]
-            cv2.line(mask, ends[0], ends[1], 255, thickness, cv2.LINE_AA, 3)
+            thickness = min(max(1, round(girths[first] * 2 * girth)), 120)
+            cv2.line(mask, points[first], points[second], 255, thickness, cv2.LINE_AA, 3)
     size = 2 * max(1, width // 120) + 1
     mask = cv2.resize(cv2.blur(mask, (size, size)), (width, height), interpolation=cv2.INTER_LINEAR)
     darken = 255 - (mask.astype(np.float32) * strength).astype(np.uint8)

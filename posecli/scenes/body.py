@@ -27,7 +27,7 @@ FRAMES = (
     "pelvis", "chest", "head", "left_upper_arm", "right_upper_arm", "left_forearm", "right_forearm",
     "left_thigh", "right_thigh", "left_shank", "right_shank", "left_foot", "right_foot",
 )  # fmt: skip
-"""Body frames of a `Pose`; columns X (to the person's left), Y (up, from the far end of a limb to the near), Z (front)."""
+"""Body frames of a `Pose`; columns X (to the person's left), Y (up; limbs: from the far end to the near), Z (front)."""
 
 F = {name: i for i, name in enumerate(FRAMES)}
 
@@ -37,8 +37,8 @@ _LIMB_CHANNELS = ("sh_flex", "sh_abd", "sh_twist", "el_flex", "wr_flex", "hip_fl
 _MIDDLE_CHANNELS = ("x", "y", "z", "yaw", "pitch", "roll", "spin", "spine_flex", "spine_side", "spine_twist",
                     "neck_flex", "neck_side", "neck_twist")  # fmt: skip
 CHANNELS = _MIDDLE_CHANNELS + tuple(f"{side[0]}_{name}" for side in _SIDES for name in _LIMB_CHANNELS)
-"""Names of a motion's channels: metres for x, y (height of a jump), z; degrees for the rest. ``spin`` turns the body about
-its own long axis after pitch and roll; ``abd`` and ``twist`` of limbs are positive away from the body on both sides."""
+"""Names of a motion's channels: metres for x, y (height of a jump), z; degrees for the rest. ``spin`` turns the body
+about its own long axis after pitch and roll; ``abd`` and ``twist`` of limbs are positive away from the body."""
 
 C = {name: i for i, name in enumerate(CHANNELS)}
 

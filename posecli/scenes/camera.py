@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 VIEWS = {"front": 0.0, "oblique": 40.0, "side": 90.0, "back": 180.0, "left": -90.0}
-"""Camera names and their azimuth around the scene in degrees; 0 looks a person of yaw 0 in the face, 90 sees the left side."""
+"""Camera names and their azimuth around the scene, degrees: 0 sees a person of yaw 0 from the front, 90 its left."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def look_at(
     target: np.ndarray, azimuth: float, elevation: float, distance: float, roll: float, focal: float,
     centre: tuple[float, float],
 ) -> Camera:  # fmt: skip
-    """A camera ``distance`` metres from ``target``, seen from ``azimuth`` and ``elevation`` (degrees), turned by ``roll``."""
+    """A camera ``distance`` metres from ``target`` at ``azimuth`` and ``elevation`` (degrees), turned by ``roll``."""
     a, e, r = np.deg2rad([azimuth, elevation, roll])
     back = np.array([np.sin(a) * np.cos(e), np.sin(e), np.cos(a) * np.cos(e)])
     right = np.array([np.cos(a), 0.0, -np.sin(a)])

@@ -172,7 +172,8 @@ def _bend(rng: np.random.Generator, t: np.ndarray) -> Channels:
     a = _pulse(t, rng.uniform(1.8, 3.2), rng.random(), 0.8)
     lean, knee = rng.uniform(40, 85) * a, rng.uniform(5, 50) * a
     return {"pitch": lean, "spine_flex": 22 * a, **_both(hip_flex=lean + knee * 0.6, kn_flex=knee, an_flex=knee * 0.4),
-            "r_sh_flex": rng.uniform(60, 130) * a, "l_sh_flex": rng.uniform(0, 130) * a, **_both(sh_abd=8.0, el_flex=12.0),
+            "r_sh_flex": rng.uniform(60, 130) * a, "l_sh_flex": rng.uniform(0, 130) * a,
+            **_both(sh_abd=8.0, el_flex=12.0),
             "l_hip_abd": 6.0, "r_hip_abd": 6.0}  # fmt: skip
 
 
@@ -226,7 +227,7 @@ def _crawl(rng: np.random.Generator, t: np.ndarray) -> Channels:
 def _push_up(rng: np.random.Generator, t: np.ndarray) -> Channels:
     a = _pulse(t, rng.uniform(1.2, 2.5), rng.random())
     return {"pitch": 72 + 14 * a, "yaw": rng.uniform(0, 360), "neck_flex": -18.0,
-            **_both(sh_flex=75 - 60 * a, sh_abd=15 + 30 * a, el_flex=5 + 95 * a, an_flex=20.0, kn_flex=2.0)}  # fmt: skip
+            **_both(sh_flex=75 - 60 * a, sh_abd=15 + 30 * a, el_flex=5 + 95 * a, an_flex=20.0)}  # fmt: skip
 
 
 def _handstand(rng: np.random.Generator, t: np.ndarray) -> Channels:
@@ -234,7 +235,7 @@ def _handstand(rng: np.random.Generator, t: np.ndarray) -> Channels:
     return {"roll": 180 + rng.uniform(-15, 15) + 6 * sway, "yaw": rng.uniform(0, 360), "neck_flex": -20.0,
             "l_hip_flex": rng.uniform(-30, 60) + 8 * sway, "r_hip_flex": rng.uniform(-30, 60),
             "l_kn_flex": rng.uniform(0, 80), "r_kn_flex": rng.uniform(0, 40), "l_hip_abd": rng.uniform(0, 40),
-            "r_hip_abd": rng.uniform(0, 40), **_both(sh_flex=175.0, sh_abd=5.0, el_flex=6.0, an_flex=-30.0)}  # fmt: skip
+            "r_hip_abd": rng.uniform(0, 40), **_both(sh_flex=175.0, sh_abd=5.0, el_flex=6.0)}  # fmt: skip
 
 
 def _cartwheel(rng: np.random.Generator, t: np.ndarray) -> Channels:
@@ -294,12 +295,15 @@ ACTIONS: dict[str, Callable[[np.random.Generator, np.ndarray], Channels]] = {
 }  # fmt: skip
 """Name to motion; each is called with a generator and times in seconds, (T,)."""
 
-EVERYDAY = {"stand": 5, "walk": 4, "run": 2, "wave": 2, "squat": 1, "jump": 1, "jumping_jack": 1, "turn": 2, "reach": 2,
+EVERYDAY: dict[str, float] = {
+            "stand": 5, "walk": 4, "run": 2, "wave": 2, "squat": 1, "jump": 1, "jumping_jack": 1, "turn": 2, "reach": 2,
             "sit": 3, "kick": 1, "lie": 0.5, "roll": 0.3, "bend": 1.5, "lunge": 1, "punch": 1, "throw": 1, "swing": 1,
             "crawl": 0.4, "push_up": 0.3, "handstand": 0.2, "cartwheel": 0.2, "dance": 3, "acrobat": 0.5}  # fmt: skip
 """Weights of the actions in ordinary scenes."""
 
-SPORT = {"stand": 1, "walk": 1, "run": 3, "squat": 1, "jump": 4, "kick": 2, "reach": 1, "roll": 1, "bend": 1, "lunge": 2,
+SPORT: dict[str, float] = {
+         "stand": 1, "walk": 1, "run": 3, "squat": 1, "jump": 4, "kick": 2, "reach": 1, "roll": 1, "bend": 1,
+         "lunge": 2,
          "throw": 2, "swing": 1, "crawl": 1, "push_up": 1, "handstand": 3, "cartwheel": 3, "dance": 4, "lie": 1,
          "acrobat": 6}  # fmt: skip
 """Weights of the actions in gymnastics, parkour and athletics."""

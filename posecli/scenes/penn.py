@@ -91,6 +91,14 @@ class PennTracks:
         return Track(fill(xy), str(data["action"][k]), str(data["view"][k]), k, bool(data["train"][k] == 1))
 
 
+def _middle(xy: np.ndarray, joints: tuple[int, ...]) -> np.ndarray:
+    """(T, 2) mean of those of the joints that are there; NaN where none is."""
+    part = xy[:, list(joints)]
+    there = np.isfinite(part)
+    with np.errstate(invalid="ignore"):
+        return np.where(there, part, 0).sum(1) / there.sum(1)
+
+
 def fill(xy: np.ndarray) -> np.ndarray:
     """(T, 13, 2) with NaN where unseen to the same without: linear in time, else by the other side's limb, else hanging
     from the parent; then lightly smoothed."""
@@ -110,8 +118,9 @@ def fill(xy: np.ndarray) -> np.ndarray:
         for lost, other in ((a, b), (b, a)):
             if absent[lost] and not absent[other]:
                 out[:, lost] = out[:, other]
-    centre = np.nanmean(out[:, [1, 2, 7, 8]], axis=1)
-    size = np.nanmedian(np.linalg.norm(np.nanmean(out[:, [1, 2]], 1) - np.nanmean(out[:, [7, 8]], 1), axis=-1))
+    centre = _middle(out, (1, 2, 7, 8))
+    trunk = np.linalg.norm(_middle(out, (1, 2)) - _middle(out, (7, 8)), axis=-1)
+    size = float(np.median(trunk)) if np.isfinite(trunk).all() else 60.0
     parent = {3: 1, 5: 3, 4: 2, 6: 4, 9: 7, 11: 9, 10: 8, 12: 10}
     for a, b in pairs:
         for lost, other in ((a, b), (b, a)):
@@ -120,8 +129,8 @@ def fill(xy: np.ndarray) -> np.ndarray:
                 hanging = np.array([0.0, size * (0.6 if lost < 7 else 0.85)])
                 out[:, lost] = out[:, parent[lost]] + np.where(np.isfinite(bone), bone, hanging)
     if absent[0]:
-        up = np.nanmean(out[:, [1, 2]], 1) - np.nanmean(out[:, [7, 8]], 1)
-        out[:, 0] = np.nanmean(out[:, [1, 2]], 1) + 0.4 * up
+        shoulders = _middle(out, (1, 2))
+        out[:, 0] = shoulders + 0.4 * (shoulders - _middle(out, (7, 8)))
     out = np.where(np.isnan(out), centre[:, None], out)
     return gaussian_filter1d(out, 1.2, axis=0, mode="nearest")
 
@@ -169,12 +178,15 @@ def _limb_depths(
     state[-1] = int(best.argmin())
     for t in range(count - 1, 0, -1):
         state[t - 1] = back[t, state[t]]
-    t = np.arange(count)
-    return z1[t, state], z2[t, state]
+    every = np.arange(count)
+    return z1[every, state], z2[every, state]
 
 
-def lift(build: Build, track: Track) -> np.ndarray:
-    """(T, 13, 3) metres: the track in 3D for a body; x right, y up, z towards the camera that saw it."""
+def lift(build: Build, track: Track, window: slice = slice(None)) -> np.ndarray:
+    """(T, 13, 3) metres: the track in 3D for a body; x right, y up, z towards the camera that saw it.
+
+    ``window`` keeps some of its frames (the scale still comes from all of them).
+    """
     h = build.stature
     unit = build.trunk / 0.288
     names = {"arm": build.upper_arm * h, "fore": build.forearm * h, "thigh": build.thigh * h, "shank": build.shank * h}
@@ -196,7 +208,7 @@ def lift(build: Build, track: Track) -> np.ndarray:
     scale = max(float(np.percentile(ratios, 70)), 1e-3)
     lengths = {n: float(names[n] * np.clip(longest[n] / scale / names[n], 0.85, 1.15)) for n in names}
     trunk_length = float(trunk * np.clip(trunk_seen / scale / trunk, 0.85, 1.15))
-    xy = xy / scale
+    xy = xy[window] / scale
     xy = xy - np.median(xy[:, 7:9].mean(1), 0)
     shoulders, hips = xy[:, 1:3].mean(1), xy[:, 7:9].mean(1)
 
@@ -307,13 +319,15 @@ def penn_motion(tracks: PennTracks, rng: np.random.Generator, build: Build, t: n
     The pose's ``actions`` name action and sequence number, e.g. ``("penn 17 squat",)``.
     """
     track = tracks.track(int(rng.integers(len(tracks))))
-    points = lift(build, track)
-    last = len(points) - 1
+    last = len(track.xy) - 1
     span = float(t.max(initial=0.0) - t.min(initial=0.0)) * FPS
     start = rng.uniform(0, max(last - span, 0.0)) if span < last else 0.0
     position = np.abs(((t * FPS + start) + last) % (2 * last) - last)
     k = np.minimum(position.astype(int), last - 1)
     f = (position - k)[:, None, None]
+    around = slice(max(0, int(k.min()) - 15), int(k.max()) + 17)
+    points = lift(build, track, around)
+    k = k - around.start
     pose = pose_from_points(build, points[k] * (1 - f) + points[k + 1] * f)
     height, _ = ground_contact(pose.joints, build.stature)
     pose.joints[..., 1] -= np.percentile(height, 5)

@@ -82,7 +82,7 @@ def _project(camera: Camera, ends: np.ndarray, axes: np.ndarray, poly: np.ndarra
     """Per-part quantities of the affine picture; see the module's text."""
     local = camera.to_camera(ends)
     depth = local[..., 2]
-    ok = (depth > 0.1).all(1)
+    ok = np.asarray((depth > 0.1).all(1))
     local = np.where(ok[:, None, None], local, [0, 0, 1.0])
     depth = local[..., 2]
     middle = local.mean(1)
@@ -133,7 +133,7 @@ def _project(camera: Camera, ends: np.ndarray, axes: np.ndarray, poly: np.ndarra
     largest = (cubic @ np.stack([t**0, t, t**2, t**3])).max(1)
     reach = largest[:, None] * np.stack([l00, np.sqrt(q[:, 1, 1])], 1)
     box = np.concatenate([points.min(1) - reach, points.max(1) + reach], 1)
-    # T maps (x, y, near) to the space where the part is a unit sphere; turned so that the way runs along its first axis.
+    # T maps (x, y, near) to where the part is a unit sphere, turned so that the way runs along the first axis.
     turn = np.zeros((len(ends), 3, 3))
     turn[:, 0, 0], turn[:, 0, 1], turn[:, 1, 0], turn[:, 1, 1], turn[:, 2, 2] = ux, uy, -uy, ux, 1
     to_unit = np.zeros((len(ends), 3, 3))
@@ -141,30 +141,40 @@ def _project(camera: Camera, ends: np.ndarray, axes: np.ndarray, poly: np.ndarra
     to_unit[:, 2, :2] = -shear / thick[:, None]
     to_unit[:, 2, 2] = 1 / thick
     to_unit = turn @ to_unit
+    linear = to_unit[:, :2, :2]
+    origin = (linear @ points[:, 0, :, None])[..., 0]
+    blur = 0.55 * np.sqrt((linear**2).sum((1, 2)))  # half a pixel, in units of the part, at most
     return {
         "ok": ok, "box": box, "points": points, "near0": near[:, 0], "scale": scale, "zm": zm, "shear": shear,
         "thick": thick, "flat": flat, "dz": dz, "cubic": cubic, "to_unit": to_unit, "jacobian": jacobian,
-        "shape": shape, "largest": largest,
+        "shape": shape, "largest": largest, "linear": linear, "origin": origin, "blur": blur,
     }  # fmt: skip
 
 
-def _candidates(box: np.ndarray, ok: np.ndarray, width: int, height: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Part index, x and y of every pixel in the parts' boxes, flat."""
+def _rows(s: dict[str, np.ndarray], width: int, height: int) -> tuple[np.ndarray, ...]:
+    """Spans of pixels that parts may cover: part, y, first x and number of pixels of each row of each part.
+
+    A part lies within a rectangle that is turned with it: two linear bounds on x for a given y.
+    """
     with np.errstate(invalid="ignore"):
-        x0 = np.clip(np.floor(box[:, 0] - 0.5), 0, width).astype(np.int64)
-        x1 = np.clip(np.ceil(box[:, 2] + 0.5) + 1, 0, width).astype(np.int64)
+        box = np.nan_to_num(s["box"])
         y0 = np.clip(np.floor(box[:, 1] - 0.5), 0, height).astype(np.int64)
         y1 = np.clip(np.ceil(box[:, 3] + 0.5) + 1, 0, height).astype(np.int64)
-    w, h = np.maximum(x1 - x0, 0), np.maximum(y1 - y0, 0)
-    h = np.where(ok & (w > 0), h, 0)
-    row_part = np.repeat(np.arange(len(box)), h)
-    row_start = np.cumsum(h) - h
-    row_y = np.arange(len(row_part)) - row_start[row_part] + y0[row_part]
-    row_w = w[row_part]
-    total = int(row_w.sum())
-    start = np.cumsum(row_w) - row_w
-    x = np.arange(total, dtype=np.int32) - np.repeat((start - x0[row_part]).astype(np.int32), row_w)
-    return np.repeat(row_part.astype(np.int32), row_w), x, np.repeat(row_y.astype(np.int32), row_w)
+    count = np.where(s["ok"], np.maximum(y1 - y0, 0), 0)
+    part = np.repeat(np.arange(len(box)), count)
+    y = np.arange(len(part)) - (np.cumsum(count) - count)[part] + y0[part]
+    low, high = np.floor(box[part, 0] - 0.5), np.ceil(box[part, 2] + 0.5)
+    reach = s["largest"] + s["blur"]
+    for row, least, most in ((0, -reach, s["flat"] + reach), (1, -reach, reach)):
+        slope = s["linear"][:, row, 0]
+        slope = np.where(np.abs(slope) < 1e-5, 1e-5, slope)[part]
+        rest = s["linear"][part, row, 1] * y - s["origin"][part, row]
+        a, b = (least[part] - rest) / slope, (most[part] - rest) / slope
+        low, high = np.maximum(low, np.minimum(a, b)), np.minimum(high, np.maximum(a, b))
+    x0 = np.clip(np.floor(low), 0, width).astype(np.int64)
+    length = np.clip(np.floor(high) + 1, 0, width).astype(np.int64) - x0
+    used = np.flatnonzero(length > 0)
+    return part[used], y[used], x0[used], length[used]
 
 
 def draw_parts(canvas: Canvas, camera: Camera, parts: Parts, light: Light, first_identity: int = 0) -> None:
@@ -175,65 +185,83 @@ def draw_parts(canvas: Canvas, camera: Camera, parts: Parts, light: Light, first
     if not len(parts.ends):
         return
     height, width = canvas.depth.shape
-    s = _project(camera, parts.ends, parts.axes, parts.poly)
-    part, x, y = _candidates(s["box"], s["ok"], width, height)
-    if not len(part):
-        return
     f32 = np.float32
-    linear, points = s["to_unit"][:, :2, :2], s["points"][:, 0]
-    origin = (linear @ points[..., None])[..., 0]
-    table = np.column_stack([linear[:, 0], -origin[:, 0], linear[:, 1], -origin[:, 1], 1 / s["flat"], s["cubic"]])
-    table = np.ascontiguousarray(table.T.astype(f32))
+    s = _project(camera, parts.ends, parts.axes, parts.poly)
+    row_part, row_y, row_x, row_length = _rows(s, width, height)
+    if not len(row_part):
+        return
+    part = np.repeat(row_part, row_length)
+    ends = np.cumsum(row_length)
+    x = np.arange(ends[-1]) - np.repeat(ends - row_length - row_x, row_length)
+    fx = x.astype(f32)
+
+    def by_row(values: np.ndarray) -> np.ndarray:
+        return np.repeat(values.astype(f32), row_length)
+
+    def by_part(values: np.ndarray) -> np.ndarray:
+        return values.astype(f32).take(part)
 
     # First pass, every candidate: distance across and along the way, and whether it lies inside.
-    fx, fy = x.astype(f32), y.astype(f32)
-    along = table[0][part] * fx + table[1][part] * fy + table[2][part]
-    across = table[3][part] * fx + table[4][part] * fy + table[5][part]
-    t = np.clip(along * table[6][part], 0, 1)
-    c0, c1, c2, c3 = (table[7 + i][part] for i in range(4))
-    radius = c0 + t * (c1 + t * (c2 + t * c3))
-    end = along - t * s["flat"].astype(f32)[part]
+    linear, origin = s["linear"], s["origin"]
+    rest = linear[row_part, :, 1] * row_y[:, None] - origin[row_part]
+    along = by_row(linear[row_part, 0, 0]) * fx
+    along += by_row(rest[:, 0])
+    across = by_row(linear[row_part, 1, 0]) * fx
+    across += by_row(rest[:, 1])
+    t = along * by_row(1 / s["flat"][row_part])
+    np.clip(t, 0, 1, out=t)
+    radius = _size_at(s["cubic"], t, part)
+    end = along - t * by_part(s["flat"])
     rho2 = across * across + end * end
-    spread = np.linalg.norm(linear, 2, axis=(1, 2)).astype(f32) * f32(0.5)
-    reach = radius + spread[part]
+    reach = radius + by_part(s["blur"])
     keep = np.flatnonzero(rho2 < reach * reach)
     if not len(keep):
         return
-    part, along, across, radius, end, rho2 = (v[keep] for v in (part, along, across, radius, end, rho2))
-    pixel = y[keep] * width + x[keep]
-    fx, fy = fx[keep], fy[keep]
+    pixel = (np.repeat(row_y * width, row_length) + x).take(keep)
+    fy = np.repeat(row_y.astype(f32), row_length).take(keep)
+    part, along, across, radius, end, rho2, fx = (
+        v.take(keep) for v in (part, along, across, radius, end, rho2, fx)
+    )  # fmt: skip
 
-    # Coverage of the pixel: signed distance from the outline in pixels.
-    rho = np.sqrt(np.maximum(rho2, f32(1e-12)))
-    e0, e1 = end / rho, across / rho
-    gx = e0 * table[0][part] + e1 * table[3][part]
-    gy = e0 * table[1][part] + e1 * table[4][part]
-    cover = np.clip(f32(0.5) + (radius - rho) / np.sqrt(gx * gx + gy * gy + f32(1e-12)), 0, 1)
+    # Coverage of the pixel: signed distance from the outline in pixels, where the outline is near.
+    rho = np.sqrt(rho2)
+    cover = np.ones_like(rho)
+    rim = np.flatnonzero(rho > radius - by_part(s["blur"]))
+    rim_part, rim_rho = part[rim], np.maximum(rho[rim], f32(1e-6))
+    e0, e1 = end[rim] / rim_rho, across[rim] / rim_rho
+    slopes = linear.astype(f32)
+    gx = e0 * slopes[rim_part, 0, 0] + e1 * slopes[rim_part, 1, 0]
+    gy = e0 * slopes[rim_part, 0, 1] + e1 * slopes[rim_part, 1, 1]
+    cover[rim] = np.clip(f32(0.5) + (radius[rim] - rho[rim]) / np.sqrt(gx * gx + gy * gy + f32(1e-12)), 0, 1)
 
     # The sphere of the sweep that is seen at this pixel: the way's tilt moves it towards the nearer end.
-    length = np.hypot(s["flat"], s["dz"])
-    sine = (s["dz"] / length).astype(f32)[part]
+    sine = s["dz"] / np.hypot(s["flat"], s["dz"])
     bulge = np.sqrt(np.maximum(radius * radius - across * across, 0))
-    t = np.clip((along + bulge * sine) * table[6][part], 0, 1)
-    c0, c1, c2, c3 = (table[7 + i][part] for i in range(4))
-    radius = c0 + t * (c1 + t * (c2 + t * c3))
-    end = along - t * s["flat"].astype(f32)[part]
+    t = (along + bulge * by_part(sine)) * by_part(1 / s["flat"])
+    np.clip(t, 0, 1, out=t)
+    radius = _size_at(s["cubic"], t, part)
+    end = along - t * by_part(s["flat"])
     up = np.sqrt(np.maximum(radius * radius - across * across - end * end, 0))
-    near = (
-        s["near0"].astype(f32)[part]
-        + s["thick"].astype(f32)[part] * (t * s["dz"].astype(f32)[part] + up)
-        + s["shear"][:, 0].astype(f32)[part] * (fx - points[:, 0].astype(f32)[part])
-        + s["shear"][:, 1].astype(f32)[part] * (fy - points[:, 1].astype(f32)[part])
+    # Depth = zm - (near0 + thick (t dz + up) + shear . (p - p0)) / scale.
+    start, inverse = s["points"][:, 0], 1 / s["scale"]
+    fixed = s["zm"] - (s["near0"] - (s["shear"] * start).sum(1)) * inverse
+    depth = (
+        by_part(fixed)
+        - by_part(s["thick"] * s["dz"] * inverse) * t
+        - by_part(s["thick"] * inverse) * up
+        - by_part(s["shear"][:, 0] * inverse) * fx
+        - by_part(s["shear"][:, 1] * inverse) * fy
     )
-    depth = s["zm"].astype(f32)[part] - near / s["scale"].astype(f32)[part]
 
     # Depth test. Whole pixels first; then the nearest partly covered one in front of them is blended over.
     buffer = canvas.depth.ravel()
-    whole = np.flatnonzero((cover >= 0.98) & (depth < buffer[pixel]))
-    np.minimum.at(buffer, pixel[whole], depth[whole])
-    seen = whole[depth[whole] == buffer[pixel[whole]]]
-    partly = np.flatnonzero((cover < 0.98) & (cover > 0.02))
-    partly = partly[depth[partly] < buffer[pixel[partly]]]
+    whole = np.flatnonzero(cover >= 0.98)
+    at, deep = pixel[whole], depth[whole]
+    before = buffer.copy()
+    np.minimum.at(buffer, at, deep)
+    now = buffer[at]
+    seen = whole[(deep == now) & (deep < before[at])]
+    partly = np.flatnonzero((cover < 0.98) & (cover > 0.02) & (depth < buffer[pixel]))
     edge = np.full(buffer.shape, FAR, f32)
     np.minimum.at(edge, pixel[partly], depth[partly])
     edges = partly[depth[partly] == edge[pixel[partly]]]
@@ -249,6 +277,15 @@ def draw_parts(canvas: Canvas, camera: Camera, parts: Parts, light: Light, first
     more = edges[cover[edges] >= 0.5]
     buffer[pixel[more]] = depth[more]
     flat_identity[pixel[more]] = part[more] + first_identity
+
+
+def _size_at(cubic: np.ndarray, t: np.ndarray, part: np.ndarray) -> np.ndarray:
+    c = np.ascontiguousarray(cubic.T.astype(np.float32))
+    out = c[3].take(part)
+    for k in (2, 1, 0):
+        out *= t
+        out += c[k].take(part)
+    return out
 
 
 def _shade(
@@ -273,23 +310,23 @@ def _shade(
     gram = (bridge @ bridge.transpose(0, 2, 1)).astype(f32)
     view = (bridge @ np.array([0, 0, -1.0])).astype(f32)
     norm2 = (
-        gram[k, 0, 0] * ne * ne + gram[k, 1, 1] * na * na + gram[k, 2, 2] * nu * nu
-        + 2 * (gram[k, 0, 1] * ne * na + gram[k, 0, 2] * ne * nu + gram[k, 1, 2] * na * nu)
+        gram[:, 0, 0].take(k) * ne * ne + gram[:, 1, 1].take(k) * na * na + gram[:, 2, 2].take(k) * nu * nu
+        + 2 * (gram[:, 0, 1].take(k) * ne * na + gram[:, 0, 2].take(k) * ne * nu + gram[:, 1, 2].take(k) * na * nu)
     )  # fmt: skip
     inverse = 1 / np.sqrt(np.maximum(norm2, f32(1e-12)))
-    lit = (sun[k, 0] * ne + sun[k, 1] * na + sun[k, 2] * nu) * inverse
-    facing = (view[k, 0] * ne + view[k, 1] * na + view[k, 2] * nu) * inverse
+    lit = (sun[:, 0].take(k) * ne + sun[:, 1].take(k) * na + sun[:, 2].take(k) * nu) * inverse
+    facing = (view[:, 0].take(k) * ne + view[:, 1].take(k) * na + view[:, 2].take(k) * nu) * inverse
 
     # Where on the part: its own axes seen from the unit sphere.
     own = (to_unit @ s["shape"]).astype(f32)
-    left = own[k, 0, 0] * ne + own[k, 1, 0] * na + own[k, 2, 0] * nu
-    up = own[k, 0, 1] * ne + own[k, 1, 1] * na + own[k, 2, 1] * nu
-    front = own[k, 0, 2] * ne + own[k, 1, 2] * na + own[k, 2, 2] * nu
+    left = own[:, 0, 0].take(k) * ne + own[:, 1, 0].take(k) * na + own[:, 2, 0].take(k) * nu
+    up = own[:, 0, 1].take(k) * ne + own[:, 1, 1].take(k) * na + own[:, 2, 1].take(k) * nu
+    front = own[:, 0, 2].take(k) * ne + own[:, 1, 2].take(k) * na + own[:, 2, 2].take(k) * nu
     cap = np.linalg.norm(parts.axes[:, :, 1], axis=1)
     way = np.linalg.norm(parts.ends[:, 1] - parts.ends[:, 0], axis=1)
     first, last = cap * parts.poly[:, 0], cap * parts.poly.sum(1)
     total = np.maximum(way + first + last, 1e-6)
-    v = (t * (way / total).astype(f32)[k] + radius * up * (cap / total).astype(f32)[k] + (first / total).astype(f32)[k])
+    v = t * (way / total).astype(f32)[k] + radius * up * (cap / total).astype(f32)[k] + (first / total).astype(f32)[k]
     half = COLS // 2
     column = ((left * f32(0.5) + f32(0.5)) * f32(half - 1) + f32(0.5)).astype(np.int32).clip(0, half - 1)
     column += np.where(front < 0, half, 0).astype(np.int32)
@@ -298,7 +335,7 @@ def _shade(
     base = parts.texture.reshape(-1, 3)[texel].astype(f32)
 
     wrapped = np.clip(lit * f32(0.85) + f32(0.15), 0, 1)
-    rim = f32(0.72) + f32(0.28) * np.clip(facing * f32(1.6), 0, 1)  # grazing surfaces darken: folds, crevices
+    rim = f32(0.8) + f32(0.2) * np.clip(facing * f32(2.0), 0, 1)  # grazing surfaces darken: folds, crevices
     gleam = parts.shine.astype(f32)[k] * np.clip(lit, 0, 1) ** 12 * f32(160)
     colour = base * (light.ambient.astype(f32) * rim[:, None] + wrapped[:, None] * light.sun.astype(f32))
     return np.clip(colour + gleam[:, None], 0, 255)

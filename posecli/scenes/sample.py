@@ -80,7 +80,7 @@ def render_frame(
     times = np.linspace(-0.5, 0.5, 5) * shutter + shutter if blurred else np.zeros(1)
     middle = len(times) // 2
 
-    persons = []
+    persons: list[Person] = []
     for _ in range(count):
         build = sample_build(rng)
         figure = sample_figure(rng, build, picture)
@@ -94,15 +94,8 @@ def render_frame(
     scene = Scene(persons, light, shadow=float(rng.uniform(0.1, 0.5)) if rng.random() < 0.5 else 0.0)
 
     back = _background(rng, size_wh, background)
-    everything = slice(0, len(times))
-    placed = scene.placed(everything) if persons else [[] for _ in times]
-    keypoints = scene.keypoints(everything)
-    joints = np.stack([p.pose.joints for p in persons], 1) if persons else np.zeros((len(times), 0, 1, 3))
-    if not persons:
-        keypoints = np.zeros((len(times), 0, 19, 3))
-    image, canvas, labels = render_moment(
-        scene, lambda _: camera, lambda _: back.copy(), placed, keypoints, joints,
-    )  # fmt: skip
+    placed, keypoints, joints = scene.moments(slice(0, len(times)))
+    image, canvas, labels = render_moment(scene, lambda _: camera, lambda _: back.copy(), placed, keypoints, joints)
 
     if labels and rng.random() < style.occluders:
         canvas.image = image
@@ -152,7 +145,7 @@ def _compose(
     right, ahead = camera.rotation[0], camera.rotation[2] * [1, 0, 1]
     for person in persons[1:]:
         away = rng.uniform(-0.25, 1.0) * distance if rng.random() < 0.6 else rng.normal(0, 0.6)
-        away = max(away, 1.6 - distance)
+        away = max(away, 1.6 - distance, -0.3 * distance)
         column = rng.uniform(0, w)
         aside = (column - centre[0]) / focal * (distance + away)
         if rng.random() < 0.35:  # close to the first, so that they overlap

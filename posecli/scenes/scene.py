@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from posecli.scenes.backdrop import Box, draw_box, draw_shadow
-from posecli.scenes.body import Pose, keypoints3d
+from posecli.scenes.body import JOINTS, Pose, keypoints3d
 from posecli.scenes.camera import Camera
 from posecli.scenes.raster import NOBODY, Canvas, Light, Parts, draw_parts, silhouette_box
 from posecli.scenes.wardrobe import OWN_GROUPS, SURFACE_GAP, Figure, G, Placed, place
@@ -63,7 +63,9 @@ class Scene:
         figures = [p.figure for p in self.people]
         textures = [f.texture for f in figures] + [p.texture[None] for p in self.props]
         self._parts = {
-            "poly": np.concatenate([f.poly for f in figures] + [p.poly[None] for p in self.props] or [np.zeros((0, 3))]),
+            "poly": np.concatenate(
+                [f.poly for f in figures] + [p.poly[None] for p in self.props] or [np.zeros((0, 3))]
+            ),
             "texture": np.concatenate(textures) if textures else np.zeros((0, 1, 1, 3), np.uint8),
             "shine": np.concatenate([f.shine for f in figures] + [np.zeros(len(self.props), np.float32)]),
             "group": np.concatenate([f.group for f in figures] + [np.full(len(self.props), -1)]).astype(int),
@@ -74,15 +76,20 @@ class Scene:
         # Things carried hide a body but do not belong to its outline.
         self._parts["outline"] = np.where(self._parts["group"] == G["carried"], -1, self._parts["owner"])
 
-    def placed(self, times: slice) -> list[list[Placed]]:
-        """Parts of each person at the times of a slice: [time][person]."""
-        each = [place(p.figure, Pose(p.pose.joints[times], p.pose.frames[times])) for p in self.people]
-        return [list(row) for row in zip(*each, strict=True)]
+    def moments(self, times: slice) -> tuple[list[list[Placed]], np.ndarray, np.ndarray]:
+        """The people at some of the times, T of them.
 
-    def keypoints(self, times: slice) -> np.ndarray:
-        """(T, people, 19, 3) metres."""
-        each = [keypoints3d(p.figure.build, Pose(p.pose.joints[times], p.pose.frames[times])) for p in self.people]
-        return np.stack(each, 1) if each else np.zeros((0, 0, 19, 3))
+        Returns:
+            parts [time][person]; keypoints (T, people, 19, 3) and joints (T, people, len(JOINTS), 3) in metres.
+        """
+        poses = [Pose(p.pose.joints[times], p.pose.frames[times]) for p in self.people]
+        if not poses:
+            count = times.stop - times.start
+            return [[] for _ in range(count)], np.zeros((count, 0, 19, 3)), np.zeros((count, 0, len(JOINTS), 3))
+        figures = [p.figure for p in self.people]
+        placed = zip(*(place(f, pose) for f, pose in zip(figures, poses, strict=True)), strict=True)
+        keypoints = np.stack([keypoints3d(f.build, pose) for f, pose in zip(figures, poses, strict=True)], 1)
+        return [list(row) for row in placed], keypoints, np.stack([pose.joints for pose in poses], 1)
 
     def draw(self, canvas: Canvas, camera: Camera, placed: Sequence[Placed], joints: np.ndarray) -> None:
         """Draws the scene at one time into a canvas that holds the background; ``joints`` (people, len(JOINTS), 3)."""
@@ -91,8 +98,8 @@ class Scene:
         for box in self.boxes:
             draw_box(canvas, camera, box, self.light)
         parts = Parts(
-            ends=np.concatenate([p.ends for p in placed] + [p.ends[None] for p in self.props] or [np.zeros((0, 2, 3))]),
-            axes=np.concatenate([p.axes for p in placed] + [p.axes[None] for p in self.props] or [np.zeros((0, 3, 3))]),
+            ends=np.concatenate([np.zeros((0, 2, 3)), *(p.ends for p in placed), *(p.ends[None] for p in self.props)]),
+            axes=np.concatenate([np.zeros((0, 3, 3)), *(p.axes for p in placed), *(p.axes[None] for p in self.props)]),
             poly=self._parts["poly"],
             texture=self._parts["texture"],
             texture_index=np.arange(len(self._parts["poly"])),
@@ -110,11 +117,10 @@ class Scene:
         """
         height, width = canvas.depth.shape
         out = []
-        owner = self._parts["outline"]
+        owner = np.append(self._parts["outline"], [-1, -1])  # identities -1 and -2 read these two
+        owners = owner.astype(np.int8).take(canvas.identity, mode="wrap")
         for index, person in enumerate(self.people):
-            mask = np.zeros(len(owner) + 2, np.uint8)
-            mask[:-2] = owner == index
-            outline = mask[canvas.identity]  # identities -1 and -2 read the two zeros at the end
+            outline = (owners == index).view(np.uint8)
             area = int(cv2.countNonZero(outline))
             if area < LEAST_AREA:
                 continue
@@ -141,9 +147,7 @@ class Scene:
             out.append((index, instance))
         return out
 
-    def _visibility(
-        self, canvas: Canvas, index: int, xy: np.ndarray, depth: np.ndarray, stature: float
-    ) -> np.ndarray:
+    def _visibility(self, canvas: Canvas, index: int, xy: np.ndarray, depth: np.ndarray, stature: float) -> np.ndarray:
         height, width = canvas.depth.shape
         with np.errstate(invalid="ignore"):
             inside = (xy > -0.5).all(1) & (xy[:, 0] < width - 0.5) & (xy[:, 1] < height - 0.5)
@@ -213,7 +217,7 @@ class Finish:
             image = cv2.add(image, scaled, dtype=cv2.CV_8U)
         if self.quality is not None:
             _, data = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, self.quality])
-            image = cv2.imdecode(data, cv2.IMREAD_COLOR)[:, :, ::-1]
+            image = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[:, :, ::-1]
         return np.ascontiguousarray(image)
 
 
@@ -255,7 +259,7 @@ def render_moment(
         path = np.nan_to_num(np.linalg.norm(last - first, axis=-1)).max(initial=0.0)
         turn, _ = camera_at(0).project(camera_at(middle).position + camera_at(middle).rotation[2] * 100)
         pan = np.linalg.norm(np.nan_to_num(turn) - camera_at(0).centre) * 2
-        if max(path, pan) > 5:
+        if max(path, pan) > 7:
             chosen = list(range(count))
         elif max(path, pan) > 1.5:
             chosen = [0, middle, count - 1]
@@ -274,4 +278,3 @@ def render_moment(
     labels = scene.label(canvas, camera_at(middle), placed[middle], keypoints[middle])
     image = canvas.image if total is None else (total // len(chosen)).astype(np.uint8)
     return image, canvas, labels
-

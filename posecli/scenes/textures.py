@@ -33,13 +33,23 @@ def smooth_noise(rng: np.random.Generator, rows: int, cols: int, cells: int) -> 
     return cv2.resize(coarse, (cols, rows), interpolation=cv2.INTER_CUBIC)
 
 
-_BANK = sum(smooth_noise(np.random.default_rng(7), 512, 512, c) * w for c, w in ((12, 1.0), (32, 0.6), (100, 0.35)))
+def _folds() -> np.ndarray:
+    """(512, 512, 3) float32 around 0: folds of several sizes."""
+    rng = np.random.default_rng(7)
+    noise = np.zeros((512, 512), np.float32)
+    for cells, weight in ((12, 1.0), (32, 0.6), (100, 0.35)):
+        noise += smooth_noise(rng, 512, 512, cells) * np.float32(weight)
+    return np.ascontiguousarray(np.repeat(noise[..., None] * np.float32(0.12), 3, axis=2))
 
 
-def wrinkles(rng: np.random.Generator, rows: int, cols: int) -> np.ndarray:
-    """(rows, cols, 1) float32 factors around 1: folds of cloth, unevenness of skin."""
+_FOLDS = _folds()
+
+
+def wrinkled(rng: np.random.Generator, texture: np.ndarray, strength: float) -> np.ndarray:
+    """A (rows, cols, 3) float32 texture made uneven: folds of cloth, blotches of skin."""
+    rows, cols = texture.shape[:2]
     y, x = rng.integers(0, 512 - rows), rng.integers(0, 512 - cols)
-    return (1 + 0.12 * _BANK[y : y + rows, x : x + cols])[..., None]
+    return cv2.add(texture, cv2.multiply(texture, _FOLDS[y : y + rows, x : x + cols], scale=strength))
 
 
 def random_colour(rng: np.random.Generator) -> np.ndarray:
@@ -65,7 +75,8 @@ def skin_colour(rng: np.random.Generator) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Material:
-    """A (TILE, TILE, 3) float32 pattern to cut parts' textures from, with how strongly it folds and shines."""
+    """A pattern to cut parts' textures from: (TILE, TILE, 3) float32, or (ROWS, COLS, 3) of one colour; with how
+    strongly it folds and shines."""
 
     tile: np.ndarray
     folds: float = 1.0
@@ -73,28 +84,32 @@ class Material:
 
     def cut(self, rng: np.random.Generator, length_cm: float, width_cm: float) -> np.ndarray:
         """A part's texture (ROWS, COLS, 3) float32 of the given real size."""
-        rows, cols = int(np.clip(length_cm, 4, TILE - 1)), int(np.clip(2 * width_cm, 4, TILE - 1))
+        if self.tile.shape[0] == ROWS:
+            return wrinkled(rng, self.tile, self.folds)
+        rows = min(max(int(length_cm), 4), TILE - 1)
+        cols = min(max(int(2 * width_cm), 4), TILE - 1)
         y, x = rng.integers(0, TILE - rows), rng.integers(0, TILE - cols)
         texture = cv2.resize(self.tile[y : y + rows, x : x + cols], (COLS, ROWS), interpolation=cv2.INTER_LINEAR)
-        return texture * (1 + self.folds * (wrinkles(rng, ROWS, COLS) - 1))
+        return wrinkled(rng, texture, self.folds)
 
 
 def plain(colour: np.ndarray, folds: float = 1.0, shine: float = 0.0) -> Material:
     """One colour."""
-    return Material(np.broadcast_to(colour, (TILE, TILE, 3)).astype(np.float32), folds, shine)
+    return Material(np.full((ROWS, COLS, 3), colour, np.float32), folds, shine)
 
 
 def cloth(rng: np.random.Generator, picture: np.ndarray | None = None) -> Material:
     """A random garment's cloth: plain, striped, chequered, dotted, mottled, printed, or cut from ``picture`` (RGB)."""
     base, other = random_colour(rng), random_colour(rng)
+    kind = rng.random()
+    folds, shine = float(rng.uniform(0.5, 1.6)), float(rng.choice([0.0, 0.0, 0.15]))
+    if kind < 0.5:
+        return plain(base, folds, shine)
     tile = np.empty((TILE, TILE, 3), np.float32)
     tile[:] = base
-    kind = rng.random()
     step = int(rng.integers(3, 16))
     band = np.arange(TILE) % step < rng.integers(1, max(2, step // 2 + 1))
-    if kind < 0.5:
-        pass
-    elif kind < 0.58:
+    if kind < 0.58:
         tile[band] = other
     elif kind < 0.63:
         tile[:, band] = other
@@ -112,11 +127,11 @@ def cloth(rng: np.random.Generator, picture: np.ndarray | None = None) -> Materi
     elif picture is not None:
         side = int(rng.integers(24, 1 + min(200, *picture.shape[:2])))
         y, x = rng.integers(0, picture.shape[0] - side + 1), rng.integers(0, picture.shape[1] - side + 1)
-        tile = cv2.resize(picture[y : y + side, x : x + side], (TILE, TILE), interpolation=cv2.INTER_AREA)
-        tile = tile.astype(np.float32)
+        printed = cv2.resize(picture[y : y + side, x : x + side], (TILE, TILE), interpolation=cv2.INTER_AREA)
+        tile[:] = printed
     else:
         tile[:] = base + (other - base) * np.linspace(0, 1, TILE, dtype=np.float32)[:, None, None]
-    return Material(tile, float(rng.uniform(0.5, 1.6)), float(rng.choice([0.0, 0.0, 0.15])))
+    return Material(tile, folds, shine)
 
 
 def face(rng: np.random.Generator, skin: np.ndarray, hair: np.ndarray, beard: bool, glasses: bool) -> np.ndarray:
@@ -156,4 +171,4 @@ def face(rng: np.random.Generator, skin: np.ndarray, hair: np.ndarray, beard: bo
             ellipse(9.5 * sign, eye_row, 6.5, 4.5, rim, filled=tinted)
         cv2.line(front, (20, round(eye_row)), (27, round(eye_row)), [float(c) for c in rim], 1)
     texture[:, : COLS // 2] = front
-    return texture * (1 + 0.4 * (wrinkles(rng, ROWS, COLS) - 1))
+    return wrinkled(rng, texture, 0.4)

@@ -190,20 +190,21 @@ def _dress_torso(add: _Tailor, top: Material, trousers: Material, style: dict) -
         add.add("torso", f"{side}_shoulder", "neck", "chest", (0.026 * m + plus * 0.6, 0.03, 0.026 * m + plus * 0.6),
                 shirt, ways=(0.08, 0.72), first=(0, 0.006, -0.006), second=(0, -0.012, -0.01))  # fmt: skip
     if curves > 0.3:
-        size = 0.03 + 0.012 * curves * rng.uniform(0.5, 1.3)
+        size = 0.029 + 0.009 * curves * rng.uniform(0.4, 1.3)
         for sign in (-1, 1):
-            add.add("torso", "spine", "spine", "chest", (size, size, size), shirt, first=(0.043 * sign, 0.082, 0.04),
-                    second=(0.043 * sign, 0.070, 0.046))  # fmt: skip
+            add.add("torso", "spine", "spine", "chest", (size, size, size), shirt, first=(0.041 * sign, 0.09, 0.027),
+                    second=(0.041 * sign, 0.066, 0.034))  # fmt: skip
     if w > 1.15:
-        add.add("torso", "spine", "spine", "chest", (waist * 0.9, 0.055, 0.055 * w), shirt, first=(0, -0.06, 0.022),
-                second=(0, -0.04, 0.02))  # fmt: skip
+        add.add("torso", "spine", "spine", "chest", (waist * 0.93, 0.07, 0.055 * w), shirt, first=(0, -0.05, 0.018),
+                second=(0, -0.03, 0.014))  # fmt: skip
     if style["top_kind"] == "jacket" and not bare:
         inner = cloth(rng, None)
         part = top.cut(rng, 40, 40)
         strip = int(rng.integers(4, 14))
         part[:, COLS // 4 - strip // 2 : COLS // 4 + (strip + 1) // 2] = inner.cut(rng, 40, 20)[:, :strip]
-        add.add("torso", "pelvis", "thorax", "chest", (chest + 0.012, 0.02, 0.072 * (0.6 + 0.4 * w)), part,
-                ways=(float(rng.uniform(-0.35, 0.1)), 0.88), sizes=(1.04, 1.0, 0.95), length=0.3)  # fmt: skip
+        wide, deep = max(chest, hips, waist * 1.1) + plus + 0.009, max(0.068 * w, belly * 1.1) + plus + 0.012
+        add.add("torso", "pelvis", "thorax", "chest", (wide, 0.02, deep), part,
+                ways=(float(rng.uniform(-0.35, 0.0)), 0.86), sizes=(1.03, 1.0, 0.93), length=0.3)  # fmt: skip
     add.add("neck", "thorax", "head", "head", (0.031 * m, 0.028, 0.033 * m), style["skin"], ways=(-0.05, 0.8),
             sizes=(1.15, 1.0, 1.02))  # fmt: skip
 
@@ -219,7 +220,9 @@ def _dress_arm(add: _Tailor, side: str, top: Material, style: dict) -> None:
     r = 0.0285 * m * w
     on_upper = top if cover >= 1 else skin
     size = r + (plus if cover >= 1 else 0)
-    add.add(upper, s, e, upper, (size, size, size * 1.04), on_upper, sizes=(1.08, 0.98, 0.84), length=0.18)
+    below = 0.0245 * m * w * 0.98 + (plus * 0.9 if cover > 1.5 else 0)  # as thick as the forearm begins
+    add.add(upper, s, e, upper, (size, size, size * 1.04), on_upper, sizes=(1.08, 0.99, 1.02 * below / size),
+            length=0.18)  # fmt: skip
     if 0 < cover < 1:
         flare = r + plus * 1.2
         add.add(upper, s, e, upper, (flare, flare * 0.35, flare), top, ways=(-0.02, cover), sizes=(1.04, 1.06, 1.04))
@@ -239,15 +242,17 @@ def _dress_arm(add: _Tailor, side: str, top: Material, style: dict) -> None:
 def _dress_leg(add: _Tailor, side: str, trousers: Material, shoes: Material, style: dict) -> None:
     m, w = add.build.muscle, (1 + add.build.weight) / 2
     skin, leg, loose = style["skin"], style["leg"], style["loose_legs"]
-    hip, knee, ankle, toe = (f"{side}_{n}" for n in ("hip", "knee", "ankle", "toe"))
+    hip, knee, ankle = (f"{side}_{n}" for n in ("hip", "knee", "ankle"))
     thigh, shank, foot = f"{side}_thigh", f"{side}_shank", f"{side}_foot"
     plus = 0.004 + 0.014 * loose
     r = 0.046 * m * w * (1 + 0.06 * add.build.curves)
     covered = leg >= 1
     size = r + (plus if covered else 0)
-    lower = 0.72 if not covered else 0.72 + 0.16 * loose
+    # The thigh ends as thick as the shank begins.
+    below = 0.0325 * m * w + (plus if leg > 1.5 else 0)
+    lower = 1.03 * below / size
     add.add(thigh, hip, knee, thigh, (size, size * 0.8, size * 1.06), trousers if covered else skin,
-            sizes=(1.06, 0.93, lower), length=0.25)  # fmt: skip
+            sizes=(1.06, (1.0 + lower) / 2 + 0.02, lower), length=0.25)  # fmt: skip
     if 0 < leg < 1:
         flare = r + plus + 0.004
         add.add(thigh, hip, knee, thigh, (flare, flare * 0.3, flare * 1.05), trousers, ways=(-0.02, leg),
@@ -288,7 +293,8 @@ def _add_head(add: _Tailor, style: dict) -> int:
     if cut != "bald":
         thick = 1.0 if cut != "afro" else rng.uniform(1.15, 1.5)
         add.add("hair", "head", "head", "head", (0.049 * k * thick, 0.049 * k * thick, 0.054 * k * thick), hair,
-                first=(0, 0.022 * k, -0.013 * k), second=(0, 0.006 * k, -0.022 * k), sizes=(1.0, 0.98, 0.88))  # fmt: skip
+                first=(0, 0.022 * k, -0.013 * k), second=(0, 0.006 * k, -0.022 * k),
+                sizes=(1.0, 0.98, 0.88))  # fmt: skip
         add.add("hair", "head", "head", "head", (0.040 * k, 0.018 * k, 0.03 * k), hair,
                 first=(rng.uniform(-0.01, 0.01) * k, 0.056 * k, 0.022 * k),
                 second=(rng.uniform(-0.01, 0.01) * k, 0.05 * k, 0.0 * k))  # fmt: skip
@@ -300,8 +306,10 @@ def _add_head(add: _Tailor, style: dict) -> int:
         where = (0, rng.uniform(0.0, 0.06) * k, rng.uniform(-0.075, -0.045) * k)
         add.add("hair", "head", "head", "head", (0.024 * k, 0.024 * k, 0.024 * k), hair, first=where, second=where)
     elif cut == "tail":
-        add.add("hair", "head", "thorax", "head", (0.018 * k, 0.018, 0.018 * k), hair, ways=(0.0, rng.uniform(0.6, 1.5)),
-                first=(0, 0.025 * k, -0.068 * k), second=(0, 0, -0.07), sizes=(0.8, 1.1, 0.5), length=0.15)  # fmt: skip
+        add.add("hair", "head", "thorax", "head", (0.018 * k, 0.018, 0.018 * k), hair,
+                ways=(0.0, rng.uniform(0.6, 1.5)),
+                first=(0, 0.025 * k, -0.068 * k), second=(0, 0, -0.07), sizes=(0.8, 1.1, 0.5),
+                length=0.15)  # fmt: skip
     if style["hat"]:
         hat = plain(random_colour(rng), 0.5)
         add.add("hair", "head", "head", "head", (0.051 * k, 0.044 * k, 0.06 * k), hat, first=(0, 0.034 * k, -0.004 * k),
@@ -348,15 +356,18 @@ def sample_figure(rng: np.random.Generator, build: Build, picture: np.ndarray | 
         "socks": plain(random_colour(rng), 0.7),
         "gloves": plain(random_colour(rng), 0.6) if rng.random() < 0.06 else None,
     }  # fmt: skip
+    skirted = woman and rng.random() < 0.3
+    if skirted:
+        style["leg"] = 0.0
     if style["top_kind"] == "jacket":
         style["sleeve"] = 2.0
     whole = rng.random()
     if whole < 0.1:  # one garment from the neck down
         bottom = top
-    _dress_torso(add, top, style["skin"] if style["leg"] == 0 and rng.random() < 0.2 else bottom, style)
+    _dress_torso(add, top, bottom, style)
     for side in ("left", "right"):
         _dress_leg(add, side, bottom, shoes, style)
-    if woman and rng.random() < 0.3:
+    if skirted:
         reach, flare = rng.uniform(0.45, 1.5), rng.uniform(1.05, 1.7)
         width = 0.098 * (0.7 + 0.3 * build.weight)
         skirt = top if rng.random() < 0.5 else bottom
@@ -399,5 +410,3 @@ def place(figure: Figure, pose: Pose) -> list[Placed]:
     across *= np.sign((across * frames[..., 0]).sum(-1, keepdims=True) + 1e-9)
     axes = np.stack([across, along, deep], -1) * figure.radii[None, :, None, :]
     return [Placed(ends[t], axes[t]) for t in range(len(pose))]
-
-

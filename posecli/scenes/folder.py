@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from posecli.scenes.motion import EVERYDAY, sample_motion
 from posecli.scenes.penn import PennTracks, penn_motion
 from posecli.scenes.raster import Canvas
 from posecli.scenes.scene import LIGHTS, Finish, Person, Prop, Scene, light_from, render_moment
-from posecli.scenes.textures import cloth, random_colour, wrinkles
+from posecli.scenes.textures import cloth, plain, random_colour
 from posecli.scenes.wardrobe import sample_figure
 from posecli.skeletons import BODY19
 from posecli.types import Instance
@@ -106,13 +106,14 @@ class SceneOptions:
 
 @dataclass(frozen=True)
 class Staged:
-    """A scene ready to be filmed: its rigs, backgrounds and finish by camera, frame times in seconds."""
+    """A scene ready to be filmed: rigs and backgrounds by camera, times (``subframes`` a frame), motions."""
 
     scene: Scene
     rigs: dict[str, Rig]
     panoramas: dict[str, Panorama]
     finish: Finish
     times: np.ndarray
+    subframes: int
     motions: tuple[str, ...]
 
 
@@ -122,7 +123,8 @@ def stage(options: SceneOptions, index: int, backgrounds: Backgrounds, tracks: P
     shutter = np.linspace(-0.5, 0.5, SUBFRAMES) * options.blur if options.blur > 0 else np.zeros(1)
     # Half a shutter later, so that no time is negative.
     times = ((np.arange(options.frames)[:, None] + shutter + options.blur / 2) / options.fps).ravel()
-    people, spots = [], []
+    people: list[Person] = []
+    spots: list[np.ndarray] = []
     count = int(rng.integers(options.people[0], options.people[1] + 1))
     for number in range(count):
         build = sample_build(rng)
@@ -144,7 +146,7 @@ def stage(options: SceneOptions, index: int, backgrounds: Backgrounds, tracks: P
     gain = rng.uniform(0.85, 1.15) * rng.normal(1, 0.02, 3)
     finish = Finish(gain=gain, gamma=float(np.exp(rng.normal(0, 0.1))), noise=options.noise)
     motions = tuple("+".join(p.pose.actions) for p in people)
-    return Staged(scene, rigs, panoramas, finish, times, motions)
+    return Staged(scene, rigs, panoramas, finish, times, len(shutter), motions)
 
 
 def _free_spot(rng: np.random.Generator, taken: list[np.ndarray]) -> np.ndarray:
@@ -211,7 +213,7 @@ def _things(
         axes = np.diag([radius, radius * 0.5, radius])
         if kind == "bush":
             radius = rng.uniform(0.25, 0.45)
-            texture = random_colour(rng) * [0.4, 0.8, 0.3] * (1 + 4 * (wrinkles(rng, *texture.shape[:2]) - 1))
+            texture = plain(random_colour(rng) * [0.4, 0.8, 0.3], folds=4.0).cut(rng, 60, 60)
             ends[:, 1] = [radius * 0.6, radius * rng.uniform(1.0, 2.4)]
             axes = np.diag([radius, radius * 0.9, radius])
         elif kind == "ball":
@@ -224,42 +226,34 @@ def _things(
     return boxes, props
 
 
-def film(staged: Staged, camera_name: str, seed: int) -> Any:
-    """Yields (image (H, W, 3) uint8, canvas, labels) of one camera, frame by frame; see `Scene.label`."""
-    for _, name, image, canvas, labels in _film_all(staged, (camera_name,), seed):
-        if name == camera_name:
-            yield image, canvas, labels
+@dataclass(frozen=True)
+class Shot:
+    """One frame of one camera: its number, the camera's name, the picture (H, W, 3) uint8, depth and identities of the
+    middle of the exposure, and its labels as `Scene.label` gives them."""
+
+    frame: int
+    camera: str
+    image: np.ndarray
+    canvas: Canvas
+    labels: list[tuple[int, Instance]]
 
 
-def _film_all(staged: Staged, names: tuple[str, ...], seed: int) -> Any:
-    scene, times = staged.scene, staged.times
-    frames = len(times) // SUBFRAMES if len(times) % SUBFRAMES == 0 and _is_blurred(times) else len(times)
-    each = len(times) // frames
+def film(staged: Staged, seed: int) -> Iterator[Shot]:
+    """All frames of all cameras of a scene, frame by frame; ``seed`` decides the sensor noise."""
+    scene, times, each = staged.scene, staged.times, staged.subframes
+    frames = len(times) // each
     grain = {name: np.random.default_rng([seed, number]) for number, name in enumerate(staged.rigs)}
     for start in range(0, frames, _CHUNK):
         stop = min(frames, start + _CHUNK)
-        window = slice(start * each, stop * each)
-        people = bool(scene.people)
-        placed = scene.placed(window) if people else [[] for _ in range((stop - start) * each)]
-        keypoints = scene.keypoints(window)
-        if people:
-            joints = np.stack([p.pose.joints[window] for p in scene.people], 1)
-        else:
-            joints, keypoints = np.zeros((len(placed), 0, 1, 3)), np.zeros((len(placed), 0, 19, 3))
+        placed, keypoints, joints = scene.moments(slice(start * each, stop * each))
         for frame in range(start, stop):
             own = slice((frame - start) * each, (frame - start + 1) * each)
-            for name in names:
-                rig, panorama = staged.rigs[name], staged.panoramas[name]
+            for name, rig in staged.rigs.items():
                 cameras = [rig.at(float(t)) for t in times[frame * each : (frame + 1) * each]]
                 image, canvas, labels = render_moment(
-                    scene, cameras.__getitem__, panorama.seen_by, placed[own], keypoints[own], joints[own]
+                    scene, cameras.__getitem__, staged.panoramas[name].seen_by, placed[own], keypoints[own], joints[own]
                 )
-                yield frame, name, staged.finish(image, grain[name]), canvas, labels
-
-
-def _is_blurred(times: np.ndarray) -> bool:
-    """Whether the times come in groups of sub-frames: steps within a group are shorter than between groups."""
-    return len(times) >= SUBFRAMES and (len(times) == SUBFRAMES or not np.allclose(np.diff(times), times[1] - times[0]))
+                yield Shot(frame, name, staged.finish(image, grain[name]), canvas, labels)
 
 
 def _person_json(instance: Instance) -> dict[str, Any]:
@@ -267,13 +261,9 @@ def _person_json(instance: Instance) -> dict[str, Any]:
         [round(float(x), 3), round(float(y), 3), int(v)] if v else [0, 0, 0]
         for (x, y), v in zip(instance.xy, instance.visibility, strict=True)
     ]
-    assert instance.box_xyxy is not None
-    out: dict[str, Any] = {
-        "track_id": instance.track_id,
-        "keypoints": keypoints,
-        "bbox": _xywh(instance.box_xyxy),
-        "area": instance.area,
-    }
+    out: dict[str, Any] = {"track_id": instance.track_id, "keypoints": keypoints}
+    if instance.box_xyxy is not None:
+        out |= {"bbox": _xywh(instance.box_xyxy), "area": instance.area}
     if instance.head_box_xyxy is not None:
         out["head_box"] = _xywh(instance.head_box_xyxy)
     return out
@@ -347,12 +337,12 @@ def generate(
                     )
                     for name in options.cameras
                 }
-                for frame, name, image, _, labels in _film_all(staged, options.cameras, options.seed + index):
-                    writers[name].write(image)
-                    persons = [_person_json(instance) for _, instance in labels]
-                    frames[name].append({"frame": frame, "persons": persons})
+                for shot in film(staged, options.seed + index):
+                    writers[shot.camera].write(shot.image)
+                    persons = [_person_json(instance) for _, instance in shot.labels]
+                    frames[shot.camera].append({"frame": shot.frame, "persons": persons})
                     people += len(persons)
-                    for _, instance in labels:
+                    for _, instance in shot.labels:
                         for v in (0, 1, 2):
                             seen[v] += int((instance.visibility == v).sum())
                     done += 1
@@ -387,8 +377,3 @@ def generate(
         if out.is_dir() and not any(out.iterdir()):
             out.rmdir()
     return summary
-
-
-def empty_canvas(size_wh: tuple[int, int]) -> Canvas:
-    """A black canvas."""
-    return Canvas.on(np.zeros((size_wh[1], size_wh[0], 3), np.uint8))
