@@ -131,19 +131,17 @@ def _draw_person(
             radii[joint] = min(radii[joint], 0.9 + 0.22 * lengths[i])
     guessed = {skeleton.keypoints.index(n) for n in person.extra.get("filled") or () if n in skeleton.keypoints}
 
-    for i, a, b in limbs:
-        _capsule(canvas, xy[a], xy[b], widths[i] + rim, _DARK)
-    for joint in np.flatnonzero(found).tolist():
-        _disc(canvas, xy[joint], radii[joint] + rim, _DARK)
-    for i, a, b in limbs:
-        _capsule(canvas, xy[a], xy[b], widths[i], _limb_colour(i, a, b, skeleton, style, own))
-    for joint in np.flatnonzero(found).tolist():
-        _disc(canvas, xy[joint], radii[joint], _joint_colour(joint, skeleton, style, own))
-        # The light centre marks a joint that was seen; one that was filled in stays dark.
-        _disc(canvas, xy[joint], radii[joint] * 0.5, _DARK if joint in guessed else _LIGHT)
+    # Rims first, so that no limb cuts a dark line through another; joints lie over limbs.
+    joints = np.flatnonzero(found).tolist()
+    ends = [(xy[a], xy[b], widths[i], _limb_colour(i, a, b, skeleton, style, own)) for i, a, b in limbs]
+    spots = [(xy[j], xy[j], radii[j], _joint_colour(j, skeleton, style, own)) for j in joints]
+    # The light centre marks a joint that was seen; one that was filled in stays dark.
+    centres = [(xy[j], xy[j], 0.5 * radii[j], _DARK if j in guessed else _LIGHT) for j in joints]
+    rims = [(a, b, half + rim, _DARK) for a, b, half, _ in ends + spots]
+    _draw_capsules(canvas, rims + ends + spots + centres)
     if style.labels:
         scale = float(np.clip(size / 900, 0.32, 0.7))
-        for joint in np.flatnonzero(found).tolist():
+        for joint in joints:
             x, y = xy[joint] + (radii[joint] + rim + 2, 4 * scale)
             _text(canvas, skeleton.keypoints[joint], (round(x), round(y)), scale)
 
@@ -153,20 +151,22 @@ def _fixed(points: np.ndarray) -> np.ndarray:
     return np.round(np.clip(points, -_LIMIT, _LIMIT) * (1 << _SHIFT)).astype(np.int32)
 
 
-def _capsule(canvas: np.ndarray, a: np.ndarray, b: np.ndarray, half: float, colour: tuple[int, int, int]) -> None:
-    """A line with round ends from a to b, ``half`` pixels to either side."""
-    along = (b - a) / max(float(np.hypot(*(b - a))), 1e-6)
-    if not along.any():
-        along = np.array([1.0, 0.0])
-    across = np.array([-along[1], along[0]])
+_Capsule = tuple[np.ndarray, np.ndarray, float, tuple[int, int, int]]
+
+
+def _draw_capsules(canvas: np.ndarray, capsules: Sequence[_Capsule]) -> None:
+    """Lines with round ends ``(from, to, half width, colour)`` in their order; of length 0 they are discs."""
+    begin, end = (np.array([c[side] for c in capsules]) for side in (0, 1))
     # OpenCV's anti-aliased edge reaches about half a pixel beyond the polygon.
-    radius = max(half - 0.5, 0.1)
-    end = radius * (_CAP[:, :1] * along + _CAP[:, 1:] * across)
-    cv2.fillConvexPoly(canvas, _fixed(np.concatenate([b + end, a - end])), colour, cv2.LINE_AA, _SHIFT)
-
-
-def _disc(canvas: np.ndarray, centre: np.ndarray, radius: float, colour: tuple[int, int, int]) -> None:
-    _capsule(canvas, centre, centre, radius, colour)
+    radius = np.maximum(np.array([c[2] for c in capsules]) - 0.5, 0.1)[:, None]
+    step = end - begin
+    length = np.hypot(step[:, 0], step[:, 1])[:, None]
+    along = radius * np.where(length > 0, step / np.maximum(length, 1e-6), (1.0, 0.0))
+    across = np.stack([-along[:, 1], along[:, 0]], 1)
+    cap = _CAP[None, :, :1] * along[:, None] + _CAP[None, :, 1:] * across[:, None]
+    polygons = _fixed(np.concatenate([end[:, None] + cap, begin[:, None] - cap], axis=1))
+    for polygon, (*_, colour) in zip(polygons, capsules, strict=True):
+        cv2.fillConvexPoly(canvas, polygon, colour, cv2.LINE_AA, _SHIFT)
 
 
 def _limb_colour(
