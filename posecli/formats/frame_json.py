@@ -6,7 +6,8 @@
 (then every joint given is visible), ``null`` for a missing joint, or one flat list of triples; v is 0, 1 or 2, or a
 confidence where the file says ``"third": "score"``. A person may have ``box`` (or ``bbox``) and ``head_box`` as x, y,
 width, height, ``area``, ``ignore``; further keys are kept. Beside ``frames`` may stand ``fps`` (the rate in which frame
-numbers count, where that is not the video's), ``recording`` (videos of one recording stay in one split) and ``tags``.
+numbers count, where that is not the video's), ``recording`` (videos of one recording stay in one split), ``tags``, and
+``width`` and ``height`` of the picture the labels were made on.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from posecli.formats.coco import box_from_xywh, load_json
 from posecli.formats.labels import LabelFile, LabelRow, Third, check_unique
 
 _PERSON_KEYS = {"track_id", "keypoints", "box", "bbox", "head_box", "area", "ignore", "iscrowd"}
-_FACTS = ("recording", "tags")
+_FACTS = ("recording", "tags", "width", "height")
 
 
 def read_frame_json(path: Path) -> LabelFile:

@@ -76,7 +76,7 @@ class LabelFile:
         num_frames: how many frames the labels speak of, where the form says (arrays); else None.
         labelled: frame numbers that are labelled as empty (a frame entry without people).
         fps: the rate in which frame numbers count, where the file states it; None: the video's own frames.
-        facts: what the file says of the whole video (``recording``, ``tags``), else empty.
+        facts: what the file says of the whole video (``recording``, ``tags``, ``width``, ``height``), else empty.
     """
 
     path: Path

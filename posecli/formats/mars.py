@@ -155,7 +155,9 @@ def _warn_of_leftovers(base: Path, clips: Sequence[Clip], found: Mapping[str, Pa
     left = []
     for path in sorted(base.rglob("*")):
         if path.suffix in LABEL_SUFFIXES and path not in used and not used & set(path.parents):
-            left.append(path)
+            # Folders hold JSON of many kinds (settings, calibrations): only that of our own form is meant as labels.
+            if path.suffix != ".json" or b'"persons"' in path.read_bytes():
+                left.append(path)
     if left:
         warn(f"{len(left)} files that could be labels belong to no video (first: {left[0].relative_to(base)})")
 
@@ -186,6 +188,10 @@ def _people(
     label, facts = part.label, part.facts
     if label is None:
         return {}
+    size = tuple(label.facts.get(k, v) for k, v in (("width", facts.width), ("height", facts.height)))
+    if size != (facts.width, facts.height):
+        what = f"labels for a picture of {size[0]} x {size[1]}, but the video has {facts.width} x {facts.height}"
+        raise PoseError(what, str(label.path))
     columns = joint_columns(label, skeleton, renames)
     rows = label.rows
     if label.names is None and rows and len(rows[0].xy) != skeleton.num_keypoints:

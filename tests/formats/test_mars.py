@@ -359,6 +359,7 @@ BAD_JSON = [
     (lambda v: v["frames"][0]["persons"][0].update(box=[1, 2, -3, 4]), "frames[0], persons[0]: box [1, 2, -3, 4]"),
     (lambda v: v.update(keypoints=["nose", "left_hand", "tail"]), "unknown joint 'tail'"),
     (lambda v: v.update(fps=0), "'fps' is 0"),
+    (lambda v: v.update(width=640, height=48), "labels for a picture of 640 x 48, but the video has 64 x 48"),
 ]
 
 
@@ -436,11 +437,12 @@ def test_videos_without_labels_are_said(folder: Path, make_video: Any) -> None:
     labels_as("json", folder)
     make_video(folder / "side/other.mp4", 3)
     table(folder / "stray.csv", [["frame", "nose_x", "nose_y"], [0, 1, 2]])
+    (folder / "settings.json").write_text('{"frames": 3}')  # no labels, and not taken for any
     said: list[str] = []
     dataset = read_dataset(folder, warn=said.append)
     assert len(dataset.records) == 8
     assert any("1 of 2 videos have no labels: side/other.mp4" in s for s in said)
-    assert any("belong to no video (first: stray.csv)" in s for s in said)
+    assert any("1 files that could be labels belong to no video (first: stray.csv)" in s for s in said)
 
 
 def test_no_labels_at_all(tmp_path: Path, make_video: Any) -> None:
