@@ -113,7 +113,7 @@ def list_inputs(inputs: Iterable[str | Path | int]) -> list[Input]:
                     found += _folder(path)
                 elif (suffix := path.suffix.lower()) == ".json":
                     found += _coco(path)
-                elif suffix in VIDEO_SUFFIXES or path.is_char_device() or path.is_fifo():
+                elif suffix in VIDEO_SUFFIXES:
                     check_file(path)
                     found.append(Input("video", str(path), path.name))
                 elif suffix in PICTURE_SUFFIXES:

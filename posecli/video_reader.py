@@ -76,6 +76,8 @@ class VideoSource(FrameSource):
         self._where = str(path)
         if self.is_file:
             check_file(Path(path))
+            if not Path(path).is_file():
+                raise PoseError("not a file on disk", str(path), "a pipe cannot be read again; cameras go by number")
         with self._open() as container:
             stream = container.streams.video[0]
             self._origin = Fraction(container.start_time or 0, av.time_base)

@@ -32,7 +32,7 @@ class VideoWriter:
     """Writes frames to an H.264 file; the file appears under its name when `close` has finished it.
 
     Args:
-        path: ``.mp4``, ``.m4v``, ``.mov`` or ``.mkv``.
+        path: ``.mp4``, ``.m4v``, ``.mov`` or ``.mkv`` (whose stamps are whole milliseconds).
         width, height: of the frames given, in pixels; odd ones are padded to even.
         fps: nominal rate, as a fraction where it is one (30000/1001); a float is turned into the nearest such fraction.
         audio_from: file whose first sound track is copied.
@@ -113,10 +113,11 @@ class VideoWriter:
         frame = self._encodable(image)
         frame.pts, frame.time_base = max(stamp, 0), self._time_base
         self._last = frame.pts
-        self._output.mux(self._stream.encode(frame))
-        if self._sound is not None:
-            # Sound goes in step with the pictures, else the muxer would have to hold all of them back.
-            self._sound.copy_until(float(frame.pts * self._time_base))
+        with self._failures_named():
+            self._output.mux(self._stream.encode(frame))
+            if self._sound is not None:
+                # Sound goes in step with the pictures, else the muxer would have to hold all of them back.
+                self._sound.copy_until(float(frame.pts * self._time_base))
         self.count += 1
 
     def close(self) -> None:
@@ -127,11 +128,12 @@ class VideoWriter:
             self.abort()
             raise PoseError("no frame to write", str(self.path))
         try:
-            self._output.mux(self._stream.encode(None))
-            if self._sound is not None:
-                self._sound.copy_until(math.inf)
-                self._sound.close()
-            self._output.close()
+            with self._failures_named():
+                self._output.mux(self._stream.encode(None))
+                if self._sound is not None:
+                    self._sound.copy_until(math.inf)
+                    self._sound.close()
+                self._output.close()
             self._output = None
             os.replace(self._part, self.path)
         except BaseException:
@@ -159,6 +161,14 @@ class VideoWriter:
             self.close()
         else:
             self.abort()
+
+    @contextlib.contextmanager
+    def _failures_named(self) -> Iterator[None]:
+        """FFmpeg's errors (disk full, a size that H.264 does not know) as one clear error."""
+        try:
+            yield
+        except av.FFmpegError as error:
+            raise PoseError(f"cannot be written: {error.strerror}", str(self.path)) from None
 
     def _video_stream(self, crf: int, preset: str, sample_aspect: Fraction) -> Any:
         stream = self._output.add_stream(_ENCODER, rate=1 / self._step)

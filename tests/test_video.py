@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
+import os
 import pickle
 import random
+import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -204,6 +208,12 @@ def test_what_is_no_video_is_one_clear_error(tmp_path: Path) -> None:
         assert str(path) in str(caught.value)
 
 
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "p.mp4")
+    with pytest.raises(PoseError, match="not a file on disk"):
+        open_source(tmp_path / "p.mp4")
+
+
 def test_positions() -> None:
     assert parse_position("300", 25) == 300
     assert parse_position(7, None) == 7
@@ -230,6 +240,24 @@ def test_nothing_is_held_while_reading(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 20 * 80 * 48 * 3 + 200_000
+
+
+def test_a_url_is_read_as_a_stream(tmp_path: Path) -> None:
+    make_clip(tmp_path / "u.mp4", 12, container={"movflags": "+faststart"})
+    handler = functools.partial(_Quiet, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        source = open_source(f"http://127.0.0.1:{server.server_port}/u.mp4")
+        assert [number_of(f.image) for f in source.frames()] == list(range(12))
+        assert [f.time for f in source.frames()] == pytest.approx([i / 25 for i in range(12)])
+        assert number_of(source.read_at(7).image) == 7
+        source.close()
+        server.shutdown()
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Nothing on stderr."""
 
 
 def test_unreachable_url_and_camera() -> None:

@@ -152,6 +152,15 @@ def test_nothing_half_finished_is_left(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["o.mp4"]
 
 
+def test_a_size_that_cannot_be_encoded(tmp_path: Path) -> None:
+    with (
+        pytest.raises(PoseError, match=r"o\.mp4: cannot be written"),
+        VideoWriter(tmp_path / "o.mp4", 20000, 2, 25) as w,
+    ):
+        w.write(np.zeros((2, 20000, 3), np.uint8))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_refusals(tmp_path: Path) -> None:
     (tmp_path / "o.mp4").write_bytes(b"before")
     with pytest.raises(PoseError, match="--overwrite"):
