@@ -128,14 +128,14 @@ def test_thin_and_drop_empty() -> None:
 
 
 def test_merge(tmp_path: Path) -> None:
-    licences = {"licenses": [{"id": 4, "name": "CC", "url": "u"}]}
     one = replace(recordings(["a"]), root=str(tmp_path / "one"))
     people = (person(LSP14, extra={"id": 3}),)
-    two = Dataset(
-        LSP14, (Record(101, "b.jpg", 8, 8, people, extra={"license": 4}),), (), str(tmp_path / "two"), licences
-    )
-    three = Dataset(LSP14, (Record(102, "c.jpg", 8, 8, people, extra={"license": 1}),), (), str(tmp_path / "two/x"),
-                    {"licenses": [{"id": 1, "name": "CC", "url": "u"}, {"id": 2, "name": "GPL"}]})  # fmt: skip
+    licences = {"licenses": [{"id": 4, "name": "CC", "url": "u"}]}
+    picture = Record(101, "b.jpg", 8, 8, people, extra={"license": 4})
+    two = Dataset(LSP14, (picture,), (), str(tmp_path / "two"), licences)
+    licences = {"licenses": [{"id": 1, "name": "CC", "url": "u"}, {"id": 2, "name": "GPL"}]}
+    picture = Record(102, "c.jpg", 8, 8, people, extra={"license": 1})
+    three = Dataset(LSP14, (picture,), (), str(tmp_path / "two/x"), licences)
     with pytest.raises(PoseError, match="choose one joint set with --to-skeleton"):
         merge([one, two])
     said: list[str] = []
@@ -314,7 +314,7 @@ def test_command_joins_and_changes_joints(mars: Path, tmp_path: Path, cli: Cli) 
     (tmp_path / "both.toml").write_text('name = "both"\nkeypoints = ["nose", "neck", "left_hand"]\n')
     done = cli("convert", one, two, "--out", tmp_path / "all.json", "--to-skeleton", tmp_path / "both.toml")
     assert done.code == 0, done.err
-    assert "three to both; lost right_hand; not labelled: neck" in done.err
+    assert "custom3 to both; lost right_hand; not labelled: neck" in done.err
     assert "1 of its pictures or videos do not exist" in done.err
     value = json.loads((tmp_path / "all.json").read_text())
     assert value["categories"][0]["keypoints"] == ["nose", "neck", "left_hand"]

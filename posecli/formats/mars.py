@@ -154,10 +154,11 @@ def _warn_of_leftovers(base: Path, clips: Sequence[Clip], found: Mapping[str, Pa
     used = {p for p in found.values() if p is not None}
     left = []
     for path in sorted(base.rglob("*")):
-        if path.suffix in LABEL_SUFFIXES and path not in used and not used & set(path.parents):
-            # Folders hold JSON of many kinds (settings, calibrations): only that of our own form is meant as labels.
-            if path.suffix != ".json" or b'"persons"' in path.read_bytes():
-                left.append(path)
+        if path.suffix not in LABEL_SUFFIXES or path in used or used & set(path.parents):
+            continue
+        # Folders hold JSON of many kinds (settings, calibrations): only that of our own form is meant as labels.
+        if path.suffix != ".json" or b'"persons"' in path.read_bytes():
+            left.append(path)
     if left:
         warn(f"{len(left)} files that could be labels belong to no video (first: {left[0].relative_to(base)})")
 
