@@ -374,6 +374,4 @@ def generate(
         }
         text = json.dumps({"posecli_scenes": 1, "options": asdict(told), **summary}, indent=1)
         (part / MARKER).write_text(text + "\n", encoding="utf-8")
-        if out.is_dir() and not any(out.iterdir()):
-            out.rmdir()
     return summary

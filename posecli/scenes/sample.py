@@ -38,7 +38,7 @@ class FrameStyle:
     sport: float = 0.35
     tracked: float = 0.3
     blur: float = 0.2
-    defocus: float = 0.15
+    defocus: float = 0.25
     occluders: float = 0.5
     close_up: float = 0.15
     noise: float = 12.0

@@ -141,7 +141,7 @@ def face(rng: np.random.Generator, skin: np.ndarray, hair: np.ndarray, beard: bo
     front = np.ascontiguousarray(texture[:, : COLS // 2])
     centre, eye_row = 23.5, 0.585 * ROWS
     cheek = skin * np.array([0.97, 0.82, 0.8], np.float32)
-    dark, white = skin * 0.45, np.array([235, 232, 228], np.float32)
+    dark, white = skin * 0.45, np.array([225, 220, 215], np.float32) * (0.6 + 0.4 * skin.mean() / 255)
     iris = np.array([(60, 40, 25), (40, 70, 60), (50, 80, 120), (25, 18, 14)], np.float32)[rng.integers(4)]
 
     def ellipse(u: float, v: float, a: float, b: float, colour: np.ndarray, filled: bool = True) -> None:
@@ -160,8 +160,8 @@ def face(rng: np.random.Generator, skin: np.ndarray, hair: np.ndarray, beard: bo
     ellipse(0, 11.5, 6.5, 1.6 + gap, skin * np.array([0.85, 0.55, 0.52], np.float32))
     ellipse(0, 11.5, 6.0, 0.5 + gap / 2, dark)
     for sign in (-1, 1):
-        ellipse(9.5 * sign, eye_row, 4.0, 1.9, white)
-        ellipse(9.5 * sign, eye_row, 1.9, 1.9, iris)
+        ellipse(9.5 * sign, eye_row, 3.5, 1.5, white)
+        ellipse(9.5 * sign, eye_row, 1.7, 1.6, iris)
         ellipse(9.5 * sign, eye_row + 5.2, 5.0, 1.2, hair * 0.8 + skin * 0.2)
     ellipse(0, eye_row - 8, 3.0, 1.5, skin * 0.8)
     if glasses:

@@ -37,7 +37,7 @@ _OWN = {
     "shoulder": ("torso", "*upper_arm"), "elbow": ("*upper_arm", "*forearm"), "wrist": ("*forearm", "*hand"),
     "hip": ("torso", "skirt", "*thigh"), "knee": ("*thigh", "*shank", "skirt"), "ankle": ("*shank", "*foot"),
 }  # fmt: skip
-_GAP = {"nose": 0.02, "eye": 0.016, "ear": 0.02, "neck": 0.075, "head_top": 0.07, "shoulder": 0.095, "elbow": 0.055,
+_GAP = {"nose": 0.02, "eye": 0.016, "ear": 0.02, "neck": 0.14, "head_top": 0.07, "shoulder": 0.095, "elbow": 0.055,
         "wrist": 0.045, "hip": 0.115, "knee": 0.07, "ankle": 0.06}  # fmt: skip
 
 
@@ -190,13 +190,13 @@ def _dress_torso(add: _Tailor, top: Material, trousers: Material, style: dict) -
         add.add("torso", f"{side}_shoulder", "neck", "chest", (0.026 * m + plus * 0.6, 0.03, 0.026 * m + plus * 0.6),
                 shirt, ways=(0.08, 0.72), first=(0, 0.006, -0.006), second=(0, -0.012, -0.01))  # fmt: skip
     if curves > 0.3:
-        size = 0.029 + 0.009 * curves * rng.uniform(0.4, 1.3)
+        size = 0.044 + 0.004 * curves * rng.uniform(0.0, 1.5)
         for sign in (-1, 1):
-            add.add("torso", "spine", "spine", "chest", (size, size, size), shirt, first=(0.041 * sign, 0.09, 0.027),
-                    second=(0.041 * sign, 0.066, 0.034))  # fmt: skip
-    if w > 1.15:
-        add.add("torso", "spine", "spine", "chest", (waist * 0.93, 0.07, 0.055 * w), shirt, first=(0, -0.05, 0.018),
-                second=(0, -0.03, 0.014))  # fmt: skip
+            add.add("torso", "spine", "spine", "chest", (size, size, size), shirt, first=(0.038 * sign, 0.095, 0.012),
+                    second=(0.038 * sign, 0.07, 0.010 + 0.016 * curves))  # fmt: skip
+    if w > 1.1:
+        add.add("torso", "spine", "spine", "chest", (waist * 0.98, 0.09, belly + 0.006), shirt,
+                first=(0, -0.055, 0.004), second=(0, -0.02, 0.008))  # fmt: skip
     if style["top_kind"] == "jacket" and not bare:
         inner = cloth(rng, None)
         part = top.cut(rng, 40, 40)
@@ -216,7 +216,7 @@ def _dress_arm(add: _Tailor, side: str, top: Material, style: dict) -> None:
     upper, fore = f"{side}_upper_arm", f"{side}_forearm"
     bare = style["bare_chest"]
     cover = 0.0 if bare else sleeve
-    plus = 0.006 + 0.012 * loose
+    plus = 0.005 + 0.009 * loose
     r = 0.0285 * m * w
     on_upper = top if cover >= 1 else skin
     size = r + (plus if cover >= 1 else 0)
@@ -291,13 +291,14 @@ def _add_head(add: _Tailor, style: dict) -> int:
                 second=(0.0455 * sign * k, -0.003 * k, -0.002 * k))  # fmt: skip
     cut = style["haircut"]
     if cut != "bald":
-        thick = 1.0 if cut != "afro" else rng.uniform(1.15, 1.5)
+        thick = 1.0 if cut != "afro" or style["hat"] else rng.uniform(1.15, 1.5)
         add.add("hair", "head", "head", "head", (0.049 * k * thick, 0.049 * k * thick, 0.054 * k * thick), hair,
                 first=(0, 0.022 * k, -0.013 * k), second=(0, 0.006 * k, -0.022 * k),
                 sizes=(1.0, 0.98, 0.88))  # fmt: skip
-        add.add("hair", "head", "head", "head", (0.040 * k, 0.018 * k, 0.03 * k), hair,
-                first=(rng.uniform(-0.01, 0.01) * k, 0.056 * k, 0.022 * k),
-                second=(rng.uniform(-0.01, 0.01) * k, 0.05 * k, 0.0 * k))  # fmt: skip
+        if not style["hat"]:
+            add.add("hair", "head", "head", "head", (0.040 * k, 0.018 * k, 0.03 * k), hair,
+                    first=(rng.uniform(-0.01, 0.01) * k, 0.056 * k, 0.022 * k),
+                    second=(rng.uniform(-0.01, 0.01) * k, 0.05 * k, 0.0 * k))  # fmt: skip
     if cut == "long":
         end = rng.uniform(0.75, 1.9)
         add.add("hair", "head", "thorax", "chest", (0.048 * k, 0.02, 0.028 * k), hair, ways=(0.05, end),
@@ -312,11 +313,11 @@ def _add_head(add: _Tailor, style: dict) -> int:
                 length=0.15)  # fmt: skip
     if style["hat"]:
         hat = plain(random_colour(rng), 0.5)
-        add.add("hair", "head", "head", "head", (0.051 * k, 0.044 * k, 0.06 * k), hat, first=(0, 0.034 * k, -0.004 * k),
-                second=(0, 0.026 * k, -0.006 * k))  # fmt: skip
+        add.add("hair", "head", "head", "head", (0.053 * k, 0.046 * k, 0.062 * k), hat,
+                first=(0, 0.034 * k, -0.009 * k), second=(0, 0.028 * k, -0.010 * k))  # fmt: skip
         if rng.random() < 0.6:
             add.add("hair", "head", "head", "head", (0.042 * k, 0.005 * k, 0.042 * k), hat,
-                    first=(0, 0.036 * k, 0.05 * k), second=(0, 0.035 * k, 0.05 * k))  # fmt: skip
+                    first=(0, 0.033 * k, 0.052 * k), second=(0, 0.032 * k, 0.052 * k))  # fmt: skip
     return skull
 
 
