@@ -88,3 +88,17 @@ def occlude(image: Image, rng: Generator, patch: Image | None = None, largest: f
         y, x = int(rng.integers(0, patch.shape[0] - box_h + 1)), int(rng.integers(0, patch.shape[1] - box_w + 1))
         target[:] = patch[y : y + box_h, x : x + box_w]
     return image
+
+
+def paste(image: Image, cutout: Image, alpha: np.ndarray, left: int, top: int) -> Image:
+    """A copy with `cutout` (h, w, 3) blended in by `alpha` (h, w) in 0..1 at a corner that may lie outside."""
+    height, width = image.shape[:2]
+    h, w = alpha.shape
+    x0, y0, x1, y1 = max(0, left), max(0, top), min(width, left + w), min(height, top + h)
+    image = image.copy()
+    if x0 < x1 and y0 < y1:
+        part = image[y0:y1, x0:x1]
+        share = alpha[y0 - top : y1 - top, x0 - left : x1 - left, None]
+        mixed = part + share * (cutout[y0 - top : y1 - top, x0 - left : x1 - left].astype(np.float32) - part)
+        image[y0:y1, x0:x1] = np.clip(mixed + 0.5, 0, 255).astype(np.uint8)
+    return image

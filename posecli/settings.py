@@ -58,8 +58,10 @@ class TrainSettings:
         box_scale: least and largest side of the region over the side of the person's box, top-down.
         val_box_scale: that side when the model is used.
         shift: largest move of the region: share of its side, top-down; pixels, bottom-up.
-        flip, half_body, grey, blur, noise, occlude: share of samples. colour: strength, 0 to 1. fill: share of samples
-            where a random colour instead of black lies beyond the picture.
+        flip, half_body, grey, blur, noise, occlude, paste: share of samples. colour: strength, 0 to 1. fill: share of
+            samples where a random colour instead of black lies beyond the picture. occlude: rectangles of another
+            picture or one colour. paste: a person cut out of another picture stands before it; learnt bottom-up, in
+            the way top-down.
         min_joints: people with fewer labelled joints are not learnt from, top-down. min_side: nor are those with a
             longer box side below this many picture pixels.
         unlabelled: people without labelled joints, bottom-up: "mask" (nothing is learnt where they are) or
@@ -116,6 +118,7 @@ class TrainSettings:
     blur: float = 0.1
     noise: float = 0.1
     occlude: float = 0.2
+    paste: float = 0.0
     fill: float = 0.0
     min_joints: int = 1
     min_side: float = 0.0

@@ -11,6 +11,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import cv2
@@ -20,6 +21,7 @@ from numpy.random import Generator
 from torch import Tensor
 
 from posecli import augment
+from posecli.augment_pictures import Cutout, cut_out, pictures_of
 from posecli.checkpoint import ModelMeta
 from posecli.codecs.gaussian import encode_gaussian
 from posecli.codecs.offsets import encode_heatmap, encode_offset, person_centres
@@ -100,6 +102,22 @@ class Task(abc.ABC):
             image = augment.occlude(image, rng, other if rng.random() < 0.6 else None)
         return image
 
+    def _cut_out(self, source: int, sides: tuple[float, float], rng: Generator) -> Cutout | None:
+        """A random person of a data set, its longer side between two numbers of pixels; None if it can't be cut out."""
+        dataset = self.sources[source].dataset
+        record = dataset.records[int(rng.integers(len(dataset.records)))]
+        side, mirrored = math.exp(rng.uniform(*np.log(sides))), bool(rng.random() < self.settings.flip)
+        (picture,) = pictures_of(replace(dataset, records=(record,)), self.skeleton)
+        if not len(picture.boxes_xyxy):
+            return None
+        person = int(rng.integers(len(picture.boxes_xyxy)))
+        found = cut_out(picture, read_image(dataset.root, record), person, self.skeleton)
+        if found is None:
+            return None
+        # Never enlarged much: blur would give a pasted person away.
+        zoom = min(side / float((found.box_xyxy[2:] - found.box_xyxy[:2]).max()), 1.5)
+        return found.scaled(zoom, mirrored, self.skeleton.flip_index)
+
     def _fill(self, rng: Generator) -> list[int]:
         """The colour beyond the picture."""
         return rng.integers(0, 256, 3).tolist() if rng.random() < self.settings.fill else [0, 0, 0]
@@ -157,6 +175,14 @@ class TopDownTask(Task):
             xy, labelled = xy[self.skeleton.flip_index], labelled[self.skeleton.flip_index]
         labelled = labelled & augment.inside(xy, size)
         image = warp(read_image(data.dataset.root, record), crop, self._fill(rng))
+        if rng.random() < settings.paste:
+            # Somebody in the way, beside the person's middle.
+            cutout = self._cut_out(source, (0.3 * max(size), 0.8 * max(size)), rng)
+            if cutout is not None:
+                angle = rng.uniform(0, 2 * math.pi)
+                away = 0.35 * max(size) * np.array([math.cos(angle), math.sin(angle)])
+                corner = (np.array(size) - cutout.alpha.shape[::-1]) / 2 + away
+                image = augment.paste(image, cutout.image, cutout.alpha, int(corner[0]), int(corner[1]))
         image = self._coloured(image, rng)
         if rng.random() < settings.occlude:
             other = self._people[source][int(rng.integers(self.counts[source]))][0]
@@ -255,6 +281,15 @@ class DekrTask(Task):
         if np.linalg.det(crop.matrix[:, :2]) < 0:
             xy, visibility = xy[:, self.skeleton.flip_index], visibility[:, self.skeleton.flip_index]
         image = warp(read_image(data.dataset.root, record), crop, self._fill(rng))
+        if rng.random() < settings.paste:
+            cutout = self._cut_out(source, (0.15 * min(size), 0.8 * min(size)), rng)
+            if cutout is not None:
+                h, w = cutout.alpha.shape
+                # At least half of the person stays in view.
+                corner = rng.uniform((-w / 2, -h / 2), (size[0] - w / 2, size[1] - h / 2)).astype(int)
+                image = augment.paste(image, cutout.image, cutout.alpha, int(corner[0]), int(corner[1]))
+                xy = np.concatenate([xy, (cutout.xy + corner)[None]])
+                visibility = np.concatenate([visibility, cutout.visibility[None]])
         image = self._coloured(image, rng)
         if rng.random() < settings.occlude:
             other = data.dataset.records[int(rng.integers(self.counts[source]))]

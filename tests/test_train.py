@@ -229,6 +229,27 @@ def test_people_without_joints_are_masked_or_background(tmp_path: Path) -> None:
     assert top_down.left_out == {"people without labelled joints": 2}
 
 
+def test_pasted_people_are_learnt_bottom_up(toy: Path) -> None:
+    text = json.loads(toy.read_text())
+    for person in text["annotations"]:  # a mask, so that people can be cut out
+        x, y, w, h = person["bbox"]
+        person["segmentation"] = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+    file = toy.parent / "masks.json"
+    file.write_text(json.dumps(text))
+    dataset = coco.read(file)
+    people = {0.0: 0, 1.0: 0}
+    for paste in people:
+        settings = resolve({"model": "dekr-tiny", "data": [str(file)], "input_size": [96, 96], "paste": paste})
+        task = make_task(settings, [make_source(dataset, dataset.skeleton, "toy")], dataset.skeleton)
+        for seed in range(6):
+            sample = task.sample(0, 0, np.random.default_rng(seed), (96, 96))
+            people[paste] += int((sample["offset_weight"] > 0).sum())
+    assert people[1.0] > 1.3 * people[0.0]
+    settings = resolve({"model": "pose-fpn", "data": [str(file)], "min_side": 1.0, "paste": 1.0})
+    task = make_task(settings, [make_source(dataset, dataset.skeleton, "toy")], dataset.skeleton)
+    assert task.sample(0, 0, np.random.default_rng(0), (64, 64))["xy"].shape == (5, 2)
+
+
 # --- runs ----------------------------------------------------------------------------------------------------------
 
 
