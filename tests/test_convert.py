@@ -340,6 +340,11 @@ def test_command_asked_wrongly(options: list[str], message: str, mars: Path, tmp
     assert not (tmp_path / "o.json").exists()
 
 
+def test_frames_do_not_go_into_their_source(mars: Path, tmp_path: Path, cli: Cli) -> None:
+    done = cli("convert", mars, "--out", tmp_path / "o.json", "--frames", mars / "frames")
+    assert done.code == 2 and "lies in the source" in done.err
+
+
 def test_command_leaves_nothing_half_written(mars: Path, tmp_path: Path, cli: Cli) -> None:
     (mars / "side/b.json").write_text('{"frames": [{"frame": 50, "persons": []}], "keypoints": ["nose"]}')
     done = cli("convert", mars, "--out", tmp_path / "o.json", "--frames", tmp_path / "jpeg")

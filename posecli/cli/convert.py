@@ -184,6 +184,11 @@ def convert(
         if place.exists() and not overwrite:
             raise PoseError("the output exists already", str(place), "choose another name or give --overwrite")
 
+    for source in sources if frames is not None else ():
+        # There the pictures would be read as more videos the next time.
+        if Path(source).is_dir() and Path(source).resolve() in Path(str(frames)).resolve().parents:
+            raise UsageError(f"--frames {frames} lies in the source {source}", hint="choose a folder beside it")
+
     parts = []
     for source in sources:
         name, reason = detect(source) if format_ == "auto" else (format_, "as asked")

@@ -16,25 +16,26 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from posecli.errors import PoseError
-from posecli.files import replace_when_done
+from posecli.formats.coco_write import category_json, joint_box, to_json, write, xywh_json
 from posecli.formats.joint_names import skeleton_from_names, spelling
 from posecli.types import Dataset, Instance, Record, Skeleton, Video
 
-# OKS area of a person without a mask: 0.53 of the joint box, as CrowdPose and AI Challenger do.
-AREA_OF_BOX = 0.53
 _IMAGE_KEYS = {"id", "file_name", "width", "height"}
 _VIDEO_KEYS = {"id", "name", "file_name", "width", "height", "fps", "num_frames", "tags"}
 _ANNOTATION_KEYS = {
     "image_id", "category_id", "keypoints", "num_keypoints", "bbox", "area", "iscrowd", "track_id", "head_box",
     "keypoint_scores",
 }  # fmt: skip
+__all__ = [
+    "absent_files", "box_from_xywh", "category_json", "from_json", "joint_box", "load_json", "read", "to_json", "write",
+    "xywh_json",
+]  # fmt: skip
 Warn = Callable[[str], None]
 
 
@@ -349,161 +350,6 @@ def box_from_xywh(value: Any, name: str, at: str) -> np.ndarray | None:
     if not box[2] and not box[3]:
         return None
     return np.array([box[0], box[1], box[0] + box[2], box[1] + box[3]])
-
-
-def joint_box(xy: np.ndarray, visibility: np.ndarray) -> np.ndarray | None:
-    """(4,) x1, y1, x2, y2 around the labelled joints; None without any."""
-    points = xy[visibility > 0]
-    if not len(points):
-        return None
-    return np.concatenate([points.min(axis=0), points.max(axis=0)]).astype(np.float64)
-
-
-def write(dataset: Dataset, path: str | Path, *, overwrite: bool = True) -> None:
-    """Writes the data set as COCO keypoint JSON that pycocotools loads; complete or not at all.
-
-    File names are written relative to the JSON's folder (they are kept as they are when the data set has no ``root``).
-    """
-    path = Path(path)
-    here = os.path.abspath(path.parent)
-    value = to_json(_moved(dataset, here) if dataset.root else dataset)
-    with replace_when_done(path, overwrite=overwrite) as part, open(part, "w", encoding="utf-8") as handle:
-        # dumps is several times faster than dump: it takes the C encoder.
-        handle.write(json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")))
-        handle.write("\n")
-
-
-def _moved(dataset: Dataset, folder: str) -> Dataset:
-    root = os.path.abspath(dataset.root)
-    if root == folder:
-        return dataset
-    relative = Path(os.path.relpath(root, folder)).as_posix()
-
-    def name(file_name: str) -> str:
-        if not file_name or os.path.isabs(file_name) or "://" in file_name:
-            return file_name
-        return os.path.normpath(f"{relative}/{file_name}").replace(os.sep, "/")
-
-    return replace(
-        dataset,
-        records=tuple(replace(r, file_name=name(r.file_name)) for r in dataset.records),
-        videos=tuple(replace(v, file_name=name(v.file_name)) for v in dataset.videos),
-        root=folder,
-    )
-
-
-def to_json(dataset: Dataset) -> dict[str, Any]:
-    """The COCO object of a data set, plain values only.
-
-    Every annotation gets ``bbox`` (its joint box where the source has none, zeros without joints) and ``area`` (else
-    0.53 of the joint box; ``info["posecli"]["area_from_joint_box"]`` counts these). Annotation ids are kept when all
-    are unique and positive (pycocotools takes 0 for "unmatched"), else counted from 1.
-    """
-    people = [(record, instance) for record in dataset.records for instance in record.instances]
-    ids: list[Any] = [i.extra.get("id") for _, i in people]
-    if not all(isinstance(i, int) and i > 0 for i in ids) or len(set(ids)) < len(ids):
-        ids = list(range(1, len(people) + 1))
-    filled = sum(i.area is None for _, i in people)
-    rest = dict(dataset.info)
-    info = dict(rest.pop("info", None) or {})
-    block = dict(info.get("posecli") or {})
-    if filled:
-        block["area_from_joint_box"] = block.get("area_from_joint_box", 0) + filled
-    if block:
-        info["posecli"] = block
-    value: dict[str, Any] = {"info": info, **rest}
-    if dataset.videos:
-        value["videos"] = [_video_json(v) for v in dataset.videos]
-    value["images"] = [_image_json(r) for r in dataset.records]
-    value["annotations"] = [_annotation_json(r, i, n) for (r, i), n in zip(people, ids, strict=True)]
-    value["categories"] = [category_json(dataset.skeleton)]
-    return value
-
-
-def category_json(skeleton: Skeleton) -> dict[str, Any]:
-    """The category entry that carries a skeleton (edges counted from 1, as COCO does)."""
-    block = {k: v for k, v in skeleton.to_json().items() if k not in ("keypoints", "edges") and v}
-    return {
-        "id": 1,
-        "name": "person",
-        "supercategory": "person",
-        "keypoints": list(skeleton.keypoints),
-        "skeleton": [[a + 1, b + 1] for a, b in skeleton.edges],
-        "posecli": {"sigmas": [], "flip_pairs": [], **block},
-    }
-
-
-def _video_json(video: Video) -> dict[str, Any]:
-    return {
-        "id": video.id,
-        "name": video.name,
-        "file_name": video.file_name,
-        "width": video.width,
-        "height": video.height,
-        "fps": video.fps,
-        "num_frames": video.num_frames,
-        "tags": list(video.tags),
-        **video.extra,
-    }
-
-
-def _image_json(record: Record) -> dict[str, Any]:
-    value = {"id": record.image_id, "file_name": record.file_name, "width": record.width, "height": record.height}
-    if record.video_id is not None:
-        value["video_id"] = record.video_id
-        if record.frame_id is not None:
-            value["frame_id"] = record.frame_id
-    return {**value, **record.extra}
-
-
-def _annotation_json(record: Record, instance: Instance, annotation_id: int) -> dict[str, Any]:
-    box, joints = instance.box_xyxy, joint_box(instance.xy, instance.visibility)
-    area = instance.area
-    if area is None:
-        area = 0.0 if joints is None else AREA_OF_BOX * float((joints[2] - joints[0]) * (joints[3] - joints[1]))
-    value: dict[str, Any] = {
-        "id": annotation_id,
-        "image_id": record.image_id,
-        "category_id": 1,
-        "keypoints": _keypoints_json(instance),
-        "num_keypoints": int(np.count_nonzero(instance.visibility)),
-        "bbox": xywh_json(joints if box is None else box),
-        "area": _number(area),
-        "iscrowd": int(instance.extra.get("iscrowd", instance.ignore and not instance.extra.get("ignore"))),
-    }
-    if instance.track_id is not None:
-        value["track_id"] = int(instance.track_id)
-    if instance.head_box_xyxy is not None:
-        value["head_box"] = xywh_json(instance.head_box_xyxy)
-    if np.any(instance.score != 1):
-        value["keypoint_scores"] = [round(float(s), 4) for s in instance.score]
-    value.update((k, v) for k, v in instance.extra.items() if k not in ("id", "iscrowd"))
-    return value
-
-
-def _keypoints_json(instance: Instance) -> list[float]:
-    # float32 coordinates carry about 7 digits: 4 decimals bring back 110.2 instead of 110.19999694824219.
-    xy = instance.xy.astype(np.float64)
-    if instance.xy.dtype == np.float32:
-        xy = xy.round(4)
-    flat: list[float] = []
-    for (x, y), v in zip(xy.tolist(), instance.visibility.tolist(), strict=True):
-        flat += (_number(x), _number(y), int(v)) if v else (0, 0, 0)
-    return flat
-
-
-def _number(value: float) -> float:
-    """An integer where nothing is lost (shorter files, and what COCO itself writes)."""
-    value = float(value)
-    return int(value) if value.is_integer() else value
-
-
-def xywh_json(box_xyxy: np.ndarray | None) -> list[float]:
-    """``[x, y, width, height]`` as plain numbers of at most 6 decimals; zeros for None."""
-    if box_xyxy is None:
-        return [0, 0, 0, 0]
-    x1, y1, x2, y2 = (float(b) for b in box_xyxy)
-    return [_number(round(v, 6)) for v in (x1, y1, x2 - x1, y2 - y1)]
 
 
 def absent_files(dataset: Dataset) -> list[str]:

@@ -204,10 +204,13 @@ def _people(
 ) -> dict[int, Instance]:
     labels = read_joints2d(path)
     fps = label_fps if label_fps is not None else _rate_that_shows(labels.number, facts, first)
-    aligned = align(
-        labels.where, labels.number, np.full(len(labels.number), np.nan), [1] * len(labels.number),
-        facts.num_frames, facts.times, fps,
-    )  # fmt: skip
+    numbers, times = labels.number, np.full(len(labels.number), np.nan)
+    if fps is not None:
+        # The first label lies on the first labelled camera frame, where pose.txt says which that is.
+        start = 0.0 if first is None else first / facts.fps - numbers.min() / fps
+        numbers, times = np.full(len(numbers), -1), start + numbers / fps
+    keys = [1] * len(numbers)
+    aligned = align(labels.where, numbers, times, keys, facts.num_frames, facts.times, None)
     if fps is not None:
         warn(f"{path}: {describe_rates(fps, facts.fps, facts.num_frames / facts.fps)}")
     if aligned.doubled:
@@ -231,20 +234,21 @@ def _people(
 def _rate_that_shows(numbers: np.ndarray, facts: ClipFacts, first: int | None) -> float | None:
     """The rate in which label numbers count when they cannot be camera frames; None when they can.
 
-    Two things show it. Numbers without gaps that end at a half, a third, a quarter ... of the video, to a hundredth,
-    and do not begin at the first labelled camera frame that pose.txt states: a slower clock. Numbers that go beyond
-    the video's frames, but by no more than the thousandth between 60/s and 59.94/s (or 30 and 29.97, ...): a clock of
-    whole rates.
+    Two things show it. Ten or more numbers without gaps that cover a half, a third, a quarter ... of the video from the
+    first labelled camera frame on, to a hundredth, and are not that camera frame's own number: a slower clock. Numbers
+    that go beyond the video's frames, but by no more than the thousandth between 60/s and 59.94/s (or 30 and 29.97,
+    ...): a clock of whole rates.
     """
     last, count, fps = int(numbers.max()) + 1, facts.num_frames, facts.fps
-    nominal = round(fps)
+    nominal, lowest = round(fps), int(numbers.min())
     if count < last <= int(count * nominal / fps) and nominal - fps < 0.05 * nominal:
         return float(nominal)
-    gapless = len(numbers) == int(numbers.max() - numbers.min()) + 1
-    if not gapless or (first is not None and numbers.min() == first and first > 0):
+    length = last - lowest
+    if len(numbers) < max(length, 10) or (first is not None and first == lowest > 0):
         return None
-    slower = round(count / last)
-    if slower >= 2 and len(numbers) >= 10 and abs(last * slower - count) <= max(slower, 0.01 * count):
+    left = count - (lowest if first is None else first)  # frames from the first label to the end
+    slower = round(left / length)
+    if slower >= 2 and abs(length * slower - left) <= max(slower, 0.01 * left):
         return float(nominal) / slower
     return None
 

@@ -113,6 +113,21 @@ def test_twenty_hertz_clock_shows_and_is_said(lab: Path) -> None:
     assert frames_with_people(read_dataset(lab, warn=said.append), 1) == list(range(2, 12))
 
 
+def test_slower_clock_begins_at_the_first_labelled_camera_frame(lab: Path) -> None:
+    # pose.txt: the first labelled camera frame is 3; labels 0..8 every third frame from there would end at 27.
+    write_labels(lab, list(range(9)))
+    (lab / "walk/pose.txt").write_text("3 0\n")
+    said: list[str] = []
+    dataset = read_dataset(lab, label_fps=20, warn=said.append)
+    assert frames_with_people(dataset, 1) == [3, 6, 9, 12, 15, 18, 21, 24, 27]
+    write_labels(lab, list(range(10)))  # ten: the clock shows by itself, 10 x 3 frames from frame 0 on
+    (lab / "walk/pose.txt").write_text("0 0\n")
+    assert frames_with_people(read_dataset(lab, warn=said.append), 1) == list(range(0, 30, 3))
+    # Ten labels in the first third of a longer video with gaps: camera frames.
+    write_labels(lab, [0, 1, 2, 3, 4, 5, 6, 7, 8, 11])
+    assert frames_with_people(read_dataset(lab, warn=said.append), 1)[-2:] == [8, 11]
+
+
 def test_stated_rate(lab: Path) -> None:
     write_labels(lab, [0, 1, 5])
     said: list[str] = []
