@@ -88,7 +88,9 @@ def extract_frames(
             part = stack.enter_context(replace_when_done(folder / places[name], overwrite=overwrite))
             part.mkdir()
             video = os.path.join(dataset.root, name)
-            parts = max(1, count // len(wanted)) if len(frames) >= 2 * _FEW else 1
+            # AVI cannot be entered in the middle: each part would be decoded from the beginning.
+            whole = len(frames) < 2 * _FEW or name.lower().endswith(".avi")
+            parts = 1 if whole else max(1, count // len(wanted))
             for chunk in _chunks(sorted(set(frames)), parts):
                 # One process leaves the cores to the decoder's own threads.
                 tasks.append((name, _Task(video, chunk, str(part), quality, 0 if count == 1 else 1)))
@@ -160,7 +162,9 @@ def write_frames(task: _Task) -> tuple[int, tuple[int, ...]]:
 
     from posecli.video import VideoSource
 
-    cv2.setNumThreads(1)
+    if task.threads:
+        cv2.setNumThreads(task.threads)
+    bgr = None  # one buffer for all frames: fresh memory for each costs more than the conversion
     wanted = set(task.frames)
     first, last = task.frames[0], task.frames[-1]
     step = task.frames[1] - first if len(task.frames) > 1 else 1
@@ -171,7 +175,7 @@ def write_frames(task: _Task) -> tuple[int, tuple[int, ...]]:
             if frame.index not in wanted:
                 continue
             path = os.path.join(task.folder, frame_name(frame.index))
-            bgr = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
+            bgr = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR, dst=bgr)
             done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, task.quality])
             if not done:
                 raise PoseError("the frame cannot be written as JPEG", path)
