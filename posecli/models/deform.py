@@ -110,7 +110,7 @@ def adaptive_conv_plain(x: Tensor, geometry: Tensor, weight: Tensor) -> Tensor:
     return deform_conv2d(x, adaptive_offset(geometry), weight, padding=1)
 
 
-def adaptive_conv(x: Tensor, geometry: Tensor, weight: Tensor) -> Tensor:
+def adaptive_conv(x: Tensor, geometry: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Adaptive convolution of all joints' branches in one go.
 
     Tap g of joint j reads x at p + A_j(p) g + t_j(p), bilinear, zero outside the map.
@@ -119,6 +119,7 @@ def adaptive_conv(x: Tensor, geometry: Tensor, weight: Tensor) -> Tensor:
         x: (B, J c, h, w), each joint's c channels one after the other.
         geometry: (B, 6 J, h, w), see `adaptive_offset`; pixels of the map.
         weight: (J c', c, 3, 3).
+        bias: (J c') or None.
 
     Returns:
         (B, J c', h, w).
@@ -126,25 +127,64 @@ def adaptive_conv(x: Tensor, geometry: Tensor, weight: Tensor) -> Tensor:
     batch, channels, height, width = x.shape
     per_joint = weight.shape[1]
     joints = channels // per_joint
-    # Sampling stands in for a library's deformable convolution: one grid_sample over all joints and taps, then one
-    # batched product with the kernels. Positions need float32 (half precision cannot tell pixels apart).
-    exact = torch.promote_types(geometry.dtype, torch.float32)
-    values = geometry.to(exact).view(batch, joints, 6, height * width)
-    rows = torch.arange(height, device=x.device, dtype=exact).view(-1, 1).expand(height, width).reshape(-1)
-    columns = torch.arange(width, device=x.device, dtype=exact).expand(height, width).reshape(-1)
-    grid = regular_grid(values)
-    dy, dx = grid[:, :1], grid[:, 1:]
-    at_row = dy * values[:, :, None, 0] + dx * values[:, :, None, 1] + (values[:, :, None, 4] + rows)
-    at_column = dy * values[:, :, None, 2] + dx * values[:, :, None, 3] + (values[:, :, None, 5] + columns)
-    # grid_sample without align_corners: -1 and 1 are the outer sides of the first and last pixel.
-    position = torch.stack([(2 * at_column + 1) / width - 1, (2 * at_row + 1) / height - 1], dim=-1)
-    sampled = functional.grid_sample(
-        x.reshape(batch * joints, per_joint, height, width).to(position.dtype),
-        position.view(batch * joints, 9, height * width, 2),
-        mode="bilinear",
-        padding_mode="zeros",
-        align_corners=False,
-    )
-    sampled = sampled.view(batch, joints, per_joint * 9, height * width)
+    # On a CPU as many joints at once as keep the sampled values in the cache; elsewhere all of them.
+    together = max(1, _CACHED_VALUES // (batch * 9 * per_joint * height * width)) if x.device.type == "cpu" else joints
+    geometry = geometry.to(torch.promote_types(geometry.dtype, torch.float32)).contiguous()
     kernel = weight.reshape(joints, -1, per_joint * 9)
+    channels_last = x.is_contiguous(memory_format=torch.channels_last)
+    x = x.contiguous()
+    parts = []
+    for first in range(0, joints, together):
+        last = min(first + together, joints)
+        part = x[:, first * per_joint : last * per_joint]
+        grid = _sampling_grid(geometry[:, 6 * first : 6 * last])
+        parts.append(_sample_and_mix(part, grid, kernel[first:last]))
+    out = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+    if bias is not None:
+        out += bias.view(1, -1, 1, 1)
+    return out.contiguous(memory_format=torch.channels_last) if channels_last else out
+
+
+#: 16 MiB of float32: about where more sampled values at once get slower on the processors we measured.
+_CACHED_VALUES = 1 << 22
+
+
+def _sampling_grid(geometry: Tensor) -> Tensor:
+    """Where the taps read: (B, 6 J, h, w) to (B J, 9, h, w, 2), x and y as `grid_sample` counts them.
+
+    Without align_corners -1 and 1 are the outer sides of the first and last pixel. Sums and products only: a matrix
+    product might be rounded to half precision (autocast, TF32), which cannot tell pixels apart.
+    """
+    batch, channels, height, width = geometry.shape
+    a_yy, a_yx, a_xy, a_xx, t_y, t_x = geometry.reshape(-1, 6, 1, height, width).unbind(1)
+    steps = torch.arange(-1, 2, device=geometry.device, dtype=geometry.dtype).view(3, 1, 1)
+    rows = torch.arange(height, device=geometry.device, dtype=geometry.dtype).view(-1, 1)
+    columns = torch.arange(width, device=geometry.device, dtype=geometry.dtype)
+
+    def axis(pixel: Tensor, move: Tensor, by_dy: Tensor, by_dx: Tensor, size: int) -> Tensor:
+        unit = 2 / size
+        start = (pixel + move) * unit + (1 / size - 1)
+        down = start + steps * (by_dy * unit)  # (B J, 3, h, w): one for each row of the kernel
+        return (down[:, :, None] + (steps * (by_dx * unit))[:, None]).flatten(1, 2)
+
+    position = torch.stack([axis(columns, t_x, a_xy, a_xx, width), axis(rows, t_y, a_yy, a_yx, height)], dim=1)
+    return position.permute(0, 2, 3, 4, 1)
+
+
+def _sample_and_mix(x: Tensor, grid: Tensor, kernel: Tensor) -> Tensor:
+    """Bilinear samples of (B, J c, h, w) at (B J, 9, h, w, 2), then the joints' kernels (J, c', 9 c)."""
+    batch, channels, height, width = x.shape
+    joints, _, inner = kernel.shape
+    source = x.reshape(batch * joints, channels // joints, height, width).to(grid.dtype)
+    # grid_sample spreads its batch over threads: a single map is read in several strips of rows.
+    strips = next(n for n in (8, 4, 2, 1) if height % n == 0) if batch * joints == 1 else 1
+    if strips > 1:
+        source = source.expand(strips, -1, -1, -1)
+        grid = grid.view(9, strips, height // strips, width, 2).transpose(0, 1)
+    grid = grid.reshape(batch * joints * strips, 9, height * width // strips, 2) if strips == 1 else grid.flatten(2, 3)
+    sampled = functional.grid_sample(source, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    if strips > 1:
+        out = torch.matmul(kernel, sampled.view(strips, inner, -1).to(kernel.dtype))
+        return out.transpose(0, 1).reshape(1, -1, height, width)
+    sampled = sampled.view(batch, joints, inner, height * width)
     return torch.matmul(kernel, sampled.to(kernel.dtype)).reshape(batch, -1, height, width)

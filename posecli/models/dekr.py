@@ -61,7 +61,7 @@ class AdaptiveBlocks(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = adaptive_conv(x, self.geometry_conv(x), self.adapt_conv.weight)
+        out = adaptive_conv(x, self.geometry_conv(x), self.adapt_conv.weight, self.adapt_conv.bias)
         return self.relu(self.bn(out) + x)
 
 
