@@ -155,7 +155,7 @@ def _sampling_grid(geometry: Tensor) -> Tensor:
     Without align_corners -1 and 1 are the outer sides of the first and last pixel. Sums and products only: a matrix
     product might be rounded to half precision (autocast, TF32), which cannot tell pixels apart.
     """
-    batch, channels, height, width = geometry.shape
+    height, width = geometry.shape[-2:]
     a_yy, a_yx, a_xy, a_xx, t_y, t_x = geometry.reshape(-1, 6, 1, height, width).unbind(1)
     steps = torch.arange(-1, 2, device=geometry.device, dtype=geometry.dtype).view(3, 1, 1)
     rows = torch.arange(height, device=geometry.device, dtype=geometry.dtype).view(-1, 1)

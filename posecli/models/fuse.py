@@ -7,6 +7,7 @@ the convolution's weights it costs nothing. Results agree with the plain network
 from __future__ import annotations
 
 import copy
+import itertools
 import re
 from collections.abc import Iterator
 
@@ -35,7 +36,7 @@ def _pairs(module: nn.Module) -> Iterator[tuple[str, str]]:
     """Names of members that may be a convolution and its norm."""
     names = [name for name, _ in module.named_children()]
     if isinstance(module, nn.Sequential):
-        yield from zip(names, names[1:], strict=False)
+        yield from itertools.pairwise(names)
     for name in names:
         if found := re.fullmatch(r"conv(\d+)", name):
             yield from ((name, norm) for norm in names if norm == f"bn{found[1]}")

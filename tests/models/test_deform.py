@@ -6,6 +6,7 @@ import torch
 from reference import load_post
 from torch.nn import functional
 
+from posecli.models import deform
 from posecli.models.deform import adaptive_conv, adaptive_conv_plain, adaptive_offset, deform_conv2d
 
 
@@ -51,9 +52,11 @@ def test_adaptive_block(shared):
         torch.testing.assert_close(block(stored["input"]), stored["output"], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("together", [1, 2, 100])
 @pytest.mark.parametrize("reach", [0.3, 3.0, 30.0])
-def test_fast_path_equals_plain(reach):
-    """Several joints at once, taps within, across and far outside the map; one pixel wide maps too."""
+def test_fast_path_equals_plain(monkeypatch, reach, together):
+    """Joints one by one, in pairs and all at once; taps within, across and far outside the map; maps one pixel wide."""
+    monkeypatch.setattr(deform, "_CACHED_VALUES", together * 2 * 9 * 5 * 99)
     torch.manual_seed(1)
     for height, width in ((9, 11), (1, 7), (8, 1)):
         x = torch.randn(2, 3 * 5, height, width)
@@ -66,6 +69,30 @@ def test_fast_path_equals_plain(reach):
             dim=1,
         )
         torch.testing.assert_close(adaptive_conv(x, geometry, weight), plain, rtol=1e-4, atol=2e-4)
+
+
+def test_one_map_is_read_in_strips(monkeypatch):
+    monkeypatch.setattr(deform, "_CACHED_VALUES", 1)
+    torch.manual_seed(3)
+    x, geometry, weight = torch.randn(1, 4, 16, 6), torch.randn(1, 6, 16, 6), torch.randn(4, 4, 3, 3)
+    plain = adaptive_conv_plain(x, geometry, weight)
+    torch.testing.assert_close(adaptive_conv(x, geometry, weight), plain, rtol=1e-4, atol=1e-5)
+    x = x.contiguous(memory_format=torch.channels_last)
+    out = adaptive_conv(x, geometry, weight)
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(out, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_half_precision_keeps_the_positions():
+    """Under autocast the positions are computed in float32."""
+    torch.manual_seed(4)
+    x, weight = torch.randn(1, 4, 4, 300), torch.randn(4, 4, 3, 3)
+    geometry = torch.zeros(1, 6, 4, 300)
+    geometry[:, 5] = 0.5
+    plain = adaptive_conv_plain(x, geometry, weight)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = adaptive_conv(x, geometry, weight)
+    assert (half.float() - plain).abs().max() < 0.02 * plain.abs().max()
 
 
 def test_gradients_equal_the_plain_path():
