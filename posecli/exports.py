@@ -2,8 +2,9 @@
 
 COCO results: a JSON list of ``{"image_id", "category_id": 1, "keypoints": [x, y, score, ...], "score"}``, 0, 0, 0 for a
 joint not found (https://cocodataset.org/#format-results); people without any joint are left out. ``track_id`` is added
-where there is one. CSV long has one row a joint, ``frame,time,person,joint,x,y,score,person_score``; wide one row a
-person with ``<joint>_x, <joint>_y, <joint>_score``; both are read back by ``posecli convert`` as labels.
+where there is one. CSV long has one row a joint, ``source,frame,time,person,joint,x,y,score,person_score``; wide one
+row a person with ``<joint>_x, <joint>_y, <joint>_score``; the table of one video is read back as its labels by
+``posecli convert``. ``source`` is the video, or the picture's own name.
 """
 
 from __future__ import annotations
@@ -144,22 +145,20 @@ def _sources(frames: Frames) -> Iterator[tuple[bool, StreamHeader, FramePoses]]:
 
 
 def _write_table(frames: Frames, path: Path, wide: bool) -> int:
-    count, columns, skeleton, start = 0, 0, None, None
+    count = 0
+    skeleton: Skeleton | None = None
     with open(path, "w", encoding="utf-8", newline="") as handle:
         table = csv.writer(handle, lineterminator="\n")
         for new, header, poses in _sources(frames):
-            if new and columns:
-                hint = "convert the sources one by one"
-                raise PoseError(f"a table holds one source, and after {start!r} comes {header.source!r}", hint=hint)
-            if new:
-                start, skeleton = header.source, header.skeleton
-                names = _columns(header, wide)
-                columns = len(names)
-                table.writerow(names)
-            assert skeleton is not None
+            if skeleton is None:
+                table.writerow(_columns(header.skeleton, wide))
+            elif new and wide and header.skeleton.keypoints != skeleton.keypoints:
+                hint = "choose one joint set with --to-skeleton, or --to csv"
+                raise PoseError(f"{header.source} has other joints than the sources before", str(path), hint)
+            skeleton = header.skeleton
             for n, person in enumerate(poses.instances, 1):
                 track_id = n if person.track_id is None else person.track_id
-                head = [poses.frame, *([_plain(poses.time, 6)] if header.fps else []), track_id]
+                head = [poses.file or header.source, poses.frame, _plain(poses.time, 6), track_id]
                 score = _plain(person.person_score, 4)
                 points = [
                     (_plain(x, 3), _plain(y, 3), _plain(s, 4)) if v else ("", "", 0)
@@ -178,11 +177,11 @@ def _write_table(frames: Frames, path: Path, wide: bool) -> int:
     return count
 
 
-def _columns(header: StreamHeader, wide: bool) -> list[str]:
-    head = ["frame", *(["time"] if header.fps else []), "person"]
+def _columns(skeleton: Skeleton, wide: bool) -> list[str]:
+    head = ["source", "frame", "time", "person"]
     if not wide:
         return [*head, "joint", "x", "y", "score", "person_score"]
-    joints = [f"{n}_{part}" for n in header.skeleton.keypoints for part in ("x", "y", "score")]
+    joints = [f"{n}_{part}" for n in skeleton.keypoints for part in ("x", "y", "score")]
     return [*head, "person_score", "box_x", "box_y", "box_w", "box_h", *joints]
 
 

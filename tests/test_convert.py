@@ -437,15 +437,24 @@ def test_poses_written_are_read_back_as_labels(kind: str, tmp_path: Path, cli: C
 
 
 def test_csv_long_has_one_row_a_joint(tmp_path: Path) -> None:
-    export_stream(stream(tmp_path / "a.jsonl"), tmp_path / "a.csv", "csv")
+    export_stream(stream(tmp_path / "a.jsonl", 2), tmp_path / "a.csv", "csv")
     with open(tmp_path / "a.csv", newline="") as handle:
         rows = list(csv.reader(handle))
-    assert rows[0] == ["frame", "time", "person", "joint", "x", "y", "score", "person_score"]
-    assert len(rows) == 1 + 6 and rows[1] == ["0", "0.0", "7", "nose", "0.25", "10.5", "0.5", "0.75"]
-    assert rows[5] == ["0", "0.0", "2", "left_hand", "", "", "0", "0.25"]
-    with pytest.raises(PoseError, match="a table holds one source"):
-        export_stream(stream(tmp_path / "b.jsonl", 2), tmp_path / "b.csv", "csv")
-    assert not (tmp_path / "b.csv").exists()
+    assert rows[0] == ["source", "frame", "time", "person", "joint", "x", "y", "score", "person_score"]
+    assert len(rows) == 1 + 2 * 6 and rows[1] == ["clip0.mp4", "0", "0.0", "7", "nose", "0.25", "10.5", "0.5", "0.75"]
+    assert rows[5] == ["clip0.mp4", "0", "0.0", "2", "left_hand", "", "", "0", "0.25"]
+    assert rows[7][0] == "clip1.mp4"
+
+
+def test_wide_table_has_one_joint_set(tmp_path: Path) -> None:
+    two = stream(tmp_path / "a.jsonl").read_text() + stream(tmp_path / "b.jsonl", skeleton=LSP14).read_text()
+    (tmp_path / "c.jsonl").write_text(two)
+    assert export_stream(tmp_path / "c.jsonl", tmp_path / "long.csv", "csv") == 4
+    with pytest.raises(PoseError, match="other joints than the sources before"):
+        export_stream(tmp_path / "c.jsonl", tmp_path / "wide.csv", "csv-wide")
+    assert not (tmp_path / "wide.csv").exists()
+    done = export_stream(tmp_path / "c.jsonl", tmp_path / "wide.csv", "csv-wide", to_skeleton=COCO17)
+    assert done == 4 and len((tmp_path / "wide.csv").read_text().splitlines()) == 5
 
 
 def test_openpose_folder_of_several_sources(tmp_path: Path) -> None:

@@ -222,7 +222,10 @@ def _people(
     for row, frame in zip(rows, aligned.frame.tolist(), strict=True):
         if frame >= 0:
             instance = to_instance(row, columns, skeleton, label.third, facts.width, facts.height, threshold)
-            people.setdefault(frame, []).append(instance)
+            present = people.setdefault(frame, [])
+            # A row of blanks says that nobody is there.
+            if instance.visibility.any() or instance.box_xyxy is not None:
+                present.append(instance)
     return people
 
 

@@ -182,7 +182,7 @@ def read(
                     extra={"recording": name},
                 )
             )  # fmt: skip
-            people: dict[int, Instance] = {}
+            people: dict[int, tuple[Instance, ...]] = {}
             if view.labels is None:
                 warn(f"{folder / view.name}: no joints2d.txt")
             else:
@@ -192,7 +192,7 @@ def read(
                 records.append(
                     Record(
                         image_id=len(records) + 1, file_name=clip.name, width=facts.width, height=facts.height,
-                        instances=(people[frame],) if frame in people else (), video_id=video_id, frame_id=frame,
+                        instances=people.get(frame, ()), video_id=video_id, frame_id=frame,
                         extra={} if frame in people else {"is_labeled": False},
                     )
                 )  # fmt: skip
@@ -201,7 +201,8 @@ def read(
 
 def _people(
     path: Path, facts: ClipFacts, label_fps: float | None, first: int | None, threshold: float, warn: Warn
-) -> dict[int, Instance]:
+) -> dict[int, tuple[Instance, ...]]:
+    """Frame index to the person, if any joint is in sight; frames without a label are not among the keys."""
     labels = read_joints2d(path)
     fps = label_fps if label_fps is not None else _rate_that_shows(labels.number, facts, first)
     numbers, times = labels.number, np.full(len(labels.number), np.nan)
@@ -217,17 +218,18 @@ def _people(
         warn(f"{path}: {aligned.doubled} labels left out: a nearer one has their frame")
     if first is not None and fps is None and labels.number.min() != first:
         warn(f"{path}: the first label is frame {labels.number.min()}, pose.txt begins at frame {first}")
-    people = {}
+    people: dict[int, tuple[Instance, ...]] = {}
     for row, frame in enumerate(aligned.frame.tolist()):
         if frame < 0:
             continue
         xy, score = labels.xy[row].copy(), labels.score[row]
         visibility = visibility_from_scores(xy, score, facts.width, facts.height, threshold)
         xy[visibility == 0] = np.nan
-        people[frame] = Instance(
+        person = Instance(
             xy=xy, visibility=visibility, score=np.clip(score, 0, 1).astype(np.float32),
             box_xyxy=joint_box(xy, visibility), track_id=1,
         )  # fmt: skip
+        people[frame] = (person,) if visibility.any() else ()  # nobody in sight of this camera
     return people
 
 

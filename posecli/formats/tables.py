@@ -9,8 +9,8 @@ Long, a row per joint (``v`` or ``score`` or neither):
     frame,person,joint,x,y,v
 
 ``time`` (seconds from the first frame) may stand in for ``frame`` (0-based). Wide tables may also have ``box_x, box_y,
-box_w, box_h``, the same with ``head_box``, and ``area``; a column ``person_score`` is passed over. An empty cell is a
-missing joint; ``nan`` is an error unless its visibility is 0.
+box_w, box_h``, the same with ``head_box``, and ``area``; ``source`` and ``person_score`` are passed over. An empty cell
+is a missing joint; ``nan`` is an error unless its visibility is 0.
 
 DeepLabCut: header rows ``scorer``, (``individuals``,) ``bodyparts``, ``coords``, then one row per frame or per picture
 (https://deeplabcut.github.io, written by ``analyze_videos(save_as_csv=True)`` and by the labelling tool). Rows are
@@ -35,7 +35,7 @@ _V_NAMES = {"v", "visibility", "vis", "visible"}
 _SCORE_NAMES = {"score", "conf", "confidence", "likelihood", "prob"}
 _PERSON_NAMES = {"person", "track_id", "id"}
 _BOXES = ("box", "head_box")
-_PERSON_SCORE = "person_score"  # in tables that `posecli convert` wrote from poses
+_PASSED_OVER = {"source", "person_score"}  # in tables that `posecli convert` wrote from poses
 _Lines = list[tuple[int, list[str]]]
 
 
@@ -138,7 +138,7 @@ def _read_wide(path: Path, header: Sequence[str], columns: Sequence[str], lines:
     kinds = set()
     for i, (column, original) in enumerate(zip(columns, header, strict=True)):
         stem, _, part = column.rpartition("_")
-        if column in ("", "frame", "time", _PERSON_SCORE) or column in _PERSON_NAMES:
+        if column in ("", "frame", "time") or column in _PERSON_NAMES | _PASSED_OVER:
             continue
         if column == "area":
             area_column = i
@@ -206,7 +206,7 @@ def _read_long(path: Path, columns: Sequence[str], lines: _Lines) -> LabelFile:
     thirds = [c for c in columns if c in _V_NAMES | _SCORE_NAMES]
     if len(thirds) > 1:
         raise PoseError(f"columns {thirds[0]!r} and {thirds[1]!r}: one of them is wanted", f"{path}, row 1")
-    known = {"", "frame", "time", "joint", "x", "y", _PERSON_SCORE, *_PERSON_NAMES, *thirds}
+    known = {"", "frame", "time", "joint", "x", "y", *_PASSED_OVER, *_PERSON_NAMES, *thirds}
     if odd := [c for c in columns if c not in known]:
         raise PoseError(f"column {odd[0]!r} is none of frame, time, person, joint, x, y, v, score", f"{path}, row 1")
     kind = Third.NOTHING if not thirds else Third.VISIBILITY if thirds[0] in _V_NAMES else Third.SCORE

@@ -270,6 +270,20 @@ def test_time_column_meets_real_time_stamps(tmp_path: Path, make_video: Any) -> 
         read_dataset(tmp_path)
 
 
+def test_a_blank_row_is_nobody(folder: Path) -> None:
+    csv_text(folder, "frame,nose_x,nose_y,nose_v\n0,,,\n1,1,2,2\n2,0,0,0\n")
+    dataset = read_dataset(folder)
+    assert [len(r.instances) for r in dataset.records] == [0, 1, 0, 0, 0]
+    assert [r.extra.get("is_labeled", True) for r in dataset.records] == [True, True, True, False, False]
+
+
+def test_json_with_times(tmp_path: Path, make_video: Any) -> None:
+    make_video(tmp_path / "clip.mp4", 5, fps=10)
+    frames = [{"time": f / 10 + 0.02, "persons": [{"keypoints": p}]} for f, p in WANTED.items()]
+    (tmp_path / "clip.json").write_text(json.dumps({"frames": frames, "keypoints": JOINTS}))
+    check(read_dataset(tmp_path))
+
+
 def test_labels_at_another_rate(tmp_path: Path, make_video: Any) -> None:
     # 20 labels a second beside 60 frames a second: label n belongs to frame 3 n, never to frame n.
     make_video(tmp_path / "clip.mp4", 9, fps=60)

@@ -100,6 +100,14 @@ def test_visibility(lab: Path) -> None:
     assert person.box_xyxy is not None and person.box_xyxy.tolist() == [2.25, 4.5, 63.4, 47.4]
 
 
+def test_nobody_in_sight(lab: Path) -> None:
+    write_labels(lab, [0])
+    x, y, score = points(0, 0)
+    (lab / "walk/north/joints2d.txt").write_text(line(0, x + 500, y, score) + "\n")
+    record = read_dataset(lab).records[0]
+    assert record.instances == () and record.extra == {}
+
+
 def test_twenty_hertz_clock_shows_and_is_said(lab: Path) -> None:
     # Ten labels numbered 0..9 for 30 frames: a clock of 20/s. Label n belongs to the frame nearest to n / 20 s.
     write_labels(lab, list(range(10)))
