@@ -162,8 +162,11 @@ def _read_people(outputs: Any, mirrored: Any, options: PredictOptions, meta: Mod
 
 
 def _dekr_crop(width: int, height: int, scale: float, scales: Sequence[float], meta: ModelMeta) -> Crop:
-    size, centre, extent = affine.dekr_test_geometry((height, width), meta.input_size[0], scale, min(scales))
-    return Crop(affine.hrnet_matrix(centre, extent, size), size)
+    # The official test measures all scales from scale 1. At others than 1/2, 1, 2 the size may be none that the network
+    # takes: the input is then padded on the right and below.
+    size, centre, extent = affine.dekr_test_geometry((height, width), meta.input_size[0], scale)
+    matrix = affine.hrnet_matrix(centre, extent, size)
+    return Crop(matrix, (-(-size[0] // 32) * 32, -(-size[1] // 32) * 32))
 
 
 def _read_dekr(outputs: Any, mirrored: Any, options: PredictOptions, meta: ModelMeta) -> list[list[Person]]:
