@@ -153,11 +153,11 @@ def heatmap_accuracy(heatmap: Tensor, target: Tensor, threshold: float = 0.5) ->
     found, _ = highest_pixel(heatmap)
     wanted, _ = highest_pixel(target)
     height, width = heatmap.shape[-2:]
-    unit = torch.tensor([height, width], device=found.device, dtype=torch.float64) / 10
-    distance = ((found.double() - wanted.double()) / unit).norm(dim=-1)
+    unit = torch.tensor([height, width], device=found.device) / 10
+    distance = ((found - wanted) / unit).norm(dim=-1)
     valid = (wanted > 1).all(-1)
-    count = valid.sum(0)
-    share = ((distance < threshold) & valid).sum(0) / count.clamp(min=1).double()
+    count = valid.sum(0).cpu()
+    share = ((distance < threshold) & valid).sum(0).cpu() / count.clamp(min=1).double()
     share = torch.where(count > 0, share, -torch.ones_like(share))
     joints = int((count > 0).sum())
     return (float(share[count > 0].mean()) if joints else 0.0), share, joints

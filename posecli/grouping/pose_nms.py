@@ -98,6 +98,15 @@ def oks_matrix(
     return np.where(count > 0, (similarity * counted).sum(-1) / np.maximum(count, 1), 0.0)
 
 
+def hrnet_pose_score(box_score: float, joint_scores: np.ndarray, min_score: float = 0.2) -> float:
+    """HRNet's score of a person: the box's times the mean of the joint scores above ``min_score`` (0 without any).
+
+    leoxiaobin/deep-high-resolution-net.pytorch@6f69e46 (`lib/dataset/coco.py`, before the suppression by OKS).
+    """
+    counted = np.asarray(joint_scores)[np.asarray(joint_scores) > min_score]
+    return float(box_score * counted.mean()) if len(counted) else 0.0
+
+
 def oks_nms(
     keypoints: np.ndarray,
     scores: np.ndarray,

@@ -11,7 +11,7 @@ import itertools
 import re
 from collections.abc import Iterator
 
-from torch import nn
+from torch import Tensor, nn
 
 
 def fold_norms(network: nn.Module) -> nn.Module:
@@ -48,14 +48,18 @@ def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     """Multiplies the norm into the convolution, in float64 so that rounding happens once."""
     if norm.running_mean is None or norm.running_var is None:
         raise ValueError("a norm without running statistics cannot be folded")
-    scale = (norm.running_var.double() + norm.eps).rsqrt()
+    scale = (_wide(norm.running_var) + norm.eps).rsqrt()
     if norm.weight is not None:
-        scale = scale * norm.weight.double()
-    shift = -norm.running_mean.double() * scale
+        scale = scale * _wide(norm.weight)
+    shift = -_wide(norm.running_mean) * scale
     if norm.bias is not None:
-        shift = shift + norm.bias.double()
+        shift = shift + _wide(norm.bias)
     if conv.bias is not None:
-        shift = shift + conv.bias.double() * scale
-    weight = conv.weight.double() * scale.view(-1, 1, 1, 1)
-    conv.weight = nn.Parameter(weight.to(conv.weight.dtype), requires_grad=False)
-    conv.bias = nn.Parameter(shift.to(conv.weight.dtype), requires_grad=False)
+        shift = shift + _wide(conv.bias) * scale
+    weight = _wide(conv.weight) * scale.view(-1, 1, 1, 1)
+    conv.bias = nn.Parameter(shift.to(conv.weight), requires_grad=False)
+    conv.weight = nn.Parameter(weight.to(conv.weight), requires_grad=False)
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values.detach().cpu().double()  # not every device has float64

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import load_post
 
-from posecli.grouping.pose_nms import dekr_nms, oks_matrix, oks_nms, soft_oks_nms
+from posecli.grouping.pose_nms import dekr_nms, hrnet_pose_score, oks_matrix, oks_nms, soft_oks_nms
 from posecli.skeletons import COCO17, get_skeleton
 
 
@@ -64,3 +64,9 @@ def test_properties(seed, people):
 def test_soft_suppression_without_poses():
     kept, picked = soft_oks_nms(np.zeros((0, 17, 3)), np.zeros(0), np.zeros(0), COCO17.sigmas)
     assert kept == [] and len(picked) == 0
+
+
+def test_hrnet_score():
+    # (0.9 + 0.5) / 2 x 0.8; the joint at 0.2 does not count.
+    assert hrnet_pose_score(0.8, np.array([0.9, 0.2, 0.5])) == pytest.approx(0.56)
+    assert hrnet_pose_score(0.8, np.array([0.1])) == 0
