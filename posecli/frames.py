@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from posecli.errors import PoseError
 from posecli.files import replace_when_done
+from posecli.formats.clips import available_cores
 from posecli.types import Dataset, Record
 
 JPEG_QUALITY = 95
@@ -33,11 +34,6 @@ class _Task:
     folder: str
     quality: int
     threads: int
-
-
-def available_cores() -> int:
-    """Processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def is_video_frame(record: Record) -> bool:

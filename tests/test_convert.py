@@ -325,6 +325,7 @@ def test_command_joins_and_changes_joints(mars: Path, tmp_path: Path, cli: Cli) 
     ("options", "message"),
     [
         (["--frames", "x", "--no-frames"], "contradict"),
+        (["--workers", "2", "--format", "coco"], "--workers means nothing for the format coco"),
         (["--quality", "90"], "--quality is for --frames"),
         (["--split", "train=2"], "add to 2"),
         (["--format", "what"], "unknown format 'what'"),
@@ -478,6 +479,13 @@ def test_streams_change_joints(tmp_path: Path, cli: Cli) -> None:
         list(reskeleton(read_stream(path), Skeleton("other", ("tail",))))
     done = cli("convert", path, "--out", tmp_path / "c.json", "--split", "a=1")
     assert done.code == 2 and "--split means nothing for a pose stream" in done.err
+
+
+def test_a_folder_of_streams(tmp_path: Path, cli: Cli) -> None:
+    for name in ("clip10", "clip2"):
+        stream(tmp_path / f"poses/{name}.poses.jsonl")
+    done = cli("convert", tmp_path / "poses", "--out", tmp_path / "all.csv", "--json")
+    assert done.code == 0 and json.loads(done.out) == {"out": str(tmp_path / "all.csv"), "form": "csv", "people": 4}
 
 
 def test_stream_errors_leave_nothing(tmp_path: Path, cli: Cli) -> None:

@@ -95,7 +95,11 @@ def convert(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes for --frames. [default: one a core]", rich_help_panel=_IMAGES),
+        typer.Option(
+            min=1,
+            help="Videos read, or processes for --frames, at a time. [default: one a core]",
+            rich_help_panel=_IMAGES,
+        ),
     ] = None,
     every: Annotated[int, typer.Option(min=1, help="Keep every N-th frame (or picture).", rich_help_panel=_IMAGES)] = 1,
     drop_empty: Annotated[
@@ -140,9 +144,9 @@ def convert(
         raise UsageError("--out - is not possible: the output is renamed when complete", hint="give a file name")
     if frames is not None and no_frames:
         raise UsageError("--frames and --no-frames contradict each other")
-    for option, value in (("--quality", quality), ("--workers", workers)):
-        if value is not None and frames is None:
-            raise UsageError(f"{option} is for --frames")
+    if quality is not None and frames is None:
+        raise UsageError("--quality is for --frames")
+    sources = _with_streams_of_folders(sources)
     streams = [s for s in sources if s == "-" or s.endswith((".jsonl", ".ndjson"))]
     if streams and len(streams) < len(sources):
         raise UsageError("pose streams and data sets cannot be joined", hint="convert them one by one")
@@ -152,7 +156,8 @@ def convert(
     if streams:
         given = {
             "--format": format_ != "auto", "--skeleton": skeleton, "--image-root": image_root, "--label-fps": label_fps,
-            "--score-threshold": score_threshold, "--frames": frames, "--no-frames": no_frames, "--every": every > 1,
+            "--score-threshold": score_threshold, "--frames": frames, "--no-frames": no_frames, "--workers": workers,
+            "--every": every > 1,
             "--drop-empty": drop_empty, "--split": split,
         }  # fmt: skip
         useless = [name for name, value in given.items() if value]
@@ -196,7 +201,7 @@ def convert(
         parts.append(
             read_dataset(
                 source, name, skeleton=skeleton, image_root=image_root, every=every, label_fps=label_fps,
-                score_threshold=score_threshold, warn=warn,
+                score_threshold=score_threshold, workers=None if frames is not None else workers, warn=warn,
             )
         )  # fmt: skip
     dataset = merge(parts, target if len(parts) > 1 else None, warn=warn)
@@ -251,6 +256,22 @@ def _kind(to: str | None, out: str, stream: bool) -> str:
             f"--out {out} has no suffix", hint="a data set is written as .json; --to openpose for a folder"
         )
     return kind
+
+
+def _with_streams_of_folders(sources: list[str]) -> list[str]:
+    """A folder of nothing but streams, as `infer` leaves it for several inputs, is its streams in natural order."""
+    from pathlib import Path
+
+    from posecli.video import natural_key
+
+    found = []
+    for source in sources:
+        files = [p for p in Path(source).iterdir() if not p.name.startswith(".")] if Path(source).is_dir() else []
+        if files and all(p.suffix in (".jsonl", ".ndjson") for p in files):
+            found += sorted(map(str, files), key=natural_key)
+        else:
+            found.append(source)
+    return found
 
 
 def _convert_streams(

@@ -31,6 +31,7 @@ class ReadOptions:
         every: of videos, keep every n-th frame (COCO and pictures are read whole; `posecli.dataset.thin` thins them).
         label_fps: rate in which label frame numbers count, where it is not the video's.
         score_threshold: confidence above which a joint counts as visible; None: the reader's own.
+        workers: videos looked through at a time; None: one a core.
     """
 
     skeleton: str | Path | Skeleton | None = None
@@ -38,6 +39,7 @@ class ReadOptions:
     every: int = 1
     label_fps: float | None = None
     score_threshold: float | None = None
+    workers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,14 @@ def _read_mars_lab(src: Path, options: ReadOptions, warn: Warn) -> Dataset:
     from posecli.formats import labels, mars_lab
 
     threshold = labels.SCORE_THRESHOLD if options.score_threshold is None else options.score_threshold
-    return mars_lab.read(src, every=options.every, label_fps=options.label_fps, score_threshold=threshold, warn=warn)
+    return mars_lab.read(
+        src,
+        every=options.every,
+        label_fps=options.label_fps,
+        score_threshold=threshold,
+        workers=options.workers,
+        warn=warn,
+    )
 
 
 def _recognise_mars_lab(src: Path) -> str | None:
@@ -152,7 +161,7 @@ def _read_mars(src: Path, options: ReadOptions, warn: Warn) -> Dataset:
     threshold = labels.SCORE_THRESHOLD if options.score_threshold is None else options.score_threshold
     return mars.read(
         src, skeleton=options.skeleton, every=options.every, label_fps=options.label_fps, score_threshold=threshold,
-        warn=warn,
+        workers=options.workers, warn=warn,
     )  # fmt: skip
 
 
@@ -179,7 +188,7 @@ FORMATS: dict[str, Format] = {
         "the MARS lab recordings: <set>/dataN.mp4, <set>/<view>/joints2d.txt",
         _recognise_mars_lab,
         _read_mars_lab,
-        ("label_fps", "score_threshold"),
+        ("label_fps", "score_threshold", "workers"),
     ),
     "lspet": Format("Leeds Sports Pose Extended Training", _recognise_lspet, _read_lspet, ("image_root",)),
     "lsp": Format("Leeds Sports Pose", _recognise_lsp, _read_lsp, ("image_root",)),
@@ -188,7 +197,7 @@ FORMATS: dict[str, Format] = {
         "a folder of videos (or frame images) with label files beside them",
         _recognise_mars,
         _read_mars,
-        ("skeleton", "label_fps", "score_threshold"),
+        ("skeleton", "label_fps", "score_threshold", "workers"),
     ),
 }
 
@@ -235,6 +244,7 @@ def read_dataset(
     every: int = 1,
     label_fps: float | None = None,
     score_threshold: float | None = None,
+    workers: int | None = None,
     warn: Warn = _warn,
 ) -> Dataset:
     """Reads a data set of any form.
@@ -242,7 +252,7 @@ def read_dataset(
     Args:
         src: file or folder.
         format: a key of `FORMATS`, or ``"auto"``.
-        skeleton, image_root, every, label_fps, score_threshold: see `ReadOptions`.
+        skeleton, image_root, every, label_fps, score_threshold, workers: see `ReadOptions`.
         warn: takes one sentence for each thing worth knowing.
 
     Raises:
@@ -255,8 +265,8 @@ def read_dataset(
         raise PoseError(f"unknown format {format!r}", hint=f"one of {', '.join(FORMATS)}")
     if not Path(src).exists():
         raise PoseError("no such file or folder", str(src))
-    options = ReadOptions(skeleton, image_root, every, label_fps, score_threshold)
-    for name in ("skeleton", "image_root", "label_fps", "score_threshold"):
+    options = ReadOptions(skeleton, image_root, every, label_fps, score_threshold, workers)
+    for name in ("skeleton", "image_root", "label_fps", "score_threshold", "workers"):
         if getattr(options, name) is not None and name not in FORMATS[format].takes:
             raise UsageError(f"--{name.replace('_', '-')} means nothing for the format {format}", str(src))
     return FORMATS[format].read(Path(src), options, warn)

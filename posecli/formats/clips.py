@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -173,6 +175,17 @@ def clip_facts(clip: Clip) -> ClipFacts:
         notes = tuple(f"{clip.name}: {p}" for p in source.problems[:1])
     frames = count
     return ClipFacts(source.width, source.height, fps, frames, lambda: frame_times(clip.path, frames, fps), notes)
+
+
+def available_cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def facts_of(clips: Sequence[Clip], workers: int | None = None) -> list[ClipFacts]:
+    """`clip_facts` of many clips in their order, ``workers`` (None: one a core) videos at a time."""
+    with ThreadPoolExecutor(workers or available_cores()) as pool:
+        return list(pool.map(clip_facts, clips))
 
 
 def frame_times(path: Path, count: int, fps: float) -> np.ndarray:

@@ -24,7 +24,7 @@ from posecli.formats.clips import (
     LABEL_SUFFIXES,
     Clip,
     ClipFacts,
-    clip_facts,
+    facts_of,
     find_clips,
     find_labels,
     recording_of,
@@ -60,6 +60,7 @@ def read(
     every: int = 1,
     label_fps: float | None = None,
     score_threshold: float = SCORE_THRESHOLD,
+    workers: int | None = None,
     warn: Warn = _warn,
 ) -> Dataset:
     """Reads a folder of videos and labels (or one video with its labels beside it).
@@ -76,6 +77,7 @@ def read(
         label_fps: the rate in which the labels' frame numbers count, where it is not the video's own; rows are then
             matched by time stamps.
         score_threshold: confidence above which a joint counts as visible (2) and not as uncertain (1).
+        workers: videos looked through at a time; None: one a core.
         warn: takes one sentence for each thing worth knowing.
 
     Raises:
@@ -92,7 +94,7 @@ def read(
     chosen, renames = _skeleton(base, skeleton, [x for x in labels.values() if x is not None], warn)
     if root.is_dir():
         _warn_of_leftovers(base, clips, found, warn)
-    parts = [_Part(clip, labels[clip.name], clip_facts(clip)) for clip in clips]
+    parts = [_Part(c, labels[c.name], facts) for c, facts in zip(clips, facts_of(clips, workers), strict=True)]
     videos: list[Video] = []
     records: list[Record] = []
     for number, part in enumerate(parts, 1):

@@ -23,7 +23,7 @@ import numpy as np
 
 from posecli.errors import PoseError
 from posecli.formats.alignment import align, describe_rates
-from posecli.formats.clips import Clip, ClipFacts, clip_facts
+from posecli.formats.clips import Clip, ClipFacts, facts_of
 from posecli.formats.coco import joint_box, load_json
 from posecli.formats.labels import SCORE_THRESHOLD, visibility_from_scores
 from posecli.skeletons import MARS22
@@ -144,6 +144,7 @@ def read(
     every: int = 1,
     label_fps: float | None = None,
     score_threshold: float = SCORE_THRESHOLD,
+    workers: int | None = None,
     warn: Warn = _warn,
 ) -> Dataset:
     """Reads one set or a folder of sets, joints in the lab's own order (skeleton ``mars22``).
@@ -158,6 +159,7 @@ def read(
         label_fps: the rate in which the labels' frame numbers count; None: the video's own frames, unless the numbers
             show another rate (then said in a warning).
         score_threshold: see above.
+        workers: videos looked through at a time; None: one a core.
         warn: takes one sentence for each thing worth knowing.
 
     Raises:
@@ -167,35 +169,35 @@ def read(
     sets = find_sets(root)
     if not sets:
         raise PoseError("no <set>/<view>/joints2d.txt in it", str(root))
+    views = [(folder, view) for folder in sets for view in find_views(folder, root)]
+    clips = [Clip(view.video, view.video.relative_to(root).as_posix()) for _, view in views]
     videos: list[Video] = []
     records: list[Record] = []
-    for folder in sets:
+    for (folder, view), clip, facts in zip(views, clips, facts_of(clips, workers), strict=True):
         name = folder.relative_to(root).as_posix() if folder != root else root.resolve().name
-        for view in find_views(folder, root):
-            clip = Clip(view.video, view.video.relative_to(root).as_posix())
-            facts = clip_facts(clip)
-            video_id = len(videos) + 1
-            videos.append(
-                Video(
-                    id=video_id, name=f"{name}/{view.name}", file_name=clip.name, width=facts.width,
-                    height=facts.height, fps=facts.fps, num_frames=facts.num_frames, tags=(name, view.name),
-                    extra={"recording": name},
+        for note in facts.notes:
+            warn(note)
+        video_id = len(videos) + 1
+        videos.append(
+            Video(
+                id=video_id, name=f"{name}/{view.name}", file_name=clip.name, width=facts.width, height=facts.height,
+                fps=facts.fps, num_frames=facts.num_frames, tags=(name, view.name), extra={"recording": name},
+            )
+        )  # fmt: skip
+        people: dict[int, tuple[Instance, ...]] = {}
+        if view.labels is None:
+            warn(f"{folder / view.name}: no joints2d.txt")
+        else:
+            first = _first_labelled_frame(folder / "pose.txt")
+            people = _people(view.labels, facts, label_fps, first, score_threshold, warn)
+        for frame in range(0, facts.num_frames, every):
+            records.append(
+                Record(
+                    image_id=len(records) + 1, file_name=clip.name, width=facts.width, height=facts.height,
+                    instances=people.get(frame, ()), video_id=video_id, frame_id=frame,
+                    extra={} if frame in people else {"is_labeled": False},
                 )
             )  # fmt: skip
-            people: dict[int, tuple[Instance, ...]] = {}
-            if view.labels is None:
-                warn(f"{folder / view.name}: no joints2d.txt")
-            else:
-                first = _first_labelled_frame(folder / "pose.txt")
-                people = _people(view.labels, facts, label_fps, first, score_threshold, warn)
-            for frame in range(0, facts.num_frames, every):
-                records.append(
-                    Record(
-                        image_id=len(records) + 1, file_name=clip.name, width=facts.width, height=facts.height,
-                        instances=people.get(frame, ()), video_id=video_id, frame_id=frame,
-                        extra={} if frame in people else {"is_labeled": False},
-                    )
-                )  # fmt: skip
     return Dataset(MARS22, tuple(records), tuple(videos), str(root))
 
 
