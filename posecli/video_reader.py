@@ -84,9 +84,11 @@ class VideoSource(FrameSource):
             rate = stream.average_rate or stream.guessed_rate or Fraction(25)
             nominal = stream.guessed_rate or rate
             first = self._first_frame(container, stream)
-            matrix = display_matrix(first)
+            # Asked of the first frame only: side data and frame hold each other, which would keep every frame in memory
+            # until the next garbage collection.
+            self._matrix = display_matrix(first)
             self._stored_size = (first.width, first.height)
-            turned = matrix in TURNED
+            turned = self._matrix in TURNED
             width, height = self._stored_size[::-1] if turned else self._stored_size
             super().__init__(Path(path).name if self.is_file else str(path), str(path), width, height, Fraction(rate))
             self.time_base = Fraction(stream.time_base)
@@ -242,7 +244,7 @@ class VideoSource(FrameSource):
         else:  # the stream changes its size on the way: coordinates stay those of the first frame
             width, height = self._stored_size
             image = raw.to_ndarray(format="rgb24", width=width, height=height)
-        return Frame(orient(image, display_matrix(raw)), self.name, index, seconds)
+        return Frame(orient(image, self._matrix), self.name, index, seconds)
 
 
 class _Decoder:
