@@ -139,10 +139,10 @@ def _pair_frames(
     waiting = next(lines, None)
     for frame in source.frames(start, stop, every):
         while waiting is not None and waiting[1].frame < frame.index:
-            passed = waiting[1].frame
-            # Lines before the range, and those of frames that can't be decoded, have no picture and are no surprise.
-            report.unused += passed >= start and not waiting[1].extra.get("broken")
-            waiting = _following(lines, passed, source)
+            # Lines out of the range, and those of frames that can't be decoded, have no picture and are no surprise.
+            wanted = waiting[1].frame >= start and (waiting[1].frame - start) % every == 0
+            report.unused += wanted and not waiting[1].extra.get("broken")
+            waiting = _following(lines, waiting[1].frame, source)
         if waiting is not None and waiting[1].frame == frame.index:
             yield frame, *waiting
             waiting = _following(lines, frame.index, source)

@@ -22,7 +22,7 @@ def default_target(source: FrameSource) -> str:
 
 
 def open_writer(
-    source: FrameSource, target: str, start: int, stop: int | None, overwrite: bool
+    source: FrameSource, target: str, start: int, stop: int | None, every: int, overwrite: bool
 ) -> VideoWriter | PictureWriter:
     """The writer for a target: a video by its suffix, a picture by its suffix, else a folder.
 
@@ -32,7 +32,7 @@ def open_writer(
     """
     suffix = "" if target.endswith(("/", "\\")) or Path(target).is_dir() else Path(target).suffix.lower()
     if suffix in _VIDEO_SUFFIXES:
-        return overlay_writer(source, target, start=start, stop=stop, overwrite=overwrite)
+        return overlay_writer(source, target, start=start, stop=stop, every=every, overwrite=overwrite)
     if suffix in PICTURE_SUFFIXES:
         if source.num_frames != 1:
             raise PoseError("one picture cannot hold several frames", target, "give a folder: --out NAME/")

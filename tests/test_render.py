@@ -214,6 +214,8 @@ def test_one_picture(tmp_path: Path, cli, monkeypatch: pytest.MonkeyPatch) -> No
     assert marked(read_picture("one.overlay.png"))
     assert cli("render", "one.png", poses, "--out", "x.jpg", "--background", "black").code == 0
     assert read_picture("x.jpg")[5, 5].max() < 20
+    done = cli("render", "one.png", poses, "--every", "2", "--overwrite")
+    assert (done.code, "are for videos" in done.err) == (2, True)
     done = cli("render", "one.png", poses, "--out", "one.png", "--overwrite")
     assert (done.code, "the output is the input" in done.err) == (1, True)
 
@@ -232,6 +234,9 @@ def test_verb_on_video(tmp_path: Path, cli, monkeypatch: pytest.MonkeyPatch) -> 
     options = ("--style", "person", "--ids", "--labels", "--scores", "--boxes", "--start", "0.2s", "--end", "8")
     assert cli("render", "c.mp4", poses, "--out", "frames/", *options).code == 0
     assert sorted(p.name for p in Path("frames").iterdir()) == ["000005.png", "000006.png", "000007.png"]
+    done = cli("render", "c.mp4", poses, "--out", "few.mp4", "--start", "1", "--every", "6")
+    assert (done.code, "warning" in done.err) == (0, False)
+    assert [number_of(f.image) for f in open_source("few.mp4").frames()] == [1, 7, 13, 19]
     for wrong, code, said in (
         (("--style", "x"), 2, "one of side, person, limb"),
         (("--start", "soon"), 1, "is not a position"),

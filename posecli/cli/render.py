@@ -60,6 +60,7 @@ def render(
         str | None, typer.Option(help="First frame, as a number or in seconds: 12.5s.", rich_help_panel="Frames")
     ] = None,
     end: Annotated[str | None, typer.Option(help="The frame after the last one.", rich_help_panel="Frames")] = None,
+    every: Annotated[int, typer.Option(min=1, help="Step between frames.", rich_help_panel="Frames")] = 1,
     overwrite: OverwriteOption = False,
     json_: JsonOption = False,
     quiet: QuietOption = False,
@@ -72,23 +73,26 @@ def render(
     Videos come out as H.264 with the source's time stamps and sound. Also in a pipe:
     posecli infer clip.mp4 --out - | posecli render clip.mp4 - --out overlay.mp4
     """
+    from posecli.errors import UsageError
     from posecli.render import Style, poses_for, render_stream
     from posecli.render_files import default_target, open_writer
     from posecli.video import open_source
 
     look = Style(style, labels, ids, scores, boxes, threshold, joint_threshold, background)
     with open_source(source) as opened:
+        if opened.kind == "pictures" and (start is not None or end is not None or every != 1):
+            raise UsageError("--start, --end and --every are for videos", opened.name)
         first = opened.position(start) if start is not None else 0
         last = opened.position(end) if end is not None else None
         target = out if out is not None else default_target(opened)
         lines = poses_for(opened, poses, warn)
-        with open_writer(opened, target, first, last, overwrite) as writer, progress(quiet) as bar:
+        with open_writer(opened, target, first, last, every, overwrite) as writer, progress(quiet) as bar:
             total = opened.num_frames
             if total is not None:
-                total = max(min(total, total if last is None else last) - first, 0)
+                total = len(range(first, total if last is None else min(total, last), every))
             task = bar.add_task("render", total=total)
             report = render_stream(
-                opened, lines, writer, look, start=first, stop=last, on_frame=lambda: bar.advance(task)
+                opened, lines, writer, look, start=first, stop=last, every=every, on_frame=lambda: bar.advance(task)
             )
     if report.missing:
         warn(f"{poses}: no line for {report.missing} of {report.frames} frames; they are drawn without people")
