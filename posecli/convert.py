@@ -73,7 +73,8 @@ def merge(datasets: Sequence[Dataset], skeleton: Skeleton | None = None, *, warn
     Video ids are counted anew; image ids are kept when all are different, else counted from 1; annotation ids are
     counted from 1. File names become relative to the folder all have in common. Each image says where it is from:
     ``source`` (the folder) and ``source_skeleton``, so that training can tell a joint that is not labelled from one
-    that this source never labels. Licences are joined, and images keep pointing at theirs.
+    that this source never labels. Licences are joined, and images keep pointing at theirs (``source_license`` where
+    the source does not list it).
 
     Args:
         datasets: one or more.
@@ -110,9 +111,11 @@ def merge(datasets: Sequence[Dataset], skeleton: Skeleton | None = None, *, warn
         videos += [replace(v, id=renumbered[v.id], file_name=_joined(prefix, v.file_name)) for v in dataset.videos]
         licence_ids = _join_licences(dataset, licences)
         for record in dataset.records:
-            extra = {**record.extra, "source": Path(names).resolve().name, "source_skeleton": source}
-            if "license" in extra:
-                extra["license"] = licence_ids.get(extra["license"], extra["license"])
+            extra = {**record.extra, "source": _folder_name(names), "source_skeleton": source}
+            if "license" in extra and extra["license"] in licence_ids:
+                extra["license"] = licence_ids[extra["license"]]
+            elif "license" in extra:  # its source lists no such licence: another source's must not be taken for it
+                extra["source_license"] = extra.pop("license")
             people = tuple(replace(i, extra={k: v for k, v in i.extra.items() if k != "id"}) for i in record.instances)
             records.append(
                 replace(
@@ -135,6 +138,12 @@ def describe_change(change: SkeletonChange) -> str:
     if change.absent:
         parts.append(f"not labelled: {', '.join(change.absent)}")
     return "; ".join(parts)
+
+
+def _folder_name(root: str) -> str:
+    """What a data set's folder is called; ``images`` says nothing, the folder above does."""
+    path = Path(root).resolve()
+    return path.parent.name if path.name.lower() in ("images", "img", "frames") else path.name
 
 
 def _joined(prefix: str, name: str) -> str:

@@ -134,20 +134,25 @@ def test_merge(tmp_path: Path) -> None:
     picture = Record(101, "b.jpg", 8, 8, people, extra={"license": 4})
     two = Dataset(LSP14, (picture,), (), str(tmp_path / "two"), licences)
     licences = {"licenses": [{"id": 1, "name": "CC", "url": "u"}, {"id": 2, "name": "GPL"}]}
-    picture = Record(102, "c.jpg", 8, 8, people, extra={"license": 1})
-    three = Dataset(LSP14, (picture,), (), str(tmp_path / "two/x"), licences)
+    pictures = (
+        Record(102, "c.jpg", 8, 8, people, extra={"license": 1}),
+        Record(103, "d.jpg", 8, 8, people, extra={"license": 9}),
+    )
+    three = Dataset(LSP14, pictures, (), str(tmp_path / "two/images"), licences)
     with pytest.raises(PoseError, match="choose one joint set with --to-skeleton"):
         merge([one, two])
     said: list[str] = []
     joined = merge([two, one, one, three], BODY19, warn=said.append)
     assert joined.skeleton is BODY19 and joined.root == str(tmp_path)
     assert [r.file_name for r in joined.records][:2] == ["two/b.jpg", "one/front/a.mp4"]
-    assert joined.records[-1].file_name == "two/x/c.jpg"
+    assert joined.records[-2].file_name == "two/images/c.jpg"
     ids = [r.image_id for r in joined.records]
     assert ids == list(range(1, len(ids) + 1))  # the sources' own collide
     assert [v.id for v in joined.videos] == [1, 2, 3, 4] and joined.records[1].video_id == 1
     assert joined.records[0].extra == {"license": 1, "source": "two", "source_skeleton": "lsp14"}
-    assert joined.records[-1].extra["license"] == 1 and len(joined.info["licenses"]) == 2
+    assert joined.records[-2].extra["license"] == 1 and len(joined.info["licenses"]) == 2
+    # Licence 9 is in no list of its source: it must not become another source's.
+    assert joined.records[-1].extra == {"source_license": 9, "source": "two", "source_skeleton": "lsp14"}
     assert any("lost left_hand, right_hand" in s for s in said)
     coco.write(joined, tmp_path / "all.json")
     again = coco.read(tmp_path / "all.json")
