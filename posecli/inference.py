@@ -162,12 +162,16 @@ class PoseModel:
         """SHA-256 of the file it was loaded from."""
         return sha256_of(self.weights_path) if self.weights_path else None
 
-    def predict(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None) -> list[list[Instance]]:
+    def predict(
+        self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None, *, still: bool = True
+    ) -> list[list[Instance]]:
         """The people in each picture, best first.
 
         Args:
             images: RGB uint8 arrays (H, W, 3), of any sizes.
             boxes: for top-down models, an (N, 4) array of x0 y0 x1 y1 per picture; by default the finder's.
+            still: the pictures are no frames of a video; a model may take more care over them (``extra["flip_test"]``
+                may be ``"pictures"``).
 
         Returns:
             For each picture a list of `Instance` in its pixels; empty when nobody is found.
@@ -178,11 +182,11 @@ class PoseModel:
         if not self.top_down:
             if boxes is not None:
                 raise UsageError("boxes are for top-down models", self.name, "leave them out")
-            found = self._predict_bottom_up(images)
+            found = self._predict_bottom_up(images, self._flip_test(still))
         elif boxes is not None:
-            found = self._predict_top_down(images, [_from_box(box, self.skeleton) for box in boxes])
+            found = self._predict_top_down(images, [_from_box(b, self.skeleton) for b in boxes], self._flip_test(still))
         else:
-            found = self._predict_top_down(images, self._people_finder().predict(images))
+            found = self._predict_top_down(images, self._people_finder().predict(images), self._flip_test(still))
         floor, most = self.options.min_score, self.options.max_persons
         return [
             sorted((p for p in people if p.person_score >= floor), key=lambda p: -p.person_score)[:most]
@@ -207,9 +211,11 @@ class PoseModel:
         kind = kinds[self.options.precision]
         return nullcontext() if kind is None else torch.autocast(self.device.type, kind)
 
-    def _flip_test(self) -> bool:
-        chosen = self.options.flip_test
-        return bool(self.meta.extra.get("flip_test", False)) if chosen is None else chosen
+    def _flip_test(self, still: bool) -> bool:
+        if self.options.flip_test is not None:
+            return self.options.flip_test
+        usual = self.meta.extra.get("flip_test", False)
+        return still if usual == "pictures" else bool(usual)
 
     def _people_finder(self) -> PoseModel:
         if self.finder is None:
@@ -223,7 +229,7 @@ class PoseModel:
                 raise UsageError("the box weights are a top-down model", hint="give a bottom-up one, e.g. a DEKR")
         return self.finder
 
-    def _predict_bottom_up(self, images: Sequence[np.ndarray]) -> list[list[Instance]]:
+    def _predict_bottom_up(self, images: Sequence[np.ndarray], flip_test: bool) -> list[list[Instance]]:
         codec = BOTTOM_UP[self.meta.codec]
         if self.options.flip_test and codec.mirror is None:
             raise UsageError(f"{self.meta.architecture} has no flip test", hint="leave --flip-test out")
@@ -250,7 +256,7 @@ class PoseModel:
                 for s in range(len(self.options.scales)):
                     crops = np.stack([warp(images[i], plans[i][s]) for i in chunk])
                     outputs.append(self.maps(crops))
-                    if self._flip_test() and codec.mirror is not None:
+                    if flip_test and codec.mirror is not None:
                         mirrored.append(self.maps(crops, codec.mirror))
                 people = codec.decode(outputs, mirrored, self.options, self.meta)
                 for i, persons in zip(chunk, people, strict=True):
@@ -259,7 +265,7 @@ class PoseModel:
         return found
 
     def _predict_top_down(
-        self, images: Sequence[np.ndarray], people: Sequence[Sequence[Instance]]
+        self, images: Sequence[np.ndarray], people: Sequence[Sequence[Instance]], flip_test: bool
     ) -> list[list[Instance]]:
         codec = TOP_DOWN[self.meta.codec]
         jobs = [(i, p) for i, persons in enumerate(people) for p in persons if p.box_xyxy is not None]
@@ -269,7 +275,7 @@ class PoseModel:
             part = jobs[start : start + self.options.batch]
             planned = crops[start : start + self.options.batch]
             pixels = np.stack([warp(images[i], crop) for (i, _), crop in zip(part, planned, strict=True)])
-            mirrored = self.maps(pixels, _mirror) if self._flip_test() else None
+            mirrored = self.maps(pixels, _mirror) if flip_test else None
             xy, score = codec.decode(self.maps(pixels), mirrored, self.meta)
             for (i, box), crop, points, scores in zip(part, planned, _numpy(xy), _numpy(score), strict=True):
                 found[i].append(_refined(box, apply_affine(crop.inverse, points), scores))

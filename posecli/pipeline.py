@@ -132,13 +132,13 @@ def poses_of(
     if tracker is None and resume_at is None:
         tracker = make_tracker(source, model.skeleton, options, model.threshold)
     # Frames wait in a queue as large as a batch: one batch decodes while the other is in the network.
-    live = source.kind == "camera"
+    live, still = source.kind == "camera", source.kind == "pictures"
     batch = 1 if live else options.batch
     frames = prefetch(source.frames(first, stop, options.every), 1 if live else batch)
     lines = _Lines(source, first, stop, options.every, image_ids or {})
     with contextlib.closing(frames):
         for chunk in _chunks(frames, batch):
-            for frame, people in zip(chunk, _people(chunk, model, options, boxes, lines.image_id), strict=True):
+            for frame, people in zip(chunk, _people(chunk, model, options, boxes, lines.image_id, still), strict=True):
                 yield from lines.before(frame.index)
                 time = frame.time if frame.time is not None else frame.index / (source.fps or 25.0)
                 written = tuple(as_written(p) for p in people)
@@ -199,11 +199,12 @@ def _people(
     options: InferOptions,
     boxes: BoxLookup | None,
     image_id: Callable[[int], int | str],
+    still: bool,
 ) -> list[list[Instance]]:
     images = [frame.image for frame in chunk]
     given = None if boxes is None else [boxes(frame, image_id(frame.index)) for frame in chunk]
     if options.roi is None:
-        return model.predict(images, given)
+        return model.predict(images, given, still=still)
     x, y, width, height = (round(v) for v in options.roi)
     parts = [image[max(y, 0) : y + height, max(x, 0) : x + width] for image in images]
     if any(0 in part.shape for part in parts):
@@ -212,7 +213,7 @@ def _people(
     shift = np.array([max(x, 0), max(y, 0)], dtype=np.float64)
     if given is not None:
         given = [b - np.tile(shift, 2) for b in given]
-    return [[_shifted(p, shift) for p in people] for people in model.predict(parts, given)]
+    return [[_shifted(p, shift) for p in people] for people in model.predict(parts, given, still=still)]
 
 
 def _shifted(person: Instance, shift: np.ndarray) -> Instance:

@@ -31,7 +31,7 @@ class PredictOptions:
     """How a model is run, apart from its weights.
 
     Attributes:
-        flip_test: also run the mirrored input and average; costs twice the time. None: what the model was scored with.
+        flip_test: also run the mirrored input and average, for twice the time. None: as the weights' description says.
         scales: of the picture, bottom-up models only; several are merged.
         max_persons: people kept in a picture, the best first.
         min_score: people below this score are dropped (a low floor; the display threshold is another thing).
