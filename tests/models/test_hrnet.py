@@ -50,3 +50,16 @@ def test_backbone_tells_its_channels():
     backbone = HRNetConcat(width=8, modules=(1, 1, 1), blocks=1, stem=16, bottlenecks=1).eval()
     assert backbone.out_channels == 8 * 15 and backbone.stride == 4
     assert backbone(torch.zeros(1, 3, 64, 64)).shape == (1, 120, 16, 16)
+
+
+def test_map_pixel_u_lies_on_input_pixel_4u():
+    """With kernels that copy their middle pixel the stem picks every fourth pixel: no half-pixel shift."""
+    network = MODELS["hrnet-tiny"](keypoints=1).eval()
+    with torch.no_grad():
+        for conv in (network.conv1, network.conv2):
+            conv.weight.zero_()
+            conv.weight[0, 0, 1, 1] = 1
+        image = torch.zeros(1, 3, 64, 96)
+        image[0, 0, 4 * 5, 4 * 7] = 1
+        picked = network.conv2(network.conv1(image))[0, 0]
+    assert picked.nonzero().tolist() == [[5, 7]]
