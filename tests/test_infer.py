@@ -172,7 +172,7 @@ def test_results_as_coco_and_csv(here: Path, cli: Callable, clip: Path, tiny_mod
     assert results and {"image_id", "category_id", "keypoints", "score"} <= set(results[0])
     assert cli("infer", clip, "-w", tiny_model, "-o", "r.csv", "--end", "3", "--render").code == 0
     assert (here / "clip.overlay.mp4").exists()
-    assert (here / "r.csv").read_text().startswith("frame")
+    assert (here / "r.csv").read_text().startswith("source,frame,")
     assert not list(here.glob(".posecli-*"))
 
 
