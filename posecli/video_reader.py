@@ -17,7 +17,6 @@ import itertools
 import math
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -25,35 +24,12 @@ from typing import Any
 import av
 
 from posecli.errors import PoseError
+from posecli.frame_index import PacketIndex, Restarts, find_restarts, scan_packets
 from posecli.frame_source import FrameSource, check_file, check_range, parse_position
 from posecli.orientation import TURNED, display_matrix, orient
 from posecli.types import Frame
 
-# Codecs whose packets may hold a frame that is never shown: packets and pictures cannot be matched by counting.
-_HIDDEN_FRAME_CODECS = {"vp8"}
-# Containers that store no presentation time stamps; what FFmpeg reports for them is derived and may be wrong.
-_NO_STAMPS = {"avi", "h264", "hevc", "m4v", "mpegvideo", "mjpeg", "obu", "ivf", "vob", "mpeg"}
 _NETWORK_TIMEOUT = 20.0
-
-
-@dataclass(frozen=True)
-class _PacketIndex:
-    """What one scan over a file's packets tells.
-
-    Attributes:
-        count: packets that hold a picture.
-        stamps: their presentation stamps sorted, in units of the time base; empty where some are missing or equal.
-        keys: sorted stamps of key frames.
-        delay: by how much stamps that FFmpeg made up for a container without any begin too late (the decoder's
-            reordering), in units of the time base; 0 where stamps are stored.
-        exact: stamps can be matched with decoded frames one by one.
-    """
-
-    count: int
-    stamps: array[int]
-    keys: array[int]
-    delay: int
-    exact: bool
 
 
 class VideoSource(FrameSource):
@@ -96,12 +72,11 @@ class VideoSource(FrameSource):
             if aspect:
                 self.sample_aspect = 1 / Fraction(aspect) if turned else Fraction(aspect)
             self._announced = stream.frames or None
-            self._format = container.format.name
-            self._codec = stream.codec_context.codec.canonical_name
         self._step = 1 / Fraction(nominal)
         self._cut_off = 0
-        self._index_cache: _PacketIndex | None = None
+        self._index_cache: PacketIndex | None = None
         self._scanned = False
+        self._restarts: Restarts | None = None
         self._reader: _Decoder | None = None
 
     @property
@@ -129,8 +104,9 @@ class VideoSource(FrameSource):
                         return
 
     def read_at(self, index: int) -> Frame:
-        """Exact: seeks to the key frame before and decodes from there; without trustworthy time stamps it decodes on
-        from the frame read last, or from the beginning. Errors met on the way are not counted in `broken`."""
+        """Exact: decodes on from the frame read last, or from the key frame before the one wanted. Without trustworthy
+        time stamps key frames are found by decoding the file once, at the first step back. Errors met on the way are
+        not counted in `broken`."""
         total = self.num_frames if self._index() is not None else None
         if index < 0 or (total is not None and index >= total):
             raise PoseError(f"no frame {index}", self.path, f"it has {total} frames" if total is not None else "")
@@ -192,12 +168,13 @@ class VideoSource(FrameSource):
             failure = _reason(error)
         raise PoseError("not a single frame can be decoded", self._where, failure)
 
-    def _index(self) -> _PacketIndex | None:
+    def _index(self) -> PacketIndex | None:
         """The packet index, built at first use; None for what can't be scanned (URLs, pipes)."""
         if not self._scanned:
             self._scanned = True
             if self.is_file and Path(self.path).is_file():
-                self._index_cache = self._scan()
+                with self._open() as container:
+                    self._index_cache = scan_packets(container)
                 if self._announced and self._index_cache.count < self._announced:
                     self._cut_off = self.broken = self._announced - self._index_cache.count
                     self._note(
@@ -205,34 +182,12 @@ class VideoSource(FrameSource):
                     )
         return self._index_cache
 
-    def _scan(self) -> _PacketIndex:
-        stamps, keys = array("q"), array("q")
-        unknown = 0
-        first = None
-        with self._open() as container:
-            stream = container.streams.video[0]
-            with contextlib.suppress(av.FFmpegError):  # a damaged tail ends the scan as it ends decoding
-                for packet in container.demux(stream):
-                    # Edit lists mark packets to be decoded but not shown.
-                    if packet.size == 0 or packet.is_discard:
-                        continue
-                    first = packet.dts if first is None else first
-                    if packet.pts is None:
-                        unknown += 1
-                        continue
-                    stamps.append(packet.pts)
-                    if packet.is_keyframe:
-                        keys.append(packet.pts)
-        known = array("q", sorted(stamps))
-        unique = not unknown and all(a < b for a, b in itertools.pairwise(known))
-        stored = not _NO_STAMPS & set(self._format.split(",")) or len(keys) == len(stamps)
-        return _PacketIndex(
-            count=len(stamps) + unknown,
-            stamps=known if unique else array("q"),
-            keys=array("q", sorted(keys)),
-            delay=0 if stored or not unique or first is None else max(known[0] - first, 0),
-            exact=unique and stored and self._codec not in _HIDDEN_FRAME_CODECS,
-        )
+    def _restart_points(self) -> Restarts:
+        """Found at the first step back in a file without trustworthy stamps, by decoding it once."""
+        if self._restarts is None:
+            with self._open() as container:
+                self._restarts = find_restarts(container)
+        return self._restarts
 
     def _seconds(self, stamp: int) -> float:
         delay = self._index_cache.delay if self._index_cache is not None else 0
@@ -282,7 +237,11 @@ class _Decoder:
     def find(self, index: int) -> tuple[av.VideoFrame, float] | None:
         """The frame with that index, or None if it can't be decoded; goes on from where it stands when that is near."""
         if self._last is None or self._running is None or index < self._last[0] or self._worth_seeking(index):
-            self._running, self._last = self.run(index if self.index is not None and self.index.exact else 0), None
+            if self.index is not None and self.index.exact:
+                self._running = self._by_stamp(index)
+            else:  # a first frame is reached by counting; only further jumps pay for the search of key frames
+                self._running = self._from_restart(index) if self._moved else self._by_count(0)
+            self._last = None
         while self._last is None or self._last[0] < index:
             self._last = next(self._running, None)
             if self._last is None:
@@ -292,10 +251,14 @@ class _Decoder:
 
     def _worth_seeking(self, index: int) -> bool:
         """A key frame lies between where the decoder stands and the frame wanted."""
-        if self.index is None or not self.index.exact or self._last is None:
+        if self.index is None or self._last is None:
             return False
-        stamps, keys = self.index.stamps, self.index.keys
-        return bisect.bisect_right(keys, stamps[index]) > bisect.bisect_right(keys, stamps[self._last[0]])
+        keys, here, there = self.index.keys, self._last[0], index
+        if self.index.exact:
+            here, there = self.index.stamps[here], self.index.stamps[there]
+        else:
+            keys = self.source._restarts.frames if self.source._restarts is not None else array("q")
+        return bisect.bisect_right(keys, there) > bisect.bisect_right(keys, here)
 
     def _by_stamp(self, start: int) -> Iterator[tuple[int, av.VideoFrame, float]]:
         assert self.index is not None
@@ -370,6 +333,37 @@ class _Decoder:
             if raw.is_corrupt:
                 self.on_broken(f"frame {index} is damaged")
             yield index, raw, seconds
+
+    def _from_restart(self, index: int) -> Iterator[tuple[int, av.VideoFrame, float]]:
+        """Frames counted from the key frame at or before ``index``; from the beginning where that is not possible."""
+        restarts = self.source._restart_points()
+        at = bisect.bisect_right(restarts.frames, index) - 1
+        stamps = self.index.stamps if self.index is not None else array("q")
+        if at > 0 and index < len(stamps):
+            self.container.seek(restarts.stamps[at], stream=self.stream, backward=True)
+            counted = itertools.count(restarts.frames[at])
+            arrived = False
+            for number, raw in zip(counted, self._after_key(restarts.stamps[at]), strict=False):
+                arrived = True
+                if number >= len(stamps):
+                    return
+                yield number, raw, self.source._seconds(stamps[number])
+            if arrived:
+                return
+        yield from self._by_count(0)
+
+    def _after_key(self, stamp: int) -> Iterator[av.VideoFrame]:
+        """Frames shown from the key frame of that decoding stamp on; none when the container did not land there."""
+        shown = False
+        with contextlib.suppress(av.FFmpegError):
+            for place, packet in enumerate(self.container.demux(self.stream)):
+                if place == 0 and packet.dts != stamp:
+                    return
+                for raw in packet.decode():
+                    # Frames that belong before the key frame may come out first, without what they build on.
+                    shown = shown or bool(raw.key_frame)
+                    if shown:
+                        yield raw
 
     def _decode(self, *, quiet: bool) -> Iterator[av.VideoFrame]:
         """Decoded frames in order of display; errors are counted unless ``quiet`` (the caller sees the gap itself)."""

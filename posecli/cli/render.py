@@ -31,7 +31,7 @@ def render(
             "--out",
             "-o",
             help="Video (.mp4, .mov, .mkv), or a folder (name/) or picture for pictures. "
-            "[default: NAME.overlay.mp4, NAME.overlay/ in the current folder]",
+            "Default: NAME.overlay.mp4 or NAME.overlay/ in the current folder.",
             show_default=False,
         ),
     ] = None,
@@ -47,7 +47,7 @@ def render(
         typer.Option(
             min=0,
             max=1,
-            help="Least score of a person. [default: the stream's]",
+            help="Least score of a person; by default the stream's.",
             show_default=False,
             rich_help_panel=_LOOK,
         ),
