@@ -346,6 +346,13 @@ def test_command_asked_wrongly(options: list[str], message: str, mars: Path, tmp
     assert not (tmp_path / "o.json").exists()
 
 
+def test_what_cannot_be_split_shows_before_frames_are_written(mars: Path, tmp_path: Path, cli: Cli) -> None:
+    options = ["--out", tmp_path / "o.json", "--frames", tmp_path / "jpeg", "--split", "a=0.4,b=0.3,c=0.3"]
+    done = cli("convert", mars, *options)
+    assert done.code == 1 and "2 recordings cannot be split into 3 parts" in done.err
+    assert not (tmp_path / "jpeg").exists()
+
+
 def test_frames_do_not_go_into_their_source(mars: Path, tmp_path: Path, cli: Cli) -> None:
     done = cli("convert", mars, "--out", tmp_path / "o.json", "--frames", mars / "frames")
     assert done.code == 2 and "lies in the source" in done.err

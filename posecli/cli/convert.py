@@ -18,9 +18,12 @@ from posecli.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
 
-    from posecli.types import Dataset
+    from posecli.formats import ReadOptions
+    from posecli.types import Dataset, Skeleton
 
 _READING = "Reading"
 _IMAGES = "Images"
@@ -166,19 +169,9 @@ def convert(
         _convert_streams(streams, out, kind, target, overwrite, json_, talk)
         return
 
-    from posecli.convert import (
-        describe_change,
-        export_stream,
-        merge,
-        parse_shares,
-        summarise,
-        thin,
-    )
-    from posecli.convert import drop_empty as without_empty
+    from posecli.convert import parse_shares
     from posecli.convert import split as split_by_recording
-    from posecli.convert import to_skeleton as change_joints
-    from posecli.exports import label_stream
-    from posecli.formats import coco, detect, read_dataset
+    from posecli.formats import ReadOptions
 
     shares = None if split is None else parse_shares(split)
     if shares and kind != "coco":
@@ -188,54 +181,74 @@ def convert(
     for place in paths.values():
         if place.exists() and not overwrite:
             raise PoseError("the output exists already", str(place), "choose another name or give --overwrite")
-
     for source in sources if frames is not None else ():
         # There the pictures would be read as more videos the next time.
         if Path(source).is_dir() and Path(source).resolve() in Path(str(frames)).resolve().parents:
             raise UsageError(f"--frames {frames} lies in the source {source}", hint="choose a folder beside it")
 
+    reading = ReadOptions(
+        skeleton, image_root, every, label_fps, score_threshold, None if frames is not None else workers
+    )
+    dataset = _read(sources, format_, reading, target, drop_empty, talk)
+    if shares:
+        split_by_recording(dataset, shares)  # what cannot be split shows before frames are extracted
+    if frames is not None:
+        dataset = _extract(dataset, frames, workers, quality, overwrite, quiet, talk)
+    parts = split_by_recording(dataset, shares, warn=warn) if shares else {"": dataset}
+    summaries = {str(place): _write(parts[part], place, kind, overwrite) for part, place in paths.items()}
+    if not quiet:
+        for name, summary in summaries.items():
+            _table(talk, name, summary)
+    if json_:
+        print_json(summaries)
+    else:
+        for name in summaries:
+            typer.echo(name)
+
+
+def _read(
+    sources: list[str], format_: str, options: ReadOptions, target: Skeleton | None, drop: bool, talk: Console
+) -> Dataset:
+    """All sources as one data set, thinned, with the joints asked for."""
+    from dataclasses import asdict
+
+    from posecli.convert import describe_change, drop_empty, merge, thin, to_skeleton
+    from posecli.errors import PoseError
+    from posecli.formats import detect, read_dataset
+
     parts = []
     for source in sources:
         name, reason = detect(source) if format_ == "auto" else (format_, "as asked")
         talk.print(f"{source}: {name} ({reason})")
-        parts.append(
-            read_dataset(
-                source, name, skeleton=skeleton, image_root=image_root, every=every, label_fps=label_fps,
-                score_threshold=score_threshold, workers=None if frames is not None else workers, warn=warn,
-            )
-        )  # fmt: skip
+        parts.append(read_dataset(source, name, **asdict(options), warn=warn))
     dataset = merge(parts, target if len(parts) > 1 else None, warn=warn)
     if target is not None and dataset.skeleton != target:
-        dataset, change = change_joints(dataset, target)
+        dataset, change = to_skeleton(dataset, target)
         if change.lost or change.absent:
             warn(describe_change(change))
-    dataset = thin(dataset, every)
-    if drop_empty:
-        dataset, dropped = without_empty(dataset)
+    dataset = thin(dataset, options.every)
+    if drop:
+        dataset, dropped = drop_empty(dataset)
         talk.print(f"{dropped} images without labelled joints left out")
     if not dataset.records:
         raise PoseError("no images are left", ", ".join(sources))
-    if frames is not None:
-        dataset = _extract(dataset, frames, workers, quality, overwrite, quiet, talk)
-    results = split_by_recording(dataset, shares, warn=warn) if shares else {"": dataset}
-    summaries = {}
-    for part, place in paths.items():
-        if kind == "coco":
-            coco.write(results[part], place, overwrite=overwrite)
-        else:
-            export_stream(label_stream(results[part]), place, kind, overwrite=overwrite, warn=warn)
-        summaries[str(place)] = summarise(results[part])
-    for place_name, summary in summaries.items():
-        if summary["files_absent"]:
-            warn(f"{place_name}: {summary['files_absent']} of its pictures or videos do not exist in {dataset.root}")
-    if not quiet:
-        for place_name, summary in summaries.items():
-            _table(talk, place_name, summary)
-    if json_:
-        print_json(summaries)
+    return dataset
+
+
+def _write(dataset: Dataset, path: Path, kind: str, overwrite: bool) -> dict[str, Any]:
+    """Writes the data set in that form; returns what it holds."""
+    from posecli.convert import export_stream, summarise
+    from posecli.exports import label_stream
+    from posecli.formats import coco
+
+    if kind == "coco":
+        coco.write(dataset, path, overwrite=overwrite)
     else:
-        for place_name in summaries:
-            typer.echo(place_name)
+        export_stream(label_stream(dataset), path, kind, overwrite=overwrite, warn=warn)
+    summary = summarise(dataset)
+    if summary["files_absent"]:
+        warn(f"{path}: {summary['files_absent']} of its pictures or videos do not exist in {dataset.root}")
+    return summary
 
 
 def _kind(to: str | None, out: str, stream: bool) -> str:
@@ -275,7 +288,7 @@ def _with_streams_of_folders(sources: list[str]) -> list[str]:
 
 
 def _convert_streams(
-    streams: list[str], out: str, kind: str, target: Any, overwrite: bool, json_: bool, talk: Console
+    streams: list[str], out: str, kind: str, target: Skeleton | None, overwrite: bool, json_: bool, talk: Console
 ) -> None:
     from itertools import chain
 

@@ -254,6 +254,14 @@ def test_deeplabcut_labelled_pictures(tmp_path: Path, make_picture: Any) -> None
     dataset = read_dataset(tmp_path)
     assert [len(r.instances) for r in dataset.records] == [0, 0, 1]
     assert dataset.records[2].instances[0].xy.tolist() == [[3.5, 4]]
+    # Newer releases give the path in three columns.
+    three = [[r[0], "", "", *r[1:]] for r in head]
+    table(tmp_path / "walk/CollectedData_me.csv", [*three, ["labeled-data", "walk", "img01.png", 5, 6]])
+    assert [len(r.instances) for r in read_dataset(tmp_path).records] == [0, 1, 0]
+    # The folder of pictures itself.
+    alone = read_dataset(tmp_path / "walk")
+    assert [r.file_name for r in alone.records] == ["img00.png", "img01.png", "img02.png"]
+    assert alone.records[1].instances[0].xy.tolist() == [[5, 6]] and alone.videos[0].name == "walk"
     table(tmp_path / "walk/CollectedData_me.csv", [*head, ["labeled-data/walk/img07.png", 3.5, 4]])
     with pytest.raises(PoseError, match=r"row 4: picture 'img07\.png' is not in walk"):
         read_dataset(tmp_path)
