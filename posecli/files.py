@@ -47,3 +47,18 @@ def sha256_of(path: str | Path) -> str:
         while block := handle.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def image_root_of(labels: str | Path, first_name: str) -> Path:
+    """The folder that a COCO JSON's file names are relative to: the first of its usual places that holds
+    ``first_name``, the JSON's own folder if none does.
+
+    Public data sets keep their JSON in ``annotations/`` and their pictures in ``images/`` or in a folder named after
+    the split (``val2017`` for ``person_keypoints_val2017.json``).
+    """
+    path = Path(labels)
+    here = path.parent
+    split = path.stem.rpartition("_")[2]
+    folders = [here, here / "images", here.parent, here.parent / "images", here.parent / split]
+    folders += [here.parent / "images" / split, here.parent.parent]
+    return next((f for f in folders if (f / first_name).exists()), here)

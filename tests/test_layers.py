@@ -16,16 +16,16 @@ ROOT = Path(posecli.__file__).parent
 # In the order a reader opens them; packages count as one. docs/architecture.md tells what each is for.
 ORDER = """
 errors files types skeletons
-frame_source video_reader camera pictures sources video_writer video
+video
 geometry stages
 predictions drawing render render_files
-formats frames convert exports
+formats frames exports convert
 metrics
 models codecs grouping losses tracking
 checkpoint official readout inference
 person_boxes pipeline infer_files
 scenes
-augment augment_pictures settings data distributed tasks validation training
+augment augment_pictures settings data distributed tasks validation learner run_log training
 cli __main__
 """.split()
 

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from posecli.errors import PoseError
+from posecli.files import image_root_of
 from posecli.formats.coco_write import category_json, joint_box, to_json, write, xywh_json
 from posecli.formats.joint_names import skeleton_from_names, spelling
 from posecli.types import Dataset, Instance, Record, Skeleton, Video
@@ -70,7 +71,7 @@ def read(
         kind = "a list: COCO results, not a data set" if isinstance(value, list) else "not an object"
         raise PoseError(f"not a COCO data set ({kind})", str(path))
     dataset = from_json(value, str(path), skeleton=skeleton, warn=warn)
-    root = Path(image_root) if image_root is not None else _find_root(path, dataset)
+    root = Path(image_root) if image_root is not None else _root_of(path, dataset)
     return Dataset(dataset.skeleton, dataset.records, dataset.videos, str(root), dataset.info)
 
 
@@ -366,12 +367,5 @@ def absent_files(dataset: Dataset) -> list[str]:
     return [n for n in names if "://" not in n and not exists(n)]
 
 
-def _find_root(path: Path, dataset: Dataset) -> Path:
-    here = path.parent
-    if not dataset.records:
-        return here
-    first = dataset.records[0].file_name
-    tail = path.stem.rpartition("_")[2]  # val2017 of person_keypoints_val2017.json
-    folders = [here, here / "images", here.parent, here.parent / "images", here.parent / tail]
-    folders += [here.parent / "images" / tail, here.parent.parent]
-    return next((f for f in folders if (f / first).exists()), here)
+def _root_of(path: Path, dataset: Dataset) -> Path:
+    return image_root_of(path, dataset.records[0].file_name) if dataset.records else path.parent

@@ -24,10 +24,10 @@ from typing import Any
 import av
 
 from posecli.errors import PoseError
-from posecli.frame_index import PacketIndex, Restarts, find_restarts, scan_packets
-from posecli.frame_source import FrameSource, check_file, check_range, parse_position
-from posecli.orientation import TURNED, display_matrix, orient
 from posecli.types import Frame
+from posecli.video.frame_index import PacketIndex, Restarts, find_restarts, scan_packets
+from posecli.video.frame_source import FrameSource, check_file, check_range, parse_position
+from posecli.video.orientation import TURNED, display_matrix, orient
 
 _NETWORK_TIMEOUT = 20.0
 

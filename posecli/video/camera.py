@@ -9,8 +9,8 @@ from fractions import Fraction
 import cv2
 
 from posecli.errors import PoseError
-from posecli.frame_source import FrameSource, check_range
 from posecli.types import Frame
+from posecli.video.frame_source import FrameSource, check_range
 
 
 class CameraSource(FrameSource):

@@ -15,8 +15,8 @@ import numpy as np
 
 from posecli.errors import PoseError
 from posecli.files import replace_when_done
-from posecli.frame_source import FrameSource, check_file, check_range
 from posecli.types import Frame
+from posecli.video.frame_source import FrameSource, check_file, check_range
 
 
 def read_picture(path: str | Path) -> np.ndarray:

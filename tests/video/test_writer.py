@@ -12,7 +12,7 @@ from made_clips import make_clip, number_of, numbered_image
 
 from posecli.errors import PoseError
 from posecli.video import VideoWriter, open_source
-from posecli.video_writer import fine_time_base, nominal_rate
+from posecli.video.writer import fine_time_base, nominal_rate
 
 
 def write(

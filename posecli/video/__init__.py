@@ -5,19 +5,18 @@
             ...                                     # frame.image (H, W, 3) uint8 RGB, frame.index, frame.time
         exact = source.read_at(57).image            # the same pixels as frame 57 of a pass from the beginning
 
-What every source offers stands in `posecli.frame_source`; reading lives in `posecli.video_reader` (files, URLs),
-`posecli.pictures` and `posecli.camera`, finding what was meant by the words on the command line in `posecli.sources`,
-writing in `posecli.video_writer`.
+What every source offers stands in `frame_source`; reading lives in `reader` (files, URLs), `pictures` and `camera`,
+finding what was meant by the words on the command line in `sources`, writing in `writer`.
 """
 
 from __future__ import annotations
 
-from posecli.camera import CameraSource
-from posecli.frame_source import FrameSource, parse_position
-from posecli.pictures import PictureSource, PictureWriter, read_picture
-from posecli.sources import PICTURE_SUFFIXES, VIDEO_SUFFIXES, Input, list_inputs, natural_key, open_source
-from posecli.video_reader import VideoSource
-from posecli.video_writer import VideoWriter
+from posecli.video.camera import CameraSource
+from posecli.video.frame_source import FrameSource, parse_position
+from posecli.video.pictures import PictureSource, PictureWriter, read_picture
+from posecli.video.reader import VideoSource
+from posecli.video.sources import PICTURE_SUFFIXES, VIDEO_SUFFIXES, Input, list_inputs, natural_key, open_source
+from posecli.video.writer import VideoWriter
 
 __all__ = [
     "PICTURE_SUFFIXES",

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from posecli.camera import CameraSource
 from posecli.errors import PoseError
-from posecli.frame_source import FrameSource, check_file, check_range
-from posecli.pictures import PictureSource
+from posecli.files import image_root_of
 from posecli.types import Frame
-from posecli.video_reader import VideoSource
+from posecli.video.camera import CameraSource
+from posecli.video.frame_source import FrameSource, check_file, check_range
+from posecli.video.pictures import PictureSource
+from posecli.video.reader import VideoSource
 
 VIDEO_SUFFIXES = frozenset(
     ".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .ts .mts .m2ts .wmv .asf .flv .3gp .3g2 .ogv .vob .mxf .gif .h264 .h265 "
@@ -201,7 +202,7 @@ def _coco(path: Path) -> list[Input]:
         raise PoseError("this JSON is not COCO: it has no list of images with file_name and id", str(path)) from None
     if not images:
         raise PoseError("the COCO file names no images", str(path))
-    root = path.parent
+    root = image_root_of(path, images[0][0])
     pictures: dict[str, int | str] = {}
     videos: dict[str, dict[int, int | str]] = {}
     for name, image_id, frame in images:
@@ -213,9 +214,7 @@ def _coco(path: Path) -> list[Input]:
             pictures[name] = image_id
     for name in (*pictures, *videos):
         if not (root / name).is_file():
-            raise PoseError(
-                f"it names {name}, which is not there", str(path), "names are relative to the JSON's folder"
-            )
+            raise PoseError(f"it names {name}, which is not there", str(path), "put the JSON beside its pictures")
     found = []
     if pictures:
         found.append(Input("pictures", str(root), path.name, tuple(pictures), None, dict(enumerate(pictures.values()))))
