@@ -22,6 +22,7 @@ from posecli.checkpoint import ModelMeta, load_checkpoint, load_finder
 from posecli.errors import PoseError, UsageError
 from posecli.files import sha256_of
 from posecli.geometry import apply_affine, keypoint_box, warp
+from posecli.models.rescore import RescoreNet, rescore
 from posecli.readout import BOTTOM_UP, TOP_DOWN, Person, PredictOptions
 from posecli.types import Crop, Instance, Skeleton
 
@@ -68,6 +69,7 @@ def load_model(
     skeleton: Skeleton | None = None,
     input_size: tuple[int, int] | None = None,
     box_weights: str | Path | None = None,
+    rescore: str | Path | None = None,
     options: PredictOptions | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> PoseModel:
@@ -79,6 +81,7 @@ def load_model(
         skeleton, input_size: override what the table of official releases says of a bare official file.
         box_weights: for top-down models, the model that finds the people; by default the one inside the file, else the
             shipped model's. Loaded when first needed.
+        rescore: official file of DEKR's rescoring net, for bottom-up models.
         options: see `PredictOptions`.
         warn: takes the warnings (by default `warnings.warn`), e.g. which of several releases a bare file was taken for.
 
@@ -101,6 +104,8 @@ def load_model(
         network, meta = load_official(path, skeleton=skeleton, input_size=input_size, **extra)
     model = PoseModel(network, meta, device=device, finder=finder, options=options, box_weights=box_weights)
     model.weights_path = path
+    if rescore is not None:
+        model.use_rescoring(rescore)
     return model
 
 
@@ -131,6 +136,7 @@ class PoseModel:
         self.finder = finder
         self.options = options or PredictOptions()
         self.weights_path: Path | None = None
+        self._rescoring: RescoreNet | None = None
         self._box_weights = box_weights
         self.network = network.eval().to(self.device)
         if self.device.type != "mps":
@@ -161,6 +167,22 @@ class PoseModel:
     def weights_sha256(self) -> str | None:
         """SHA-256 of the file it was loaded from."""
         return sha256_of(self.weights_path) if self.weights_path else None
+
+    def use_rescoring(self, path: str | Path) -> None:
+        """Lets DEKR's rescoring net (Geng et al., CVPR 2021, Sec. 3.4) judge each pose by its shape and joint scores.
+
+        Raises:
+            UsageError: a top-down model, or a net made for another skeleton.
+        """
+        from posecli.official import load_official_rescore
+
+        network, skeleton = load_official_rescore(path)
+        if self.top_down or skeleton != self.skeleton.name:
+            raise UsageError(
+                f"this rescoring net is for bottom-up poses of {skeleton}, {self.name} gives {self.skeleton.name}",
+                str(path),
+            )
+        self._rescoring = network.to(self.device)
 
     def predict(
         self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None, *, still: bool = True
@@ -261,8 +283,16 @@ class PoseModel:
                 people = codec.decode(outputs, mirrored, self.options, self.meta)
                 for i, persons in zip(chunk, people, strict=True):
                     reference = plans[i][codec.reference_scale(self.options.scales)]
-                    found[i] = [_to_instance(p, reference) for p in persons]
+                    found[i] = self._rescored([_to_instance(p, reference) for p in persons])
         return found
+
+    def _rescored(self, people: list[Instance]) -> list[Instance]:
+        if self._rescoring is None or not people:
+            return people
+        poses = np.concatenate([np.stack([p.xy for p in people]), np.stack([p.score for p in people])[..., None]], 2)
+        old = torch.tensor([p.person_score for p in people], device=self.device)
+        new = rescore(self._rescoring, torch.from_numpy(poses).float().to(self.device), old, self.skeleton.name)
+        return [replace(p, person_score=float(np.clip(s, 0, 1))) for p, s in zip(people, new.tolist(), strict=True)]
 
     def _predict_top_down(
         self, images: Sequence[np.ndarray], people: Sequence[Sequence[Instance]], flip_test: bool

@@ -48,7 +48,7 @@ def infer(
     box_weights: Annotated[
         str | None,
         typer.Option(
-            help="Top-down models: the model that finds people. [default: the shipped one]", rich_help_panel=_MODEL
+            help="Top-down models: the model that finds people (else the shipped one)", rich_help_panel=_MODEL
         ),
     ] = None,
     boxes: Annotated[
@@ -62,7 +62,7 @@ def infer(
         bool | None,
         typer.Option(
             "--flip-test/--no-flip-test",
-            help="Average with the mirrored picture. [default: as the model says]",
+            help="Average with the mirrored picture (else as the model says)",
             show_default=False,
             rich_help_panel=_MODEL,
         ),
@@ -70,6 +70,9 @@ def infer(
     scales: Annotated[
         str, typer.Option(help="Scales of the picture, merged (DEKR), e.g. 0.5,1,2.", rich_help_panel=_MODEL)
     ] = "1",
+    rescore: Annotated[
+        str | None, typer.Option(help="DEKR: the official rescoring net (.pth).", rich_help_panel=_MODEL)
+    ] = None,
     precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.", rich_help_panel=_MODEL)] = "float32",
     batch: Annotated[
         int, typer.Option(min=1, help="Frames that go through the model together.", rich_help_panel=_MODEL)
@@ -90,7 +93,7 @@ def infer(
     format_: Annotated[
         str | None,
         typer.Option(
-            "--format", help="stream, coco, csv or openpose. [default: by the name of --out]", rich_help_panel=_OUTPUT
+            "--format", help="stream, coco, csv or openpose (else by the name of --out)", rich_help_panel=_OUTPUT
         ),
     ] = None,
     render: Annotated[
@@ -129,8 +132,8 @@ def infer(
     import tempfile
     from pathlib import Path
 
-    from posecli.exports import export_stream
     from posecli.errors import PoseError, UsageError
+    from posecli.exports import export_stream
     from posecli.infer_files import parse_numbers, plan_jobs, run_jobs
     from posecli.inference import PredictOptions, load_model
     from posecli.person_boxes import read_boxes, whole_picture
@@ -156,6 +159,7 @@ def infer(
         weights or model,
         device,
         box_weights=box_weights,
+        rescore=rescore,
         options=PredictOptions(
             flip_test=flip_test,
             scales=parse_numbers(scales, None, "--scales"),

@@ -1,0 +1,113 @@
+"""`PoseModel`: official files end to end, flip test, scales, rescoring, what is asked wrongly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import posecli
+from posecli.checkpoint import ModelMeta
+from posecli.errors import PoseError, UsageError
+from posecli.inference import PoseModel, PredictOptions
+from posecli.models import MODELS
+from posecli.models.rescore import RescoreNet
+from posecli.skeletons import COCO17
+
+IMAGE = np.random.default_rng(0).integers(0, 255, (90, 160, 3), dtype=np.uint8)
+MIRROR = np.ascontiguousarray(IMAGE[:, ::-1])
+
+
+def model(name: str, codec: str, size: tuple[int, int], **options) -> PoseModel:
+    torch.manual_seed(1)
+    meta = ModelMeta(name, {"keypoints": 17}, COCO17, size, codec=codec)
+    return PoseModel(MODELS[name](keypoints=17), meta, device="cpu", options=PredictOptions(**options))
+
+
+@pytest.mark.parametrize("codec", ["gaussian", "dark", "softmax"])
+def test_flip_test_of_a_mirrored_picture_gives_the_mirrored_pose(codec: str) -> None:
+    """Averaging with the mirrored input makes the model blind to left and right: for each box the pose of the mirrored
+    picture is the mirrored pose, within what the shift of map pixels against input pixels allows."""
+    network = model("hrnet-tiny", codec, (64, 64), flip_test=True)
+    box = np.array([[40.0, 10, 100, 80]])
+    mirrored_box = np.array([[159 - 100.0, 10, 159 - 40, 80]])
+    person = network.predict([IMAGE], [box])[0][0]
+    other = network.predict([MIRROR], [mirrored_box])[0][0]
+    back = other.xy[COCO17.flip_index] * [-1, 1] + [159, 0]
+    stride_error = 0.0 if codec == "softmax" else 4 * 87.5 / 64
+    close = np.abs(back - person.xy).max(1) <= stride_error + 0.05
+    # maps of a random network have near ties; most joints must agree
+    assert close.mean() > 0.7
+
+
+def test_batch_of_one_equals_one_of_a_batch_and_nobody_is_valid() -> None:
+    network = model("hrnet-tiny", "gaussian", (64, 64))
+    boxes = [np.array([[10.0, 5, 60, 80], [50, 20, 120, 70]]), np.zeros((0, 4)), np.array([[0.0, 0, 159, 89]])]
+    together = network.predict([IMAGE, MIRROR, MIRROR], boxes)
+    assert [len(people) for people in together] == [2, 0, 1]
+    alone = network.predict([IMAGE], boxes[:1])[0]
+    for a, b in zip(alone, together[0], strict=True):
+        assert np.allclose(a.xy, b.xy, atol=1e-3) and a.person_score == pytest.approx(b.person_score, abs=1e-5)
+
+
+def test_scales_are_merged_and_must_contain_one() -> None:
+    network = model("dekr-tiny", "dekr", (64, 64), scales=(0.5, 1.0), flip_test=True)
+    people = network.predict([IMAGE])[0]
+    assert 0 < len(people) <= 30 and all(0 <= p.heat <= 1 for p in people if p.heat is not None)
+    with pytest.raises(UsageError, match="must contain 1"):
+        model("dekr-tiny", "dekr", (64, 64), scales=(0.5, 2.0)).predict([IMAGE])
+
+
+def test_people_are_sorted_and_limited() -> None:
+    people = model("dekr-tiny", "dekr", (64, 64), max_persons=3).predict([IMAGE])[0]
+    scores = [p.person_score for p in people]
+    assert len(people) <= 3 and scores == sorted(scores, reverse=True)
+
+
+def test_boxes_are_not_for_bottom_up_models() -> None:
+    with pytest.raises(UsageError, match="top-down"):
+        model("dekr-tiny", "dekr", (64, 64)).predict([IMAGE], [np.zeros((0, 4))])
+
+
+def test_pictures_of_the_wrong_kind_are_refused() -> None:
+    with pytest.raises(ValueError, match="uint8"):
+        model("hrnet-tiny", "gaussian", (64, 64)).predict([IMAGE.astype(np.float32)], [np.zeros((0, 4))])
+
+
+def test_rescoring_changes_scores_only(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = model("dekr-tiny", "dekr", (64, 64))
+    before = network.predict([IMAGE])[0]
+    torch.save(RescoreNet(74).state_dict(), tmp_path / "rescore.pth")
+    network.use_rescoring(tmp_path / "rescore.pth")
+    after = network.predict([IMAGE])[0]
+    assert sorted(map(str, (p.xy.tolist() for p in before))) == sorted(map(str, (p.xy.tolist() for p in after)))
+    assert [p.person_score for p in before] != [p.person_score for p in after]
+    with pytest.raises(UsageError, match="bottom-up"):
+        model("hrnet-tiny", "gaussian", (64, 64)).use_rescoring(tmp_path / "rescore.pth")
+
+
+@pytest.mark.parametrize("case", ["dekr_w32_coco", "hrnet_w32_coco"])
+def test_an_official_file_goes_all_the_way(shared: Path, tmp_path: Path, case: str) -> None:
+    """Saved as the official code saves it, loaded by name, run on a picture: people in image pixels."""
+    from reference import load_case
+
+    loaded = load_case(shared, case)
+    torch.save({n: torch.from_numpy(v) for n, v in loaded["params"].items()}, tmp_path / f"{case}.pth")
+    ready = posecli.load_model(tmp_path / f"{case}.pth", device="cpu", input_size=(128, 128), warn=lambda text: None)
+    with torch.inference_mode():
+        output = ready.network.eval()(torch.from_numpy(loaded["input"]))
+    for name, golden in loaded["golden"].items():
+        assert np.abs(getattr(output, name).numpy() - golden).max() <= 1e-4 * np.abs(golden).max()
+    if ready.top_down:
+        people = ready.predict([IMAGE], [np.array([[20.0, 10, 90, 80]])])[0]
+        assert len(people) == 1 and np.isfinite(people[0].xy).all()
+    else:
+        assert all(p.xy.shape == (17, 2) for p in ready.predict([IMAGE])[0])
+
+
+def test_unknown_device_and_precision() -> None:
+    with pytest.raises(PoseError):
+        model("hrnet-tiny", "gaussian", (64, 64), precision="int4").predict([IMAGE], [np.array([[0.0, 0, 50, 50]])])
