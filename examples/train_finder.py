@@ -31,8 +31,8 @@ from posecli.checkpoint import IMAGENET_MEAN, IMAGENET_STD, ModelMeta, build, re
 from posecli.codecs.boxes import decode_people, encode_people, people_losses
 from posecli.formats import coco
 from posecli.geometry import apply_affine, box_iou, fit_picture, warp
+from posecli.learner import keep_freed_memory
 from posecli.skeletons import SKELETONS
-from posecli.training import keep_freed_memory
 
 SKELETON = SKELETONS["body19"]
 BASKETBALL = {
@@ -208,9 +208,10 @@ def main() -> None:
     parser.add_argument("--init", type=Path, help="pose network whose trunk to start from")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=50.0)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 256, 320], help="canvas sides, drawn per batch")
-    parser.add_argument("--input", type=int, default=320, help="longer side of a picture when the finder is used")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[160, 128, 192], help="canvas sides, drawn per batch")
+    parser.add_argument("--largest", type=float, default=140.0, help="longest people to learn, canvas pixels")
+    parser.add_argument("--input", type=int, default=256, help="longer side of a picture when the finder is used")
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--resume", action="store_true")
@@ -287,7 +288,7 @@ def main() -> None:
         torch.save(everything, part)
         os.replace(part, args.out / "state.pt")
 
-    mixer = PictureMixer(SKELETON, pools, backgrounds)
+    mixer = PictureMixer(SKELETON, pools, backgrounds, largest=args.largest)
     last, saved_at, sums, seen = time.monotonic(), used, {}, 0
     for batch in batches(Samples(mixer, step, args.batch, args.sizes, stride), args.workers):
         if used >= args.minutes:

@@ -1,0 +1,97 @@
+"""The record of a run: means between two lines, `log.jsonl`, TensorBoard events."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from posecli.errors import MissingExtra
+from posecli.learner import StepOutcome
+
+
+class Meter:
+    """Means between two lines of the log.
+
+    Args:
+        terms: the loss terms' names and weights.
+
+    Attributes:
+        waited: seconds spent waiting for data; added to by the loop.
+    """
+
+    def __init__(self, terms: Mapping[str, float]) -> None:
+        self._terms = dict(terms)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._values = torch.zeros(len(self._terms), dtype=torch.float64)
+        self._steps, self._samples, self._norm, self.waited = 0, 0, 0.0, 0.0
+        self._since = time.monotonic()
+
+    def add(self, outcome: StepOutcome, samples: int) -> None:
+        """Counts a step."""
+        self._values += outcome.terms()
+        self._steps += 1
+        self._samples += samples
+        self._norm += outcome.gradient_norm
+
+    def read(self) -> dict[str, float]:
+        """Losses, the gradient's norm, samples a second and the share of time spent waiting; starts again."""
+        steps, seconds = max(self._steps, 1), max(time.monotonic() - self._since, 1e-9)
+        means = (self._values / steps).tolist()
+        loss = sum(weight * mean for weight, mean in zip(self._terms.values(), means, strict=True))
+        record = {"loss": round(loss, 6)}
+        record |= {f"loss_{term}": round(mean, 6) for term, mean in zip(self._terms, means, strict=True)}
+        record |= {
+            "gradient_norm": round(self._norm / steps, 4),
+            "samples_per_second": round(self._samples / seconds, 2),
+            "waiting": round(self.waited / seconds, 4),
+        }
+        self._reset()
+        return record
+
+
+class RunLog:
+    """`log.jsonl`, one record a line, and TensorBoard events where asked.
+
+    Args:
+        folder: the run folder; a log that is there is added to.
+        tensorboard: MissingExtra where the package is missing.
+        step: events at or after it are dropped from earlier TensorBoard files.
+    """
+
+    def __init__(self, folder: Path, tensorboard: bool, step: int) -> None:
+        self._board = None
+        if tensorboard:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                raise MissingExtra("tensorboard", "train", "--tensorboard") from None
+            self._board = SummaryWriter(str(folder), purge_step=step)
+        self._file = open(folder / "log.jsonl", "a", encoding="utf-8")  # noqa: SIM115 (open for the whole run)
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """One line; numbers that are not finite become null."""
+        clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+        self._file.write(json.dumps(clean) + "\n")
+        self._file.flush()
+        if self._board and record["event"] in ("train", "validation"):
+            for key, value in clean.items():
+                if isinstance(value, (int, float)) and key not in ("step", "epoch"):
+                    self._board.add_scalar(f"{record['event']}/{key}", value, record["step"])
+
+    def size(self) -> int:
+        """Bytes written so far, by this run and the sessions before."""
+        return self._file.tell()
+
+    def close(self) -> None:
+        """Flushes and closes."""
+        self._file.close()
+        if self._board:
+            self._board.close()
