@@ -104,7 +104,7 @@ def training_pools(data: Path) -> tuple[list[Pool], list[Picture], list[Picture]
     pools = [
         Pool(with_people, 0.36, (0.6, 2.5), paste_weight=0.4),
         Pool(read("people_keypoints_extra/coco_more/annotations.json"), 0.20, (0.6, 2.2)),
-        Pool(street, 0.10, (0.35, 1.6), paste_weight=0.3),
+        Pool(street, 0.10, (0.3, 1.1), paste_weight=0.3),
         Pool(lspet, 0.32, (0.5, 1.25), turn=35.0, paste_weight=0.3),
         Pool(hall, 0.02, (0.4, 1.2)),
     ]

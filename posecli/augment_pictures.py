@@ -16,6 +16,7 @@ may be unlabelled. Randomness comes from a `numpy.random.Generator` only.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,6 +37,8 @@ JOINT_BOX_MARGIN = 0.1
 LEAST_VISIBLE = 0.35
 # Shorter people (longer box side, canvas pixels) likewise: 1.5 cells of stride 8.
 LEAST_SIDE = 12.0
+# Weight of the background within people that are too large.
+TOO_LARGE_WEIGHT = 0.5
 
 
 @dataclass(frozen=True)
@@ -113,9 +116,15 @@ def pictures_of(
 
 
 class Canvas:
-    """A picture in the making: ``image`` (H, W, 3), ``known`` (H, W), and its people so far."""
+    """A picture in the making: ``image`` (H, W, 3), ``known`` (H, W), and its people so far.
 
-    def __init__(self, width: int, height: int, keypoints: int, fill: Sequence[int] = (0, 0, 0)):
+    People longer than ``largest`` pixels are for a coarser look at the picture: here they are background, lightly.
+    """
+
+    def __init__(
+        self, width: int, height: int, keypoints: int, fill: Sequence[int] = (0, 0, 0), largest: float = math.inf
+    ):
+        self.largest = largest
         self.image = np.full((height, width, 3), fill, np.uint8)
         self.known = np.ones((height, width), np.float32)
         self.boxes = np.zeros((0, 4))
@@ -136,11 +145,18 @@ class Canvas:
         cut = np.concatenate([np.clip(boxes[:, :2], low, high), np.clip(boxes[:, 2:], low, high)], 1)
         sides, full = cut[:, 2:] - cut[:, :2], boxes[:, 2:] - boxes[:, :2]
         share = sides.prod(1) / np.maximum(full.prod(1), 1e-6)
-        kept = (share >= LEAST_VISIBLE) & (sides.max(1, initial=0) >= LEAST_SIDE)
+        longer = full.max(1, initial=0)
+        kept = (share >= LEAST_VISIBLE) & (sides.max(1, initial=0) >= LEAST_SIDE) & (longer <= self.largest)
         for box in cut[kept]:
             self._mark(box, 1)
-        for box in cut[~kept & (sides > 0).all(1)]:
+        seen = (sides > 0).all(1)
+        for box in cut[~kept & seen & (longer <= self.largest)]:
             self._mark(box, 0)
+        for box in cut[seen & (longer > self.largest)]:
+            # Their limbs are no people, but where their centre begins to count is a matter of taste.
+            self._mark(box, TOO_LARGE_WEIGHT)
+            quarter = (box[2:] - box[:2]) / 4
+            self._mark(np.concatenate([box[:2] + 1.5 * quarter, box[2:] - 1.5 * quarter]), 0)
         inside = ((xy >= low - 0.5) & (xy <= high + 0.5)).all(-1)
         self.boxes = np.concatenate([self.boxes, cut[kept]])
         self.xy = np.concatenate([self.xy, xy[kept]])
@@ -416,6 +432,7 @@ class PictureMixer:
         backgrounds: pictures without people.
         mosaic: share of canvases that are mosaics.
         background: share that are a background, with or without pasted people.
+        largest: longer side, in canvas pixels, of the largest people that are learnt.
     """
 
     def __init__(
@@ -425,10 +442,12 @@ class PictureMixer:
         backgrounds: Sequence[Picture],
         mosaic: float = 0.3,
         background: float = 0.2,
+        largest: float = math.inf,
     ):
         if not people or not all(len(pool.pictures) for pool in people):
             raise PoseError("every pool needs at least one picture")
         self.skeleton = skeleton
+        self.largest = largest
         self.people = list(people)
         self.backgrounds = list(backgrounds)
         self.mosaic, self.background = mosaic, background if backgrounds else 0.0
@@ -468,7 +487,7 @@ class PictureMixer:
         side = float((cutout.box_xyxy[2:] - cutout.box_xyxy[:2]).max())
         height, width = canvas.known.shape
         # Never enlarged by more than 1.5: blur would give a pasted person away.
-        wanted = float(np.exp(rng.uniform(np.log(24), np.log(0.9 * max(width, height)))))
+        wanted = float(np.exp(rng.uniform(np.log(24), np.log(min(self.largest, 0.9 * max(width, height))))))
         zoom = min(wanted / side, 1.5)
         cutout = cutout.scaled(zoom, bool(rng.random() < 0.5), self.skeleton.flip_index)
         h, w = cutout.alpha.shape
@@ -482,7 +501,7 @@ class PictureMixer:
     def sample(self, rng: Generator, width: int, height: int) -> Canvas:
         """One canvas of a size; the same generator state gives the same canvas."""
         fill = (0, 0, 0) if rng.random() < 0.6 else tuple(int(v) for v in rng.integers(0, 256, 3))
-        canvas = Canvas(width, height, self.skeleton.num_keypoints, fill)
+        canvas = Canvas(width, height, self.skeleton.num_keypoints, fill, self.largest)
         whole = (0, 0, width, height)
         kind = rng.random()
         if kind < self.background:

@@ -253,17 +253,17 @@ class PoseModel:
 
     def _predict_bottom_up(self, images: Sequence[np.ndarray], flip_test: bool) -> list[list[Instance]]:
         codec = BOTTOM_UP[self.meta.codec]
+        # A model may have been made for several scales: it runs at them unless told otherwise.
+        own = self.meta.extra.get("scales")
+        options = replace(self.options, scales=tuple(own)) if own and self.options.scales == (1.0,) else self.options
         if self.options.flip_test and codec.mirror is None:
             raise UsageError(f"{self.meta.architecture} has no flip test", hint="leave --flip-test out")
-        if len(self.options.scales) > 1 and not codec.multi_scale:
+        if len(options.scales) > 1 and not codec.multi_scale:
             raise UsageError(f"several scales are not for {self.meta.architecture}", hint="leave --scales out")
-        if codec.multi_scale and 1.0 not in self.options.scales:
+        if codec.multi_scale and 1.0 not in options.scales:
             raise UsageError("the scales must contain 1", hint="e.g. --scales 0.5,1,2")
         plans = [
-            [
-                codec.crop(image.shape[1], image.shape[0], scale, self.options.scales, self.meta)
-                for scale in self.options.scales
-            ]
+            [codec.crop(image.shape[1], image.shape[0], scale, options.scales, self.meta) for scale in options.scales]
             for image in images
         ]
         found: list[list[Instance]] = [[] for _ in images]
@@ -275,14 +275,14 @@ class PoseModel:
             for start in range(0, len(members), self.options.batch):
                 chunk = members[start : start + self.options.batch]
                 outputs, mirrored = [], []
-                for s in range(len(self.options.scales)):
+                for s in range(len(options.scales)):
                     crops = np.stack([warp(images[i], plans[i][s]) for i in chunk])
                     outputs.append(self.maps(crops))
                     if flip_test and codec.mirror is not None:
                         mirrored.append(self.maps(crops, codec.mirror))
-                people = codec.decode(outputs, mirrored, self.options, self.meta)
+                people = codec.decode(outputs, mirrored, options, self.meta)
                 for i, persons in zip(chunk, people, strict=True):
-                    reference = plans[i][codec.reference_scale(self.options.scales)]
+                    reference = plans[i][codec.reference_scale(options.scales)]
                     found[i] = self._rescored([_to_instance(p, reference) for p in persons])
         return found
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from posecli.checkpoint import ModelMeta
 from posecli.codecs import affine
-from posecli.codecs.boxes import decode_people
+from posecli.codecs.boxes import decode_people, merge_scales
 from posecli.codecs.dark import decode_dark
 from posecli.codecs.gaussian import average_flipped, decode_gaussian, mirror_heatmap
 from posecli.codecs.softmax import decode_softmax
@@ -136,16 +137,36 @@ def _fitted(width: int, height: int, scale: float, scales: Sequence[float], meta
 
 
 def _read_people(outputs: Any, mirrored: Any, options: PredictOptions, meta: ModelMeta) -> list[list[Person]]:
-    output = outputs[0]
-    found = decode_people(
-        output.heatmap,
-        output.offset,
-        output.box,
-        int(meta.extra.get("stride", 8)),
-        floor=float(meta.extra.get("floor", 0.05)),
-        overlap=float(meta.extra.get("overlap", 0.6)),
-        most=max(50, options.max_persons),
-    )
+    extra = meta.extra
+    overlap = float(extra.get("overlap", 0.6))
+    # The longer side of the picture at each scale, the finest first.
+    sides = [round(meta.input_size[0] * scale) for scale in options.scales]
+    order = sorted(range(len(sides)), key=lambda s: -sides[s])
+    looks = [
+        decode_people(
+            outputs[s].heatmap,
+            outputs[s].offset,
+            outputs[s].box,
+            int(extra.get("stride", 8)),
+            floor=float(extra.get("floor", 0.05)),
+            overlap=overlap,
+            most=max(50, options.max_persons),
+        )
+        for s in order
+    ]
+    smallest, largest = extra.get("trusted", (0.0, math.inf))
+    reference = sides[_first_one(options.scales)]
+    found = [
+        merge_scales(
+            [look[n] for look in looks],
+            [reference / sides[s] for s in order],
+            smallest=float(smallest),
+            largest=float(largest),
+            overlap=overlap,
+            inside=float(extra.get("inside", 1.0)),
+        )
+        for n in range(len(looks[0]))
+    ]
     return [
         [
             Person(
@@ -159,6 +180,10 @@ def _read_people(outputs: Any, mirrored: Any, options: PredictOptions, meta: Mod
         ]
         for people in found
     ]
+
+
+def _first_one(scales: Sequence[float]) -> int:
+    return list(scales).index(1.0)
 
 
 def _dekr_crop(width: int, height: int, scale: float, scales: Sequence[float], meta: ModelMeta) -> Crop:
@@ -191,6 +216,6 @@ def _read_dekr(outputs: Any, mirrored: Any, options: PredictOptions, meta: Model
 
 
 BOTTOM_UP: dict[str, BottomUp] = {
-    "dekr": BottomUp(_dekr_crop, dekr.mirrored_input, _read_dekr, lambda scales: scales.index(1.0), multi_scale=True),
-    "people": BottomUp(_fitted, None, _read_people, lambda scales: 0, multi_scale=False),
+    "dekr": BottomUp(_dekr_crop, dekr.mirrored_input, _read_dekr, _first_one, multi_scale=True),
+    "people": BottomUp(_fitted, None, _read_people, _first_one, multi_scale=True),
 }

@@ -113,3 +113,13 @@ def test_the_finder_takes_the_pose_networks_trunk():
     wanted = set(finder.backbone.state_dict())
     assert wanted <= own
     assert all("s4" in name for name in own - wanted)
+
+
+def test_a_finder_made_for_two_scales_looks_twice(finder):
+    image, box = drawn_person(np.random.default_rng(3))
+    once = PoseModel(finder, FINDER, device="cpu").predict([image])[0]
+    twice = PoseModel(finder, FINDER.with_extra(scales=[1.0, 0.5], trusted=[16, 400]), device="cpu")
+    people = twice.predict([image])[0]
+    assert people and people[0].person_score >= once[0].person_score - 1e-4
+    middle = (people[0].box_xyxy[:2] + people[0].box_xyxy[2:]) / 2
+    assert (middle > box[:2]).all() and (middle < box[2:]).all()

@@ -18,7 +18,8 @@ A finder is a small DEKR (`posecli.models.dekr`) with a box head. Its maps have 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -273,10 +274,59 @@ def decode_people(
     return found
 
 
-def keep_boxes(boxes_xyxy: np.ndarray, scores: np.ndarray, overlap: float) -> np.ndarray:
-    """Indices of the boxes (N, 4) left by greedy non-maximum suppression, best first; ties keep their order."""
+def merge_scales(
+    looks: Sequence[FoundPeople],
+    ratios: Sequence[float],
+    *,
+    smallest: float = 0.0,
+    largest: float = math.inf,
+    overlap: float = 0.6,
+    inside: float = 1.0,
+) -> FoundPeople:
+    """People of one picture seen at several scales (Singh and Davis, "SNIP", CVPR 2018, https://arxiv.org/abs/1711.08189).
+
+    Each look is trusted within a range of sizes only (Sec. 5): the finest not with large people, whose limbs it may
+    take for people, the coarsest not with small ones.
+
+    Args:
+        looks: people in input pixels of their own scale, the finest look first.
+        ratios: pixels of the result to a pixel of each look.
+        smallest, largest: longer box side in the look's own pixels; below the first only the finest look counts, above
+            the second only the coarsest.
+        overlap, inside: see `keep_boxes`.
+    """
+    parts: list[list[np.ndarray]] = [[], [], [], []]
+    for place, (look, ratio) in enumerate(zip(looks, ratios, strict=True)):
+        longer = (look.boxes_xyxy[:, 2:] - look.boxes_xyxy[:, :2]).max(1, initial=0)
+        trusted = np.ones(len(longer), bool)
+        if place > 0:
+            trusted &= longer >= smallest
+        if place < len(looks) - 1:
+            trusted &= longer <= largest
+        moved = [(values[trusted] + 0.5) * ratio - 0.5 for values in (look.boxes_xyxy, look.xy)]
+        for part, values in zip(
+            parts, (moved[0], look.scores[trusted], moved[1], look.joint_scores[trusted]), strict=True
+        ):
+            part.append(values.astype(np.float32))
+    joined = [np.concatenate(part) for part in parts]
+    kept = keep_boxes(joined[0], joined[1], overlap, inside)
+    return FoundPeople(*(values[kept] for values in joined))
+
+
+def keep_boxes(boxes_xyxy: np.ndarray, scores: np.ndarray, overlap: float, inside: float = 1.0) -> np.ndarray:
+    """Indices of the boxes (N, 4) left by greedy non-maximum suppression, best first; ties keep their order.
+
+    A box is dropped when its intersection over union with a better one exceeds ``overlap``, or when more than the share
+    ``inside`` of the smaller of the two lies within the other (1: never).
+    """
     order = np.argsort(-np.asarray(scores), kind="stable")
     related = box_iou(boxes_xyxy, boxes_xyxy) > overlap
+    if inside < 1:
+        low = np.maximum(boxes_xyxy[:, None, :2], boxes_xyxy[None, :, :2])
+        high = np.minimum(boxes_xyxy[:, None, 2:], boxes_xyxy[None, :, 2:])
+        area = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(1)
+        smaller = np.minimum(area[:, None], area[None])
+        related |= np.clip(high - low, 0, None).prod(2) > inside * smaller
     kept: list[int] = []
     for i in order:
         if not related[i, kept].any():

@@ -9,12 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posecli.codecs.boxes import (
+    FoundPeople,
     PeopleTargets,
     decode_people,
     encode_people,
     focal_heatmap_loss,
     giou_distance_loss,
     keep_boxes,
+    merge_scales,
     people_losses,
 )
 
@@ -146,3 +148,33 @@ def test_boxes_that_overlap_too_much_are_dropped_weakest_first():
     assert keep_boxes(boxes, np.array([0.5, 0.9, 0.4]), 0.6).tolist() == [1, 2]
     assert keep_boxes(boxes, np.array([0.5, 0.9, 0.4]), 0.9).tolist() == [1, 0, 2]
     assert keep_boxes(np.zeros((0, 4)), np.zeros(0), 0.6).tolist() == []
+
+
+def test_a_box_inside_a_better_one_is_dropped_when_asked():
+    boxes = np.array([[0, 0, 40, 40], [10, 10, 20, 20], [30, 30, 60, 60]], float)
+    scores = np.array([0.9, 0.5, 0.4])
+    assert keep_boxes(boxes, scores, 0.6).tolist() == [0, 1, 2]
+    assert keep_boxes(boxes, scores, 0.6, inside=0.8).tolist() == [0, 2]
+    # The better one may be the smaller one.
+    assert keep_boxes(boxes, scores[[1, 0, 2]], 0.6, inside=0.8).tolist() == [1, 2]
+
+
+def test_scales_meet_in_the_pixels_of_the_reference():
+    def seen(boxes, scores):
+        boxes = np.array(boxes, np.float32).reshape(-1, 4)
+        n = len(boxes)
+        return FoundPeople(
+            boxes, np.array(scores, np.float32), np.zeros((n, K, 2), np.float32), np.ones((n, K), np.float32)
+        )
+
+    # One person 60 high at the fine scale, 30 at the coarse one; one too large for the fine look, one too small for
+    # the coarse look.
+    fine = seen([[9.5, 19.5, 39.5, 79.5], [99.5, -0.5, 149.5, 159.5], [199.5, 9.5, 209.5, 25.5]], [0.8, 0.9, 0.5])
+    coarse = seen([[4.5, 9.5, 19.5, 39.5], [49.5, -0.5, 79.5, 79.5], [119.5, 9.5, 124.5, 17.5]], [0.7, 0.6, 0.99])
+    found = merge_scales([fine, coarse], [1.0, 2.0], smallest=20, largest=120)
+    np.testing.assert_allclose(
+        found.boxes_xyxy, [[9.5, 19.5, 39.5, 79.5], [99.5, -0.5, 159.5, 159.5], [199.5, 9.5, 209.5, 25.5]]
+    )
+    np.testing.assert_allclose(found.scores, [0.8, 0.6, 0.5])
+    none = merge_scales([seen([], []), seen([], [])], [1.0, 2.0])
+    assert none.boxes_xyxy.shape == (0, 4)
