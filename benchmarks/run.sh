@@ -10,7 +10,7 @@ echo "== OKS against pycocotools"
 python "$HERE/oks_speed.py"
 if [ -d "$SHARED/data" ]; then
   echo "== the shipped model: accuracy"
-  python "$HERE/default_model.py" --data "$SHARED/data"
+  python "$HERE/default_model.py" --data "$SHARED/data" --out "${RUNS:-runs}/scores"
   echo "== the shipped model: speed, 720p"
   python "$HERE/speed.py" "$SHARED/data/clips/street_crowd.avi"
 else
