@@ -7,7 +7,7 @@ about it has to be saved: a run resumed at a step, or spread over processes, mee
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -237,7 +237,7 @@ class Loader:
                 ]
             step += 1
 
-    def from_step(self, step: int) -> Iterator[list[dict[str, Tensor]]]:
+    def from_step(self, step: int) -> Generator[list[dict[str, Tensor]], None, None]:
         """For each step from `step` on the micro-batches of this process; never ends (close it to stop the workers)."""
         stream = iter(
             DataLoader(

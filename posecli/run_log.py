@@ -41,6 +41,15 @@ class Meter:
         self._samples += samples
         self._norm += outcome.gradient_norm
 
+    def state(self) -> dict[str, Any]:
+        """The sums of the steps since the last line, so that a resumed run writes the line it would have written."""
+        return {"values": self._values.tolist(), "steps": self._steps, "norm": self._norm}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Takes over what `state` gave; time and samples count from now."""
+        self._values = torch.tensor(state["values"], dtype=torch.float64)
+        self._steps, self._norm = state["steps"], state["norm"]
+
     def read(self) -> dict[str, float]:
         """Losses, the gradient's norm, samples a second and the share of time spent waiting; starts again."""
         steps, seconds = max(self._steps, 1), max(time.monotonic() - self._since, 1e-9)

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -151,6 +151,7 @@ class _Run:
         self.last_validated = 0.0  # epochs or minutes
         self.validated: dict[str, float] | None = None
         self.best: dict[str, float] | None = None
+        self.meter = Meter(self.task.terms)
         self.log: RunLog | None = None
         self.stop_signal = 0
 
@@ -194,8 +195,9 @@ class _Run:
             init=self.initialised,
         )
         try:
-            with self._signals():
-                self._loop()
+            # Closed at the end, so that the loader's processes are gone before this one.
+            with self._signals(), closing(self.loader.from_step(self.step)) as stream:
+                self._loop(stream)
         finally:
             if self.log:
                 self.log.close()
@@ -203,9 +205,8 @@ class _Run:
             self.out, self.step, self.step * self.samples_per_step, self.validated, self.best, self.processes.first
         )
 
-    def _loop(self) -> None:
-        stream = self.loader.from_step(self.step)
-        meter = Meter(self.task.terms)
+    def _loop(self, stream: Iterator[list[dict[str, Tensor]]]) -> None:
+        meter = self.meter
         last_saved = time.monotonic()
         clock, save_due, stop = self._agree(last_saved)
         while self.progress(self.step, clock) < 1:
@@ -309,6 +310,7 @@ class _Run:
             "last_validated": self.last_validated,
             "validated": self.validated,
             "best": self.best,
+            "meter": self.meter.state(),
             "log_bytes": self.log.size() if self.log else 0,
         }
         with replace_when_done(self.out / "state.pt") as part:
@@ -321,6 +323,7 @@ class _Run:
             self.learner.load_state(state["learner"])
             torch.set_rng_state(state["random"])
             self.step = state["step"]
+            self.meter.load_state(state["meter"])
             self.last_validated, self.validated, self.best = state["last_validated"], state["validated"], state["best"]
             self.used, self.started = state["elapsed"], time.monotonic()
         except Exception as error:

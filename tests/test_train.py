@@ -285,7 +285,7 @@ def test_killed_and_resumed_equals_uninterrupted(toy: Path, tmp_path: Path) -> N
     train(settings, tmp_path / "whole")
     config = tmp_path / "run.toml"
     config.write_text(to_toml(settings))
-    start = [sys.executable, "-m", "posecli", "train", "--quiet", "--out", str(tmp_path / "cut")]
+    start = [sys.executable, "-m", "posecli", "train", "--quiet", "--workers", "1", "--out", str(tmp_path / "cut")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     arguments = ["--config", str(config)]
     for attempt in range(2):
