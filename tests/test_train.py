@@ -20,6 +20,7 @@ from posecli.checkpoint import load_checkpoint
 from posecli.data import Loader, Mixture, make_source
 from posecli.errors import PoseError, UsageError
 from posecli.formats import coco
+from posecli.learner import learning_rate
 from posecli.settings import TrainSettings, parse_assignments, read_toml, resolve, to_toml
 from posecli.skeletons import get_skeleton
 from posecli.tasks import make_task
@@ -121,6 +122,24 @@ def test_settings_refuse_tables(tmp_path: Path) -> None:
     file.write_text("[optimizer]\nlr = 1\n")
     with pytest.raises(PoseError, match="flat"):
         read_toml(file)
+
+
+def test_learning_rates() -> None:
+    """DEKR's steps at 90 and 120 of 140 epochs; cosine to a thousandth after the warm-up."""
+    dekr = resolve({"model": "dekr-tiny"})
+    at = [learning_rate(dekr, 5, epoch / 140) for epoch in (0, 89.9, 90.1, 119.9, 120.1)]
+    assert at == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4, 1e-5])
+    fpn = resolve({"model": "pose-fpn", "warmup": 100})
+    assert learning_rate(fpn, 49, 0.0) == pytest.approx(1e-3)
+    assert learning_rate(fpn, 1000, 0.5) == pytest.approx(1e-3)
+    assert learning_rate(fpn, 1000, 1.0) == pytest.approx(2e-6)
+
+
+def test_the_finder_is_not_trained_here(toy: Path) -> None:
+    dataset = coco.read(toy)
+    source = make_source(dataset, dataset.skeleton, "toy")
+    with pytest.raises(PoseError, match=r"train_finder\.py"):
+        make_task(resolve({"model": "dekr-finder", "data": [str(toy)]}), [source], dataset.skeleton)
 
 
 # --- order and samples ---------------------------------------------------------------------------------------------
