@@ -163,7 +163,6 @@ class _Changed(torch.utils.data.Dataset):
         self.samples, self.seed = samples, seed
 
     def __getitem__(self, place: Place) -> dict[str, np.ndarray] | PoseError:
-        cv2.setNumThreads(0)  # one thread: workers are the parallelism
         rng = np.random.default_rng((self.seed, _SAMPLE, place.epoch, place.number))
         try:
             return self.samples.sample(place.source, place.index, rng, place.size)
@@ -182,9 +181,10 @@ def collate(samples: Sequence[dict[str, np.ndarray] | PoseError]) -> dict[str, T
     return {key: torch.from_numpy(np.stack([a[key] for a in arrays])) for key in arrays[0]}
 
 
-def _ignore_interrupts(worker: int) -> None:
+def _start_worker(worker: int) -> None:
     # Ctrl-C reaches the whole process group; only the training process decides when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(0)  # the workers are the parallelism
 
 
 class Loader:
@@ -239,18 +239,21 @@ class Loader:
 
     def from_step(self, step: int) -> Generator[list[dict[str, Tensor]], None, None]:
         """For each step from `step` on the micro-batches of this process; never ends (close it to stop the workers)."""
-        stream = iter(
-            DataLoader(
-                self._dataset,
-                batch_sampler=self._places(step),
-                num_workers=self._workers,
-                prefetch_factor=4 if self._workers else None,
-                collate_fn=collate,
-                worker_init_fn=_ignore_interrupts if self._workers else None,
-                # Its own source of seeds: starting a loader must not move the generator that the network draws from.
-                generator=torch.Generator(),
-            )
+        loader = DataLoader(
+            self._dataset,
+            batch_sampler=self._places(step),
+            num_workers=self._workers,
+            prefetch_factor=4 if self._workers else None,
+            collate_fn=collate,
+            worker_init_fn=_start_worker if self._workers else None,
+            # Its own source of seeds: starting a loader must not move the generator that the network draws from.
+            generator=torch.Generator(),
         )
+        # OpenCV's threads don't survive a fork: a worker that inherits a started pool waits for ever.
+        threads = cv2.getNumThreads()
+        cv2.setNumThreads(0)
+        stream = iter(loader)
+        cv2.setNumThreads(threads)
         while True:
             batches = [next(stream) for _ in range(self.accumulate)]
             for batch in batches:

@@ -168,6 +168,7 @@ def test_processes_share_a_step_and_workers_change_nothing(toy: Path) -> None:
         stream = loader.from_step(1)
         return [b["image"] for b in next(stream)]
 
+    cv2.GaussianBlur(np.zeros((999, 999, 3), np.uint8), (0, 0), 5)  # starts OpenCV's threads, which no worker may need
     alone = batches(accumulate=2, workers=0)
     assert all((a == b).all() for a, b in zip(alone, batches(accumulate=2, workers=1), strict=True))
     for rank in range(2):
