@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -111,3 +112,12 @@ def turned(image: np.ndarray, turn: str) -> np.ndarray:
         "mirrored": lambda: image[:, ::-1],
         "transposed": lambda: image.transpose(1, 0, 2),
     }[turn]()
+
+
+def damaged(path: Path, begin: float, length: int = 300) -> Path:
+    """Overwrites ``length`` bytes of a file from the share ``begin`` of it on with noise."""
+    data = bytearray(path.read_bytes())
+    at = int(len(data) * begin)
+    data[at : at + length] = random.Random(0).randbytes(length)
+    path.write_bytes(data)
+    return path

@@ -197,6 +197,8 @@ def test_interrupt_leaves_whole_lines_and_130(here: Path, clip: Path, tiny_model
         stderr=subprocess.PIPE,
         text=True,
         env=ENVIRONMENT,
+        # Where the tests run in the background of a shell they ignore Ctrl-C, and children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while not ((here / "a.jsonl").exists() and (here / "a.jsonl").stat().st_size > 20_000):

@@ -12,7 +12,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from made_clips import TURNS, make_clip, number_of, numbered_image, turn_clip
+from made_clips import TURNS, damaged, make_clip, number_of, numbered_image, turn_clip
 
 from posecli.drawing import _LEFT, _RIGHT, Style, draw_instances
 from posecli.errors import PoseError, UsageError
@@ -295,7 +295,6 @@ def test_pipe(tmp_path: Path) -> None:
 
 
 def test_damaged_frames_have_lines_and_no_picture(tmp_path: Path) -> None:
-    from test_video import damaged
 
     path = damaged(make_clip(tmp_path / "d.mp4", 60, container={"movflags": "+faststart"}), 0.5)
     source = open_source(path)

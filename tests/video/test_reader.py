@@ -16,7 +16,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from made_clips import TURNS, make_clip, number_of, numbered_image, turn_clip, turned
+from made_clips import TURNS, damaged, make_clip, number_of, numbered_image, turn_clip, turned
 
 from posecli.errors import PoseError
 from posecli.video import FrameSource, open_source, parse_position
@@ -139,14 +139,6 @@ def test_real_clip_with_variable_rate(shared: Path) -> None:
     steps = np.diff([f.time for f in source.frames(0, 72, 1)])
     assert steps.min() == pytest.approx(1 / 30, abs=1e-4)
     assert steps.max() == pytest.approx(0.2, abs=1e-4)
-
-
-def damaged(path: Path, begin: float, length: int = 300) -> Path:
-    data = bytearray(path.read_bytes())
-    at = int(len(data) * begin)
-    data[at : at + length] = random.Random(0).randbytes(length)
-    path.write_bytes(data)
-    return path
 
 
 def test_damage_in_the_middle_is_counted_and_passed_over(tmp_path: Path) -> None:
