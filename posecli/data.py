@@ -147,25 +147,27 @@ class Samples(Protocol):
 
 @dataclass(frozen=True)
 class Place:
-    """A sample asked of a worker: its place in the run, what it is, and how large."""
+    """A sample asked of a worker: its place in the run, what it is, how large, and whether changed gently."""
 
     epoch: int
     number: int
     source: int
     index: int
     size: tuple[int, int]
+    gentle: bool
 
 
 class _Changed(torch.utils.data.Dataset):
     """Samples by place; pickled into worker processes."""
 
-    def __init__(self, samples: Samples, seed: int) -> None:
-        self.samples, self.seed = samples, seed
+    def __init__(self, samples: Samples, gentle: Samples, seed: int) -> None:
+        self.samples, self.gentle, self.seed = samples, gentle, seed
 
     def __getitem__(self, place: Place) -> dict[str, np.ndarray] | PoseError:
         rng = np.random.default_rng((self.seed, _SAMPLE, place.epoch, place.number))
         try:
-            return self.samples.sample(place.source, place.index, rng, place.size)
+            samples = self.gentle if place.gentle else self.samples
+            return samples.sample(place.source, place.index, rng, place.size)
         except PoseError as error:
             # Handed over as a value: raised in a worker it would arrive wrapped in the worker's traceback.
             return error
@@ -198,7 +200,9 @@ class Loader:
         samples: the task. mixture: the order.
         batch, accumulate, rank, world: see above.
         workers: processes; 0: loads when asked, in this process.
-        size_at: step to network input size (width, height), asked when the step's samples are sent for.
+        plan: step to the network input size (width, height) and whether its samples are changed gently; asked when
+            they are sent for.
+        gentle: makes the gently changed samples; by default the same as `samples`.
     """
 
     def __init__(
@@ -212,13 +216,14 @@ class Loader:
         world: int = 1,
         workers: int = 1,
         seed: int = 1,
-        size_at: Callable[[int], tuple[int, int]],
+        plan: Callable[[int], tuple[tuple[int, int], bool]],
+        gentle: Samples | None = None,
     ) -> None:
         self.mixture = mixture
         self.batch, self.accumulate, self.rank, self.world = batch, accumulate, rank, world
         self.steps_per_epoch = -(-mixture.length // (batch * accumulate * world))
-        self._size_at = size_at
-        self._dataset = _Changed(samples, seed)
+        self._plan = plan
+        self._dataset = _Changed(samples, gentle or samples, seed)
         self._workers = workers
 
     def _places(self, step: int) -> Iterator[list[Place]]:
@@ -228,13 +233,12 @@ class Loader:
             epoch, within = divmod(step, self.steps_per_epoch)
             if known is None or known[0] != epoch:
                 known = (epoch, self.mixture.epoch(epoch))
-            order, size = known[1], self._size_at(step)
+            order, (size, gentle) = known[1], self._plan(step)
             for a in range(self.accumulate):
                 micro = (within * self.accumulate + a) * self.world + self.rank
                 numbers = range(micro * self.batch, (micro + 1) * self.batch)
-                yield [
-                    Place(epoch, n, int(order[n % len(order)][0]), int(order[n % len(order)][1]), size) for n in numbers
-                ]
+                chosen = [(n, *order[n % len(order)].tolist()) for n in numbers]
+                yield [Place(epoch, number, source, index, size, gentle) for number, source, index in chosen]
             step += 1
 
     def from_step(self, step: int) -> Generator[list[dict[str, Tensor]], None, None]:

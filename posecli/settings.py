@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -39,6 +40,7 @@ class TrainSettings:
         input_size: width and height that the network sees.
         small_size: width and height during the first part of the run, cheaper; [0, 0] for none.
         small_until: share of the run at `small_size`.
+        gentle_from: share of the run from which on samples are changed half as much (see `gentle`).
         epochs: length of the run, unless `max_minutes` is given.
         max_minutes: wall-clock budget that drives the whole schedule; 0 for none. Such a run can be resumed, but its
             learning rates depend on the machine's speed: only runs by epochs repeat bit for bit.
@@ -89,6 +91,7 @@ class TrainSettings:
     input_size: tuple[int, int] = (128, 128)
     small_size: tuple[int, int] = (0, 0)
     small_until: float = 0.0
+    gentle_from: float = 1.0
     epochs: int = 100
     max_minutes: float = 0.0
     epoch_samples: int = 0
@@ -162,6 +165,9 @@ class TrainSettings:
             "max_minutes",
             "weight_decay",
             "clip",
+            "rotation",
+            "shift",
+            "min_side",
         ):
             if getattr(self, key) < 0:
                 raise wrong(key, "0 or more")
@@ -175,6 +181,8 @@ class TrainSettings:
             "occlude",
             "fill",
             "small_until",
+            "gentle_from",
+            "paste",
             "colour",
         ):
             if not 0 <= getattr(self, key) <= 1:
@@ -208,6 +216,22 @@ class TrainSettings:
         if not isinstance(value, dict):
             raise UsageError("model_arguments is no JSON object", "training settings")
         return value
+
+
+_GENTLER = ("rotation", "rotation_any", "shift", "half_body", "colour", "grey", "blur", "noise", "occlude", "paste")
+
+
+def gentle(settings: TrainSettings) -> TrainSettings:
+    """The settings with random changes of half the strength or share; mirroring and the colour beyond stay.
+
+    A network that ends on samples like those it will meet ends better than one that is challenged to the last.
+    """
+    changes: dict[str, Any] = {key: getattr(settings, key) / 2 for key in _GENTLER}
+    for key in ("scale", "box_scale"):
+        low, high = getattr(settings, key)
+        middle = math.sqrt(low * high)
+        changes[key] = (math.sqrt(low * middle), math.sqrt(high * middle))
+    return dataclasses.replace(settings, **changes)
 
 
 # HRNet: Sun et al., CVPR 2019, Sec. 4.1; DEKR: Geng et al., CVPR 2021, Sec. 4.1, and its official configuration.

@@ -9,6 +9,7 @@ not depend on how a step was split.
 from __future__ import annotations
 
 import abc
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -30,7 +31,7 @@ from posecli.data import Source, person_box, read_image
 from posecli.errors import PoseError
 from posecli.geometry import apply_affine, crop_from_box, warp
 from posecli.losses import DEKR_OFFSET_FACTOR, dekr_heatmap_loss, dekr_offset_loss, joint_mse
-from posecli.settings import TrainSettings, family
+from posecli.settings import TrainSettings, family, gentle
 from posecli.types import Crop, Instance, Record, Skeleton
 
 # A box around half a body, enlarged to take in the flesh around the joints; never below this share of the whole.
@@ -66,6 +67,12 @@ class Task(abc.ABC):
         for source, count in zip(self.sources, self.counts, strict=True):
             if not count:
                 raise PoseError("nothing to learn from", source.name, f"left out: {self.left_out}")
+
+    def gentle(self) -> Task:
+        """The same task with samples changed half as much."""
+        task = copy.copy(self)
+        task.settings = gentle(self.settings)
+        return task
 
     @abc.abstractmethod
     def sample(self, source: int, index: int, rng: Generator, size: tuple[int, int]) -> dict[str, np.ndarray]:

@@ -141,7 +141,8 @@ class _Run:
             world=processes.world,
             workers=settings.workers,
             seed=settings.seed,
-            size_at=self._size_at,
+            plan=self._plan,
+            gentle=self.task.gentle(),
         )
         self.samples_per_step = settings.batch * settings.accumulate * processes.world
         self.total_steps = settings.epochs * self.loader.steps_per_epoch
@@ -168,9 +169,11 @@ class _Run:
             return min(1.0, elapsed / (60 * self.settings.max_minutes))
         return min(1.0, step / self.total_steps)
 
-    def _size_at(self, step: int) -> tuple[int, int]:
-        small = self.progress(step, self.elapsed) < self.settings.small_until
-        return self.settings.small_size if small else self.settings.input_size
+    def _plan(self, step: int) -> tuple[tuple[int, int], bool]:
+        """Size of a step's samples, and whether they are changed gently."""
+        share = self.progress(step, self.elapsed)
+        size = self.settings.small_size if share < self.settings.small_until else self.settings.input_size
+        return size, share >= self.settings.gentle_from
 
     # The run
 

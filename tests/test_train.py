@@ -21,7 +21,7 @@ from posecli.data import Loader, Mixture, make_source
 from posecli.errors import PoseError, UsageError
 from posecli.formats import coco
 from posecli.learner import learning_rate
-from posecli.settings import TrainSettings, parse_assignments, read_toml, resolve, to_toml
+from posecli.settings import TrainSettings, gentle, parse_assignments, read_toml, resolve, to_toml
 from posecli.skeletons import get_skeleton
 from posecli.tasks import make_task
 from posecli.training import train
@@ -164,7 +164,7 @@ def test_processes_share_a_step_and_workers_change_nothing(toy: Path) -> None:
     mixture = Mixture(task.counts, (), 0, 1)
 
     def batches(**split: int) -> list[torch.Tensor]:
-        loader = Loader(task, mixture, batch=1, size_at=lambda step: (64, 64), **split)
+        loader = Loader(task, mixture, batch=1, plan=lambda step: ((64, 64), False), **split)
         stream = loader.from_step(1)
         return [b["image"] for b in next(stream)]
 
@@ -268,6 +268,20 @@ def test_pasted_people_are_learnt_bottom_up(toy: Path) -> None:
     settings = resolve({"model": "pose-fpn", "data": [str(file)], "min_side": 1.0, "paste": 1.0})
     task = make_task(settings, [make_source(dataset, dataset.skeleton, "toy")], dataset.skeleton)
     assert task.sample(0, 0, np.random.default_rng(0), (64, 64))["xy"].shape == (5, 2)
+
+
+def test_gentle_samples_are_changed_less(toy: Path) -> None:
+    dataset = coco.read(toy)
+    settings = small(toy, box_scale=[1.0, 4.0], colour=0.4, flip=0.5)
+    assert gentle(settings).box_scale == pytest.approx((2**0.5, 8**0.5))
+    assert (gentle(settings).colour, gentle(settings).flip) == (0.2, 0.5)
+    task = make_task(settings, [make_source(dataset, dataset.skeleton, "toy")], dataset.skeleton)
+    spread = []
+    for samples in (task, task.gentle()):
+        drawn = [samples.sample(0, 0, np.random.default_rng(seed), (64, 64)) for seed in range(40)]
+        lengths = [np.linalg.norm(s["xy"][1] - s["xy"][2]) for s in drawn if s["weight"][[1, 2]].all()]
+        spread.append(np.std(np.log(lengths)))
+    assert spread[1] < 0.75 * spread[0]
 
 
 # --- runs ----------------------------------------------------------------------------------------------------------
