@@ -32,12 +32,17 @@ class FeaturePyramid(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Maps finest first, each half the size of the one before; returns (B, channels, h, w) of the finest."""
-        x = None
-        for stride, feature in zip(reversed(self.strides), reversed(maps), strict=True):
-            side = self.lateral[f"s{stride}"](feature)
-            merged = side if x is None else side + functional.interpolate(x, scale_factor=2, mode="nearest")
-            x = self.smooth[f"s{stride}"](merged)
+        coarsest, *finer = zip(reversed(self.strides), reversed(maps), strict=True)
+        x = self._level(*coarsest, None)
+        for stride, feature in finer:
+            x = self._level(stride, feature, x)
         return x
+
+    def _level(self, stride: int, feature: Tensor, coarser: Tensor | None) -> Tensor:
+        merged = self.lateral[f"s{stride}"](feature)
+        if coarser is not None:
+            merged = merged + functional.interpolate(coarser, scale_factor=2, mode="nearest")
+        return self.smooth[f"s{stride}"](merged)
 
 
 class Trunk(nn.Module):
@@ -87,7 +92,7 @@ class PoseFPN(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         nn.init.normal_(self.head.weight, std=0.01)
-        nn.init.zeros_(self.head.bias)
+        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
     def forward(self, image: Tensor) -> HeatmapOutput:
         """(B, 3, H, W), H and W multiples of 32, to heatmap (B, K, H / 4, W / 4)."""

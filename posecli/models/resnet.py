@@ -19,13 +19,10 @@ class HalfBottleneck(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, stride: int = 1):
         super().__init__()
         middle = channels_out // 2
-        self.residual = nn.Sequential(
-            conv_norm(channels_in, middle, 1),
-            conv_norm(middle, middle, 3, stride),
-            conv_norm(middle, channels_out, 1, relu=False),
-        )
+        last = conv_norm(middle, channels_out, 1, relu=False)
+        self.residual = nn.Sequential(conv_norm(channels_in, middle, 1), conv_norm(middle, middle, 3, stride), last)
         # The last scale starts at zero, so that every block starts as the identity (Goyal et al. 2017, Sec. 5.1).
-        nn.init.zeros_(self.residual[-1][1].weight)
+        nn.init.zeros_(last[1].weight)  # type: ignore[arg-type]
         same = stride == 1 and channels_in == channels_out
         self.shortcut = nn.Identity() if same else conv_norm(channels_in, channels_out, 1, stride, relu=False)
 
