@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -323,7 +324,9 @@ def test_killed_and_resumed_equals_uninterrupted(toy: Path, tmp_path: Path) -> N
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     arguments = ["--config", str(config)]
     for attempt in range(2):
-        process = subprocess.Popen([*start, *arguments], env=environment)
+        # Background jobs of a shell ignore Ctrl-C, and their children inherit that: not this one.
+        heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        process = subprocess.Popen([*start, *arguments], env=environment, preexec_fn=heeding)
         state = tmp_path / "cut/state.pt"
         before = state.stat().st_mtime_ns if state.exists() else 0
         while process.poll() is None and (not state.exists() or state.stat().st_mtime_ns == before):
