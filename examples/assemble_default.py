@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--box-scale", type=float, help="crop side over box side [default: as the pose network says]")
     parser.add_argument("--flip-test", action="store_true", help="the file asks for the flip test")
+    parser.add_argument(
+        "--sides", type=int, nargs="+", default=[288, 112, 96], help="longer side of the finder's looks"
+    )
+    parser.add_argument("--trusted", type=float, nargs=2, default=[30, 80], help="sizes of people: see merge_scales")
+    parser.add_argument("--inside", type=float, default=0.85, help="share of a box within a better one to drop it")
     parser.add_argument("--floor", type=float, default=0.05, help="least score of the finder's centres")
     parser.add_argument("--overlap", type=float, default=0.6, help="IoU above which the weaker of two boxes is dropped")
     parser.add_argument("--measured", type=Path, help="scores.json of benchmarks/default_model.py to put on record")
@@ -79,7 +85,11 @@ def main() -> None:
 
     pose_state, pose = read_parts(args.pose)["main"]
     finder_state, finder = read_parts(args.finder)["main"]
-    finder = finder.with_extra(floor=args.floor, overlap=args.overlap, stride=8)
+    side = args.sides[0]
+    finder = replace(finder, input_size=(side, side)).with_extra(
+        scales=[s / side for s in args.sides], trusted=args.trusted, inside=args.inside, floor=args.floor,
+        overlap=args.overlap, stride=8,
+    )  # fmt: skip
     pose = pose.with_extra(flip_test=args.flip_test, trained_on=TRAINED_ON, licence=TERMS)
     if args.box_scale:
         pose = pose.with_extra(box_scale=args.box_scale)

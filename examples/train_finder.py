@@ -44,7 +44,7 @@ TRUNK_FROZEN = ("backbone.backbone.stem", "backbone.backbone.stages.0")
 
 
 # Of the parts of the loss.
-WEIGHTS = {"centre": 1.0, "joints": 0.5, "box": 2.0, "offset": 1.0}
+WEIGHTS = {"centre": 1.0, "joints": 0.3, "box": 3.0, "offset": 0.7}
 
 
 def share(name: str, parts: int) -> int:

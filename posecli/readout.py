@@ -136,6 +136,10 @@ def _fitted(width: int, height: int, scale: float, scales: Sequence[float], meta
     return fit_picture(width, height, round(meta.input_size[0] * scale), 32)
 
 
+# Within one look only near copies are dropped: the rest vote where the box lies.
+_ONE_LOOK_OVERLAP = 0.9
+
+
 def _read_people(outputs: Any, mirrored: Any, options: PredictOptions, meta: ModelMeta) -> list[list[Person]]:
     extra = meta.extra
     overlap = float(extra.get("overlap", 0.6))
@@ -149,7 +153,7 @@ def _read_people(outputs: Any, mirrored: Any, options: PredictOptions, meta: Mod
             outputs[s].box,
             int(extra.get("stride", 8)),
             floor=float(extra.get("floor", 0.05)),
-            overlap=overlap,
+            overlap=_ONE_LOOK_OVERLAP,
             most=max(50, options.max_persons),
         )
         for s in order

@@ -173,8 +173,19 @@ def test_scales_meet_in_the_pixels_of_the_reference():
     coarse = seen([[4.5, 9.5, 19.5, 39.5], [49.5, -0.5, 79.5, 79.5], [119.5, 9.5, 124.5, 17.5]], [0.7, 0.6, 0.99])
     found = merge_scales([fine, coarse], [1.0, 2.0], smallest=20, largest=120)
     np.testing.assert_allclose(
-        found.boxes_xyxy, [[9.5, 19.5, 39.5, 79.5], [99.5, -0.5, 159.5, 159.5], [199.5, 9.5, 209.5, 25.5]]
+        found.boxes_xyxy, [[9.5, 19.5, 39.5, 79.5], [99.5, -0.5, 159.5, 159.5], [199.5, 9.5, 209.5, 25.5]], rtol=1e-5
     )
     np.testing.assert_allclose(found.scores, [0.8, 0.6, 0.5])
     none = merge_scales([seen([], []), seen([], [])], [1.0, 2.0])
     assert none.boxes_xyxy.shape == (0, 4)
+
+
+def test_boxes_of_one_person_vote():
+    boxes = np.array([[10, 10, 50, 90], [12, 10, 54, 90]], np.float32)
+    look = FoundPeople(
+        boxes, np.array([0.8, 0.4], np.float32), np.zeros((2, K, 2), np.float32), np.ones((2, K), np.float32)
+    )
+    found = merge_scales([look], [1.0])
+    # Weights 0.64 and 0.16: the left side a fifth of the way from 10 to 12.
+    np.testing.assert_allclose(found.boxes_xyxy, [[10.4, 10, 50.8, 90]], rtol=1e-5)
+    np.testing.assert_allclose(found.scores, [0.8])
