@@ -30,6 +30,7 @@ TRAINED_ON = (
 )
 TERMS = "weights for research: several of the training pictures allow no other use; the code is MIT"
 PARTS = ("lspet", "coco", "backgrounds")
+RECORDED = ("PCK", "mean_OKS", "AP", "per_picture")
 LARGEST = 10_000_000
 
 
@@ -72,7 +73,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--box-scale", type=float, help="crop side over box side [default: as the pose network says]")
-    parser.add_argument("--flip-test", action="store_true", help="the file asks for the flip test")
+    parser.add_argument("--no-flip-test", action="store_true", help="do not ask for the flip test on pictures")
     parser.add_argument(
         "--sides", type=int, nargs="+", default=[288, 112, 96], help="longer side of the finder's looks"
     )
@@ -90,12 +91,16 @@ def main() -> None:
         scales=[s / side for s in args.sides], trusted=args.trusted, inside=args.inside, floor=args.floor,
         overlap=args.overlap, stride=8,
     )  # fmt: skip
-    pose = pose.with_extra(flip_test=args.flip_test, trained_on=TRAINED_ON, licence=TERMS)
+    pose = pose.with_extra(flip_test=False if args.no_flip_test else "pictures", trained_on=TRAINED_ON, licence=TERMS)
     if args.box_scale:
         pose = pose.with_extra(box_scale=args.box_scale)
     if args.measured:
         scores = json.loads(args.measured.read_text())
-        kept = {k: {n: v for n, v in scores[k].items() if n in ("all", "per_picture")} for k in scores if k in PARTS}
+        kept = {
+            part: {name: round(value, 4) for name, value in scores[part].items() if name in RECORDED}
+            for part in PARTS
+            if part in scores
+        }
         pose = pose.with_extra(measured=kept)
 
     def save() -> None:
