@@ -31,8 +31,8 @@ def encode_softmax(xy: Tensor, size: tuple[int, int], stride: int, sigma: float)
 def decode_softmax(logits: Tensor, stride: int, reach: int = 2) -> tuple[Tensor, Tensor]:
     """Logits (B, K, h, w) to points (B, K, 2) in input pixels and scores (B, K) in 0..1.
 
-    The place is the mean of the distribution in a window of `reach` pixels around its highest pixel (the mode, refined);
-    the score is the probability that falls into the window.
+    The place is the mean of the distribution in a window of `reach` pixels around its highest pixel (the mode,
+    refined); the score is the probability that falls into the window.
     """
     batch, keypoints, height, width = logits.shape
     probability = logits.flatten(2).float().softmax(dim=-1)
