@@ -193,7 +193,8 @@ class PoseModel:
             images: RGB uint8 arrays (H, W, 3), of any sizes.
             boxes: for top-down models, an (N, 4) array of x0 y0 x1 y1 per picture; by default the finder's.
             still: the pictures are no frames of a video; a model may take more care over them (``extra["flip_test"]``
-                may be ``"pictures"``).
+                may be ``"pictures"``), and looks at people that the finder takes for unlikely. In a video those below
+                half the display threshold are left out.
 
         Returns:
             For each picture a list of `Instance` in its pixels; empty when nobody is found.
@@ -208,7 +209,12 @@ class PoseModel:
         elif boxes is not None:
             found = self._predict_top_down(images, [_from_box(b, self.skeleton) for b in boxes], self._flip_test(still))
         else:
-            found = self._predict_top_down(images, self._people_finder().predict(images), self._flip_test(still))
+            people = self._people_finder().predict(images)
+            if not still:
+                # No joint score lifts a person above the finder's own: far below the threshold nobody would be shown,
+                # and in a video every crop costs time.
+                people = [[p for p in persons if p.person_score >= self.threshold / 2] for persons in people]
+            found = self._predict_top_down(images, people, self._flip_test(still))
         floor, most = self.options.min_score, self.options.max_persons
         return [
             sorted((p for p in people if p.person_score >= floor), key=lambda p: -p.person_score)[:most]
