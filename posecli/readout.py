@@ -33,6 +33,8 @@ class PredictOptions:
 
     Attributes:
         flip_test: also run the mirrored input and average, for twice the time. None: as the weights' description says.
+        second_look: pictures, top-down models with a finder: each person is looked at twice, the second time in a box
+            corrected by the first pose. Costs a network pass more; not done in videos.
         scales: of the picture, bottom-up models only; several are merged.
         max_persons: people kept in a picture, the best first.
         min_score: people below this score are dropped (a low floor; the display threshold is another thing).
@@ -41,6 +43,7 @@ class PredictOptions:
     """
 
     flip_test: bool | None = None
+    second_look: bool = True
     scales: tuple[float, ...] = (1.0,)
     max_persons: int = 30
     min_score: float = 0.0

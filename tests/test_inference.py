@@ -111,3 +111,21 @@ def test_an_official_file_goes_all_the_way(shared: Path, tmp_path: Path, case: s
 def test_unknown_device_and_precision() -> None:
     with pytest.raises(PoseError):
         model("hrnet-tiny", "gaussian", (64, 64), precision="int4").predict([IMAGE], [np.array([[0.0, 0, 50, 50]])])
+
+
+def test_second_look_moves_boxes_of_found_people_on_pictures_only(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("posecli.inference._SURE_JOINT", 0.0)  # random weights are sure of nothing
+    ready = posecli.load_model(tiny_model, device="cpu", options=PredictOptions(second_look=True))
+    plain = posecli.load_model(tiny_model, device="cpu", options=PredictOptions(second_look=False))
+
+    def boxes(people: list) -> list[list[float]]:
+        return sorted(np.round(p.box_xyxy, 3).tolist() for p in people)
+
+    twice, once = ready.predict([IMAGE])[0], plain.predict([IMAGE])[0]
+    assert once and len(twice) == len(once) and boxes(twice) != boxes(once)
+    # In a video, and where the caller knows the boxes, nothing is looked at twice.
+    assert boxes(ready.predict([IMAGE], still=False)[0]) == boxes(plain.predict([IMAGE], still=False)[0])
+    given = [np.array([[10.0, 5, 60, 80]])]
+    assert boxes(ready.predict([IMAGE], given)[0]) == given[0].tolist()

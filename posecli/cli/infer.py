@@ -67,6 +67,14 @@ def infer(
             rich_help_panel=_MODEL,
         ),
     ] = None,
+    second_look: Annotated[
+        bool,
+        typer.Option(
+            "--second-look/--no-second-look",
+            help="Pictures: look again in a box corrected by the first pose.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = True,
     scales: Annotated[
         str, typer.Option(help="Scales of the picture, merged (DEKR), e.g. 0.5,1,2.", rich_help_panel=_MODEL)
     ] = "1",
@@ -162,6 +170,7 @@ def infer(
         rescore=rescore,
         options=PredictOptions(
             flip_test=flip_test,
+            second_look=second_look,
             scales=parse_numbers(scales, None, "--scales"),
             max_persons=max_persons,
             min_score=min_score,
