@@ -62,3 +62,29 @@ def image_root_of(labels: str | Path, first_name: str) -> Path:
     folders = [here, here / "images", here.parent, here.parent / "images", here.parent / split]
     folders += [here.parent / "images" / split, here.parent.parent]
     return next((f for f in folders if (f / first_name).exists()), here)
+
+
+def inside(folder: str | Path, name: str, where: str = "") -> Path:
+    """The path ``folder / name`` of a name that a data file states; it never leads out of ``folder``.
+
+    Names in data files are other people's words. Refused are absolute paths (also Windows': ``C:\\x``), names with
+    ``..`` as a part, empty names, names with a NUL, and names that a symbolic link below ``folder`` would lead outside.
+    Backslashes separate folders, as on Windows.
+
+    Args:
+        folder: the output folder; need not exist.
+        name: the relative name, e.g. ``"front/walk.mp4"``.
+        where: file and record for the message.
+
+    Raises:
+        PoseError: the name leads outside or is none.
+    """
+    hint = "the name comes from the data; rename it there"
+    parts = name.replace("\\", "/").split("/")
+    bad = "\0" in name or not any(p not in ("", ".") for p in parts)
+    if bad or name[:1] in ("/", "\\") or ".." in parts or (len(parts[0]) > 1 and parts[0][1] == ":"):
+        raise PoseError(f"the name {name!r} leads out of the output folder", where or str(folder), hint)
+    path = Path(folder).joinpath(*(p for p in parts if p not in ("", ".")))
+    if not path.resolve().is_relative_to(Path(folder).resolve()):
+        raise PoseError(f"the name {name!r} leads out of the output folder through a link", where or str(folder), hint)
+    return path

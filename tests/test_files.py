@@ -1,0 +1,48 @@
+"""Files complete or absent; names from data never lead out of the output folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from posecli.errors import PoseError
+from posecli.files import inside
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../x",
+        "a/../../x",
+        "a/..",
+        "/etc/x",
+        "\\x",
+        "..\\x",
+        "a\\..\\..\\x",
+        "C:\\x",
+        "c:/x",
+        "",
+        ".",
+        "a\0b",
+        "//host/x",
+    ],
+)
+def test_names_that_lead_out(name: str, tmp_path: Path) -> None:
+    with pytest.raises(PoseError, match=r"leads out of the output folder") as error:
+        inside(tmp_path, name, "labels.json, image 3")
+    assert error.value.where == "labels.json, image 3"
+
+
+@pytest.mark.parametrize(
+    "name", ["a.jpg", "a/b.jpg", "./a.jpg", "a\\b.jpg", "..a/b..jpg", "a//b", "ein Bild.png", "..."]
+)
+def test_names_that_stay(name: str, tmp_path: Path) -> None:
+    assert tmp_path in inside(tmp_path / "out", name).parents
+
+
+def test_links_are_followed(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/link").symlink_to(tmp_path)
+    with pytest.raises(PoseError, match="through a link"):
+        inside(tmp_path / "out", "link/x.jpg")
