@@ -43,6 +43,7 @@ def evaluate(
     skeleton: Skeleton | None = None,
     pred_skeleton: Skeleton | None = None,
     warn: Callable[[str], None] | None = None,
+    on_sides: Callable[[Labels, list[Side]], None] | None = None,
 ) -> dict[str, Any]:
     """Compares predictions with labels.
 
@@ -65,6 +66,7 @@ def evaluate(
         only_predicted: leave out labelled frames that a stream has no line for.
         skeleton: replaces the labels' skeleton; pred_skeleton: joints of a results list.
         warn: takes remarks of the readers; None: they stand in ``notes``.
+        on_sides: is handed the labels and the measures of each prediction, person by person (what reports draw).
 
     Returns:
         Plain numbers: ``all`` and ``groups[by][name]`` map metric names to values (OKS in [0, 1], shares in [0, 1];
@@ -83,11 +85,15 @@ def evaluate(
     with collector_paused():
         labels = read_labels(gt, skeleton, warn)
         predicted = [read_predictions(p, skeleton=pred_skeleton, warn=warn) for p in (pred, pred2) if p is not None]
-    return _evaluate(labels, predicted, settings, joints)
+    return _evaluate(labels, predicted, settings, joints, on_sides)
 
 
 def _evaluate(
-    labels: Labels, predicted: list[Predictions], settings: Settings, joints: Sequence[str] | None
+    labels: Labels,
+    predicted: list[Predictions],
+    settings: Settings,
+    joints: Sequence[str] | None,
+    on_sides: Callable[[Labels, list[Side]], None] | None,
 ) -> dict[str, Any]:
     common = _joints_of_all(labels, predicted, joints)
     partners = [pair_frames(labels.frames, p.frames, not p.is_stream) for p in predicted]
@@ -96,6 +102,8 @@ def _evaluate(
         measure_side(labels, p, c, f, settings, frames_used)
         for p, c, f in zip(predicted, common, partners, strict=True)
     ]
+    if on_sides is not None:
+        on_sides(labels, [first, *rest])
     notes: list[str] = list(labels.notes)
     groups = make_groups(labels, settings, frames_used, first, notes)
     unit, unit_name = independent_units(labels)

@@ -67,7 +67,11 @@ class Measure:
 
 @dataclass
 class Side:
-    """One prediction file against the labels: measures, AP matches, and what had to be said."""
+    """One prediction file against the labels: measures, AP matches, and what had to be said.
+
+    ``rows`` are the evaluated people among the labels', ``partner`` the predicted person each was paired with (-1 for
+    nobody), ``common`` the joints compared; ``track`` and ``frame`` are those of ``rows``.
+    """
 
     predictions: Predictions
     partners: FramePartners
@@ -75,6 +79,9 @@ class Side:
     matches: oks.Matches | None
     track: np.ndarray
     frame: np.ndarray
+    rows: np.ndarray
+    partner: np.ndarray
+    common: CommonJoints
     curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     references: dict[str, dict[str, Any]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
@@ -114,8 +121,6 @@ def measure_side(
             *pairs, gt.xy, gt.visibility, gt.box_xywh, area, found.xy, found.visibility, sigmas
         )
     rows = np.flatnonzero(here & counts_as_person)
-    side = Side(predictions, partners, {}, None, full.track[rows], gt.frame[rows])
-    side.notes += predictions.notes
 
     row_of = np.full(len(gt), -1, np.int64)
     row_of[rows] = np.arange(len(rows))
@@ -131,6 +136,8 @@ def measure_side(
         alike = similarity[mine]
     partner = pair_people(settings.match, chosen, alike, found.score, len(rows))
     paired = partner >= 0
+    side = Side(predictions, partners, {}, None, full.track[rows], gt.frame[rows], rows, partner, common)
+    side.notes += predictions.notes
 
     visible = gt.visibility[rows] > 0
     gt_xy = np.where(visible[..., None], gt.xy[rows], 0.0)

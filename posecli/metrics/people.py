@@ -106,6 +106,7 @@ class LabelFrames:
         video: (F,) int64 row of ``videos``, -1 for pictures.
         frame_id: (F,) int64 0-based index in the video, -1 for pictures.
         videos: the data set's videos.
+        size_wh: (F, 2) int64 width and height as the data set states them, 0 where it does not.
     """
 
     image_id: list[int | str]
@@ -113,6 +114,7 @@ class LabelFrames:
     video: np.ndarray
     frame_id: np.ndarray
     videos: tuple[Video, ...] = ()
+    size_wh: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
 
     def __len__(self) -> int:
         return len(self.image_id)
@@ -120,13 +122,17 @@ class LabelFrames:
 
 @dataclass(frozen=True)
 class Labels:
-    """A label set: its skeleton, frames, people, and what had to be said while reading."""
+    """A label set: its skeleton, frames, people, and what had to be said while reading.
+
+    ``root`` is the folder that file names are relative to, "" where the reader did not look for it.
+    """
 
     skeleton: Skeleton
     frames: LabelFrames
     people: People
     source: str = ""
     notes: tuple[str, ...] = ()
+    root: str = ""
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,7 @@ def labels_of(dataset: Dataset, source: str = "", notes: tuple[str, ...] = ()) -
         video=np.array([row[r.video_id] if v else -1 for r, v in zip(records, in_video, strict=True)], np.int64),
         frame_id=np.array([r.frame_id if v else -1 for r, v in zip(records, in_video, strict=True)], np.int64),
         videos=dataset.videos,
+        size_wh=np.array([(r.width, r.height) for r in records], np.int64).reshape(-1, 2),
     )
     people = [(f, i) for f, record in enumerate(records) for i in record.instances]
     sizes = [(record.width, record.height) for record in records]
@@ -121,7 +122,7 @@ def labels_of(dataset: Dataset, source: str = "", notes: tuple[str, ...] = ()) -
         head_box_xyxy=[_NO_BOX if i.head_box_xyxy is None else i.head_box_xyxy for _, i in people],
         track=[-1 if i.track_id is None else i.track_id for _, i in people],
     )
-    return Labels(dataset.skeleton, frames, columns, source, notes)
+    return Labels(dataset.skeleton, frames, columns, source, notes, dataset.root)
 
 
 def _stack(arrays: list[np.ndarray], shape: tuple[int, ...], kind: type) -> np.ndarray:
