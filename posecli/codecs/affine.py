@@ -135,11 +135,6 @@ def _with_third(points: np.ndarray) -> np.ndarray:
     return np.array([a, b, b + np.array([-direct[1], direct[0]], dtype=np.float32)], dtype=np.float32)
 
 
-def apply(matrix: np.ndarray, xy: np.ndarray) -> np.ndarray:
-    """Maps points (..., 2) by a (2, 3) matrix."""
-    return np.asarray(xy) @ matrix[:, :2].T + matrix[:, 2]
-
-
 def dekr_train_matrix(
     center: np.ndarray, scale: float, resolution: int, rotation: float = 0.0
 ) -> tuple[np.ndarray, float]:

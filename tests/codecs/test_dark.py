@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import load_post
 
-from posecli.codecs.affine import apply, dark_matrix
+from posecli.codecs.affine import dark_matrix
 from posecli.codecs.dark import blur, decode_dark, encode_dark
+from posecli.geometry import apply_affine
 
 
 def test_targets(shared):
@@ -29,7 +30,7 @@ def test_decode(shared):
     np.testing.assert_array_equal(score.numpy(), stored["maxvals"][..., 0])
     for one, centre, scale, expected in zip(xy, stored["center"], stored["scale"], stored["preds"], strict=True):
         back = dark_matrix(centre, scale, (heatmap.shape[3], heatmap.shape[2]), inverse=True)
-        np.testing.assert_allclose(apply(back, one.numpy()), expected, rtol=1e-5, atol=1e-4)
+        np.testing.assert_allclose(apply_affine(back, one.numpy()), expected, rtol=1e-5, atol=1e-4)
 
 
 @settings(max_examples=40, deadline=None)

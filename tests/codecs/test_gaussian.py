@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import load_post
 
-from posecli.codecs.affine import apply, hrnet_matrix
+from posecli.codecs.affine import hrnet_matrix
 from posecli.codecs.gaussian import (
     average_flipped,
     decode_gaussian,
@@ -16,6 +16,7 @@ from posecli.codecs.gaussian import (
     highest_pixel,
     mirror_heatmap,
 )
+from posecli.geometry import apply_affine
 
 
 @pytest.mark.parametrize(("sigma", "suffix"), [(2, ""), (3, "_sigma3")])
@@ -42,7 +43,7 @@ def test_decode(shared):
         xy, _ = decode_gaussian(heatmap, shift)
         for one, centre, scale, expected in zip(xy, stored["center"], stored["scale"], stored[name], strict=True):
             back = hrnet_matrix(centre, scale, (heatmap.shape[3], heatmap.shape[2]), inverse=True)
-            np.testing.assert_allclose(apply(back, one.numpy()), expected, rtol=1e-6, atol=1e-4)
+            np.testing.assert_allclose(apply_affine(back, one.numpy()), expected, rtol=1e-6, atol=1e-4)
 
 
 def test_accuracy(shared):

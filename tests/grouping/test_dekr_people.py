@@ -6,8 +6,9 @@ import torch
 from reference import load_post
 from torch.nn import functional
 
-from posecli.codecs.affine import apply, hrnet_matrix
+from posecli.codecs.affine import hrnet_matrix
 from posecli.codecs.offsets import pose_map
+from posecli.geometry import apply_affine
 from posecli.grouping.dekr import DekrSettings, average_flipped, decode_dekr, mirrored_input, nms_joints_for
 from posecli.models import DekrBoxOutput, DekrOutput
 from posecli.skeletons import get_skeleton
@@ -31,7 +32,7 @@ def test_one_scale(stored, name, skeleton):
     torch.testing.assert_close(people.score, stored[f"{name}_poses"][..., 2], rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(people.person_score, stored[f"{name}_scores"], rtol=1e-5, atol=1e-6)
     center, scale, size = (stored[f"{name}_{key}"].numpy() for key in ("center", "scale", "size_wh"))
-    final = apply(hrnet_matrix(center, scale, size, inverse=True), people.xy.numpy())
+    final = apply_affine(hrnet_matrix(center, scale, size, inverse=True), people.xy.numpy())
     np.testing.assert_allclose(final, stored[f"{name}_final"][..., :2].numpy(), rtol=1e-5, atol=1e-4)
     assert people.box_xyxy is None
 
