@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from posecli.metrics import oks
-from posecli.metrics.measures import Measure, Side
+from posecli.metrics.measures import Measure, SequenceSums, Side
 from posecli.metrics.options import Settings
 from posecli.metrics.people import Labels
 
@@ -59,6 +59,13 @@ def rows_of(measure: Measure, group: Group, side: Side) -> np.ndarray | None:
     return rows & (side.track == group.track) if measure.of_labels else None
 
 
+def videos_of(sums: SequenceSums, group: Group, side: Side) -> np.ndarray | None:
+    """(V,) bool: rows of a tracking metric that belong to the group; None for one track, which is no video."""
+    if group.track is not None:
+        return None
+    return np.isin(sums.video, side.video[group.frames])
+
+
 def _row(side: Side, group: Group) -> dict[str, Any]:
     values: dict[str, Any] = {"frames": int(group.frames.sum())}
     people = group.frames[side.frame]
@@ -71,6 +78,12 @@ def _row(side: Side, group: Group) -> dict[str, Any]:
             values |= oks.summarize(side.matches, group.frames)
         else:
             values |= dict.fromkeys(AP_KEYS)
+    for sums in side.sequences.values():
+        chosen = videos_of(sums, group, side)
+        if chosen is None:
+            values |= dict.fromkeys(sums.score(sums.sums.sum(axis=0)))
+        else:
+            values |= {k: plain(v) for k, v in sums.score(sums.sums[chosen].sum(axis=0)).items()}
     for key, measure in side.measures.items():
         rows = rows_of(measure, group, side)
         values[key] = None if rows is None else plain(measure.total(rows))

@@ -1,12 +1,14 @@
 """One prediction file against the labels: every metric as sums and counts per person.
 
-All metrics but AP are shares: each labelled joint, limb or person (or each predicted person, for the local NMS score)
-adds a number in [0, 1] to a sum and 1 to a count. A `Measure` holds these per person, so that totals, means over
-joints, groups and bootstrap draws are all sums over the same arrays.
+Most metrics are means: each labelled joint, limb or person (or each predicted person, for the local NMS score) adds a
+number to a sum and 1 to a count. A `Measure` holds these per person, so that totals, means over joints, groups and
+bootstrap draws are all sums over the same arrays. AP keeps its matches (`oks.Matches`); tracking metrics keep sums per
+video (`SequenceSums`), which add up over videos before the figure is computed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -32,16 +34,18 @@ NAMES = {"pck": "PCK", "pckh": "PCKh", "pdj": "PDJ", "pcp": "PCP"}
 
 @dataclass(frozen=True)
 class Measure:
-    """A share: sum of ``hit`` over count of ``valid``.
+    """A mean: sum of ``hit`` over count of ``valid``.
 
     Attributes:
         key: name in results.
-        hit: (N, C) float64 in [0, 1]; columns are joints, limbs or one.
+        hit: (N, C) float64, in [0, 1] where ``unit`` is ``share``; columns are joints, limbs or one.
         valid: (N, C) bool.
         frame: (N,) labelled frame of each row.
         columns: C names, empty for one column.
         of_labels: rows are the evaluated labelled people (else predicted people).
         per_column: another measure to use for the columns, where the total is not their sum (mean OKS).
+        unit: ``share`` (printed x 100), ``px``, or ``ratio`` (of a reference length; printed x 100).
+        higher_is_better: False for errors.
     """
 
     key: str
@@ -51,6 +55,8 @@ class Measure:
     columns: tuple[str, ...] = ()
     of_labels: bool = True
     per_column: Measure | None = None
+    unit: str = "share"
+    higher_is_better: bool = True
 
     def column_shares(self, rows: np.ndarray) -> np.ndarray:
         """(C,) share of each column over the chosen rows; NaN without any."""
@@ -65,12 +71,28 @@ class Measure:
         return float(self.hit[valid].sum() / count) if count else float("nan")
 
 
+@dataclass(frozen=True)
+class SequenceSums:
+    """What a tracking metric counts, one row per video; the figures come from the sum of the chosen rows.
+
+    Attributes:
+        video: (V,) int64 rows of the labels' videos.
+        sums: (V, C) float64.
+        score: takes (..., C) sums, gives the figures by key, each (...); NaN where there is nothing to measure.
+    """
+
+    video: np.ndarray
+    sums: np.ndarray
+    score: Callable[[np.ndarray], dict[str, np.ndarray]]
+
+
 @dataclass
 class Side:
     """One prediction file against the labels: measures, AP matches, and what had to be said.
 
     ``rows`` are the evaluated people among the labels', ``partner`` the predicted person each was paired with (-1 for
-    nobody), ``common`` the joints compared; ``track`` and ``frame`` are those of ``rows``.
+    nobody), ``common`` the joints compared; ``track`` and ``frame`` are those of ``rows``; ``video`` is (F,) the video of
+    each labelled frame.
     """
 
     predictions: Predictions
@@ -82,6 +104,8 @@ class Side:
     rows: np.ndarray
     partner: np.ndarray
     common: CommonJoints
+    video: np.ndarray
+    sequences: dict[str, SequenceSums] = field(default_factory=dict)
     curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     references: dict[str, dict[str, Any]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
@@ -136,7 +160,9 @@ def measure_side(
         alike = similarity[mine]
     partner = pair_people(settings.match, chosen, alike, found.score, len(rows))
     paired = partner >= 0
-    side = Side(predictions, partners, {}, None, full.track[rows], gt.frame[rows], rows, partner, common)
+    side = Side(
+        predictions, partners, {}, None, full.track[rows], gt.frame[rows], rows, partner, common, labels.frames.video
+    )
     side.notes += predictions.notes
 
     visible = gt.visibility[rows] > 0

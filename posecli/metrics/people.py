@@ -107,6 +107,8 @@ class LabelFrames:
         frame_id: (F,) int64 0-based index in the video, -1 for pictures.
         videos: the data set's videos.
         size_wh: (F, 2) int64 width and height as the data set states them, 0 where it does not.
+        labelled: (F,) bool; False for frames that the data set says nobody has labelled (``is_labeled: false``).
+        crowd_index: (F,) float64 share of other people's joints in the people's boxes (CrowdPose), NaN where not given.
     """
 
     image_id: list[int | str]
@@ -115,6 +117,8 @@ class LabelFrames:
     frame_id: np.ndarray
     videos: tuple[Video, ...] = ()
     size_wh: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+    labelled: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    crowd_index: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     def __len__(self) -> int:
         return len(self.image_id)

@@ -24,7 +24,7 @@ from posecli.metrics.people import (
     joint_boxes_xywh,
     make_people,
 )
-from posecli.types import Dataset, Instance, Skeleton
+from posecli.types import Dataset, Instance, Record, Skeleton
 
 if TYPE_CHECKING:
     from posecli.predictions import FramePoses, StreamHeader
@@ -104,6 +104,8 @@ def labels_of(dataset: Dataset, source: str = "", notes: tuple[str, ...] = ()) -
         frame_id=np.array([r.frame_id if v else -1 for r, v in zip(records, in_video, strict=True)], np.int64),
         videos=dataset.videos,
         size_wh=np.array([(r.width, r.height) for r in records], np.int64).reshape(-1, 2),
+        labelled=np.array([r.extra.get("is_labeled") is not False for r in records], bool),
+        crowd_index=np.array([_crowd_index(r, source) for r in records], np.float64),
     )
     people = [(f, i) for f, record in enumerate(records) for i in record.instances]
     sizes = [(record.width, record.height) for record in records]
@@ -123,6 +125,16 @@ def labels_of(dataset: Dataset, source: str = "", notes: tuple[str, ...] = ()) -
         track=[-1 if i.track_id is None else i.track_id for _, i in people],
     )
     return Labels(dataset.skeleton, frames, columns, source, notes, dataset.root)
+
+
+def _crowd_index(record: Record, source: str) -> float:
+    """CrowdPose's ``crowdIndex`` of a picture, NaN for none."""
+    value = record.extra.get("crowdIndex")
+    if value is None:
+        return np.nan
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise PoseError(f"crowdIndex {value!r} is not a number from 0 to 1", f"{source}, image {record.image_id!r}")
+    return float(value)
 
 
 def _stack(arrays: list[np.ndarray], shape: tuple[int, ...], kind: type) -> np.ndarray:
@@ -243,6 +255,7 @@ def _from_stream(items: Iterable[tuple[StreamHeader, FramePoses]], where: str, n
         box_xywh=boxes,
         area=own[:, 2] * own[:, 3],
         heat=[np.nan if i.heat is None else i.heat for i in people],
+        track=[-1 if i.track_id is None else i.track_id for i in people],
     )
     frames = PredictedFrames(sources, files, indices, image_ids, np.array(thresholds))
     return Predictions(frames, columns, skeleton, True, where, tuple(notes))
@@ -270,6 +283,9 @@ def read_results(path: str | Path, skeleton: Skeleton | None = None) -> Predicti
         boxed = bool(results) and bool(results[0].get("bbox"))
         boxes = np.array([r["bbox"] if boxed else _NO_BOX for r in results], np.float64).reshape(-1, 4)
         heat = np.array([r.get("heat", np.nan) for r in results], np.float64)
+        track = [r.get("track_id", -1) for r in results]
+        if not all(isinstance(t, int) and not isinstance(t, bool) for t in track):
+            raise ValueError("a track_id is not a whole number")
         lengths = {len(k) for k in flat}
         count = next(iter(lengths)) // 3 if lengths else (skeleton.num_keypoints if skeleton else 1)
         points = np.array(flat, np.float64).reshape(len(flat), count, 3)
@@ -287,7 +303,7 @@ def read_results(path: str | Path, skeleton: Skeleton | None = None) -> Predicti
     found = np.full(xy.shape[:2], 2, np.int8)
     own = joint_boxes_xywh(xy, found)
     area = boxes[:, 2] * boxes[:, 3] if boxed else own[:, 2] * own[:, 3]
-    columns = make_people(rows, xy, found, score=scores, box_xywh=boxes, area=area, heat=heat)
+    columns = make_people(rows, xy, found, score=scores, box_xywh=boxes, area=area, heat=heat, track=track)
     size = len(frame_of)
     frames = PredictedFrames([""] * size, [None] * size, [-1] * size, list(frame_of), np.zeros(size))
     return Predictions(frames, columns, skeleton, False, where, tuple(notes))
@@ -316,6 +332,9 @@ def _first_bad_result(results: Any, where: str, error: Exception) -> PoseError:
                 return PoseError(f"{value!r} is not a finite number", at)
         if bool(box) != bool(results[0].get("bbox")) or len(box) not in (0, 4):
             return PoseError("some results have a box [x, y, width, height], others not", at)
+        track = entry.get("track_id", -1)
+        if isinstance(track, bool) or not isinstance(track, int):
+            return PoseError(f"track_id {track!r} is not a whole number", at)
         if not isinstance(entry["image_id"], int | str):
             return PoseError(f"image_id {entry['image_id']!r} is neither a number nor a name", at)
     return PoseError(f"not a COCO results list: {error}", where)
