@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from posecli.errors import PoseError, UsageError
 from posecli.types import Dataset, Skeleton
@@ -179,6 +181,15 @@ def _recognise_mars(src: Path) -> str | None:
     if not labelled and not stated and not any(not c.pictures for c in found):
         return None  # a mere folder of pictures
     return f"{len(found)} videos or folders of frames, {len(labelled)} with labels{stated}"
+
+
+def _module(name: str, about: str, takes: tuple[str, ...] = ("image_root",)) -> Format:
+    """A format whose module has both `recognise(path)` and `read(path, options, warn)`; imported when asked."""
+
+    def module() -> Any:
+        return importlib.import_module(f"posecli.formats.{name}")
+
+    return Format(about, lambda src: module().recognise(src), lambda *given: module().read(*given), takes)
 
 
 # In the order in which they are tried: the more particular first. A folder of videos with skeleton.toml may hold

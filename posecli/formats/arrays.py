@@ -20,6 +20,8 @@ import numpy as np
 
 from posecli.errors import PoseError
 from posecli.formats.labels import LabelFile, LabelRow, Third, kind_of_third
+from posecli.formats.matlab import read_mat
+from posecli.formats.matlab_check import MAX_BYTES, MAX_RATIO, SMALL
 
 _BESIDE = {"visibility", "scores", "names", "frames", "times", "fps"}
 
@@ -29,7 +31,8 @@ def read_array(path: Path) -> LabelFile:
 
     Raises:
         PoseError: naming the file (and frame) for an array of another shape, a value that is no number, a third number
-            that is neither visibility nor confidence, object arrays (never unpickled), MATLAB v7.3 files.
+            that is neither visibility nor confidence, object arrays (never unpickled), a file that unpacks
+            to far more than it is.
     """
     arrays = load_arrays(path)
     if "keypoints" in arrays:
@@ -88,6 +91,8 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         if path.suffix == ".mat":
             return _load_mat(path)
+        if path.suffix == ".npz":
+            _check_size(path)
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return {"": loaded}
@@ -96,20 +101,27 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         hint = "object arrays are not read: they may carry code" if "pickle" in str(error).lower() else ""
         raise PoseError(f"not a {path.suffix} file that can be read: {error}", str(path), hint) from None
+    except MemoryError:
+        raise PoseError("it unpacks to more than there is memory for", str(path)) from None
 
 
 def _load_mat(path: Path) -> dict[str, np.ndarray]:
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
+    """Numbers, text and lists of text as arrays; structs and other cells are no label arrays and left out."""
+    arrays = {}
+    for name, value in read_mat(path).items():
+        if isinstance(value, np.ndarray):
+            arrays[name] = value
+        elif isinstance(value, str) or (isinstance(value, list) and all(isinstance(v, str) for v in value)):
+            arrays[name] = np.array([value] if isinstance(value, str) else value, dtype=str)
+    return arrays
 
-    try:
-        value = loadmat(path)
-    except NotImplementedError:
-        hint = "save it in MATLAB with -v7, or read it with h5py and save it by numpy.savez"
-        raise PoseError("a MATLAB v7.3 (HDF5) file", str(path), hint) from None
-    except (MatReadError, TypeError, IndexError) as error:
-        raise PoseError(f"not a MATLAB file that can be read: {error}", str(path)) from None
-    return {n: np.asarray(a) for n, a in value.items() if not n.startswith("__")}
+
+def _check_size(path: Path) -> None:
+    """PoseError for an ``.npz`` that unpacks to far more than it is."""
+    with zipfile.ZipFile(path) as archive:
+        size = sum(i.file_size for i in archive.infolist())
+    if size > MAX_BYTES or size > max(SMALL, MAX_RATIO * path.stat().st_size):
+        raise PoseError(f"it unpacks from {path.stat().st_size} bytes to {size}", str(path))
 
 
 def _fits(array: np.ndarray) -> bool:
@@ -153,7 +165,6 @@ def _moments(arrays: Mapping[str, Any], count: int, path: Path) -> tuple[np.ndar
 def _names(arrays: Mapping[str, Any], count: int, path: Path) -> tuple[str, ...] | None:
     if "names" not in arrays:
         return None
-    # MATLAB: a char matrix (rows padded with blanks) or a cell array of strings.
     names = tuple(str(np.ravel(n)[0]).strip() for n in np.ravel(arrays["names"]))
     if len(names) != count:
         raise PoseError(f"{len(names)} names for {count} joints", str(path))
