@@ -65,7 +65,8 @@ class TrainSettings:
             picture or one colour. paste: a person cut out of another picture stands before it; learnt bottom-up, in
             the way top-down.
         min_joints: people with fewer labelled joints are not learnt from, top-down. min_side: nor are those with a
-            longer box side below this many picture pixels.
+            longer box side below this many picture pixels. min_area: people whose annotated area is below this many
+            square picture pixels have no centre to be learnt, bottom-up.
         unlabelled: people without labelled joints, bottom-up: "mask" (nothing is learnt where they are) or
             "background".
         val_every: epochs between validations (minutes with `max_minutes`). val_limit: pictures looked at, evenly
@@ -125,6 +126,7 @@ class TrainSettings:
     fill: float = 0.0
     min_joints: int = 1
     min_side: float = 0.0
+    min_area: float = 0.0
     unlabelled: str = "mask"
     val_every: float = 1.0
     val_limit: int = 0
@@ -168,6 +170,7 @@ class TrainSettings:
             "rotation",
             "shift",
             "min_side",
+            "min_area",
         ):
             if getattr(self, key) < 0:
                 raise wrong(key, "0 or more")
@@ -245,7 +248,7 @@ _DEKR = {
     "input_size": (512, 512), "optimizer": "adam", "lr": 1e-3, "schedule": "step", "epochs": 140,
     "lr_steps": (90 / 140, 120 / 140), "weight_decay": 0.0, "sigma": 2.0, "rotation": 30.0, "scale": (0.75, 1.5),
     "shift": 40.0, "half_body": 0.0, "colour": 0.0, "grey": 0.0, "blur": 0.0, "noise": 0.0, "occlude": 0.0, "ema": 0.0,
-    "warmup": 0, "clip": 0.0, "batch": 10,
+    "warmup": 0, "clip": 0.0, "batch": 10, "min_area": 32.0**2,
 }  # fmt: skip
 _POSE_FPN = {
     "input_size": (128, 128), "optimizer": "adamw", "lr": 2e-3, "schedule": "cosine", "sigma": 1.3,

@@ -63,6 +63,16 @@ class Task(abc.ABC):
     def _count(self, reason: str) -> None:
         self.left_out[reason] = self.left_out.get(reason, 0) + 1
 
+    def _labelled(self, source: Source) -> list[int]:
+        """Indices of the records that somebody looked at; of the others nobody knows who stands on them."""
+        labelled = []
+        for index, record in enumerate(source.dataset.records):
+            if record.extra.get("is_labeled") is False:
+                self._count("pictures that nobody labelled, left out")
+            else:
+                labelled.append(index)
+        return labelled
+
     def _check_counts(self) -> None:
         for source, count in zip(self.sources, self.counts, strict=True):
             if not count:
@@ -151,7 +161,8 @@ class TopDownTask(Task):
     def _usable(self, source: Source) -> list[tuple[int, int]]:
         """(record, person) indices of the people that are learnt from."""
         people = []
-        for r, record in enumerate(source.dataset.records):
+        for r in self._labelled(source):
+            record = source.dataset.records[r]
             xy, visibility = source.people(record)
             for p, instance in enumerate(record.instances):
                 box = person_box(instance, xy[p], visibility[p])
@@ -257,6 +268,13 @@ class DekrTask(Task):
     Geng et al., CVPR 2021, Sec. 3.3 and 4.1. A square as wide as the picture's shorter side, times `scale`, is turned
     about and moved; joints that a data set doesn't have are masked in all its pictures, crowds and (by `unlabelled`)
     people without labelled joints where they stand.
+
+    As in the official code (HRNet/DEKR@7a30313, `lib/dataset/COCOKeypoints.py`, `lib/dataset/transforms/transforms.py`)
+    a person's size is that of the joints' box in the upright picture, brought to input pixels by the zoom, and people
+    whose annotated area is below `min_area` have joints but no centre. Other than there, pictures with nobody on them
+    are learnt from (`posecli convert --drop-empty` leaves them out), the mirrored labels lie exactly on the mirrored
+    picture (three input pixels beside it there, see `grouping.dekr.mirrored_input`), and `shift` is in input pixels as
+    the paper has it (the official 40 counts in units of a two-hundredth of the region: 102 pixels of 512).
     """
 
     terms: ClassVar = {"heatmap": 1.0, "offset": DEKR_OFFSET_FACTOR}
@@ -264,10 +282,11 @@ class DekrTask(Task):
 
     def __init__(self, settings: TrainSettings, sources: Sequence[Source], skeleton: Skeleton) -> None:
         super().__init__(settings, sources, skeleton)
-        self.counts = [len(source.dataset.records) for source in self.sources]
+        self._records = [self._labelled(source) for source in self.sources]
+        self.counts = [len(records) for records in self._records]
         self._check_counts()
-        for source in self.sources:
-            for record in source.dataset.records:
+        for source, records in zip(self.sources, self._records, strict=True):
+            for record in (source.dataset.records[r] for r in records):
                 _, visibility = source.people(record)
                 for person, instance in enumerate(record.instances):
                     labelled = (visibility[person] > 0).any()
@@ -276,17 +295,14 @@ class DekrTask(Task):
                     elif not labelled:
                         fate = "masked" if settings.unlabelled == "mask" else "taken for background"
                         self._count(f"people without labelled joints, {fate}")
+                    elif _area_of(instance) < settings.min_area:
+                        self._count("people too small for a centre")
 
     def sample(self, source: int, index: int, rng: Generator, size: tuple[int, int]) -> dict[str, np.ndarray]:
         settings, data = self.settings, self.sources[source]
-        record = data.dataset.records[index]
+        record = data.dataset.records[self._records[source][index]]
         crop = self._crop(record, rng, size)
-        xy, visibility = data.people(record)
-        people = [p for p, i in enumerate(record.instances) if not i.ignore and (visibility[p] > 0).any()]
-        xy = apply_affine(crop.matrix, xy[people])
-        visibility = visibility[people]
-        if np.linalg.det(crop.matrix[:, :2]) < 0:
-            xy, visibility = xy[:, self.skeleton.flip_index], visibility[:, self.skeleton.flip_index]
+        joints, area = self._people(data, record, crop)
         image = warp(read_image(data.dataset.root, record), crop, self._fill(rng))
         if rng.random() < settings.paste:
             cutout = self._cut_out(source, (0.15 * min(size), 0.8 * min(size)), rng)
@@ -295,13 +311,28 @@ class DekrTask(Task):
                 # At least half of the person stays in view.
                 corner = rng.uniform((-w / 2, -h / 2), (size[0] - w / 2, size[1] - h / 2)).astype(int)
                 image = augment.paste(image, cutout.image, cutout.alpha, int(corner[0]), int(corner[1]))
-                xy = np.concatenate([xy, (cutout.xy + corner)[None]])
-                visibility = np.concatenate([visibility, cutout.visibility[None]])
+                pasted = np.column_stack([cutout.xy + corner, cutout.visibility])
+                more_joints, more_area = person_centres(pasted[None])
+                joints, area = np.concatenate([joints, more_joints]), np.concatenate([area, more_area])
         image = self._coloured(image, rng)
         if rng.random() < settings.occlude:
-            other = data.dataset.records[int(rng.integers(self.counts[source]))]
+            other = data.dataset.records[self._records[source][int(rng.integers(self.counts[source]))]]
             image = self._occluded(image, rng, read_image(data.dataset.root, other))
-        return {"image": image, **self._targets(xy, visibility, data, record, crop)}
+        return {"image": image, **self._targets(joints, area, data, record, crop)}
+
+    def _people(self, data: Source, record: Record, crop: Crop) -> tuple[np.ndarray, np.ndarray]:
+        """Joints and centres (N, K + 1, 3) of the labelled people in input pixels, and their sizes W^2 + H^2 (N,)."""
+        xy, visibility = data.people(record)
+        people = [p for p, i in enumerate(record.instances) if not i.ignore and (visibility[p] > 0).any()]
+        annotated = np.array([_area_of(record.instances[p]) for p in people])
+        labels = np.concatenate([xy[people], visibility[people][..., None]], axis=2)
+        # Measured in the upright picture: a turned person is as large as before.
+        joints, area = person_centres(labels, annotated, least_area=self.settings.min_area)
+        determinant = float(np.linalg.det(crop.matrix[:, :2]))
+        joints[..., :2] = apply_affine(crop.matrix, joints[..., :2])
+        if determinant < 0:
+            joints = joints[:, [*self.skeleton.flip_index, self.skeleton.num_keypoints]]
+        return joints, np.maximum(area * abs(determinant), 1)
 
     def _crop(self, record: Record, rng: Generator, size: tuple[int, int]) -> Crop:
         settings = self.settings
@@ -314,13 +345,11 @@ class DekrTask(Task):
         return crop_from_box(box, size, 1.0, angle, flip=rng.random() < settings.flip)
 
     def _targets(
-        self, xy: np.ndarray, visibility: np.ndarray, data: Source, record: Record, crop: Crop
+        self, joints: np.ndarray, area: np.ndarray, data: Source, record: Record, crop: Crop
     ) -> dict[str, np.ndarray]:
         width, height = crop.size_wh
         map_size = (width // self.stride, height // self.stride)
-        # The size of a person is measured in input pixels, as the official code does.
-        joints, area = person_centres(np.concatenate([xy, visibility[..., None]], axis=2))
-        joints[..., :2] /= self.stride
+        joints = joints / np.array([self.stride, self.stride, 1])
         heatmap, weight = encode_heatmap(joints, map_size, self.settings.sigma, 2 * self.settings.sigma)
         offset, offset_weight = encode_offset(joints, area, map_size)
         weight[:-1][data.joints < 0] = 0
@@ -358,6 +387,11 @@ class DekrTask(Task):
             codec="dekr",
             extra={"convention": "dekr", "threshold": self.settings.threshold},
         )
+
+
+def _area_of(instance: Instance) -> float:
+    """The annotated area in square pixels of the picture, NaN where none (or none that can be true) is given."""
+    return instance.area if instance.area is not None and instance.area > 0 else math.nan
 
 
 def _outlines(instance: Instance, record: Record) -> list[np.ndarray]:

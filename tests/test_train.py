@@ -45,7 +45,7 @@ def make_toy(folder: Path, count: int = 6, unlabelled: bool = False) -> Path:
             cv2.circle(picture, tuple(int(v) for v in point), 4, colour, -1)
         cv2.imwrite(str(folder / f"images/{i}.png"), picture[..., ::-1])
         images.append({"id": i + 1, "file_name": f"images/{i}.png", "width": 96, "height": 96})
-        person = {"image_id": i + 1, "category_id": 1, "iscrowd": 0, "num_keypoints": 5, "area": 560.0}
+        person = {"image_id": i + 1, "category_id": 1, "iscrowd": 0, "num_keypoints": 5, "area": 1120.0}
         person["keypoints"] = np.column_stack([xy, np.full(5, 2)]).ravel().tolist()
         person["bbox"] = [*(middle - [14, 24]), 28.0, 40.0]
         annotations.append({"id": len(annotations) + 1, **person})
@@ -248,6 +248,69 @@ def test_people_without_joints_are_masked_or_background(tmp_path: Path) -> None:
     assert not zeros["background"].any()
     top_down = make_task(small(file), [source], dataset.skeleton)
     assert top_down.left_out == {"people without labelled joints": 2}
+
+
+def test_pictures_that_nobody_labelled_are_left_out(toy: Path) -> None:
+    """Frames between labelled ones say nothing, not even that nobody is there; pictures labelled as empty do."""
+    text = json.loads(toy.read_text())
+    for number, marks in ((7, {"is_labeled": False}), (8, {"is_labeled": True}), (9, {})):
+        text["images"].append({**text["images"][0], "id": number, **marks})
+    file = toy.parent / "sparse.json"
+    file.write_text(json.dumps(text))
+    dataset = coco.read(file)
+    source = make_source(dataset, dataset.skeleton, "toy")
+    dekr = make_task(resolve({"model": "dekr-tiny", "data": [str(file)]}), [source], dataset.skeleton)
+    assert (dekr.counts, dekr.left_out) == ([8], {"pictures that nobody labelled, left out": 1})
+    empty = dekr.sample(0, 7, np.random.default_rng(0), (64, 64))
+    assert not empty["heatmap"].any() and empty["weight"].any()  # the ninth picture: background
+    top_down = make_task(small(file), [source], dataset.skeleton)
+    assert (top_down.counts, top_down.left_out) == ([6], {"pictures that nobody labelled, left out": 1})
+    for image in text["images"]:
+        image["is_labeled"] = False
+    file.write_text(json.dumps(text))
+    dataset = coco.read(file)
+    with pytest.raises(PoseError, match="nothing to learn from"):
+        make_task(
+            resolve({"model": "dekr-tiny", "data": [str(file)]}), [make_source(dataset, dataset.skeleton, "t")],
+            dataset.skeleton,
+        )  # fmt: skip
+
+
+def test_dekr_measures_people_in_the_upright_picture(toy: Path) -> None:
+    """However a sample is turned, moved and mirrored, its offsets weigh 1/sqrt(W^2 + H^2) of the label, times zoom."""
+    dataset = coco.read(toy)
+    settings = resolve(
+        {"model": "dekr-tiny", "data": [str(toy)], "input_size": [128, 128], "shift": 4.0, "scale": [0.75, 0.75]}
+    )
+    task = make_task(settings, [make_source(dataset, dataset.skeleton, "toy")], dataset.skeleton)
+    zoom = 128 / (96 * 0.75)
+    size = np.hypot(*np.ptp(SHAPE, axis=0)) * zoom
+    for seed in range(6):
+        weight = task.sample(0, seed, np.random.default_rng(seed), (128, 128))["offset_weight"]
+        np.testing.assert_allclose(weight[weight > 0], 1 / size, rtol=1e-4)
+
+
+def test_dekr_gives_small_people_no_centre(toy: Path) -> None:
+    text = json.loads(toy.read_text())
+    areas = [1000.0, 1100.0, 0.0, None, 1120.0, 1120.0]
+    for person, area in zip(text["annotations"], areas, strict=True):
+        person["area"] = area
+        if area is None:
+            del person["area"]
+    file = toy.parent / "small.json"
+    file.write_text(json.dumps(text))
+    dataset = coco.read(file)
+    still = {"rotation": 0.0, "shift": 0.0, "scale": [1.0, 1.0], "flip": 0.0, "input_size": [96, 96]}
+    for least, centres in ((None, [False, True, True, True]), (0.0, [True] * 4), (1101.0, [False, False, True, True])):
+        changes = {} if least is None else {"min_area": least}
+        settings = resolve({"model": "dekr-tiny", "data": [str(file)]}, still, changes)
+        task = make_task(settings, [make_source(dataset, dataset.skeleton, "toy")], dataset.skeleton)
+        for index, centre in enumerate(centres):
+            sample = task.sample(0, index, np.random.default_rng(0), (96, 96))
+            assert (sample["heatmap"][:5].max(axis=(1, 2)) > 0.8).all()  # the joints are learnt either way
+            assert (sample["heatmap"][5].max() > 0.8) == centre
+            assert sample["offset_weight"].any() == centre
+        assert task.left_out.get("people too small for a centre", 0) == centres.count(False)
 
 
 def test_pasted_people_are_learnt_bottom_up(toy: Path) -> None:

@@ -35,14 +35,19 @@ _OFFICIAL_CENTRE_CHANNEL = 17
 
 
 def person_centres(
-    keypoints: np.ndarray, annotated_area: np.ndarray | None = None, official: bool = False
+    keypoints: np.ndarray,
+    annotated_area: np.ndarray | None = None,
+    official: bool = False,
+    least_area: float = SMALL_AREA,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Adds each person's centre, the mean of the labelled joints, as a last joint, and measures the person.
 
     Args:
         keypoints: (N, K, 3) x, y in picture pixels and visibility (0: not labelled; x and y are then taken as 0).
-        annotated_area: (N,) square pixels; people below `SMALL_AREA` get no centre. None: nobody is too small.
+        annotated_area: (N,) square pixels of the picture, NaN for unknown; people below ``least_area`` get no centre.
+            None: nobody is too small.
         official: see the module.
+        least_area: see above.
 
     Returns:
         joints (N, K + 1, 3), the centre's visibility 0 or 1; and (N,) W^2 + H^2 of the joints' extent, at least 1
@@ -66,7 +71,7 @@ def person_centres(
     joints[:, -1, :2] = xy[:, :-1].sum(1) / np.maximum(total, 1)[:, None]
     joints[:, -1, 2] = 1 if official else total > 0
     if annotated_area is not None:
-        small = np.asarray(annotated_area) < SMALL_AREA
+        small = np.asarray(annotated_area) < least_area
         joints[small, -1] = 0
     return joints, area
 
