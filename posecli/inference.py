@@ -22,6 +22,7 @@ from posecli.checkpoint import ModelMeta, load_checkpoint, load_finder
 from posecli.errors import PoseError, UsageError
 from posecli.files import sha256_of
 from posecli.geometry import apply_affine, keypoint_box, warp
+from posecli.models.fuse import fold_norms
 from posecli.models.rescore import RescoreNet, rescore
 from posecli.readout import BOTTOM_UP, TOP_DOWN, Person, PredictOptions
 from posecli.types import Crop, Instance, Skeleton
@@ -74,6 +75,7 @@ def load_model(
     rescore: str | Path | None = None,
     options: PredictOptions | None = None,
     warn: Callable[[str], None] | None = None,
+    fold: bool = True,
 ) -> PoseModel:
     """A ready model from a shipped name, a posecli ``.safetensors`` file or an official ``.pth`` release.
 
@@ -86,6 +88,7 @@ def load_model(
         rescore: official file of DEKR's rescoring net, for bottom-up models.
         options: see `PredictOptions`.
         warn: takes the warnings (by default `warnings.warn`), e.g. which of several releases a bare file was taken for.
+        fold: see `PoseModel`.
 
     Raises:
         PoseError: no such file, not a weights file, names or shapes that fit no architecture.
@@ -98,13 +101,13 @@ def load_model(
         network, meta = load_checkpoint(path)
         found = load_finder(path)
         if found is not None and box_weights is None:
-            finder = PoseModel(*found, device=device, options=_finder_options(options))
+            finder = PoseModel(*found, device=device, options=_finder_options(options), fold=fold)
     else:
         from posecli.official import load_official
 
         extra = {} if warn is None else {"warn": warn}
         network, meta = load_official(path, skeleton=skeleton, input_size=input_size, **extra)
-    model = PoseModel(network, meta, device=device, finder=finder, options=options, box_weights=box_weights)
+    model = PoseModel(network, meta, device=device, finder=finder, options=options, box_weights=box_weights, fold=fold)
     model.weights_path = path
     if rescore is not None:
         model.use_rescoring(rescore)
@@ -114,11 +117,16 @@ def load_model(
 class PoseModel:
     """A network with everything needed to use it.
 
+    What runs is by default a copy of the network whose norms are folded into its convolutions (`models.fuse`: the same
+    maps within rounding, in less time). It is made when first needed; weights changed in place after that are not seen,
+    unless ``fold`` is off.
+
     Attributes:
-        network: the ``nn.Module``; returns a named tuple of maps.
+        network: the ``nn.Module`` as it was loaded; returns a named tuple of maps.
         meta: its description.
         finder: for top-down models the bottom-up model that finds the people, or None.
         options: see `PredictOptions`.
+        fold: whether norms are folded.
     """
 
     def __init__(
@@ -130,6 +138,7 @@ class PoseModel:
         finder: PoseModel | None = None,
         options: PredictOptions | None = None,
         box_weights: str | Path | None = None,
+        fold: bool = True,
     ) -> None:
         if meta.codec not in TOP_DOWN and meta.codec not in BOTTOM_UP:
             raise PoseError(f"unknown codec {meta.codec!r}", hint=f"known: {', '.join([*TOP_DOWN, *BOTTOM_UP])}")
@@ -140,6 +149,9 @@ class PoseModel:
         self.weights_path: Path | None = None
         self._rescoring: RescoreNet | None = None
         self._box_weights = box_weights
+        self.fold = fold
+        # The network that was folded, and the result.
+        self._folded: tuple[nn.Module, nn.Module] | None = None
         self.network = network.eval().to(self.device)
         if self.device.type != "mps":
             self.network = self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -234,7 +246,17 @@ class PoseModel:
         if self.device.type != "mps":
             values = values.contiguous(memory_format=torch.channels_last)
         with torch.inference_mode(), self._autocast():
-            return self.network(values)
+            return self._running()(values)
+
+    def _running(self) -> nn.Module:
+        """The network, or its folded copy."""
+        if not self.fold or self.network.training:
+            return self.network
+        if self._folded is None or self._folded[0] is not self.network:
+            # Outside inference mode, so that the copy's tensors are ordinary ones.
+            with torch.inference_mode(False):
+                self._folded = (self.network, fold_norms(self.network))
+        return self._folded[1]
 
     def _autocast(self) -> AbstractContextManager[Any]:
         kinds = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -252,7 +274,10 @@ class PoseModel:
     def _people_finder(self) -> PoseModel:
         if self.finder is None:
             self.finder = load_model(
-                self._box_weights or DEFAULT_MODEL, str(self.device), options=_finder_options(self.options)
+                self._box_weights or DEFAULT_MODEL,
+                str(self.device),
+                options=_finder_options(self.options),
+                fold=self.fold,
             )
             # The shipped model brings its own finder; only that part is needed here.
             if self.finder.top_down and self.finder.finder is not None:

@@ -129,3 +129,36 @@ def test_second_look_moves_boxes_of_found_people_on_pictures_only(
     assert boxes(ready.predict([IMAGE], still=False)[0]) == boxes(plain.predict([IMAGE], still=False)[0])
     given = [np.array([[10.0, 5, 60, 80]])]
     assert boxes(ready.predict([IMAGE], given)[0]) == given[0].tolist()
+
+
+@pytest.mark.parametrize(("name", "codec"), [("hrnet-tiny", "gaussian"), ("dekr-tiny", "dekr")])
+def test_folded_norms_change_nothing_but_rounding(name: str, codec: str) -> None:
+    """`fold` works on a copy: the network that is handed out keeps its norms, names and outputs."""
+    found, states = [], []
+    crops = np.random.default_rng(3).integers(0, 255, (2, 64, 64, 3), dtype=np.uint8)
+    for fold in (True, False):
+        plain = model(name, codec, (64, 64))
+        for module in plain.network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):  # as after training
+                module.running_mean.normal_(0, 0.1)
+                module.running_var.uniform_(0.5, 2)
+        one = PoseModel(plain.network, plain.meta, device="cpu", fold=fold)
+        before = {key: value.clone() for key, value in one.network.state_dict().items()}
+        found.append(one.maps(crops))
+        norms = [m for m in one._running().modules() if isinstance(m, torch.nn.BatchNorm2d)]
+        assert bool(norms) != fold
+        states.append(one.network.state_dict())
+        assert all(torch.equal(before[key], value) for key, value in states[-1].items())
+    assert states[0].keys() == states[1].keys()
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * float(b.abs().max()))
+
+
+def test_another_network_is_folded_anew() -> None:
+    one = model("hrnet-tiny", "gaussian", (64, 64))
+    crops = np.zeros((1, 64, 64, 3), np.uint8)
+    before = one.maps(crops).heatmap
+    one.network = MODELS["hrnet-tiny"](keypoints=17).eval()
+    with torch.no_grad():
+        torch.nn.init.constant_(next(one.network.parameters()), 0.5)
+    assert not torch.allclose(before, one.maps(crops).heatmap)
