@@ -10,21 +10,21 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from posecli.errors import PoseError, UsageError
-from posecli.exports import export_stream, with_joints
+from posecli.exports import export_dataset, export_stream
 from posecli.formats.coco import absent_files
-from posecli.skeletons import match_joints
+from posecli.formats.joint_mapping import SkeletonChange, describe_change, joint_mapping
 from posecli.types import Dataset, Record, Skeleton, Video
 
 __all__ = [
-    "SkeletonChange", "drop_empty", "export_stream", "merge", "parse_shares", "recording_names", "split", "summarise",
-    "thin", "to_skeleton",
+    "SkeletonChange", "describe_change", "drop_empty", "export_dataset", "export_stream", "merge", "parse_shares",
+    "recording_names", "split", "summarise", "thin", "to_skeleton",
 ]  # fmt: skip
 Warn = Callable[[str], None]
 
@@ -33,41 +33,26 @@ def _silent(message: str) -> None:
     """For callers that have nobody to tell."""
 
 
-@dataclass(frozen=True)
-class SkeletonChange:
-    """What a change of joint set did: joints ``lost`` (the target lacks them) and ``absent`` (the source lacks them:
-    not labelled in any person)."""
-
-    source: str
-    target: str
-    lost: tuple[str, ...]
-    absent: tuple[str, ...]
-
-
-def to_skeleton(dataset: Dataset, target: Skeleton) -> tuple[Dataset, SkeletonChange]:
-    """The data set with the joints of ``target``, met by name (`posecli.skeletons.match_joints`), never by position.
+def to_skeleton(dataset: Dataset, target: Skeleton, *, derive: bool = True) -> tuple[Dataset, SkeletonChange]:
+    """The data set with the joints of ``target``, by the rules of `posecli.formats.joint_mapping`: joints meet as
+    points, never by position; midpoints (pelvis, neck, ...) are derived from their parents unless ``derive`` is false.
 
     Visibility, scores and all else stay; joints the source lacks get visibility 0. PoseError when no joint is shared.
     """
-    source = dataset.skeleton
-    columns = match_joints(source.keypoints, target.keypoints)
-    if (columns < 0).all():
-        raise PoseError(f"skeletons {source.name} and {target.name} share no joint", dataset.root)
-    used = set(columns.tolist())
-    change = SkeletonChange(
-        source.name,
-        target.name,
-        tuple(n for i, n in enumerate(source.keypoints) if i not in used),
-        tuple(n for n, c in zip(target.keypoints, columns, strict=True) if c < 0),
-    )
+    mapping = joint_mapping(dataset.skeleton, target, derive=derive, where=dataset.root)
     records = tuple(
-        replace(r, instances=tuple(with_joints(i, columns, missing_score=1.0) for i in r.instances))
-        for r in dataset.records
+        replace(r, instances=tuple(mapping.apply(i, missing_score=1.0) for i in r.instances)) for r in dataset.records
     )
-    return replace(dataset, skeleton=target, records=records), change
+    return replace(dataset, skeleton=target, records=records), mapping.change
 
 
-def merge(datasets: Sequence[Dataset], skeleton: Skeleton | None = None, *, warn: Warn = _silent) -> Dataset:
+def merge(
+    datasets: Sequence[Dataset],
+    skeleton: Skeleton | None = None,
+    *,
+    derive: bool = True,
+    told: Callable[[str, SkeletonChange], None] | None = None,
+) -> Dataset:
     """Several data sets as one.
 
     Video ids are counted anew; image ids are kept when all are different, else counted from 1; annotation ids are
@@ -79,7 +64,8 @@ def merge(datasets: Sequence[Dataset], skeleton: Skeleton | None = None, *, warn
     Args:
         datasets: one or more.
         skeleton: the joint set of the result; None: all must have the same.
-        warn: told of joints lost and absent on the way.
+        derive: whether midpoints stand in for joints a source lacks.
+        told: given each source's folder and its change of joint set.
 
     Raises:
         PoseError: the skeletons differ and none is asked for.
@@ -103,9 +89,9 @@ def merge(datasets: Sequence[Dataset], skeleton: Skeleton | None = None, *, warn
     for dataset in datasets:
         source, names = dataset.skeleton.name, dataset.root
         if dataset.skeleton != skeleton:
-            dataset, change = to_skeleton(dataset, skeleton)
-            if change.lost or change.absent:
-                warn(f"{names}: {describe_change(change)}")
+            dataset, change = to_skeleton(dataset, skeleton, derive=derive)
+            if told is not None:
+                told(names, change)
         prefix = Path(os.path.relpath(dataset.root or ".", root)).as_posix()
         renumbered = {v.id: len(videos) + n for n, v in enumerate(dataset.videos, 1)}
         videos += [replace(v, id=renumbered[v.id], file_name=_joined(prefix, v.file_name)) for v in dataset.videos]
@@ -128,16 +114,6 @@ def merge(datasets: Sequence[Dataset], skeleton: Skeleton | None = None, *, warn
     if licences:
         info["licenses"] = licences
     return Dataset(skeleton, tuple(records), tuple(videos), root, info)
-
-
-def describe_change(change: SkeletonChange) -> str:
-    """One sentence: which joints were lost, which are missing from then on."""
-    parts = [f"{change.source} to {change.target}"]
-    if change.lost:
-        parts.append(f"lost {', '.join(change.lost)}")
-    if change.absent:
-        parts.append(f"not labelled: {', '.join(change.absent)}")
-    return "; ".join(parts)
 
 
 def _folder_name(root: str) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from posecli.convert import (
+    describe_change,
     drop_empty,
     merge,
     parse_shares,
@@ -142,7 +143,7 @@ def test_merge(tmp_path: Path) -> None:
     with pytest.raises(PoseError, match="choose one joint set with --to-skeleton"):
         merge([one, two])
     said: list[str] = []
-    joined = merge([two, one, one, three], BODY19, warn=said.append)
+    joined = merge([two, one, one, three], BODY19, told=lambda source, change: said.append(describe_change(change)))
     assert joined.skeleton is BODY19 and joined.root == str(tmp_path)
     assert [r.file_name for r in joined.records][:2] == ["two/b.jpg", "one/front/a.mp4"]
     assert joined.records[-2].file_name == "two/images/c.jpg"
@@ -319,7 +320,7 @@ def test_command_joins_and_changes_joints(mars: Path, tmp_path: Path, cli: Cli) 
     (tmp_path / "both.toml").write_text('name = "both"\nkeypoints = ["nose", "neck", "left_hand"]\n')
     done = cli("convert", one, two, "--out", tmp_path / "all.json", "--to-skeleton", tmp_path / "both.toml")
     assert done.code == 0, done.err
-    assert "custom3 to both; lost right_hand; not labelled: neck" in done.err
+    assert "custom3 to both; kept 2; lost right_hand; not labelled: neck" in done.err
     assert "1 of its pictures or videos do not exist" in done.err
     value = json.loads((tmp_path / "all.json").read_text())
     assert value["categories"][0]["keypoints"] == ["nose", "neck", "left_hand"]

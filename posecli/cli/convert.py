@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,12 +23,15 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from posecli.convert import SkeletonChange
     from posecli.formats import ReadOptions
     from posecli.types import Dataset, Skeleton
 
 _READING = "Reading"
 _IMAGES = "Images"
 _OUTPUT = "Output"
+# Said here so that --help need not import the writers; a test compares it with `posecli.exports.FORMS`.
+_FORMS = "coco, coco-dataset, coco-results, stream, csv, csv-wide, openpose, parquet"
 
 
 def convert(
@@ -44,7 +48,7 @@ def convert(
         typer.Option(
             "--out",
             "-o",
-            help="COCO data set (.json). Of a pose stream: COCO results (.json), .csv, .jsonl, or an OpenPose folder.",
+            help="File or folder; --to or else its suffix says the form (.json: COCO data set, of poses COCO results).",
             show_default=False,
             rich_help_panel=_OUTPUT,
         ),
@@ -111,12 +115,28 @@ def convert(
     ] = False,
     to_skeleton: Annotated[
         str | None,
-        typer.Option(help="Change to this joint set; joints meet by name.", rich_help_panel=_OUTPUT),
+        typer.Option(
+            help="Change to this joint set (a known name or a skeleton.toml): same joints kept, midpoints derived.",
+            rich_help_panel=_OUTPUT,
+        ),
     ] = None,
+    no_derived: Annotated[
+        bool,
+        typer.Option(
+            "--no-derived", help="--to-skeleton: leave joints missing that are midpoints.", rich_help_panel=_OUTPUT
+        ),
+    ] = False,
     to: Annotated[
         str | None,
+        typer.Option(metavar="FORM", help=f"{_FORMS}. [default: by the suffix of --out]", rich_help_panel=_OUTPUT),
+    ] = None,
+    min_score: Annotated[
+        float | None,
         typer.Option(
-            help="coco, csv, csv-wide, openpose or stream. [default: by the name of --out]", rich_help_panel=_OUTPUT
+            min=0,
+            max=1,
+            help="Poses: people below are left out. [default: in forms of labels, the stream's display threshold]",
+            rich_help_panel=_OUTPUT,
         ),
     ] = None,
     split: Annotated[
@@ -141,6 +161,7 @@ def convert(
     from pathlib import Path
 
     from posecli.errors import PoseError, UsageError
+    from posecli.exports import form_of
     from posecli.skeletons import get_skeleton
 
     if out == "-":
@@ -153,29 +174,35 @@ def convert(
     streams = [s for s in sources if s == "-" or s.endswith((".jsonl", ".ndjson"))]
     if streams and len(streams) < len(sources):
         raise UsageError("pose streams and data sets cannot be joined", hint="convert them one by one")
+    if no_derived and to_skeleton is None:
+        raise UsageError("--no-derived is for --to-skeleton")
     target = None if to_skeleton is None else get_skeleton(to_skeleton)
     kind = _kind(to, out, bool(streams))
     talk = console(quiet)
     if streams:
         given = {
-            "--format": format_ != "auto", "--skeleton": skeleton, "--image-root": image_root, "--label-fps": label_fps,
-            "--score-threshold": score_threshold, "--frames": frames, "--no-frames": no_frames, "--workers": workers,
-            "--every": every > 1,
-            "--drop-empty": drop_empty, "--split": split,
+            "--format": format_ != "auto", "--skeleton": skeleton, "--label-fps": label_fps, "--frames": frames,
+            "--no-frames": no_frames, "--workers": workers, "--every": every > 1, "--drop-empty": drop_empty,
+            "--split": split,
         }  # fmt: skip
         useless = [name for name, value in given.items() if value]
         if useless:
             raise UsageError(f"{useless[0]} means nothing for a pose stream")
-        _convert_streams(streams, out, kind, target, overwrite, json_, talk)
+        for_labels = {"--image-root": image_root, "--score-threshold": score_threshold}
+        useless = [name for name, value in for_labels.items() if value is not None]
+        if useless and form_of(kind, poses=True).write_frames is not None:
+            raise UsageError(f"{useless[0]} means nothing when poses are written as {kind}")
+        asked = _Asked(target, not no_derived, overwrite, json_, quiet)
+        _convert_streams(streams, out, kind, asked, image_root, min_score, score_threshold)
         return
+    if min_score is not None:
+        raise UsageError("--min-score is for pose streams")
 
     from posecli.convert import parse_shares
     from posecli.convert import split as split_by_recording
     from posecli.formats import ReadOptions
 
     shares = None if split is None else parse_shares(split)
-    if shares and kind != "coco":
-        raise UsageError(f"--split writes COCO data sets, not {kind}")
     path = Path(out)
     paths = {name: path.with_name(f"{path.stem}_{name}{path.suffix}") for name in shares or ()} or {"": path}
     for place in paths.values():
@@ -189,13 +216,16 @@ def convert(
     reading = ReadOptions(
         skeleton, image_root, every, label_fps, score_threshold, None if frames is not None else workers
     )
-    dataset = _read(sources, format_, reading, target, drop_empty, talk)
+    changes: dict[str, SkeletonChange] = {}
+    dataset = _read(sources, format_, reading, target, not no_derived, drop_empty, changes, talk)
     if shares:
         split_by_recording(dataset, shares)  # what cannot be split shows before frames are extracted
     if frames is not None:
         dataset = _extract(dataset, frames, workers, quality, overwrite, quiet, talk)
     parts = split_by_recording(dataset, shares, warn=warn) if shares else {"": dataset}
     summaries = {str(place): _write(parts[part], place, kind, overwrite) for part, place in paths.items()}
+    for summary in summaries.values() if changes else ():
+        summary["to_skeleton"] = {source: change.to_json() for source, change in changes.items()}
     if not quiet:
         for name, summary in summaries.items():
             _table(talk, name, summary)
@@ -206,26 +236,51 @@ def convert(
             typer.echo(name)
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """Options of the output."""
+
+    target: Skeleton | None
+    derive: bool
+    overwrite: bool
+    json: bool
+    quiet: bool
+
+
 def _read(
-    sources: list[str], format_: str, options: ReadOptions, target: Skeleton | None, drop: bool, talk: Console
+    sources: list[str],
+    format_: str,
+    options: ReadOptions,
+    target: Skeleton | None,
+    derive: bool,
+    drop: bool,
+    changes: dict[str, SkeletonChange],
+    talk: Console,
 ) -> Dataset:
-    """All sources as one data set, thinned, with the joints asked for."""
+    """All sources as one data set, thinned, with the joints asked for; ``changes`` takes what became of the joints."""
     from dataclasses import asdict
 
-    from posecli.convert import describe_change, drop_empty, merge, thin, to_skeleton
+    from posecli.convert import drop_empty, merge, thin, to_skeleton
     from posecli.errors import PoseError
     from posecli.formats import detect, read_dataset
+    from posecli.formats.sides import describe_sides, look_at_sides
+
+    def told(source: str, change: SkeletonChange) -> None:
+        changes[source] = change
+        _tell_change(change, talk, f"{source}: ")
 
     parts = []
     for source in sources:
         name, reason = detect(source) if format_ == "auto" else (format_, "as asked")
         talk.print(f"{source}: {name} ({reason})")
-        parts.append(read_dataset(source, name, **asdict(options), warn=warn))
-    dataset = merge(parts, target if len(parts) > 1 else None, warn=warn)
+        part = read_dataset(source, name, **asdict(options), warn=warn)
+        for sentence in describe_sides(look_at_sides(part)):
+            warn(f"{source}: {sentence}")
+        parts.append(part)
+    dataset = merge(parts, target if len(parts) > 1 else None, derive=derive, told=told)
     if target is not None and dataset.skeleton != target:
-        dataset, change = to_skeleton(dataset, target)
-        if change.lost or change.absent:
-            warn(describe_change(change))
+        dataset, change = to_skeleton(dataset, target, derive=derive)
+        told(sources[0], change)
     dataset = thin(dataset, options.every)
     if drop:
         dataset, dropped = drop_empty(dataset)
@@ -237,14 +292,9 @@ def _read(
 
 def _write(dataset: Dataset, path: Path, kind: str, overwrite: bool) -> dict[str, Any]:
     """Writes the data set in that form; returns what it holds."""
-    from posecli.convert import export_stream, summarise
-    from posecli.exports import label_stream
-    from posecli.formats import coco
+    from posecli.convert import export_dataset, summarise
 
-    if kind == "coco":
-        coco.write(dataset, path, overwrite=overwrite)
-    else:
-        export_stream(label_stream(dataset), path, kind, overwrite=overwrite, warn=warn)
+    export_dataset(dataset, path, kind, overwrite=overwrite, warn=warn)
     summary = summarise(dataset)
     if summary["files_absent"]:
         warn(f"{path}: {summary['files_absent']} of its pictures or videos do not exist in {dataset.root}")
@@ -256,18 +306,18 @@ def _kind(to: str | None, out: str, stream: bool) -> str:
     from pathlib import Path
 
     from posecli.errors import UsageError
-    from posecli.exports import KINDS
+    from posecli.exports import FORMS, form_of
 
-    by_suffix = {".json": "coco", ".csv": "csv", ".jsonl": "stream", ".ndjson": "stream", "": "openpose"}
+    by_suffix = {
+        ".json": "coco", ".csv": "csv", ".jsonl": "stream", ".ndjson": "stream", ".parquet": "parquet", "": "openpose",
+    }  # fmt: skip
     kind = to or by_suffix.get(Path(out).suffix.lower())
     if kind is None:
-        raise UsageError(f"--out {out}: no form goes by this name", hint=f"say it with --to: {', '.join(KINDS)}")
-    if kind not in KINDS:
-        raise UsageError(f"unknown form {kind!r}", hint=f"one of {', '.join(KINDS)}")
+        raise UsageError(f"--out {out}: no form goes by this name", hint=f"say it with --to: coco, {', '.join(FORMS)}")
+    form_of(kind, poses=stream)
     if to is None and kind == "openpose" and not stream:
-        raise UsageError(
-            f"--out {out} has no suffix", hint="a data set is written as .json; --to openpose for a folder"
-        )
+        hint = f"a data set is written as .json; for a folder say the form: --to {', '.join(FORMS)}"
+        raise UsageError(f"--out {out} has no suffix", hint=hint)
     return kind
 
 
@@ -288,20 +338,51 @@ def _with_streams_of_folders(sources: list[str]) -> list[str]:
 
 
 def _convert_streams(
-    streams: list[str], out: str, kind: str, target: Skeleton | None, overwrite: bool, json_: bool, talk: Console
+    streams: list[str],
+    out: str,
+    kind: str,
+    asked: _Asked,
+    image_root: str | None,
+    min_score: float | None,
+    score_threshold: float | None,
 ) -> None:
     from itertools import chain
+    from pathlib import Path
 
-    from posecli.exports import export_stream
+    from posecli.convert import export_stream
     from posecli.predictions import read_stream
 
+    talk = console(asked.quiet)
+    changes: list[SkeletonChange] = []
+
+    def told(change: SkeletonChange) -> None:
+        changes.append(change)
+        _tell_change(change, talk)
+
     frames = chain.from_iterable(read_stream(s, warn=warn) for s in streams)
-    count = export_stream(frames, out, kind, to_skeleton=target, overwrite=overwrite, warn=warn)
+    root = image_root if image_root is not None else "." if streams[0] == "-" else Path(streams[0]).parent
+    count = export_stream(
+        frames, out, kind, to_skeleton=asked.target, derive=asked.derive, overwrite=asked.overwrite, root=root,
+        min_score=min_score, score_threshold=score_threshold, told=told, warn=warn,
+    )  # fmt: skip
     talk.print(f"{count} people written as {kind}")
-    if json_:
-        print_json({"out": out, "form": kind, "people": count})
+    if asked.json:
+        result: dict[str, Any] = {"out": out, "form": kind, "people": count}
+        if changes:
+            result["to_skeleton"] = [change.to_json() for change in changes]
+        print_json(result)
     else:
         typer.echo(out)
+
+
+def _tell_change(change: SkeletonChange, talk: Console, source: str = "") -> None:
+    from posecli.convert import describe_change
+
+    said = f"{source}{describe_change(change)}"
+    if change.lost or change.absent or change.derived:
+        warn(said)
+    else:
+        talk.print(said)
 
 
 def _extract(

@@ -6,7 +6,8 @@ nothing), 1 labelled but hidden, 2 visible; the category's ``skeleton`` counts j
 
 What posecli adds, so that nothing has to be guessed later: the category's block ``posecli`` (skeleton name, sigmas,
 flip pairs, head, torso, limbs), ``video_id`` and 0-based ``frame_id`` of images, ``tags`` and ``recording`` of videos,
-``track_id``, ``head_box`` (x, y, width, height) and ``keypoint_scores`` of annotations. An image whose ``file_name``
+``track_id``, ``head_box`` (x, y, width, height), ``keypoint_scores``, and of people that a model found ``score`` and
+``heat`` of annotations. An image whose ``file_name``
 is a video is that video's frame ``frame_id``. Keys this module does not know are kept.
 """
 
@@ -317,10 +318,16 @@ def _instance(at: str, entry: Mapping[str, Any], xy: np.ndarray, visibility: np.
     score = np.ones(count, dtype=np.float32)
     if entry.get("keypoint_scores") is not None:
         score = _numbers(entry["keypoint_scores"], count, "keypoint_scores", at).astype(np.float32)
+    # Other tools use these names for other things: only what can be ours is taken, the rest stays a further key.
+    found = {k: float(extra.pop(k)) for k in ("score", "heat") if _is_fraction(extra.get(k))}
+    if found.get("score") == 1:  # what labels have anyway: it is not written unless it stays a further key
+        extra["score"] = entry["score"]
     return Instance(
         xy=xy,
         visibility=visibility,
         score=score,
+        person_score=found.get("score", 1.0),
+        heat=found.get("heat"),
         box_xyxy=box_from_xywh(entry.get("bbox"), "bbox", at),
         area=None if area is None else float(area),
         ignore=bool(entry.get("iscrowd") or entry.get("ignore")),
@@ -328,6 +335,10 @@ def _instance(at: str, entry: Mapping[str, Any], xy: np.ndarray, visibility: np.
         head_box_xyxy=box_from_xywh(entry.get("head_box"), "head_box", at),
         extra=extra,
     )
+
+
+def _is_fraction(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def _numbers(value: Any, count: int, name: str, at: str) -> np.ndarray:

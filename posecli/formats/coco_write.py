@@ -135,6 +135,10 @@ def _annotation_json(record: Record, instance: Instance, annotation_id: int) -> 
         value["head_box"] = xywh_json(instance.head_box_xyxy)
     if np.any(instance.score != 1):
         value["keypoint_scores"] = [round(float(s), 4) for s in instance.score]
+    if instance.person_score != 1:
+        value["score"] = float(instance.person_score)
+    if instance.heat is not None:
+        value["heat"] = float(instance.heat)
     value.update((k, v) for k, v in instance.extra.items() if k not in ("id", "iscrowd"))
     return value
 

@@ -1,0 +1,122 @@
+"""CSV tables of poses and of labels; `posecli.formats.tables` tells the columns and reads them back.
+
+Poses: long ``source,frame,time,person,joint,x,y,score,person_score``, a row a joint; wide ``source,frame,time,person,
+person_score,box_x,box_y,box_w,box_h`` and three columns a joint. Labels: the visibility ``v`` in place of the scores,
+and in wide tables ``head_box_...`` and ``area`` where there are any. An empty cell is a joint that is missing.
+``source`` is the video, or the picture's own name. People without an identity are numbered 1, 2, ... within their
+frame, so that the rows of one person can be told from the next one's.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from posecli.formats.label_poses import Frames, by_source, one_skeleton
+from posecli.types import Dataset, Instance, Skeleton
+
+_XYWH = ("x", "y", "w", "h")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What a table says of each person besides its joints: ``third`` is ``"score"`` (poses) or ``"v"`` (labels)."""
+
+    third: str = "score"
+    person_score: bool = True
+    box: bool = True
+    head_box: bool = False
+    area: bool = False
+
+
+def label_columns(dataset: Dataset) -> Columns:
+    """The columns for a data set: ``v``, unless its joints have scores, as results read as a data set do."""
+    people = [p for r in dataset.records for p in r.instances]
+    scored = any((p.score[p.visibility > 0] != 1).any() for p in people)
+    return Columns(
+        "score" if scored else "v",
+        person_score=scored,
+        box=any(p.box_xyxy is not None for p in people),
+        head_box=any(p.head_box_xyxy is not None for p in people),
+        area=any(p.area is not None for p in people),
+    )
+
+
+def write_long(frames: Frames, path: Path, columns: Columns) -> int:
+    """Writes a row a joint; returns the number of people."""
+    head = ["source", "frame", "time", "person", "joint", "x", "y", columns.third]
+    count = 0
+    with open(path, "w", encoding="utf-8", newline="") as handle:
+        table = csv.writer(handle, lineterminator="\n")
+        table.writerow([*head, "person_score"] if columns.person_score else head)
+        for _, header, poses in by_source(frames):
+            for n, person in enumerate(poses.instances, 1):
+                moment = _moment(poses, header, person, n)
+                tail = [_plain(person.person_score, 4)] if columns.person_score else []
+                for name, point in zip(header.skeleton.keypoints, _points(person, columns.third), strict=True):
+                    table.writerow([*moment, name, *point, *tail])
+                count += 1
+    return count
+
+
+def write_wide(frames: Frames, path: Path, columns: Columns) -> int:
+    """Writes a row a person; returns the number of people. PoseError when a source has other joints."""
+    count, begun = 0, False
+    with open(path, "w", encoding="utf-8", newline="") as handle:
+        table = csv.writer(handle, lineterminator="\n")
+        for _, header, poses in one_skeleton(frames, "choose one joint set with --to-skeleton, or --to csv"):
+            if not begun:
+                table.writerow(_head(header.skeleton, columns))
+                begun = True
+            for n, person in enumerate(poses.instances, 1):
+                row = _moment(poses, header, person, n)
+                if columns.person_score:
+                    row.append(_plain(person.person_score, 4))
+                for there, box in ((columns.box, person.box_xyxy), (columns.head_box, person.head_box_xyxy)):
+                    row += _box(box) if there else []
+                if columns.area:
+                    row.append(_plain(person.area, 4))
+                table.writerow([*row, *(v for point in _points(person, columns.third) for v in point)])
+                count += 1
+    return count
+
+
+def _head(skeleton: Skeleton, columns: Columns) -> list[str]:
+    head = ["source", "frame", "time", "person"]
+    if columns.person_score:
+        head.append("person_score")
+    for there, name in ((columns.box, "box"), (columns.head_box, "head_box")):
+        head += [f"{name}_{part}" for part in _XYWH] if there else []
+    if columns.area:
+        head.append("area")
+    return head + [f"{n}_{part}" for n in skeleton.keypoints for part in ("x", "y", columns.third)]
+
+
+def _moment(poses: Any, header: Any, person: Instance, n: int) -> list[Any]:
+    track_id = n if person.track_id is None else person.track_id
+    return [poses.file or header.source, poses.frame, _plain(poses.time, 6), track_id]
+
+
+def _points(person: Instance, third: str) -> list[tuple[Any, ...]]:
+    # float32 coordinates have some 7 digits: 3 decimals; labels in float64 keep all of theirs.
+    decimals = 3 if person.xy.dtype == np.float32 else 6
+    values = zip(person.xy.tolist(), person.visibility.tolist(), person.score.tolist(), strict=True)
+    return [
+        (_plain(x, decimals), _plain(y, decimals), v if third == "v" else _plain(s, 4)) if v else ("", "", 0)
+        for (x, y), v, s in values
+    ]
+
+
+def _box(box_xyxy: np.ndarray | None) -> list[Any]:
+    if box_xyxy is None:
+        return [""] * 4
+    x1, y1, x2, y2 = (float(b) for b in box_xyxy)
+    return [_plain(b, 3) for b in (x1, y1, x2 - x1, y2 - y1)]
+
+
+def _plain(value: float | None, decimals: int) -> Any:
+    return "" if value is None else round(float(value), decimals)
