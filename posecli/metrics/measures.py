@@ -79,11 +79,14 @@ class SequenceSums:
         video: (V,) int64 rows of the labels' videos.
         sums: (V, C) float64.
         score: takes (..., C) sums, gives the figures by key, each (...); NaN where there is nothing to measure.
+        columns: names of parts (joints) that have figures of their own, by ``score_columns``: each (..., parts).
     """
 
     video: np.ndarray
     sums: np.ndarray
     score: Callable[[np.ndarray], dict[str, np.ndarray]]
+    columns: tuple[str, ...] = ()
+    score_columns: Callable[[np.ndarray], dict[str, np.ndarray]] | None = None
 
 
 @dataclass
@@ -91,8 +94,8 @@ class Side:
     """One prediction file against the labels: measures, AP matches, and what had to be said.
 
     ``rows`` are the evaluated people among the labels', ``partner`` the predicted person each was paired with (-1 for
-    nobody), ``common`` the joints compared; ``track`` and ``frame`` are those of ``rows``; ``video`` is (F,) the video of
-    each labelled frame.
+    nobody), ``common`` the joints compared; ``track`` and ``frame`` are those of ``rows``; ``video`` is (F,) the video
+    of each labelled frame.
     """
 
     predictions: Predictions

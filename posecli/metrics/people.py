@@ -6,7 +6,7 @@ numpy operations. `Labels` and `Predictions` are what `posecli.metrics.reading` 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -109,6 +109,7 @@ class LabelFrames:
         size_wh: (F, 2) int64 width and height as the data set states them, 0 where it does not.
         labelled: (F,) bool; False for frames that the data set says nobody has labelled (``is_labeled: false``).
         crowd_index: (F,) float64 share of other people's joints in the people's boxes (CrowdPose), NaN where not given.
+        ignore_regions: row of the frame -> its polygons (M, 2) within which nothing is counted (PoseTrack).
     """
 
     image_id: list[int | str]
@@ -119,6 +120,7 @@ class LabelFrames:
     size_wh: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
     labelled: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
     crowd_index: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    ignore_regions: Mapping[int, tuple[np.ndarray, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.image_id)

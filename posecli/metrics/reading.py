@@ -106,6 +106,7 @@ def labels_of(dataset: Dataset, source: str = "", notes: tuple[str, ...] = ()) -
         size_wh=np.array([(r.width, r.height) for r in records], np.int64).reshape(-1, 2),
         labelled=np.array([r.extra.get("is_labeled") is not False for r in records], bool),
         crowd_index=np.array([_crowd_index(r, source) for r in records], np.float64),
+        ignore_regions={f: _ignore_regions(r, source) for f, r in enumerate(records) if "ignore_regions_x" in r.extra},
     )
     people = [(f, i) for f, record in enumerate(records) for i in record.instances]
     sizes = [(record.width, record.height) for record in records]
@@ -135,6 +136,21 @@ def _crowd_index(record: Record, source: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise PoseError(f"crowdIndex {value!r} is not a number from 0 to 1", f"{source}, image {record.image_id!r}")
     return float(value)
+
+
+def _ignore_regions(record: Record, source: str) -> tuple[np.ndarray, ...]:
+    """PoseTrack's ``ignore_regions_x`` and ``_y`` of a picture as polygons (M, 2)."""
+    try:
+        xs, ys = record.extra["ignore_regions_x"], record.extra["ignore_regions_y"]
+        polygons = tuple(np.array([x, y], np.float64).T for x, y in zip(xs, ys, strict=True))
+    except (KeyError, TypeError, ValueError):
+        polygons = (np.full((1, 3), np.nan),)
+    if not all(p.ndim == 2 and p.shape[1] == 2 and np.isfinite(p).all() for p in polygons):
+        raise PoseError(
+            "ignore_regions_x and ignore_regions_y are not equally long lists of numbers",
+            f"{source}, image {record.image_id!r}",
+        )
+    return polygons
 
 
 def _stack(arrays: list[np.ndarray], shape: tuple[int, ...], kind: type) -> np.ndarray:
