@@ -46,13 +46,14 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class Format:
-    """One form of data set: what it is, how it is recognised (a reason, or None), how it is read, and which of
-    `ReadOptions` mean something to it."""
+    """One form of data set: what it is, how it is recognised (a reason, or None), how it is read, which of
+    `ReadOptions` mean something to it, and whether it is a general form that gives way to any more particular one."""
 
     about: str
     recognise: Callable[[Path], str | None]
     read: Callable[[Path, ReadOptions, Warn], Dataset]
     takes: tuple[str, ...] = ()
+    general: bool = False
 
 
 # The readers are imported when asked for: reading COCO must not load video decoders.
@@ -65,7 +66,7 @@ def _read_coco(src: Path, options: ReadOptions, warn: Warn) -> Dataset:
     skeleton = options.skeleton
     if skeleton is not None and not isinstance(skeleton, Skeleton):
         skeleton = get_skeleton(str(skeleton))
-    return coco.read(_coco_file(src), image_root=options.image_root, skeleton=skeleton, warn=warn)
+    return coco.read(coco_file(src), image_root=options.image_root, skeleton=skeleton, warn=warn)
 
 
 def _recognise_coco(src: Path) -> str | None:
@@ -91,7 +92,8 @@ def _has_coco_keys(path: Path) -> bool:
         return all(text.find(key) >= 0 for key in (b'"images"', b'"annotations"', b'"categories"'))
 
 
-def _coco_file(src: Path) -> Path:
+def coco_file(src: Path) -> Path:
+    """The COCO file at ``src``, itself or the only one in the folder; PoseError when there are several or none."""
     if src.is_file():
         return src
     files = _coco_candidates(src)
@@ -192,8 +194,7 @@ def _module(name: str, about: str, takes: tuple[str, ...] = ("image_root",)) -> 
     return Format(about, lambda src: module().recognise(src), lambda *given: module().read(*given), takes)
 
 
-# In the order in which they are tried: the more particular first. A folder of videos with skeleton.toml may hold
-# JSON files of any kind, so `mars` comes before `coco` when it is stated so.
+# A folder of videos with skeleton.toml may hold JSON files of any kind: it is `mars` because it says so.
 FORMATS: dict[str, Format] = {
     "mars_lab": Format(
         "the MARS lab recordings: <set>/dataN.mp4, <set>/<view>/joints2d.txt",
@@ -203,12 +204,14 @@ FORMATS: dict[str, Format] = {
     ),
     "lspet": Format("Leeds Sports Pose Extended Training", _recognise_lspet, _read_lspet, ("image_root",)),
     "lsp": Format("Leeds Sports Pose", _recognise_lsp, _read_lsp, ("image_root",)),
-    "coco": Format("COCO keypoint JSON", _recognise_coco, _read_coco, ("image_root", "skeleton")),
+    "parquet": _module("parquet", "Parquet table that posecli wrote"),
+    "coco": Format("COCO keypoint JSON", _recognise_coco, _read_coco, ("image_root", "skeleton"), general=True),
     "mars": Format(
         "a folder of videos (or frame images) with label files beside them",
         _recognise_mars,
         _read_mars,
         ("skeleton", "label_fps", "score_threshold", "workers"),
+        general=True,
     ),
 }
 
@@ -216,20 +219,36 @@ FORMATS: dict[str, Format] = {
 def detect(src: str | Path) -> tuple[str, str]:
     """Which of `FORMATS` a file or folder is, and why: ``("mars", "3 videos ..., 3 with labels")``.
 
+    A particular form (LSP, say) goes before the general ones (COCO, videos with labels); a folder with
+    ``skeleton.toml`` and videos is ``mars`` whatever else lies in it.
+
     Raises:
-        PoseError: nothing there, or none of them; the hint lists what is known.
+        PoseError: nothing there; several forms fit (all are named with their reasons); or none, and the hint lists
+            what is known.
     """
     src = Path(src)
     if not src.exists():
         raise PoseError("no such file or folder", str(src))
-    order = list(FORMATS)
-    if src.is_dir() and (src / "skeleton.toml").exists():
-        order.sort(key=lambda name: name != "mars")
-    for name in order:
-        reason = FORMATS[name].recognise(src)
-        if reason is not None:
-            return name, reason
+    if src.is_dir() and (src / "skeleton.toml").exists() and (reason := FORMATS["mars"].recognise(src)) is not None:
+        return "mars", reason
+    found = {name: reason for name, form in FORMATS.items() if (reason := form.recognise(src)) is not None}
+    particular = {name: reason for name, reason in found.items() if not FORMATS[name].general}
+    if not particular and len(found) > 1 and not _has_labelled_clips(src):
+        found.pop("mars", None)  # videos that a COCO file speaks of
+    chosen = particular or found
+    if len(chosen) == 1:
+        return next(iter(chosen.items()))
+    if chosen:
+        said = "; ".join(f"{name} ({reason})" for name, reason in chosen.items())
+        hint = f"say which with --format {' or --format '.join(chosen)}"
+        raise PoseError(f"it could be {said}", str(src), hint)
     raise PoseError("no data set that is known here", str(src), _what_it_may_be(src))
+
+
+def _has_labelled_clips(src: Path) -> bool:
+    from posecli.formats import clips
+
+    return src.is_dir() and any(clips.find_labels(c, src) is not None for c in clips.find_clips(src))
 
 
 def _what_it_may_be(src: Path) -> str:
