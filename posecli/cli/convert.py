@@ -263,7 +263,7 @@ def _read(
     from posecli.convert import drop_empty, merge, thin, to_skeleton
     from posecli.errors import PoseError
     from posecli.formats import detect, read_dataset
-    from posecli.formats.sides import describe_sides, look_at_sides
+    from posecli.formats.left_right import describe_sides, look_at_sides
 
     def told(source: str, change: SkeletonChange) -> None:
         changes[source] = change

@@ -14,7 +14,7 @@ Written in groups of some ten thousand rows, so that poses of any length need li
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,9 @@ from posecli.types import Dataset, Instance, Record, Skeleton, Video
 if TYPE_CHECKING:
     import pyarrow
 
+    from posecli.formats import ReadOptions
+
+Warn = Callable[[str], None]
 _GROUP = 1 << 16  # rows held before they are written
 _CORNERS = ("x1", "y1", "x2", "y2")
 
@@ -167,17 +170,17 @@ def _joints(person: Instance, skeleton: Skeleton) -> dict[str, Any]:
     }
 
 
-def is_ours(path: Path) -> bool:
+def recognise(src: Path) -> str | None:
     """Whether the file is a Parquet table written here; looks at its end only."""
-    if path.suffix.lower() != ".parquet" or not path.is_file():
-        return False
-    with open(path, "rb") as handle:
-        handle.seek(max(0, path.stat().st_size - (1 << 20)))
+    if src.suffix.lower() != ".parquet" or not src.is_file():
+        return None
+    with open(src, "rb") as handle:
+        handle.seek(max(0, src.stat().st_size - (1 << 20)))
         tail = handle.read()
-    return tail.endswith(b"PAR1") and b"posecli" in tail
+    return "a Parquet table with 'posecli' metadata" if tail.endswith(b"PAR1") and b"posecli" in tail else None
 
 
-def read(path: str | Path, *, image_root: str | Path | None = None) -> Dataset:
+def read(path: Path, options: ReadOptions, warn: Warn) -> Dataset:
     """Reads a table written by `write_labels` or `write_poses` as a data set.
 
     Coordinates are float64. Poses: a frame of a video is named by its source, and image ids that are not stated are
@@ -185,13 +188,14 @@ def read(path: str | Path, *, image_root: str | Path | None = None) -> Dataset:
 
     Args:
         path: the file.
-        image_root: folder of the pictures and videos; None: the file's folder.
+        options: ``image_root`` is the folder of the pictures and videos, else the file's folder.
+        warn: told nothing; for the sake of all readers being called alike.
 
     Raises:
         PoseError: not Parquet, not written by posecli, a column missing or of another kind, a frame without a size,
             a joint the skeleton lacks. MissingExtra without pyarrow.
     """
-    pa, path = _pyarrow(), Path(path)
+    pa = _pyarrow()
     try:
         table = pa.parquet.read_table(str(path), memory_map=True)
     except (OSError, pa.ArrowInvalid) as error:
@@ -206,7 +210,7 @@ def read(path: str | Path, *, image_root: str | Path | None = None) -> Dataset:
         raise PoseError("no 'posecli' metadata: not a table that posecli wrote", str(path)) from None
     columns = _columns(table, _schema(pa), path)
     records, found = _records(columns, skeleton, labels, path)
-    root = Path(image_root) if image_root is not None else path.parent
+    root = Path(options.image_root) if options.image_root is not None else path.parent
     return Dataset(skeleton, records, videos if labels else found, str(root), info)
 
 
