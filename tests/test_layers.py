@@ -21,6 +21,7 @@ geometry stages
 predictions drawing render render_files
 formats frames exports convert
 metrics
+reports
 models codecs grouping losses tracking
 checkpoint official readout inference
 person_boxes pipeline infer_files
@@ -30,7 +31,18 @@ cli __main__
 """.split()
 
 # What must start quickly, or run where nobody wants a gigabyte of torch in memory.
-WITHOUT_TORCH = ["video", "predictions", "render", "formats", "convert", "exports", "metrics", "scenes", "cli.app"]
+WITHOUT_TORCH = [
+    "video",
+    "predictions",
+    "render",
+    "formats",
+    "convert",
+    "exports",
+    "metrics",
+    "reports",
+    "scenes",
+    "cli.app",
+]
 
 
 def unit(name: str) -> str:

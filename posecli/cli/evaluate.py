@@ -66,12 +66,18 @@ def evaluate(
     ] = None,
     bootstrap: Annotated[
         int | None,
-        typer.Option(help="Draws for 95 % intervals, over videos or pictures. [default: 0; 1000 with PRED2]", min=0),
+        typer.Option(
+            help="Draws for 95 % intervals, over videos or pictures. [default: 0; 1000 with PRED2 or --report]", min=0
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the draws.", min=0)] = 0,
     heat_csv: Annotated[Path | None, typer.Option(help="Write the local NMS score per frame as CSV.")] = None,
     heat_plot: Annotated[Path | None, typer.Option(help="Draw it over the frames (.png, .svg, .pdf).")] = None,
     report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page.")] = None,
+    examples: Annotated[int, typer.Option(help="People of each kind drawn in the report; 0 for none.", min=0)] = 8,
+    image_root: Annotated[
+        Path | None, typer.Option(help="Folder of the pictures drawn in the report, if not where the labels say.")
+    ] = None,
     json: JsonOption = False,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
@@ -96,6 +102,10 @@ def evaluate(
     for path in (heat_csv, heat_plot, report):
         if path is not None and path.exists() and not overwrite:
             raise PoseError("the output exists already", str(path), "choose another name or give --overwrite")
+    asked = [] if by == "none" else _names(by)
+    seen: list[Any] = []  # whom the report draws
+    if report is not None and bootstrap is None:
+        bootstrap = 1000
     with console(quiet).status("comparing"):  # a spinner on terminals, nothing elsewhere
         result = compare(
             gt,
@@ -104,7 +114,7 @@ def evaluate(
             metrics=_names(metrics),
             match=match,
             misses=misses,
-            by=[] if by == "none" else _names(by),
+            by=asked if report is None else [*asked, "joint"],
             thresholds=_thresholds(thresholds),
             bootstrap=bootstrap,
             seed=seed,
@@ -115,6 +125,7 @@ def evaluate(
             skeleton=get_skeleton(skeleton) if skeleton else None,
             pred_skeleton=get_skeleton(pred_skeleton) if pred_skeleton else None,
             warn=warn,
+            on_sides=None if report is None else lambda labels, sides: seen.append((labels, sides)),
         )
     if by == "tag":  # the default must not complain about labels without tags
         result["notes"] = [n for n in result["notes"] if n != "no rows by tag: the labels have no tags"]
@@ -126,9 +137,18 @@ def evaluate(
         if heat_plot is not None:
             plot_heat(result["heat_curve"], heat_plot, overwrite=overwrite)
     if report is not None:
-        from posecli.metrics.report import write_report
+        from posecli.reports import write_report
 
-        write_report(result, report, overwrite=overwrite)
+        labels, sides = seen[0]
+        with console(quiet).status("writing the report"):
+            write_report(
+                result, report, labels=labels, sides=sides, image_root=image_root, examples=examples,
+                overwrite=overwrite,
+            )  # fmt: skip
+        if "joint" not in asked:  # asked for by the report only
+            for part in [result] + ([result["second"]] if "second" in result else []):
+                for kind in ("joint", "limb"):
+                    part["groups"].pop(kind, None)
     if json:
         print_json(result)
     else:

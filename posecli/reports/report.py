@@ -1,0 +1,430 @@
+"""A result of `evaluate` as one HTML page that needs nothing else.
+
+Everything on it comes from the result (tables, curves) and, where they are handed over, from the people behind it
+(examples drawn on their pictures). It holds no script; pictures are embedded, so their number is limited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from markupsafe import Markup
+
+from posecli.files import image_root_of, replace_when_done
+from posecli.metrics.measures import Side
+from posecli.metrics.people import Labels
+from posecli.metrics.summary import details, interval, main_columns, main_rows, part_table, shown
+from posecli.reports import plots
+from posecli.reports.examples import ExampleGroup, find_examples, person_values
+from posecli.reports.page import render_page, visible
+from posecli.reports.pictures import Pictures
+
+EXAMPLES = 8
+_NOT_METRICS = ("frames", "people", "intervals")
+_ABOUT = (
+    ("AP", "average precision over OKS 0.50 to 0.95, as COCO counts it"),
+    ("mean_OKS", "likeness to the labels, over all labelled people"),
+    ("PCKh@", "joints within that share of the head size"),
+    ("PCK@", "joints within that share of the reference length"),
+    ("PDJ_AUC", "area under the curve of detected joints"),
+    ("PCP@", "limbs with both ends in place"),
+    ("heat", "local NMS score: needs no labels"),
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure and its interval, as text; ``direction`` is up or down where a difference is beyond chance."""
+
+    value: str
+    range: str = ""
+    direction: str = ""
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure of the page."""
+
+    title: str
+    svg: Markup
+    wide: bool = False
+    about: str = ""
+
+
+def write_report(
+    result: dict[str, Any],
+    path: str | Path,
+    *,
+    labels: Labels | None = None,
+    sides: Sequence[Side] = (),
+    image_root: str | Path | None = None,
+    examples: int = EXAMPLES,
+    overwrite: bool = True,
+) -> None:
+    """Writes the page.
+
+    Args:
+        result: what `posecli.metrics.evaluate` returned; with ``by`` joint it has bars for the joints.
+        path: the HTML file.
+        labels, sides: what `evaluate` handed to ``on_sides``; without them the page has no examples and says so.
+        image_root: folder of the pictures; None: where the labels lie, or the usual places beside them.
+        examples: people of each kind that are drawn, 0 for none.
+
+    Raises:
+        MissingExtra: matplotlib, which draws the curves, is not installed.
+        PoseError: the file exists and ``overwrite`` is false.
+    """
+    page = report_page(result, labels, sides, image_root, examples)
+    with replace_when_done(path, overwrite=overwrite) as part:
+        part.write_text(page, encoding="utf-8")
+
+
+def report_page(
+    result: dict[str, Any],
+    labels: Labels | None = None,
+    sides: Sequence[Side] = (),
+    image_root: str | Path | None = None,
+    examples: int = EXAMPLES,
+) -> str:
+    """The page's text; see `write_report`."""
+    plots.require_matplotlib()
+    second = result.get("second")
+    names = short_names([result["predictions"], *([second["predictions"]] if second else [])])
+    groups: list[ExampleGroup] = []
+    pictures_note = ""
+    if labels is not None and sides and examples:
+        with Pictures(_roots(labels, image_root)) as pictures:
+            groups = find_examples(labels, sides, names, pictures, examples)
+            if pictures.missing:
+                pictures_note = (
+                    f"{pictures.missing} of {pictures.asked} pictures could not be read and are drawn blank "
+                    f"({pictures.problems[0]}). Give their folder with --image-root."
+                )
+    main_headings, main_blocks = _main_table(result)
+    values: dict[str, Any] = {
+        "title": f"posecli: {visible(PurePath(result['predictions']).name)}",
+        "labels": result["labels"],
+        "predictions": result["predictions"],
+        "second": second["predictions"] if second else "",
+        "compared": _compared(result),
+        "words": _words(result, names),
+        "cards": _cards(result),
+        "interval_words": _interval_words(result),
+        "main_headings": main_headings,
+        "main_blocks": main_blocks,
+        "metric_tables": _metric_tables(result),
+        "curves": _curves(result, names, sides),
+        "joint_plots": _joint_plots(result, names),
+        "part_tables": _part_tables(result),
+        "diagnosis": None,
+        "heat": _heat(result, names),
+        "example_groups": groups,
+        "pictures_note": pictures_note,
+        "no_examples": "" if groups else "Nobody to draw: no labelled person was compared." if sides else "",
+        "details": details(result),
+    }
+    sections = (
+        ("summary", "Summary", True),
+        ("groups", "In groups", len(main_blocks) > 1),
+        ("metrics", "All metrics", True),
+        ("curves", "Curves", values["curves"]),
+        ("joints", "Joint by joint", values["joint_plots"] or values["part_tables"]),
+        ("errors", "Kinds of error", values["diagnosis"]),
+        ("heat", "Local NMS score", values["heat"]),
+        ("examples", "Examples", groups or values["no_examples"]),
+        ("method", "How it was measured", True),
+    )
+    values["contents"] = [(key, name) for key, name, there in sections if there]
+    return render_page("report.html", styles=("base.css", "report.css"), **values)
+
+
+def short_names(paths: Sequence[str]) -> list[str]:
+    """File names without folders, cut in the middle where long; "first" and "second" where they would be the same."""
+    names = [visible(PurePath(path).name or path) for path in paths]
+    names = [n if len(n) <= 32 else f"{n[:18]}…{n[-13:]}" for n in names]
+    return names if len(set(names)) == len(names) else ["first", "second"][: len(names)]
+
+
+def _roots(labels: Labels, image_root: str | Path | None) -> list[Path]:
+    if image_root is not None:
+        return [Path(image_root)]
+    if labels.root:
+        return [Path(labels.root)]
+    first = labels.frames.file_name[0]
+    return [image_root_of(labels.source, first)]
+
+
+def _compared(result: dict[str, Any]) -> str:
+    frames, counts = result["frames"], result["counts"]
+    joints = result["joints"]["compared"]
+    return (
+        f"{frames['evaluated']:,} labelled frames, {counts['people_evaluated']:,} people, "
+        f"{len(joints)} joints of skeleton {result['skeleton']}"
+    )
+
+
+def _sides(result: dict[str, Any]) -> list[dict[str, Any]]:
+    return [result, result["second"]] if "second" in result else [result]
+
+
+def _cell(row: dict[str, Any], key: str) -> Cell:
+    return Cell(shown(row.get(key)), interval(row, key).strip())
+
+
+def _difference(entry: dict[str, Any] | None) -> Cell:
+    if entry is None:
+        return Cell("–")
+    low, high = entry.get("interval") or (None, None)
+    words = f"{100 * low:+.1f} to {100 * high:+.1f}" if low is not None and high is not None else ""
+    direction = ("up" if entry["value"] > 0 else "down") if entry.get("holds") else ""
+    return Cell(f"{100 * entry['value']:+.1f}", words, direction)
+
+
+def _cards(result: dict[str, Any]) -> list[dict[str, Any]]:
+    cards = []
+    for key, heading in main_columns(result):
+        about = next(
+            (text for start, text in _ABOUT if key == start or (start[-1] == "@" and key.startswith(start))), ""
+        )
+        difference = result["difference"]["all"].get(key) if "second" in result else None
+        cards.append(
+            {
+                "title": heading,
+                "cells": [_cell(side["all"], key) for side in _sides(result)],
+                "about": about,
+                "difference": _difference(difference) if difference else None,
+            }
+        )
+    return cards
+
+
+def _interval_words(result: dict[str, Any]) -> str:
+    settings = result["settings"]
+    if not settings["bootstrap"]:
+        return "All figures x 100. No intervals were asked for (--bootstrap)."
+    if "intervals" not in result["all"]:
+        return "All figures x 100. No intervals: there is only one independent unit to draw from."
+    return (
+        f"All figures x 100. Ranges are 95 % intervals, by drawing {settings['units']:,} {settings['unit']} "
+        f"{settings['bootstrap']:,} times (percentile bootstrap, seed {settings['seed']})."
+    )
+
+
+def _words(result: dict[str, Any], names: Sequence[str]) -> list[str]:
+    """What two predictions amount to, a sentence a metric; a single one speaks through its figures."""
+    if "second" not in result:
+        return []
+    said = []
+    for key, heading in main_columns(result):
+        entry = result["difference"]["all"].get(key)
+        if not entry:
+            continue
+        value = 100 * entry["value"]
+        better = names[1] if value > 0 else names[0]
+        size = (
+            f"{heading}: {better} is {abs(value):.1f} points higher"
+            if abs(value) >= 0.05
+            else f"{heading}: no difference"
+        )
+        low, high = entry.get("interval") or (None, None)
+        if low is None or high is None:
+            said.append(f"{size}; no interval was computed.")
+        else:
+            verdict = "the difference holds" if entry["holds"] else "it could be chance"
+            numbers = f"second − first: {value:+.1f}, 95 % interval {100 * low:+.1f} to {100 * high:+.1f}"
+            said.append(f"{size}; {verdict} ({numbers}).")
+    return said
+
+
+def _main_table(result: dict[str, Any]) -> tuple[list[str], list[list[dict[str, Any]]]]:
+    """The total and each group; with two predictions three rows for each."""
+    columns = main_columns(result)
+    headings = ["", "frames", "people", *(heading for _, heading in columns)]
+
+    def row(name: str, values: dict[str, Any], kind: str = "") -> dict[str, Any]:
+        cells = [Cell(f"{values['frames']:,}"), Cell(f"{values['people']:,}"), *(_cell(values, k) for k, _ in columns)]
+        return {"name": name, "kind": kind, "cells": cells}
+
+    if "second" not in result:
+        rows = main_rows(result)
+        return headings, [[row(name, values, "total" if name == "all" else "")] for name, values in rows]
+    blocks = []
+    triples = zip(main_rows(result), main_rows(result["second"]), main_rows(result["difference"]), strict=True)
+    for (name, first), (_, other), (_, difference) in triples:
+        cells = [Cell(""), Cell(""), *(_difference(difference.get(key)) for key, _ in columns)]
+        blocks.append(
+            [row(f"{name}: first", first), row("second", other)]
+            + [{"name": "second − first", "kind": "difference", "cells": cells}]
+        )
+    return headings, blocks
+
+
+def _metric_tables(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Tables of every metric of the total: those of whole people, and those of joints and limbs, which also have a mean
+    over joints."""
+    keys = [k for k in result["all"] if k not in _NOT_METRICS and not k.endswith("_joint_mean")]
+    of_people = [k for k in keys if f"{k}_joint_mean" not in result["all"]]
+    tables = []
+    for title, chosen in (("People", of_people), ("Joints and limbs", [k for k in keys if k not in of_people])):
+        headings, rows = ["", "total"], []
+        for key in chosen:
+            cells = [_cell(side["all"], key) for side in _sides(result)]
+            if "second" in result:
+                cells.append(_difference(result["difference"]["all"].get(key)))
+                headings = ["", "first", "second", "second − first"]
+            elif key not in of_people:
+                cells.append(_cell(result["all"], f"{key}_joint_mean"))
+                headings = ["", "total", "mean over joints"]
+            rows.append({"name": metric_name(key), "cells": cells})
+        if rows:
+            tables.append({"title": title, "headings": headings, "rows": rows})
+    return tables
+
+
+def metric_name(key: str) -> str:
+    """``AP_medium`` as people write it: ``OKS-AP medium``."""
+    name = key.replace("_", " ")
+    return f"OKS-{name}" if key.startswith(("AP", "AR")) else {"heat": "local NMS score"}.get(key, name)
+
+
+def _curves(result: dict[str, Any], names: Sequence[str], sides: Sequence[Side]) -> list[Plot]:
+    made = []
+    several = "second" in result
+    both = list(zip(names, _sides(result), strict=True))
+    for name in dict.fromkeys(n for _, side in both for n in side["curves"]):
+        lines = [
+            plots.Line(label if several else "", curve["thresholds"], curve["values"], number)
+            for number, (label, side) in enumerate(both)
+            for curve in [side["curves"].get(name)]
+            if curve is not None
+        ]
+        marks = result["settings"]["thresholds"].get(name.lower(), ())
+        reference = result["references"].get(name, {}).get("rule", "")
+        made.append(
+            Plot(
+                name,
+                plots.line_plot(lines, title=name, xlabel="threshold / reference length", ylabel="joints", marks=marks),
+                about=f"reference: {reference}" if reference else "",
+            )
+        )
+    lines = [
+        plots.Line(
+            f"{label}, {key}" if several else key, side["precision_recall"]["recall"], values,
+            number if several else row, row if several else 0,
+        )
+        for number, (label, side) in enumerate(both)
+        for row, (key, values) in enumerate(kv for kv in side["precision_recall"].items() if kv[0] != "recall")
+    ]  # fmt: skip
+    if lines:
+        plot = plots.line_plot(lines, title="precision and recall", xlabel="recall", ylabel="precision")
+        made.append(
+            Plot("Precision and recall", plot, about="people found, by falling score; interpolated as COCO does")
+        )
+    values = [(name, what, [v for v in value.tolist() if v == v]) for name, s in zip(names, sides, strict=False)
+              for what, value in [person_values(s)]]  # fmt: skip
+    if values and any(v for *_, v in values):
+        what = values[0][1]
+        series = [(name if several else "", v) for name, _, v in values]
+        plot = plots.histogram(series, title=f"people by {what}", xlabel=what, ylabel="labelled people")
+        made.append(Plot(f"People by {what}", plot, about="missed people stand at 0"))
+    if several:
+        rows = [
+            (metric_name(key), e["value"], *(e.get("interval") or (None, None)))
+            for key, _ in main_columns(result)
+            for e in [result["difference"]["all"].get(key)]
+            if e
+        ]
+        if rows:
+            plot = plots.forest_plot(rows, title="differences", xlabel="second − first (x 100)")
+            about = "with 95 % intervals; coloured where the interval leaves out 0"
+            made.append(Plot("Differences", plot, about=about))
+    return made
+
+
+def _joint_plots(result: dict[str, Any], names: Sequence[str]) -> list[Plot]:
+    """A plot of bars for the first threshold of each metric that has parts."""
+    made = []
+    several = "second" in result
+    for kind in ("joint", "limb"):
+        parts = result["groups"].get(kind) or {}
+        for key in _main_keys(parts):
+            rows = [name for name in parts if any(s["groups"][kind][name].get(key) is not None for s in _sides(result))]
+            if not rows:
+                continue
+            series = [
+                (label if several else "", [side["groups"][kind][row].get(key) for row in rows])
+                for label, side in zip(names, _sides(result), strict=True)
+            ]
+            title = _part_name(key)
+            about = "mean likeness" if key == "mean_OKS" else "share in place"
+            plot = plots.bar_plot(rows, series, title=f"{title} by {kind}", xlabel=about)
+            made.append(Plot(f"{title} by {kind}", plot))
+    return made
+
+
+def _part_tables(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every figure of the joints and limbs; for two predictions first, second and their difference of the main ones."""
+    tables = []
+    for kind, title in (("joint", "Joints"), ("limb", "Limbs")):
+        parts = result["groups"].get(kind)
+        if not parts:
+            continue
+        if "second" not in result:
+            headings, rows = part_table(parts)
+            tables.append({"title": title, "headings": headings, "rows": rows})
+            continue
+        keys = _main_keys(parts)
+        headings = ["", "counted", *(f"{_part_name(k)} {w}" for k in keys for w in ("first", "second", "2nd − 1st"))]
+        rows = []
+        for name, row in parts.items():
+            cells = [name, f"{row.get('counted', 0):,}"]
+            for key in keys:
+                one, two = row.get(key), result["second"]["groups"][kind].get(name, {}).get(key)
+                cells += [shown(one), shown(two)]
+                cells.append("–" if one is None or two is None else f"{100 * (two - one):+.1f}")
+            rows.append(cells)
+        tables.append({"title": title, "headings": headings, "rows": rows})
+    return tables
+
+
+def _main_keys(parts: dict[str, dict[str, Any]]) -> list[str]:
+    """The first threshold of each metric that joints or limbs have, without the PDJ, which has a curve."""
+    chosen: dict[str, str] = {}
+    for key in dict.fromkeys(k for row in parts.values() for k in row if k != "counted"):
+        chosen.setdefault(key.partition("@")[0], key)
+    return [k for k in chosen.values() if k == "mean_OKS" or k.startswith(("PCK@", "PCKh@", "PCP@"))]
+
+
+def _part_name(key: str) -> str:
+    return "OKS" if key == "mean_OKS" else key
+
+
+def _heat(result: dict[str, Any], names: Sequence[str]) -> list[Plot]:
+    """The local NMS score over the frames of each video (at most `SERIES` lines), or over the pictures."""
+    lines: list[plots.Line] = []
+    left_out = 0
+    pictures = False
+    for number, (label, side) in enumerate(zip(names, _sides(result), strict=True)):
+        rows = side["heat_curve"]
+        sources = list(dict.fromkeys(row["source"] for row in rows))
+        left_out += max(0, len(sources) - plots.SERIES)
+        for n, source in enumerate(sources[: plots.SERIES]):
+            mine = [row for row in rows if row["source"] == source]
+            pictures = all(row["file"] for row in mine)
+            x = list(range(len(mine))) if pictures else [row["frame"] for row in mine]
+            name = visible(PurePath(source).name) or "predictions"
+            several = "second" in result
+            colour, style = (number, n) if several else (n, 0)
+            full = f"{label}: {name}" if several else name
+            lines.append(plots.Line(full, x, [row["heat"] for row in mine], colour, style))
+    if not lines:
+        return []
+    about = f"{left_out} further sources are not drawn" if left_out else ""
+    plot = plots.line_plot(
+        lines, title="local NMS score", xlabel="picture" if pictures else "frame", ylabel="local NMS score", wide=True,
+        dots=pictures,
+    )  # fmt: skip
+    return [Plot("Over the pictures" if pictures else "Over the frames", plot, True, about)]
