@@ -90,7 +90,7 @@ def test_two_predictions(cli, files, tmp_path) -> None:
     assert outcome.code == 0, outcome.err
     assert "second - first" in outcome.out
     assert "+0.0" in outcome.out
-    assert "could be chance" in outcome.out
+    assert "OKS-AP: no difference, first and second are equal on every draw" in outcome.out
 
 
 def test_heat_csv_and_plot(cli, files, tmp_path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from posecli.errors import PoseError, UsageError
 from posecli.metrics import oks
+from posecli.metrics.comparison import verdicts
 from posecli.metrics.groups import AP_KEYS, group_rows, joint_rows, make_groups, plain
 from posecli.metrics.intervals import add_intervals, independent_units
 from posecli.metrics.local_score import heat_curve
@@ -73,7 +74,8 @@ def evaluate(
         None where there is nothing to measure; AP -1 as in pycocotools, explained in ``notes``), each with
         ``frames``, ``people`` and ``intervals``; ``by`` joint gives ``groups["joint"]`` and ``groups["limb"]``; then
         ``joints``, ``references``, ``areas``, ``counts``, ``frames``, ``curves``, ``precision_recall``,
-        ``heat_curve``, ``settings``, ``notes``; with ``pred2`` also ``second`` and ``difference``.
+        ``heat_curve``, ``settings``, ``notes``; with ``pred2`` also ``second``, ``difference`` (second minus first,
+        with interval and p) and ``verdicts`` (whether it holds, in words).
 
     Raises:
         UsageError: unknown names among the options.
@@ -141,6 +143,8 @@ def _evaluate(
             result["second"]["groups"] |= joint_rows(second, compared, frames_used)
         result["difference"] = {"all": {}, "groups": {}}
     add_intervals(result, first, second, groups, unit, unit_name, settings, notes)
+    if second is not None:
+        result["verdicts"] = verdicts(result, first)
     result["notes"] = list(dict.fromkeys([*notes, *_explain(result), *first.notes]))
     if second is not None:
         own = [f"second predictions: {n}" for n in second.notes if n not in result["notes"]]

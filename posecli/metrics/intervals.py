@@ -1,21 +1,26 @@
 """Percentile bootstrap (Efron, 1979) over videos and pictures, also of the difference of two predictions.
 
-Frames of one video are not independent, so whole videos are drawn. Both predictions see the same draws.
+Frames of one video are not independent, so whole videos are drawn. Both predictions see the same draws, and whether
+they differ is also tested by swapping them video by video (`posecli.metrics.comparison`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from posecli.metrics import oks
-from posecli.metrics.groups import AP_KEYS, Group, rows_of
+from posecli.metrics.comparison import difference_entry, p_values
+from posecli.metrics.groups import AP_KEYS, Group
 from posecli.metrics.measures import Side
 from posecli.metrics.options import Settings
 from posecli.metrics.people import Labels
+from posecli.metrics.resampling import Key, Sampler
 
 _WEIGHTS_AT_ONCE = 5_000_000  # counts held at once: 40 MB
+FEW_UNITS = 10  # below, a percentile interval is known to be too narrow
+_NOT_MEASURED = ("frames", "people", "intervals", "counted")
 
 
 def independent_units(labels: Labels) -> tuple[np.ndarray, str]:
@@ -38,93 +43,101 @@ def add_intervals(
     settings: Settings,
     notes: list[str],
 ) -> None:
-    """Percentile intervals (95 %) for every row, and for the differences when there are two predictions."""
+    """Percentile intervals (95 %) for every row, joint and limb; with two predictions also for the differences, with p.
 
-    def row_of(table: dict[str, Any], group: Group) -> dict[str, Any]:
-        if group.by == "all":
-            return table["all"]
-        return table["groups"].setdefault(group.by, {}).setdefault(group.name, {})
-
-    too_few = []
+    Args:
+        result: of `evaluate`; rows get ``intervals``, ``difference`` its entries (see `difference_entry`).
+        unit: (F,) the unit of each frame, see `independent_units`; ``unit_name``: what the units are.
+        notes: is told of rows with too few units.
+    """
+    sides = [first] if second is None else [first, second]
+    too_few, few = [], []
     for number, group in enumerate(groups):
-        units = np.unique(unit[group.frames])
-        one: dict[str, np.ndarray] = {}
-        two: dict[str, np.ndarray] = {}
+        units, local = np.unique(unit[group.frames], return_inverse=True)
+        place = np.full(len(unit), -1)
+        place[group.frames] = local
+        drawn: list[dict[Key, np.ndarray]] = [{} for _ in sides]
+        p: dict[Key, float] = {}
         if settings.bootstrap and len(units) < 2:
             too_few.append(group.name)
         elif settings.bootstrap:
-            one, two = _all_draws([s for s in (first, second) if s is not None], group, units, unit, settings, number)
-            row_of(result, group)["intervals"] = _intervals(one)
+            if len(units) < FEW_UNITS:
+                few.append(f"{group.name} ({len(units)})")
+            whole = number == 0 and "joint" in settings.by
+            samplers = [Sampler(side, group, place, len(units), columns=whole) for side in sides]
+            drawn = _all_draws(samplers, len(units), settings, number)
             if second is not None:
-                row_of(result["second"], group)["intervals"] = _intervals(two)
-        if second is None:
-            continue
-        before, after = row_of(result, group), row_of(result["second"], group)
-        differences = row_of(result["difference"], group)
-        for key in before:
-            if key in ("frames", "people", "intervals") or before[key] is None or after.get(key) is None:
-                continue
-            if key in AP_KEYS and -1 in (before[key], after[key]):
-                continue
-            entry: dict[str, Any] = {"value": after[key] - before[key]}
-            if key in one and key in two:
-                low, high = _interval(two[key] - one[key])
-                entry |= {
-                    "interval": [low, high],
-                    "holds": low is not None and high is not None and (low > 0 or high < 0),
-                }
-            differences[key] = entry
+                p = p_values(samplers[0], samplers[1], len(units), settings.bootstrap, [settings.seed, number, 1])
+        tables = [result] if second is None else [result, result["second"]]
+        for table, values in zip(tables, drawn, strict=True):
+            for key, (low, high) in ((k, _interval(v)) for k, v in values.items()):
+                if low is not None:
+                    _row(table, group, key).setdefault("intervals", {})[key[0]] = [low, high]
+        if second is not None:
+            _add_differences(result, group, drawn, p)
+            if number == 0 and "joint" in settings.by:
+                for kind in ("joint", "limb"):
+                    for name in result["groups"].get(kind, {}):
+                        _add_differences(result, Group(kind, name, group.frames), drawn, p)
     if too_few:
-        some = ", ".join(too_few[:5]) + (f" and {len(too_few) - 5} more" if len(too_few) > 5 else "")
-        notes.append(f"no intervals for {some}: only one of the {unit_name} to draw from")
+        notes.append(f"no intervals for {_some(too_few)}: only one of the {unit_name} to draw from")
+    if few:
+        notes.append(
+            f"the intervals of {_some(few)} rest on fewer than {FEW_UNITS} {unit_name} and are likely too narrow"
+        )
 
 
-def _all_draws(
-    sides: list[Side], group: Group, units: np.ndarray, unit: np.ndarray, settings: Settings, number: int
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Metric -> (B,) for the first and the second side, on the same draws; blocks of draws bound the memory."""
-    random = np.random.default_rng([settings.seed, number])
-    size = int(unit.max()) + 1
-    block = max(1, min(settings.bootstrap, _WEIGHTS_AT_ONCE // size))
-    parts: list[list[dict[str, np.ndarray]]] = [[] for _ in sides]
-    for start in range(0, settings.bootstrap, block):
-        weights = np.zeros((min(block, settings.bootstrap - start), size))
-        for row in weights:
-            row[:] = np.bincount(units[random.integers(len(units), size=len(units))], minlength=size)
-        for side, part in zip(sides, parts, strict=True):
-            part.append(_draws(side, group, weights, unit))
-    joined = [{key: np.concatenate([p[key] for p in part]) for key in part[0]} for part in parts]
-    return joined[0], joined[1] if len(joined) > 1 else {}
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def _draws(side: Side, group: Group, weights: np.ndarray, unit: np.ndarray) -> dict[str, np.ndarray]:
-    """Metric -> (B,) values of the group over the draws; NaN where a draw has nothing to measure."""
-    values: dict[str, np.ndarray] = {}
-    if side.matches is not None and group.track is None:
-        values |= oks.resampled_ap(side.matches, weights, unit, group.frames)
-    size = weights.shape[1]
-    for key, measure in side.measures.items():
-        rows = rows_of(measure, group, side)
-        if rows is None or not rows.any():
+def _row(table: dict[str, Any], group: Group, key: Key = ("", "")) -> dict[str, Any]:
+    """The row of a group, or of the joint or limb the key names."""
+    if key[1]:
+        kind = next(k for k in ("joint", "limb") if key[1] in table["groups"].get(k, {}))
+        return table["groups"][kind][key[1]]
+    if group.by == "all":
+        return table["all"]
+    return table["groups"].setdefault(group.by, {}).setdefault(group.name, {})
+
+
+def _add_differences(
+    result: dict[str, Any], group: Group, drawn: list[dict[Key, np.ndarray]], p: dict[Key, float]
+) -> None:
+    """Second minus first for every metric that both have in this row."""
+    before, after = _row(result, group), _row(result["second"], group)
+    column = group.name if group.by in ("joint", "limb") else ""
+    target = _row(result["difference"], group)
+    for name, value in before.items():
+        if name in _NOT_MEASURED or value is None or after.get(name) is None:
             continue
-        valid = measure.valid & rows[:, None]
-        where = unit[measure.frame]
-        columns = range(valid.shape[1])
-        hits = np.stack([np.bincount(where, np.where(valid, measure.hit, 0.0)[:, c], size) for c in columns], axis=1)
-        counts = np.stack([np.bincount(where, valid[:, c], size) for c in columns], axis=1)
-        hit, count = weights @ hits, weights @ counts
-        with np.errstate(invalid="ignore", divide="ignore"):
-            values[key] = hit.sum(axis=1) / count.sum(axis=1)
-            if measure.columns:
-                shares = hit / count
-                there = ~np.isnan(shares)
-                total = np.where(there, shares, 0.0).sum(axis=1)
-                values[f"{key}_joint_mean"] = total / there.sum(axis=1)
-    return values
+        if name in AP_KEYS and -1 in (value, after[name]):
+            continue
+        key = (name, column)
+        interval = None
+        if key in drawn[0] and key in drawn[-1]:
+            interval = _interval(drawn[-1][key] - drawn[0][key])
+        target[name] = difference_entry(after[name] - value, interval, p.get(key))
 
 
-def _intervals(draws: dict[str, np.ndarray]) -> dict[str, list[float | None]]:
-    return {key: list(_interval(values)) for key, values in draws.items()}
+def _all_draws(samplers: list[Sampler], size: int, settings: Settings, number: int) -> list[dict[Key, np.ndarray]]:
+    """For each sampler metric -> (B,), all on the same draws; blocks of draws bound the memory."""
+    parts: list[list[dict[Key, np.ndarray]]] = [[] for _ in samplers]
+    for weights in _draw_weights(size, settings.bootstrap, [settings.seed, number]):
+        for sampler, part in zip(samplers, parts, strict=True):
+            part.append(sampler.draw(weights))
+    return [{key: np.concatenate([p[key] for p in part]) for key in part[0]} for part in parts]
+
+
+def _draw_weights(size: int, draws: int, seed: list[int]) -> Iterator[np.ndarray]:
+    """(b, size) float64 blocks of how often each unit was drawn."""
+    random = np.random.default_rng(seed)
+    block = max(1, min(draws, _WEIGHTS_AT_ONCE // size))
+    for start in range(0, draws, block):
+        weights = np.zeros((min(block, draws - start), size))
+        for row in weights:
+            row[:] = np.bincount(random.integers(size, size=size), minlength=size)
+        yield weights
 
 
 def _interval(values: np.ndarray) -> tuple[float | None, float | None]:

@@ -83,7 +83,7 @@ def main_table(result: dict[str, Any]) -> tuple[list[str], list[list[list[str]]]
 
 def part_table(parts: dict[str, dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Headings and rows of the joints' or limbs' table."""
-    keys = list(dict.fromkeys(k for row in parts.values() for k in row if k != "counted"))
+    keys = list(dict.fromkeys(k for row in parts.values() for k in row if k not in ("counted", "intervals")))
     headings = ["", "counted", *("OKS" if k == "mean_OKS" else k.replace("_", " ") for k in keys)]
     return headings, [
         [name, str(row.get("counted", 0)), *(shown(row.get(k)) for k in keys)] for name, row in parts.items()
@@ -115,13 +115,7 @@ def details(result: dict[str, Any]) -> list[str]:
     lines += _counts(result)
     if "second" in result:
         lines += [f"second: {line}" for line in _counts(result["second"] | {"settings": result["settings"]})]
-        names = {"AP": "OKS-AP", "mean_OKS": "mean OKS"}
-        for key, entry in result["difference"]["all"].items():
-            if key in ("AP", "mean_OKS") and "holds" in entry:
-                verdict = "holds" if entry["holds"] else "could be chance"
-                lines.append(
-                    f"the difference in {names[key]} {verdict} (95 % interval over {result['settings']['unit']})"
-                )
+        lines += result["verdicts"]
     if result["settings"]["bootstrap"]:
         settings = result["settings"]
         lines.append(
