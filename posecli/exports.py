@@ -21,6 +21,7 @@ from posecli.errors import UsageError
 from posecli.files import replace_when_done
 from posecli.formats import parquet
 from posecli.formats.coco_results_write import write_results
+from posecli.formats.coco_write import moved
 from posecli.formats.coco_write import write as write_coco
 from posecli.formats.joint_mapping import JointMapping, SkeletonChange, joint_mapping
 from posecli.formats.label_poses import Frames, by_source, label_stream, labels_of_poses, with_label_keys
@@ -249,7 +250,7 @@ def _csv(frames: Frames, path: Path, warn: Warn) -> int:
 
 
 def _csv_of_labels(dataset: Dataset, path: Path, warn: Warn) -> int:
-    return write_long(label_stream(dataset), path, label_columns(dataset))
+    return write_long(label_stream(moved(dataset, path.parent), whole_names=True), path, label_columns(dataset))
 
 
 def _wide(frames: Frames, path: Path, warn: Warn) -> int:
@@ -257,7 +258,7 @@ def _wide(frames: Frames, path: Path, warn: Warn) -> int:
 
 
 def _wide_of_labels(dataset: Dataset, path: Path, warn: Warn) -> int:
-    return write_wide(label_stream(dataset), path, label_columns(dataset))
+    return write_wide(label_stream(moved(dataset, path.parent), whole_names=True), path, label_columns(dataset))
 
 
 def _openpose(frames: Frames, folder: Path, warn: Warn) -> int:
@@ -269,7 +270,7 @@ def _parquet(frames: Frames, path: Path, warn: Warn) -> int:
 
 
 def _parquet_of_labels(dataset: Dataset, path: Path, warn: Warn) -> int:
-    return parquet.write_labels(dataset, path)
+    return parquet.write_labels(moved(dataset, path.parent), path)
 
 
 def _coco(dataset: Dataset, path: Path, warn: Warn) -> int:

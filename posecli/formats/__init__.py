@@ -205,6 +205,12 @@ FORMATS: dict[str, Format] = {
     "lspet": Format("Leeds Sports Pose Extended Training", _recognise_lspet, _read_lspet, ("image_root",)),
     "lsp": Format("Leeds Sports Pose", _recognise_lsp, _read_lsp, ("image_root",)),
     "parquet": _module("parquet", "Parquet table that posecli wrote"),
+    "csv": _module("table_set", "CSV table with a column source", ("image_root", "skeleton", "score_threshold")),
+    "labelme": _module("labelme", "labelme JSON, one file a picture", ("image_root", "skeleton")),
+    "labelstudio": _module("labelstudio", "Label Studio JSON export", ("image_root", "skeleton")),
+    "cvat": _module("cvat", "CVAT for images or for video 1.1, XML", ("image_root", "skeleton")),
+    "yolo": _module("yolo", "YOLO pose: data.yaml and labels/*.txt", ("image_root", "skeleton")),
+    "deeplabcut": _module("deeplabcut", "DeepLabCut CSV or H5", ("image_root", "skeleton", "score_threshold")),
     "coco": Format("COCO keypoint JSON", _recognise_coco, _read_coco, ("image_root", "skeleton"), general=True),
     "mars": Format(
         "a folder of videos (or frame images) with label files beside them",

@@ -24,15 +24,18 @@ def write(dataset: Dataset, path: str | Path, *, overwrite: bool = True) -> None
     """
     path = Path(path)
     here = os.path.abspath(path.parent)
-    value = to_json(_moved(dataset, here) if dataset.root else dataset)
+    value = to_json(moved(dataset, here))
     with replace_when_done(path, overwrite=overwrite) as part, open(part, "w", encoding="utf-8") as handle:
         # dumps is several times faster than dump: it takes the C encoder.
         handle.write(json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")))
         handle.write("\n")
 
 
-def _moved(dataset: Dataset, folder: str) -> Dataset:
-    root = os.path.abspath(dataset.root)
+def moved(dataset: Dataset, folder: str | Path) -> Dataset:
+    """The data set with file names relative to ``folder``; as it is when it has no ``root``."""
+    if not dataset.root:
+        return dataset
+    root, folder = os.path.abspath(dataset.root), os.path.abspath(folder)
     if root == folder:
         return dataset
     relative = Path(os.path.relpath(root, folder)).as_posix()

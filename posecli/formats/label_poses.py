@@ -43,8 +43,9 @@ def one_skeleton(frames: Frames, remedy: str) -> Iterator[tuple[bool, StreamHead
         yield new, header, poses
 
 
-def label_stream(dataset: Dataset) -> Iterator[tuple[StreamHeader, FramePoses]]:
-    """A data set's labels as poses, e.g. to draw them: one source a video, and one for all pictures."""
+def label_stream(dataset: Dataset, *, whole_names: bool = False) -> Iterator[tuple[StreamHeader, FramePoses]]:
+    """A data set's labels as poses, e.g. to draw them: one source a video, and one for all pictures. A video's source is
+    its file's name, with ``whole_names`` the folders above it too."""
     videos = {v.id: v for v in dataset.videos}
     records_of: dict[Any, list[Record]] = {}
     for record in dataset.records:
@@ -55,8 +56,8 @@ def label_stream(dataset: Dataset) -> Iterator[tuple[StreamHeader, FramePoses]]:
             header = StreamHeader(Path(dataset.root or ".").resolve().name, dataset.skeleton)
         else:
             header = StreamHeader(
-                Path(video.file_name or video.name).name, dataset.skeleton, video.width or None, video.height or None,
-                video.fps or None,
+                video.file_name if whole_names and video.file_name else Path(video.file_name or video.name).name,
+                dataset.skeleton, video.width or None, video.height or None, video.fps or None,
             )  # fmt: skip
         for n, record in enumerate(records):
             frame = n if record.frame_id is None or video is None else record.frame_id

@@ -45,7 +45,9 @@ class LabelRow:
         time: seconds from the video's first frame.
         file: name of the frame's picture.
         track_id: identity, or None.
-        box_xyxy, head_box_xyxy, area, ignore: as in `Instance`.
+        box_xyxy, head_box_xyxy, area, ignore, person_score: as in `Instance`.
+        source: the video or picture it is of, in tables of several; else empty.
+        width, height: of that picture, where the table says so; else 0.
         extra: further keys, kept.
     """
 
@@ -61,6 +63,10 @@ class LabelRow:
     area: float | None = None
     ignore: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
+    person_score: float = 1.0
+    source: str = ""
+    width: int = 0
+    height: int = 0
 
 
 @dataclass(frozen=True)
@@ -161,6 +167,7 @@ def to_instance(
         xy=xy,
         visibility=visibility,
         score=score,
+        person_score=row.person_score,
         box_xyxy=row.box_xyxy,
         head_box_xyxy=row.head_box_xyxy,
         area=row.area,
@@ -198,7 +205,7 @@ def check_unique(rows: Sequence[LabelRow], hint: str) -> None:
     """PoseError naming the row where the same person stands a second time in the same frame."""
     seen: set[tuple[Any, ...]] = set()
     for row in rows:
-        key = (row.frame, row.time, row.file, row.track_id)
+        key = (row.source, row.frame, row.time, row.file, row.track_id)
         if key in seen:
             moment = f"frame {row.frame}" if row.frame is not None else f"{row.file or f'{row.time:g} s'}"
             raise PoseError(f"{moment} has person {row.track_id} twice", row.where, hint)

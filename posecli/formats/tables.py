@@ -9,8 +9,9 @@ Long, a row per joint (``v`` or ``score`` or neither):
     frame,person,joint,x,y,v
 
 ``time`` (seconds from the first frame) may stand in for ``frame`` (0-based). Wide tables may also have ``box_x, box_y,
-box_w, box_h``, the same with ``head_box``, and ``area``; ``source`` and ``person_score`` are passed over. An empty cell
-is a missing joint; ``nan`` is an error unless its visibility is 0.
+box_w, box_h``, the same with ``head_box``, and ``area``; either may have ``person_score``. Columns ``source``,
+``width`` and ``height`` are passed over beside a video, and read where the table stands by itself (`table_set`).
+An empty cell is a missing joint; ``nan`` is an error unless its visibility is 0.
 
 DeepLabCut: header rows ``scorer``, (``individuals``,) ``bodyparts``, ``coords``, then one row per frame or per picture
 (https://deeplabcut.github.io, written by ``analyze_videos(save_as_csv=True)`` and by the labelling tool). Rows are
@@ -35,12 +36,16 @@ _V_NAMES = {"v", "visibility", "vis", "visible"}
 _SCORE_NAMES = {"score", "conf", "confidence", "likelihood", "prob"}
 _PERSON_NAMES = {"person", "track_id", "id"}
 _BOXES = ("box", "head_box")
-_PASSED_OVER = {"source", "person_score"}  # in tables that `posecli convert` wrote from poses
+_ABOUT = ("source", "width", "height", "person_score")  # further columns of tables that `posecli convert` wrote
 _Lines = list[tuple[int, list[str]]]
 
 
-def read_csv(path: Path) -> LabelFile:
+def read_csv(path: Path, *, by_source: bool = False) -> LabelFile:
     """Reads a CSV label file of any of the three forms, told apart by its header.
+
+    Args:
+        path: the file.
+        by_source: whether the column ``source`` tells rows of one video or picture from those of others.
 
     Raises:
         PoseError: with file and row, for a header of no known form, a row of another length, a cell that is no number,
@@ -60,9 +65,10 @@ def read_csv(path: Path) -> LabelFile:
         raise PoseError("no column 'frame' or 'time'", f"{path}, row 1", "the first row names the columns")
     if "frame" in columns and "time" in columns:
         columns[columns.index("time")] = ""  # both stand: the frame number is exact
+    about = _About(columns, by_source)
     if {"joint", "x", "y"} <= set(columns):
-        return _read_long(path, columns, lines[1:])
-    return _read_wide(path, header, columns, lines[1:])
+        return _read_long(path, columns, about, lines[1:])
+    return _read_wide(path, header, columns, about, lines[1:])
 
 
 def _lines(path: Path) -> _Lines:
@@ -131,14 +137,38 @@ class _People:
         return self.names.setdefault(cell, len(self.names) + 1), {"person": cell}
 
 
-def _read_wide(path: Path, header: Sequence[str], columns: Sequence[str], lines: _Lines) -> LabelFile:
+class _About:
+    """What a row says besides the joints: ``source``, ``width``, ``height`` (asked for by source only) and
+    ``person_score``, as keyword arguments of `LabelRow`."""
+
+    def __init__(self, columns: Sequence[str], by_source: bool) -> None:
+        wanted = _ABOUT if by_source else ("person_score",)
+        self.columns = {name: columns.index(name) for name in wanted if name in columns}
+
+    def __call__(self, cells: Sequence[str], where: str) -> dict[str, Any]:
+        value: dict[str, Any] = {}
+        for name, column in self.columns.items():
+            cell = cells[column].strip()
+            if name == "source":
+                value[name] = cell
+                continue
+            number = _number(cell, name, where)
+            if np.isnan(number):
+                continue
+            if not np.isfinite(number) or number < 0:
+                raise PoseError(f"{name} is {cell!r}", where)
+            value[name] = number if name == "person_score" else int(number)
+        return value
+
+
+def _read_wide(path: Path, header: Sequence[str], columns: Sequence[str], about: _About, lines: _Lines) -> LabelFile:
     names: dict[str, dict[str, int]] = {}
     boxes: dict[str, dict[str, int]] = {}
     area_column = None
     kinds = set()
     for i, (column, original) in enumerate(zip(columns, header, strict=True)):
         stem, _, part = column.rpartition("_")
-        if column in ("", "frame", "time") or column in _PERSON_NAMES | _PASSED_OVER:
+        if column in ("", "frame", "time", *_ABOUT) or column in _PERSON_NAMES:
             continue
         if column == "area":
             area_column = i
@@ -176,7 +206,7 @@ def _read_wide(path: Path, header: Sequence[str], columns: Sequence[str], lines:
             LabelRow(
                 where, np.array(xy).reshape(-1, 2), np.array(third), frame, time, track_id=track_id,
                 box_xyxy=found.get("box"), head_box_xyxy=found.get("head_box"),
-                area=None if area is None or np.isnan(area) else area, extra=extra,
+                area=None if area is None or np.isnan(area) else area, extra=extra, **about(cells, where),
             )
         )  # fmt: skip
     check_unique(rows, "tell people apart with a column 'person'")
@@ -202,11 +232,11 @@ def _box(cells: Sequence[str], places: dict[str, int], name: str, where: str) ->
     return np.array([x, y, x + w, y + h])
 
 
-def _read_long(path: Path, columns: Sequence[str], lines: _Lines) -> LabelFile:
+def _read_long(path: Path, columns: Sequence[str], about: _About, lines: _Lines) -> LabelFile:
     thirds = [c for c in columns if c in _V_NAMES | _SCORE_NAMES]
     if len(thirds) > 1:
         raise PoseError(f"columns {thirds[0]!r} and {thirds[1]!r}: one of them is wanted", f"{path}, row 1")
-    known = {"", "frame", "time", "joint", "x", "y", *_PASSED_OVER, *_PERSON_NAMES, *thirds}
+    known = {"", "frame", "time", "joint", "x", "y", *_ABOUT, *_PERSON_NAMES, *thirds}
     if odd := [c for c in columns if c not in known]:
         raise PoseError(f"column {odd[0]!r} is none of frame, time, person, joint, x, y, v, score", f"{path}, row 1")
     kind = Third.NOTHING if not thirds else Third.VISIBILITY if thirds[0] in _V_NAMES else Third.SCORE
@@ -214,6 +244,7 @@ def _read_long(path: Path, columns: Sequence[str], lines: _Lines) -> LabelFile:
     person = _People(columns)
     names: dict[str, None] = {}
     people: dict[tuple[Any, ...], tuple[str, dict[str, Any], dict[str, tuple[float, float, float]]]] = {}
+    source_of: dict[tuple[Any, ...], dict[str, Any]] = {}
     for number, cells in lines:
         where = f"{path}, row {number}"
         moment = _moment(cells, columns, where)
@@ -222,7 +253,10 @@ def _read_long(path: Path, columns: Sequence[str], lines: _Lines) -> LabelFile:
         if not name:
             raise PoseError("no joint", where)
         names[name] = None
-        _, _, joints = people.setdefault((*moment, track_id), (where, extra, {}))
+        said = about(cells, where)
+        key = (*moment, track_id, said.get("source", ""))
+        source_of.setdefault(key, said)
+        _, _, joints = people.setdefault(key, (where, extra, {}))
         if name in joints:
             raise PoseError(f"joint {name!r} of person {track_id} stands twice in this frame", where)
         third = _number(cells[columns.index(thirds[0])], thirds[0], where) if thirds else np.nan
@@ -235,9 +269,12 @@ def _read_long(path: Path, columns: Sequence[str], lines: _Lines) -> LabelFile:
             raise PoseError(f"visibility of {name!r} is {cells[columns.index(thirds[0])]!r}, not 0, 1 or 2", where)
         joints[name] = point
     rows = []
-    for (frame, time, track_id), (where, extra, joints) in people.items():
+    for key, (where, extra, joints) in people.items():
+        frame, time, track_id, _ = key
         points = np.array([joints.get(n, (np.nan, np.nan, np.nan)) for n in names])
-        rows.append(LabelRow(where, points[:, :2], points[:, 2], frame, time, track_id=track_id, extra=extra))
+        rows.append(
+            LabelRow(where, points[:, :2], points[:, 2], frame, time, track_id=track_id, extra=extra, **source_of[key])
+        )
     return LabelFile(path, "CSV, long", tuple(rows), kind, tuple(names))
 
 

@@ -2,9 +2,10 @@
 
 Poses: long ``source,frame,time,person,joint,x,y,score,person_score``, a row a joint; wide ``source,frame,time,person,
 person_score,box_x,box_y,box_w,box_h`` and three columns a joint. Labels: the visibility ``v`` in place of the scores,
-and in wide tables ``head_box_...`` and ``area`` where there are any. An empty cell is a joint that is missing.
-``source`` is the video, or the picture's own name. People without an identity are numbered 1, 2, ... within their
-frame, so that the rows of one person can be told from the next one's.
+``width,height`` of the picture, and in wide tables ``head_box_...`` and ``area`` where there are any. An empty cell is
+a joint that is missing. ``source`` is the video, or the picture's own name (of labels relative to the table's folder).
+People without an identity are numbered 1, 2, ... within their frame, so that the rows of one person can be told from the
+next one's.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from posecli.formats.label_poses import Frames, by_source, one_skeleton
+from posecli.predictions import FramePoses, StreamHeader
 from posecli.types import Dataset, Instance, Skeleton
 
 _XYWH = ("x", "y", "w", "h")
@@ -24,9 +26,11 @@ _XYWH = ("x", "y", "w", "h")
 
 @dataclass(frozen=True)
 class Columns:
-    """What a table says of each person besides its joints: ``third`` is ``"score"`` (poses) or ``"v"`` (labels)."""
+    """What a table says of each person besides its joints: ``third`` is ``"score"`` (poses) or ``"v"`` (labels);
+    ``size`` stands for the columns ``width`` and ``height`` of the picture."""
 
     third: str = "score"
+    size: bool = False
     person_score: bool = True
     box: bool = True
     head_box: bool = False
@@ -39,6 +43,7 @@ def label_columns(dataset: Dataset) -> Columns:
     scored = any((p.score[p.visibility > 0] != 1).any() for p in people)
     return Columns(
         "score" if scored else "v",
+        size=True,
         person_score=scored,
         box=any(p.box_xyxy is not None for p in people),
         head_box=any(p.head_box_xyxy is not None for p in people),
@@ -48,14 +53,14 @@ def label_columns(dataset: Dataset) -> Columns:
 
 def write_long(frames: Frames, path: Path, columns: Columns) -> int:
     """Writes a row a joint; returns the number of people."""
-    head = ["source", "frame", "time", "person", "joint", "x", "y", columns.third]
+    head = [*_about(columns), "joint", "x", "y", columns.third]
     count = 0
     with open(path, "w", encoding="utf-8", newline="") as handle:
         table = csv.writer(handle, lineterminator="\n")
         table.writerow([*head, "person_score"] if columns.person_score else head)
         for _, header, poses in by_source(frames):
             for n, person in enumerate(poses.instances, 1):
-                moment = _moment(poses, header, person, n)
+                moment = _moment(poses, header, person, n, columns)
                 tail = [_plain(person.person_score, 4)] if columns.person_score else []
                 for name, point in zip(header.skeleton.keypoints, _points(person, columns.third), strict=True):
                     table.writerow([*moment, name, *point, *tail])
@@ -73,7 +78,7 @@ def write_wide(frames: Frames, path: Path, columns: Columns) -> int:
                 table.writerow(_head(header.skeleton, columns))
                 begun = True
             for n, person in enumerate(poses.instances, 1):
-                row = _moment(poses, header, person, n)
+                row = _moment(poses, header, person, n, columns)
                 if columns.person_score:
                     row.append(_plain(person.person_score, 4))
                 for there, box in ((columns.box, person.box_xyxy), (columns.head_box, person.head_box_xyxy)):
@@ -86,7 +91,7 @@ def write_wide(frames: Frames, path: Path, columns: Columns) -> int:
 
 
 def _head(skeleton: Skeleton, columns: Columns) -> list[str]:
-    head = ["source", "frame", "time", "person"]
+    head = _about(columns)
     if columns.person_score:
         head.append("person_score")
     for there, name in ((columns.box, "box"), (columns.head_box, "head_box")):
@@ -96,9 +101,14 @@ def _head(skeleton: Skeleton, columns: Columns) -> list[str]:
     return head + [f"{n}_{part}" for n in skeleton.keypoints for part in ("x", "y", columns.third)]
 
 
-def _moment(poses: Any, header: Any, person: Instance, n: int) -> list[Any]:
+def _about(columns: Columns) -> list[str]:
+    return ["source", "frame", "time", *(["width", "height"] if columns.size else []), "person"]
+
+
+def _moment(poses: FramePoses, header: StreamHeader, person: Instance, n: int, columns: Columns) -> list[Any]:
     track_id = n if person.track_id is None else person.track_id
-    return [poses.file or header.source, poses.frame, _plain(poses.time, 6), track_id]
+    size = [poses.width or header.width or "", poses.height or header.height or ""] if columns.size else []
+    return [poses.file or header.source, poses.frame, _plain(poses.time, 6), *size, track_id]
 
 
 def _points(person: Instance, third: str) -> list[tuple[Any, ...]]:
