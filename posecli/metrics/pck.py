@@ -4,13 +4,13 @@ One rule for all: a labelled joint counts as correct when its distance to the pr
 threshold times the person's reference length. They differ in the reference only:
 
 - PCK (Yang & Ramanan, Articulated Human Detection with Flexible Mixtures of Parts, 2013): the torso as the skeleton
-  names it, or the longer side of the person box.
+  names it, the longer side of the person box, the head, or plain pixels.
 - PCKh (Andriluka et al., 2D Human Pose Estimation: New Benchmark, CVPR 2014): 0.6 of the head box' diagonal; where a
   person has no head box, the head segment the skeleton names.
 - PDJ (Sapp & Taylor, MODEC, CVPR 2013; Toshev & Szegedy, DeepPose, CVPR 2014): the torso, as a curve over 0 to 0.5.
 
 People whose reference is missing or zero are left out and counted. Published code compares with ``<`` in places
-(mmpose's PCK, deeppose_tf's PDJ); the difference shows only at exact equality.
+(mmpose's PCK, deeppose_tf's PDJ); the difference shows only at exact equality, and ``strict`` reproduces it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from posecli.metrics.people import joint_boxes_xywh
 from posecli.types import Skeleton
 
 HEAD_BOX_SHARE = 0.6
+PCK_REFERENCES = ("auto", "torso", "box", "head-segment", "head-box", "pixels")
+PCKH_REFERENCES = ("auto", "head-box", "head-segment")
 PDJ_CURVE = np.linspace(0.0, 0.5, 51)
 
 
@@ -67,11 +69,29 @@ def box_reference(xy: np.ndarray, visibility: np.ndarray, box_xywh: np.ndarray) 
 
 
 def pck_reference(
-    kind: str, xy: np.ndarray, visibility: np.ndarray, box_xywh: np.ndarray, skeleton: Skeleton
+    kind: str,
+    xy: np.ndarray,
+    visibility: np.ndarray,
+    box_xywh: np.ndarray,
+    skeleton: Skeleton,
+    head_box_xyxy: np.ndarray | None = None,
 ) -> Reference:
-    """PCK's reference: ``torso``, ``box``, or ``auto`` (the torso if the skeleton names one, else the box)."""
-    if kind not in ("auto", "torso", "box"):
-        raise PoseError(f"unknown PCK reference {kind!r}", hint="auto, torso or box")
+    """PCK's reference, of `PCK_REFERENCES`; ``auto`` is the torso if the skeleton names one, else the box.
+
+    Raises:
+        PoseError: an unknown reference, or one that neither skeleton nor labels have.
+    """
+    if kind not in PCK_REFERENCES:
+        raise PoseError(f"unknown PCK reference {kind!r}", hint=", ".join(PCK_REFERENCES))
+    if kind == "pixels":
+        return Reference(np.ones(len(xy)), "pixels", {})
+    if kind in ("head-box", "head-segment"):
+        boxes = np.full((len(xy), 4), np.nan) if head_box_xyxy is None else head_box_xyxy
+        head = head_reference(xy, visibility, boxes, skeleton, kind)
+        if head is None:
+            what = "no head segment" if kind == "head-segment" else "no head boxes"
+            raise PoseError(f"these labels have {what}", f"skeleton {skeleton.name!r}", "--pck-reference box")
+        return head
     torso = torso_reference(xy, visibility, skeleton)
     if kind == "torso" and torso is None:
         raise PoseError("this skeleton names no torso joints", f"skeleton {skeleton.name!r}", "--pck-reference box")
@@ -79,18 +99,25 @@ def pck_reference(
 
 
 def head_reference(
-    xy: np.ndarray, visibility: np.ndarray, head_box_xyxy: np.ndarray, skeleton: Skeleton
+    xy: np.ndarray, visibility: np.ndarray, head_box_xyxy: np.ndarray, skeleton: Skeleton, kind: str = "auto"
 ) -> Reference | None:
-    """PCKh's reference: 0.6 of the head box' diagonal, else the head segment; None when nobody can have either."""
+    """PCKh's reference: 0.6 of the head box' diagonal, else the head segment; None when nobody can have either.
+
+    Args:
+        kind: of `PCKH_REFERENCES`; ``head-box`` and ``head-segment`` take one of the two only.
+    """
     boxes = HEAD_BOX_SHARE * np.hypot(*(head_box_xyxy[:, 2:] - head_box_xyxy[:, :2]).T)
+    if kind == "head-segment":
+        boxes = np.full(len(xy), np.nan)
     boxed = boxes > 0
-    if not skeleton.head and not boxed.any():
+    segments = bool(skeleton.head) and kind != "head-box"
+    if not segments and not boxed.any():
         return None
     segment = np.full(len(xy), np.nan)
     names = []
     if boxed.any():
         names.append("0.6 of the head box' diagonal")
-    if skeleton.head and not boxed.all():
+    if segments and not boxed.all():
         segment = segment_length(xy, visibility, skeleton, skeleton.head)
         names.append(f"head segment: {skeleton.head[0]} to {skeleton.head[1]}")
     counts = {"head box": int(boxed.sum()), "head segment": int((~boxed & (segment > 0)).sum())}
@@ -107,28 +134,38 @@ def distances(gt_xy: np.ndarray, pred_xy: np.ndarray, found: np.ndarray) -> np.n
         return np.where(found, np.hypot(*np.moveaxis(pred_xy - gt_xy, -1, 0)), np.inf)
 
 
-def correct(distance: np.ndarray, length: np.ndarray, threshold: float) -> np.ndarray:
-    """(N, K) bool: ``distance <= threshold * length``; False where the length is NaN.
+def correct(distance: np.ndarray, length: np.ndarray, threshold: float, strict: bool = False) -> np.ndarray:
+    """(N, K) bool: ``distance <= threshold * length`` (``<`` if strict); False where the length is NaN.
 
     Args:
         distance: (N, K) pixels; length: (N,) pixels.
     """
-    return distance <= (threshold * length)[:, None]
+    limit = (threshold * length)[:, None]
+    return distance < limit if strict else distance <= limit
 
 
-def area_under_curve(distance: np.ndarray, length: np.ndarray, grid: np.ndarray = PDJ_CURVE) -> np.ndarray:
+def area_under_curve(
+    distance: np.ndarray, length: np.ndarray, grid: np.ndarray = PDJ_CURVE, strict: bool = False
+) -> np.ndarray:
     """(N, K) each joint's share in the area under its curve of `correct` over ``grid``, by trapezoids, in [0, 1]."""
     step = np.diff(grid)
     weights = (np.append(step, 0.0) + np.append(0.0, step)) / 2 / (grid[-1] - grid[0])
     total = np.zeros(distance.shape)
     for weight, threshold in zip(weights, grid, strict=True):
-        total += weight * correct(distance, length, float(threshold))
+        total += weight * correct(distance, length, float(threshold), strict)
     return total
 
 
-def curve(distance: np.ndarray, length: np.ndarray, counted: np.ndarray, grid: np.ndarray) -> list[float]:
+def mean_over_grid(distance: np.ndarray, length: np.ndarray, grid: np.ndarray, strict: bool = False) -> np.ndarray:
+    """(N, K) the share of the thresholds of ``grid`` at which each joint is correct: mmpose's AUC."""
+    return np.mean([correct(distance, length, float(t), strict) for t in grid], axis=0)
+
+
+def curve(
+    distance: np.ndarray, length: np.ndarray, counted: np.ndarray, grid: np.ndarray, strict: bool = False
+) -> list[float]:
     """Share of the ``counted`` (N, K) joints that are correct at each threshold of ``grid``; NaN without any."""
     total = int(counted.sum())
-    return [
-        float((correct(distance, length, float(t)) & counted).sum() / total) if total else float("nan") for t in grid
-    ]
+    if not total:
+        return [float("nan")] * len(grid)
+    return [float((correct(distance, length, float(t), strict) & counted).sum() / total) for t in grid]

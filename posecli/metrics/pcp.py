@@ -1,8 +1,10 @@
-"""Percentage of correct parts (PCP), strict.
+"""Percentage of correct parts (PCP), strict and relaxed.
 
 Source: Ferrari, Marin-Jimenez & Zisserman, Progressive Search Space Reduction for Human Pose Estimation, CVPR 2008; the
 strict reading (both ends, not their mean) is that of Pishchulin et al., Articulated people detection and pose
-estimation: reshaping the future, CVPR 2012. Agrees with asanakoy/deeppose_tf@ed11cc6.
+estimation: reshaping the future, CVPR 2012; relaxed: the mean of the two ends' distances is compared, as the code of
+Eichner et al. (2D Articulated Human Pose Estimation and Retrieval, IJCV 2012) does.
+Agrees with asanakoy/deeppose_tf@ed11cc6.
 """
 
 from __future__ import annotations
@@ -54,8 +56,27 @@ def pcp_strict(
     Returns:
         (N, L) bool correct; (N, L) bool counted: both ends labelled and not at the same place.
     """
+    a, b, limit, counted = _limits(gt_xy, visibility, limbs, threshold)
+    return (distance[:, a] <= limit) & (distance[:, b] <= limit) & counted, counted
+
+
+def pcp_relaxed(
+    gt_xy: np.ndarray,
+    visibility: np.ndarray,
+    distance: np.ndarray,
+    limbs: tuple[tuple[int, int], ...],
+    threshold: float = 0.5,
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `pcp_strict`, but the **mean** of the two ends' distances is compared; an end not found is infinitely far."""
+    a, b, limit, counted = _limits(gt_xy, visibility, limbs, threshold)
+    return ((distance[:, a] + distance[:, b]) / 2 <= limit) & counted, counted
+
+
+def _limits(
+    gt_xy: np.ndarray, visibility: np.ndarray, limbs: tuple[tuple[int, int], ...], threshold: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The two ends of each limb, (N, L) pixels allowed, (N, L) bool limbs that count."""
     a, b = np.array(limbs, np.int64).reshape(-1, 2).T
     length = np.hypot(*np.moveaxis(gt_xy[:, a] - gt_xy[:, b], -1, 0))
     counted = (visibility[:, a] > 0) & (visibility[:, b] > 0) & (length > 0)
-    limit = threshold * np.where(counted, length, 0.0)
-    return (distance[:, a] <= limit) & (distance[:, b] <= limit) & counted, counted
+    return a, b, threshold * np.where(counted, length, 0.0), counted
