@@ -85,7 +85,7 @@ def load_model(
         skeleton, input_size: override what the table of official releases says of a bare official file.
         box_weights: for top-down models, the model that finds the people; by default the one inside the file, else the
             shipped model's. Loaded when first needed.
-        rescore: official file of DEKR's rescoring net, for bottom-up models.
+        rescore: DEKR's rescoring net, for bottom-up models: an official file, or one of `train --model dekr-rescore`.
         options: see `PredictOptions`.
         warn: takes the warnings (by default `warnings.warn`), e.g. which of several releases a bare file was taken for.
         fold: see `PoseModel`.
@@ -188,9 +188,9 @@ class PoseModel:
         Raises:
             UsageError: a top-down model, or a net made for another skeleton.
         """
-        from posecli.official import load_official_rescore
+        from posecli.official import load_rescore
 
-        network, skeleton = load_official_rescore(path)
+        network, skeleton = load_rescore(path)
         if self.top_down or skeleton != self.skeleton.name:
             raise UsageError(
                 f"this rescoring net is for bottom-up poses of {skeleton}, {self.name} gives {self.skeleton.name}",

@@ -23,11 +23,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from posecli.checkpoint import ModelMeta
+from posecli.checkpoint import ModelMeta, load_into, read_parts
 from posecli.errors import PoseError
 from posecli.models import MODELS
 from posecli.models.deform import regular_grid
-from posecli.models.rescore import RESCORE_LIMBS, RescoreNet
+from posecli.models.rescore import RESCORE_LIMBS, RESCORE_MODEL, RescoreNet
 from posecli.skeletons import get_skeleton
 from posecli.types import Skeleton
 
@@ -438,3 +438,22 @@ def load_official_rescore(path: str | Path) -> tuple[RescoreNet, str]:
     except RuntimeError as error:
         raise PoseError(f"not a rescoring net: {_first_line(error)}", str(path)) from None
     return network.eval(), features[count]
+
+
+def load_rescore(path: str | Path) -> tuple[RescoreNet, str]:
+    """A rescoring net, as `train --model dekr-rescore` writes it or an official one, and its skeleton's name.
+
+    Raises:
+        PoseError: unreadable, or no rescoring net.
+    """
+    if Path(path).suffix != ".safetensors":
+        return load_official_rescore(path)
+    state, meta = read_parts(path)["main"]
+    if meta.architecture != RESCORE_MODEL:
+        raise PoseError(f"not a rescoring net but {meta.architecture}", str(path), "--weights takes it")
+    features = meta.arguments.get("features")
+    if not isinstance(features, int) or features < 1:
+        raise PoseError("the description of the rescoring net is incomplete", str(path))
+    network = RescoreNet(features)
+    load_into(network, state, str(path))
+    return network.eval(), meta.skeleton.name

@@ -250,13 +250,20 @@ _DEKR = {
     "shift": 40.0, "half_body": 0.0, "colour": 0.0, "grey": 0.0, "blur": 0.0, "noise": 0.0, "occlude": 0.0, "ema": 0.0,
     "warmup": 0, "clip": 0.0, "batch": 10, "min_area": 32.0**2,
 }  # fmt: skip
+# Its official configuration.
+_RESCORE = {"optimizer": "adam", "lr": 1e-3, "schedule": "constant", "epochs": 20, "batch": 1024}
 _POSE_FPN = {
     "input_size": (128, 128), "optimizer": "adamw", "lr": 2e-3, "schedule": "cosine", "sigma": 1.3,
     "box_scale": (0.96, 1.5), "val_box_scale": 1.2, "rotation_any": 0.06, "fill": 0.5, "min_joints": 5,
     "min_side": 40.0,
 }  # fmt: skip
 
-MODEL_DEFAULTS: dict[str, dict[str, Any]] = {"hrnet": _HRNET, "dekr": _DEKR, "pose-fpn": _POSE_FPN}
+MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
+    "hrnet": _HRNET,
+    "dekr-rescore": _RESCORE,  # before "dekr", whose name it begins with
+    "dekr": _DEKR,
+    "pose-fpn": _POSE_FPN,
+}
 
 
 def family(model: str) -> str:

@@ -31,6 +31,7 @@ from posecli.data import Source, person_box, read_image
 from posecli.errors import PoseError
 from posecli.geometry import apply_affine, crop_from_box, warp
 from posecli.losses import DEKR_OFFSET_FACTOR, dekr_heatmap_loss, dekr_offset_loss, joint_mse
+from posecli.models.rescore import RESCORE_MODEL
 from posecli.settings import TrainSettings, family, gentle
 from posecli.types import Crop, Instance, Record, Skeleton
 
@@ -417,6 +418,8 @@ def make_task(settings: TrainSettings, sources: Sequence[Source], skeleton: Skel
     """The task of a model; PoseError when the model isn't trained by `posecli train`."""
     if settings.model == "dekr-finder":
         raise PoseError("the finder has a training script of its own", hint="examples/train_finder.py")
+    if settings.model == RESCORE_MODEL:
+        raise PoseError("a rescoring net is no network of pictures", hint="posecli.rescoring.train_rescoring trains it")
     kind = family(settings.model)
     if kind == "pose-fpn":
         return TopDownTask(settings, sources, skeleton, "softmax")

@@ -26,7 +26,7 @@ models codecs grouping losses tracking
 checkpoint official readout inference
 person_boxes pipeline infer_files
 scenes
-augment augment_pictures settings data distributed tasks validation learner run_log training
+augment augment_pictures settings data distributed tasks validation learner run_log training rescoring
 cli __main__
 """.split()
 

@@ -79,7 +79,7 @@ def infer(
         str, typer.Option(help="Scales of the picture, merged (DEKR), e.g. 0.5,1,2.", rich_help_panel=_MODEL)
     ] = "1",
     rescore: Annotated[
-        str | None, typer.Option(help="DEKR: the official rescoring net (.pth).", rich_help_panel=_MODEL)
+        str | None, typer.Option(help="DEKR: a rescoring net, trained or official.", rich_help_panel=_MODEL)
     ] = None,
     precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.", rich_help_panel=_MODEL)] = "float32",
     batch: Annotated[

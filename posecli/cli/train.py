@@ -58,7 +58,8 @@ def train(
         int | None, typer.Option(help="Processes that prepare samples.", min=0, rich_help_panel=_DATA)
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Architecture, e.g. dekr-w32.", rich_help_panel=_RUN)
+        str | None,
+        typer.Option("--model", "-m", help="Architecture, e.g. dekr-w32, or dekr-rescore.", rich_help_panel=_RUN),
     ] = None,
     config: Annotated[
         str | None, typer.Option("--config", "-c", help="TOML file of settings.", rich_help_panel=_RUN)
@@ -110,8 +111,13 @@ def train(
     Settings come from the model's defaults, then --config, then the command line; --set reaches all of them. The run
     folder gets best.safetensors and last.safetensors for posecli infer --weights. Several GPUs or machines: torchrun
     with the same options (torchrun --nproc-per-node 4 -m posecli train ...).
+
+    --model dekr-rescore --init DEKR.safetensors learns to judge the poses that a trained DEKR finds; posecli infer
+    --rescore takes the result.
     """
     from posecli.errors import UsageError
+    from posecli.models.rescore import RESCORE_MODEL
+    from posecli.rescoring import train_rescoring
     from posecli.settings import RESUMABLE, parse_assignments, read_toml, resolve
     from posecli.training import train as run_training
 
@@ -130,6 +136,7 @@ def train(
         )
     settings = None if resume else resolve(read_toml(config) if config else {}, given)
 
+    rescoring = settings is not None and settings.model == RESCORE_MODEL
     talk = console(quiet)
     with progress(quiet) as bar:
         task = bar.add_task("training", total=1000)
@@ -141,10 +148,15 @@ def train(
                 _tell(talk, record)
 
         try:
-            result = run_training(
-                settings, out, resume=resume, changes=given, overwrite=overwrite, device=device, report=report
-            )
+            if settings is not None and rescoring:
+                result = train_rescoring(settings, out, overwrite=overwrite, device=device, report=report)
+            else:
+                result = run_training(
+                    settings, out, resume=resume, changes=given, overwrite=overwrite, device=device, report=report
+                )
         except KeyboardInterrupt:
+            if rescoring:  # minutes; nothing of it is kept
+                raise
             report_error(f"interrupted; go on with: posecli train --resume --out {out}")
             raise typer.Exit(ExitCode.INTERRUPTED) from None
     if not result.first:
@@ -190,6 +202,13 @@ def _tell(talk: Console, record: dict[str, Any]) -> None:
             f"lr {record['lr']:.2g} {record['samples_per_second']:.1f} samples/s, {record['waiting']:.1%} waiting, "
             f"{record['minutes_left']:.0f} min left"
         )
-    else:
+    elif kind == "rescore-data":
+        talk.print(f"{record['poses']} poses found, mean OKS {record['mean_oks']:.4f}")
+    elif kind == "rescore-epoch":
+        talk.print(f"epoch {record['step']} loss {record['loss']:.5g}")
+    elif kind == "rescore-validation":
+        before, after = record["rank_before"], record["rank_after"]
+        talk.print(f"validation: loss {record['loss']:.5g}, rank correlation with OKS {before:.3f} -> {after:.3f}")
+    elif kind == "validation":
         values = ", ".join(f"{key} {record[key]:.4f}" for key in ("mean-oks", "pck") if key in record)
         talk.print(f"       validation: {values}")

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 from posecli.errors import PoseError
 
+#: The name it is trained under and stored with.
+RESCORE_MODEL = "dekr-rescore"
+
 #: Limbs (a, b) in the official order; numbers 9 and 11 are the two whose mean length normalises the rest.
 RESCORE_LIMBS: dict[str, tuple[tuple[int, int], ...]] = {
     "coco17": (
