@@ -44,8 +44,10 @@ def one_skeleton(frames: Frames, remedy: str) -> Iterator[tuple[bool, StreamHead
 
 
 def label_stream(dataset: Dataset, *, whole_names: bool = False) -> Iterator[tuple[StreamHeader, FramePoses]]:
-    """A data set's labels as poses, e.g. to draw them: one source a video, and one for all pictures. A video's source is
-    its file's name, with ``whole_names`` the folders above it too."""
+    """A data set's labels as poses, e.g. to draw them: one source a video, and one for all pictures.
+
+    A video's source is its file's name, with ``whole_names`` the folders above it too.
+    """
     videos = {v.id: v for v in dataset.videos}
     records_of: dict[Any, list[Record]] = {}
     for record in dataset.records:

@@ -4,8 +4,8 @@ Poses: long ``source,frame,time,person,joint,x,y,score,person_score``, a row a j
 person_score,box_x,box_y,box_w,box_h`` and three columns a joint. Labels: the visibility ``v`` in place of the scores,
 ``width,height`` of the picture, and in wide tables ``head_box_...`` and ``area`` where there are any. An empty cell is
 a joint that is missing. ``source`` is the video, or the picture's own name (of labels relative to the table's folder).
-People without an identity are numbered 1, 2, ... within their frame, so that the rows of one person can be told from the
-next one's.
+People without an identity are numbered 1, 2, ... within their frame, so that the rows of one person can be told from
+the next one's.
 """
 
 from __future__ import annotations
