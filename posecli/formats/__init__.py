@@ -194,6 +194,17 @@ def _module(name: str, about: str, takes: tuple[str, ...] = ("image_root",)) -> 
     return Format(about, lambda src: module().recognise(src), lambda *given: module().read(*given), takes)
 
 
+def _writer(name: str) -> Callable[..., None]:
+    def write(dataset: Dataset, path: str | Path, *, overwrite: bool = False, warn: Warn = _warn) -> None:
+        module = importlib.import_module(f"posecli.formats.{name}")
+        module.write(dataset, path, overwrite=overwrite, warn=warn)
+
+    return write
+
+
+# Forms of labelling tools: name -> write(dataset, path, *, overwrite=False, warn=...); their readers are in FORMATS.
+WRITERS: dict[str, Callable[..., None]] = {name: _writer(name) for name in ("labelme",)}
+
 # A folder of videos with skeleton.toml may hold JSON files of any kind: it is `mars` because it says so.
 FORMATS: dict[str, Format] = {
     "mars_lab": Format(
@@ -207,10 +218,6 @@ FORMATS: dict[str, Format] = {
     "parquet": _module("parquet", "Parquet table that posecli wrote"),
     "csv": _module("table_set", "CSV table with a column source", ("image_root", "skeleton", "score_threshold")),
     "labelme": _module("labelme", "labelme JSON, one file a picture", ("image_root", "skeleton")),
-    "labelstudio": _module("labelstudio", "Label Studio JSON export", ("image_root", "skeleton")),
-    "cvat": _module("cvat", "CVAT for images or for video 1.1, XML", ("image_root", "skeleton")),
-    "yolo": _module("yolo", "YOLO pose: data.yaml and labels/*.txt", ("image_root", "skeleton")),
-    "deeplabcut": _module("deeplabcut", "DeepLabCut CSV or H5", ("image_root", "skeleton", "score_threshold")),
     "coco": Format("COCO keypoint JSON", _recognise_coco, _read_coco, ("image_root", "skeleton"), general=True),
     "mars": Format(
         "a folder of videos (or frame images) with label files beside them",
