@@ -19,7 +19,7 @@ from typing import IO
 
 from posecli.errors import UsageError
 from posecli.files import replace_when_done
-from posecli.formats import parquet
+from posecli.formats import FORMATS, WRITERS, parquet
 from posecli.formats.coco_results_write import write_results
 from posecli.formats.coco_write import moved
 from posecli.formats.coco_write import write as write_coco
@@ -51,12 +51,15 @@ class Form:
         write_frames: writes poses one after the other; returns the number of people.
         write_labels: writes a data set; returns the number of people. A form needs one of the two; with both, labels
             go the second way.
+        by_tool: name in `posecli.formats.WRITERS` of a writer that renames its output itself and says itself what it
+            cannot hold.
     """
 
     about: str
     holds: frozenset[str]
     write_frames: Callable[[Frames, Path, Warn], int] | None = None
     write_labels: Callable[[Dataset, Path, Warn], int] | None = None
+    by_tool: str | None = None
 
 
 def _has_unusual_scores(person: Instance) -> bool:
@@ -151,6 +154,9 @@ def export_dataset(
         PoseError: the output exists. UsageError: unknown kind.
     """
     form = form_of(kind, poses=False)
+    if form.by_tool is not None:
+        WRITERS[form.by_tool](dataset, Path(out), overwrite=overwrite, warn=warn)
+        return sum(len(r.instances) for r in dataset.records)
     missed: Counter[str] = Counter()
     for record in dataset.records:
         _count(record.instances, form, missed)
@@ -293,4 +299,5 @@ FORMS: dict[str, Form] = {
         _openpose,
     ),
     "parquet": Form("Parquet table, a row a joint", ALL, _parquet, _parquet_of_labels),
+    **{name: Form(FORMATS[name].about, ALL, by_tool=name) for name in WRITERS},
 }

@@ -179,24 +179,26 @@ def convert(
     target = None if to_skeleton is None else get_skeleton(to_skeleton)
     kind = _kind(to, out, bool(streams))
     talk = console(quiet)
+    asked = _Asked(target, not no_derived, drop_empty, overwrite, json_, quiet)
+    as_poses = bool(streams) and form_of(kind, poses=True).write_frames is not None
     if streams:
-        given = {
-            "--format": format_ != "auto", "--skeleton": skeleton, "--label-fps": label_fps, "--frames": frames,
-            "--no-frames": no_frames, "--workers": workers, "--every": every > 1, "--drop-empty": drop_empty,
-            "--split": split,
-        }  # fmt: skip
+        # Poses in a form of labels become a data set on the way, for which most options mean something.
+        given = {"--format": format_ != "auto", "--skeleton": skeleton, "--label-fps": label_fps}
+        if as_poses:
+            given |= {
+                "--frames": frames, "--no-frames": no_frames, "--every": every > 1, "--drop-empty": drop_empty,
+                "--split": split, "--image-root": image_root, "--score-threshold": score_threshold is not None,
+            }  # fmt: skip
+        if workers is not None and frames is None:
+            given["--workers"] = True
         useless = [name for name, value in given.items() if value]
         if useless:
-            raise UsageError(f"{useless[0]} means nothing for a pose stream")
-        for_labels = {"--image-root": image_root, "--score-threshold": score_threshold}
-        useless = [name for name, value in for_labels.items() if value is not None]
-        if useless and form_of(kind, poses=True).write_frames is not None:
-            raise UsageError(f"{useless[0]} means nothing when poses are written as {kind}")
-        asked = _Asked(target, not no_derived, overwrite, json_, quiet)
-        _convert_streams(streams, out, kind, asked, image_root, min_score, score_threshold)
-        return
-    if min_score is not None:
+            raise UsageError(f"{useless[0]} means nothing for a pose stream written as {kind}")
+    elif min_score is not None:
         raise UsageError("--min-score is for pose streams")
+    if as_poses:
+        _convert_streams(streams, out, kind, asked, min_score)
+        return
 
     from posecli.convert import parse_shares
     from posecli.convert import split as split_by_recording
@@ -217,7 +219,11 @@ def convert(
         skeleton, image_root, every, label_fps, score_threshold, None if frames is not None else workers
     )
     changes: dict[str, SkeletonChange] = {}
-    dataset = _read(sources, format_, reading, target, not no_derived, drop_empty, changes, talk)
+    if streams:
+        dataset = _read_poses(streams, reading, min_score, asked, changes)
+    else:
+        dataset = _read(sources, format_, reading, asked, changes)
+    dataset = _chosen(dataset, sources, every, asked)
     if shares:
         split_by_recording(dataset, shares)  # what cannot be split shows before frames are extracted
     if frames is not None:
@@ -242,28 +248,23 @@ class _Asked:
 
     target: Skeleton | None
     derive: bool
+    drop_empty: bool
     overwrite: bool
     json: bool
     quiet: bool
 
 
 def _read(
-    sources: list[str],
-    format_: str,
-    options: ReadOptions,
-    target: Skeleton | None,
-    derive: bool,
-    drop: bool,
-    changes: dict[str, SkeletonChange],
-    talk: Console,
+    sources: list[str], format_: str, options: ReadOptions, asked: _Asked, changes: dict[str, SkeletonChange]
 ) -> Dataset:
-    """All sources as one data set, thinned, with the joints asked for; ``changes`` takes what became of the joints."""
+    """All sources as one data set with the joints asked for; ``changes`` takes what became of the joints."""
     from dataclasses import asdict
 
-    from posecli.convert import drop_empty, merge, thin, to_skeleton
-    from posecli.errors import PoseError
+    from posecli.convert import merge, to_skeleton
     from posecli.formats import detect, read_dataset
     from posecli.formats.left_right import describe_sides, look_at_sides
+
+    talk = console(asked.quiet)
 
     def told(source: str, change: SkeletonChange) -> None:
         changes[source] = change
@@ -277,14 +278,52 @@ def _read(
         for sentence in describe_sides(look_at_sides(part)):
             warn(f"{source}: {sentence}")
         parts.append(part)
-    dataset = merge(parts, target if len(parts) > 1 else None, derive=derive, told=told)
+    target = asked.target
+    dataset = merge(parts, target if len(parts) > 1 else None, derive=asked.derive, told=told)
     if target is not None and dataset.skeleton != target:
-        dataset, change = to_skeleton(dataset, target, derive=derive)
+        dataset, change = to_skeleton(dataset, target, derive=asked.derive)
         told(sources[0], change)
-    dataset = thin(dataset, options.every)
-    if drop:
+    return dataset
+
+
+def _read_poses(
+    streams: list[str],
+    options: ReadOptions,
+    min_score: float | None,
+    asked: _Asked,
+    changes: dict[str, SkeletonChange],
+) -> Dataset:
+    """Pose streams as a data set with the joints asked for."""
+    from itertools import chain
+    from pathlib import Path
+
+    from posecli.exports import labels_of_poses, reskeleton
+    from posecli.predictions import read_stream
+
+    talk = console(asked.quiet)
+
+    def told(change: SkeletonChange) -> None:
+        changes[change.source] = change
+        _tell_change(change, talk)
+
+    frames = chain.from_iterable(read_stream(s, warn=warn) for s in streams)
+    if asked.target is not None:
+        frames = reskeleton(frames, asked.target, derive=asked.derive, told=told)  # type: ignore[assignment]
+    root = options.image_root
+    if root is None:
+        root = "." if streams[0] == "-" else Path(streams[0]).parent
+    return labels_of_poses(frames, root=root, min_score=min_score, score_threshold=options.score_threshold, warn=warn)
+
+
+def _chosen(dataset: Dataset, sources: list[str], every: int, asked: _Asked) -> Dataset:
+    """The images asked for; PoseError when none is left."""
+    from posecli.convert import drop_empty, thin
+    from posecli.errors import PoseError
+
+    dataset = thin(dataset, every)
+    if asked.drop_empty:
         dataset, dropped = drop_empty(dataset)
-        talk.print(f"{dropped} images without labelled joints left out")
+        console(asked.quiet).print(f"{dropped} images without labelled joints left out")
     if not dataset.records:
         raise PoseError("no images are left", ", ".join(sources))
     return dataset
@@ -337,17 +376,9 @@ def _with_streams_of_folders(sources: list[str]) -> list[str]:
     return found
 
 
-def _convert_streams(
-    streams: list[str],
-    out: str,
-    kind: str,
-    asked: _Asked,
-    image_root: str | None,
-    min_score: float | None,
-    score_threshold: float | None,
-) -> None:
+def _convert_streams(streams: list[str], out: str, kind: str, asked: _Asked, min_score: float | None) -> None:
+    """Poses frame by frame into a form of poses."""
     from itertools import chain
-    from pathlib import Path
 
     from posecli.convert import export_stream
     from posecli.predictions import read_stream
@@ -360,10 +391,9 @@ def _convert_streams(
         _tell_change(change, talk)
 
     frames = chain.from_iterable(read_stream(s, warn=warn) for s in streams)
-    root = image_root if image_root is not None else "." if streams[0] == "-" else Path(streams[0]).parent
     count = export_stream(
-        frames, out, kind, to_skeleton=asked.target, derive=asked.derive, overwrite=asked.overwrite, root=root,
-        min_score=min_score, score_threshold=score_threshold, told=told, warn=warn,
+        frames, out, kind, to_skeleton=asked.target, derive=asked.derive, overwrite=asked.overwrite,
+        min_score=min_score, told=told, warn=warn,
     )  # fmt: skip
     talk.print(f"{count} people written as {kind}")
     if asked.json:

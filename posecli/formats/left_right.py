@@ -114,10 +114,11 @@ def describe_sides(sides: Sides) -> list[str]:
     said = []
     if sides.whole_set_suspect is not None:
         against, total = sides.whole_set_suspect
-        who = "people who face the camera" if sides.facing >= FEWEST else "upright people"
-        said.append(
-            f"left and right look exchanged: {against} of {total} {who} have the left shoulder on the picture's left"
-        )
+        sure = sides.facing >= FEWEST
+        who = "people who face the camera" if sure else "upright people"
+        what = f"{against} of {total} {who} have the left shoulder on the picture's left"
+        doubt = "" if sure else ", unless most are seen from behind"
+        said.append(f"left and right look exchanged{doubt}: {what}")
     for (left, right), (against, total) in sides.suspect_pairs.items():
         said.append(f"{left} and {right} look exchanged: in {against} of {total} people they lie against the shoulders")
     return said
