@@ -34,6 +34,7 @@ def _options(
 
 def _add_verbs() -> None:
     # Each module defines one function named after its verb; its docstring is the help text.
+    from posecli.cli.browse import browse
     from posecli.cli.convert import convert
     from posecli.cli.evaluate import evaluate
     from posecli.cli.infer import infer
@@ -41,7 +42,7 @@ def _add_verbs() -> None:
     from posecli.cli.scenes import scenes
     from posecli.cli.train import train
 
-    for verb in (convert, train, infer, evaluate, render, scenes):
+    for verb in (convert, train, infer, evaluate, render, browse, scenes):
         app.command()(verb)
 
 
