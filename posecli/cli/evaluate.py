@@ -71,6 +71,10 @@ def evaluate(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the draws.", min=0)] = 0,
+    diagnose: Annotated[
+        bool,
+        typer.Option("--diagnose", help="Kinds of errors (jitter, inversion, swap, miss, ...) and what each costs."),
+    ] = False,
     heat_csv: Annotated[Path | None, typer.Option(help="Write the local NMS score per frame as CSV.")] = None,
     heat_plot: Annotated[Path | None, typer.Option(help="Draw it over the frames (.png, .svg, .pdf).")] = None,
     report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page.")] = None,
@@ -122,6 +126,7 @@ def evaluate(
             joints=_names(joints) or None,
             pck_reference=pck_reference,
             only_predicted=only_predicted,
+            diagnose=diagnose,
             skeleton=get_skeleton(skeleton) if skeleton else None,
             pred_skeleton=get_skeleton(pred_skeleton) if pred_skeleton else None,
             warn=warn,
@@ -158,14 +163,22 @@ def evaluate(
 def _print_result(result: dict[str, Any]) -> None:
     from rich.console import Console
 
-    from posecli.metrics.summary import details
+    from posecli.metrics.summary import details, diagnosis_tables, difference_table, error_rows, part_table
 
     # Piped output is not wrapped at 80 columns: a table broken over lines is no use to a reader or a program.
     out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     _print_main_table(out, result)
     for kind in ("joint", "limb"):
         if result["groups"].get(kind):
-            _print_part_table(out, kind, result["groups"][kind])
+            _print_part_table(out, f"by {kind} (x 100)", *part_table(result["groups"][kind]))
+            if "difference" in result:
+                table = difference_table(result["difference"]["groups"][kind])
+                _print_part_table(out, f"second - first by {kind} (x 100); * the difference holds", *table)
+    for title, headings, rows in diagnosis_tables(result):
+        _print_part_table(out, title, headings, rows)
+    if "joint" in result["groups"]:
+        for part in result.get("diagnosis", {}).values():
+            _print_part_table(out, f"kinds of error by joint, per cent ({part['metric']})", *error_rows(part))
     for line in details(result):
         out.print(line, markup=False, soft_wrap=True)
 
@@ -186,18 +199,15 @@ def _print_main_table(console: Console, result: dict[str, Any]) -> None:
     if "second" in result:
         table.caption = (
             f"first: {result['predictions']}; second: {result['second']['predictions']}; "
-            "* the interval of the difference leaves out 0"
+            "* the difference holds: its interval leaves out 0 and p <= 0.05"
         )
     console.print(table)
 
 
-def _print_part_table(console: Console, kind: str, parts: dict[str, dict[str, Any]]) -> None:
+def _print_part_table(console: Console, title: str, headings: list[str], rows: list[list[str]]) -> None:
     from rich.table import Table
 
-    from posecli.metrics.summary import part_table
-
-    headings, rows = part_table(parts)
-    table = Table(title=f"by {kind} (x 100)", title_justify="left")
+    table = Table(title=title, title_justify="left")
     for heading in headings:
         table.add_column(heading, justify="right" if heading else "left")
     for row in rows:

@@ -11,12 +11,15 @@ import numpy as np
 from posecli.errors import PoseError, UsageError
 from posecli.metrics import oks
 from posecli.metrics.comparison import verdicts
-from posecli.metrics.groups import AP_KEYS, group_rows, joint_rows, make_groups, plain
+from posecli.metrics.diagnosis import diagnose as kinds_of_errors
+from posecli.metrics.explain import explain
+from posecli.metrics.groups import group_rows, joint_rows, make_groups, plain, units_of
 from posecli.metrics.intervals import add_intervals, independent_units
 from posecli.metrics.local_score import heat_curve
 from posecli.metrics.measures import Side, measure_side
-from posecli.metrics.options import METRICS, Settings, check_settings
+from posecli.metrics.options import DEFAULT_METRICS, Settings, check_settings
 from posecli.metrics.pairing import CommonJoints, FramePartners, common_joints, pair_frames
+from posecli.metrics.peers import compat_block, compat_notes
 from posecli.metrics.people import Labels, Predictions
 from posecli.metrics.reading import collector_paused, read_labels, read_predictions
 from posecli.types import Dataset, Skeleton
@@ -30,7 +33,7 @@ def evaluate(
     pred: str | Path | Iterable[tuple[StreamHeader, FramePoses]],
     pred2: str | Path | Iterable[tuple[StreamHeader, FramePoses]] | None = None,
     *,
-    metrics: Sequence[str] = METRICS,
+    metrics: Sequence[str] = DEFAULT_METRICS,
     match: str = "oks",
     misses: str = "wrong",
     by: Sequence[str] = (),
@@ -40,7 +43,10 @@ def evaluate(
     min_joints: int = 1,
     joints: Sequence[str] | None = None,
     pck_reference: str = "auto",
+    pckh_reference: str = "auto",
+    compat: str | None = None,
     only_predicted: bool = False,
+    diagnose: bool = False,
     skeleton: Skeleton | None = None,
     pred_skeleton: Skeleton | None = None,
     warn: Callable[[str], None] | None = None,
@@ -63,8 +69,13 @@ def evaluate(
         seed: of the draws.
         min_joints: labelled people with fewer labelled joints are ignored (COCO's scores count people with 1).
         joints: names to compare on; None for all that both sides have.
-        pck_reference: ``torso``, ``box``, or ``auto`` (torso if the skeleton names one).
+        pck_reference: one or several of `posecli.metrics.pck.PCK_REFERENCES`, commas between; ``auto`` is the torso if
+            the skeleton names one, else the box. Several give ``PCK_torso@0.2``, ``PCK_box@0.2`` and so on; ``pixels``
+            gives ``PCK@5px`` and takes its thresholds from ``thresholds["pixels"]``.
+        pckh_reference: ``auto`` (head box, else head segment), ``head-box``, ``head-segment``.
+        compat: a name of `posecli.metrics.compat.COMPAT`: that scorer's rules, and its figures in ``compat``.
         only_predicted: leave out labelled frames that a stream has no line for.
+        diagnose: also say what kinds of errors there are and what each costs, see `posecli.metrics.diagnosis`.
         skeleton: replaces the labels' skeleton; pred_skeleton: joints of a results list.
         warn: takes remarks of the readers; None: they stand in ``notes``.
         on_sides: is handed the labels and the measures of each prediction, person by person (what reports draw).
@@ -74,20 +85,21 @@ def evaluate(
         None where there is nothing to measure; AP -1 as in pycocotools, explained in ``notes``), each with
         ``frames``, ``people`` and ``intervals``; ``by`` joint gives ``groups["joint"]`` and ``groups["limb"]``; then
         ``joints``, ``references``, ``areas``, ``counts``, ``frames``, ``curves``, ``precision_recall``,
-        ``heat_curve``, ``settings``, ``notes``; with ``pred2`` also ``second``, ``difference`` (second minus first,
-        with interval and p) and ``verdicts`` (whether it holds, in words).
+        ``heat_curve``, ``settings``, ``notes``; ``diagnosis`` where asked for; with ``pred2`` also ``second``,
+        ``difference`` (second minus first, with interval and p) and ``verdicts`` (whether it holds, in words).
 
     Raises:
         UsageError: unknown names among the options.
         PoseError: unreadable files, no frame or joint in common, OKS asked of a skeleton without sigmas.
     """
     settings = check_settings(
-        metrics, match, misses, by, thresholds, bootstrap, seed, min_joints, pck_reference, only_predicted, pred2
-    )
+        metrics, match, misses, by, thresholds, bootstrap, seed, min_joints, pck_reference, only_predicted, pred2,
+        pckh_reference=pckh_reference, compat=compat,
+    )  # fmt: skip
     with collector_paused():
         labels = read_labels(gt, skeleton, warn)
         predicted = [read_predictions(p, skeleton=pred_skeleton, warn=warn) for p in (pred, pred2) if p is not None]
-    return _evaluate(labels, predicted, settings, joints, on_sides)
+    return _evaluate(labels, predicted, settings, joints, on_sides, diagnose)
 
 
 def _evaluate(
@@ -96,6 +108,7 @@ def _evaluate(
     settings: Settings,
     joints: Sequence[str] | None,
     on_sides: Callable[[Labels, list[Side]], None] | None,
+    diagnose: bool,
 ) -> dict[str, Any]:
     common = _joints_of_all(labels, predicted, joints)
     partners = [pair_frames(labels.frames, p.frames, not p.is_stream) for p in predicted]
@@ -128,24 +141,32 @@ def _evaluate(
             "seed": settings.seed,
             "unit": unit_name,
             "units": len(np.unique(unit[frames_used])),
+            "pck_references": list(settings.pck_references),
+            "pckh_reference": settings.pckh_reference,
+            "compat": settings.compat or None,
         },
+        "units": units_of(first),
     }
     result |= group_rows(first, groups, settings)
-    result |= _about(first, labels, frames_used)
+    result |= _about(first, labels, frames_used, settings)
     compared = result["joints"]["compared"]
     if "joint" in settings.by:
         result["groups"] |= joint_rows(first, compared, frames_used)
     second = rest[0] if rest else None
     if second is not None:
         result["second"] = {"predictions": predicted[1].source, **group_rows(second, groups, settings)}
-        result["second"] |= _about(second, labels, frames_used)
+        result["second"] |= _about(second, labels, frames_used, settings)
         if "joint" in settings.by:
             result["second"]["groups"] |= joint_rows(second, compared, frames_used)
         result["difference"] = {"all": {}, "groups": {}}
     add_intervals(result, first, second, groups, unit, unit_name, settings, notes)
     if second is not None:
         result["verdicts"] = verdicts(result, first)
-    result["notes"] = list(dict.fromkeys([*notes, *_explain(result), *first.notes]))
+    if diagnose:
+        result["diagnosis"] = kinds_of_errors(labels, first, settings, frames_used)
+        if second is not None:
+            result["second"]["diagnosis"] = kinds_of_errors(labels, second, settings, frames_used)
+    result["notes"] = list(dict.fromkeys([*notes, *compat_notes(settings), *explain(result), *first.notes]))
     if second is not None:
         own = [f"second predictions: {n}" for n in second.notes if n not in result["notes"]]
         result["second"]["notes"] = own
@@ -190,7 +211,9 @@ def _frames_used(
     labels: Labels, predicted: list[Predictions], partners: list[FramePartners], settings: Settings
 ) -> np.ndarray:
     """(F,) bool: labelled frames that count."""
-    used = np.ones(len(labels.frames), bool)
+    # A frame that nobody has labelled would make every prediction on it wrong.
+    labelled = labels.frames.labelled
+    used = labelled.copy() if labelled.any() else np.ones(len(labels.frames), bool)
     if settings.only_predicted:
         for p, f in zip(predicted, partners, strict=True):
             if not p.is_stream:
@@ -205,14 +228,17 @@ def _frames_used(
     return used
 
 
-def _about(side: Side, labels: Labels, frames_used: np.ndarray) -> dict[str, Any]:
+def _about(side: Side, labels: Labels, frames_used: np.ndarray, settings: Settings) -> dict[str, Any]:
     return {
+        **({"compat": compat_block(side, settings, frames_used)} if settings.compat else {}),
         "references": side.references,
+        "tracking": side.tracking,
         "areas": side.areas,
         "counts": side.counts,
         "frames": {
             "labelled": len(labels.frames),
             "evaluated": int(frames_used.sum()),
+            "not_labelled": int((~labels.frames.labelled).sum()),
             "predicted": len(side.predictions.frames),
             "met_by": side.partners.ways,
             "labelled_without_prediction": side.partners.without_predictions,
@@ -238,22 +264,3 @@ def _precision_recall(side: Side, frames_used: np.ndarray) -> dict[str, list[flo
         return {}
     rows = {"OKS 0.50": precision[0], "OKS 0.75": precision[5], "mean of 0.50 to 0.95": precision.mean(axis=0)}
     return {"recall": oks.RECALLS.round(2).tolist()} | {name: row.tolist() for name, row in rows.items()}
-
-
-def _explain(result: dict[str, Any]) -> list[str]:
-    """Says in words why an AP or AR is -1."""
-    notes = []
-    rows = [("all", result["all"])]
-    for by, group in result["groups"].items():
-        if by not in ("joint", "limb"):
-            rows += [(f"{by} {name}", row) for name, row in group.items()]
-    for where, row in rows:
-        empty = [k for k in AP_KEYS if row.get(k) == -1]
-        if "AP" in empty:
-            notes.append(f"{where}: AP and AR are -1: no labelled person counts here, so there is nothing to find")
-        elif empty:
-            sizes = sorted({k.split("_")[1] for k in empty}, reverse=True)
-            bounds = {"medium": "32^2 to 96^2", "large": "above 96^2"}
-            text = " or ".join(f"{s} ({bounds[s]} pixels)" for s in sizes)
-            notes.append(f"{where}: AP and AR are -1 for people of {text}: the labels have none of that size")
-    return notes

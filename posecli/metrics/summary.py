@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+_ERRORS = {
+    "score": "scores",
+    "background_false_positives": "background false positives",
+    "false_negatives": "people not found",
+}
 # Metric key prefix, heading; the first threshold of each metric makes its column.
 _COLUMNS = (
     ("AP", "OKS-AP"),
@@ -88,6 +93,49 @@ def part_table(parts: dict[str, dict[str, Any]]) -> tuple[list[str], list[list[s
     return headings, [
         [name, str(row.get("counted", 0)), *(shown(row.get(k)) for k in keys)] for name, row in parts.items()
     ]
+
+
+def difference_table(parts: dict[str, dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows of second minus first by joint or limb."""
+    keys = list(dict.fromkeys(k for row in parts.values() for k in row))
+    headings = ["", *("OKS" if k == "mean_OKS" else k.replace("_", " ") for k in keys)]
+    return headings, [[name, *(difference_cell(row.get(k)) for k in keys)] for name, row in parts.items()]
+
+
+def diagnosis_tables(result: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
+    """``(title, headings, rows)`` of what each kind of error costs, see `posecli.metrics.diagnosis`."""
+    sides = [("", result)] if "second" not in result else [("first: ", result), ("second: ", result["second"])]
+    tables = []
+    for label, side in sides:
+        for part in side.get("diagnosis", {}).values():
+            joints, people = part["joints"], part["people"]
+            counted = sum(joints.values())
+            before, rows = part["value"], [["as measured", "", shown(part["value"]), ""]]
+            for kind, value in part["in_order"].items():
+                if kind in joints:
+                    share = f" ({100 * joints[kind] / counted:.1f} %)" if counted else ""
+                    count = f"{joints[kind]} joints{share}"
+                else:
+                    count = f"{people[kind]} people" if kind in people else ""
+                gained = "" if value is None or before is None else f" ({100 * (value - before):+.1f})"
+                name = _ERRORS.get(kind, kind)
+                rows.append([name, count, shown(part["alone"][kind]), f"{shown(value)}{gained}"])
+                before = value
+            metric = "OKS-AP" if part["metric"] == "AP" else part["metric"]
+            title = f"{label}{metric} without each kind of error; {joints['good']} of {counted} joints of "
+            title += f"{people['matched']} matched people are good"
+            tables.append((title, ["error", "there are", f"{metric} without", "one after the other"], rows))
+    return tables
+
+
+def error_rows(part: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows of the kinds of error joint by joint, in per cent of the labelled ones."""
+    kinds = list(part["joints"])
+    rows = []
+    for name, row in part["by_joint"].items():
+        total = sum(row.values())
+        rows.append([name, str(total), *(f"{100 * row[k] / total:.1f}" if total else "-" for k in kinds)])
+    return ["", "counted", *kinds], rows
 
 
 def details(result: dict[str, Any]) -> list[str]:
