@@ -143,7 +143,7 @@ def test_no_torch_is_imported(files) -> None:
 @pytest.mark.parametrize(
     "arguments, code, words",
     [
-        (["--metrics", "mota"], 2, "unknown metric 'mota'"),
+        (["--metrics", "moat"], 2, "unknown metric 'moat'"),
         (["--match", "best"], 2, "unknown matching rule"),
         (["--misses", "maybe"], 2, "wrong, skip"),
         (["--by", "camera"], 2, "unknown grouping"),

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from posecli.metrics import oks
+from posecli.metrics import crowdpose, oks
+from posecli.metrics.crowdpose import crowdpose_scores
 from posecli.metrics.measures import Measure, SequenceSums, Side
 from posecli.metrics.options import Settings
 from posecli.metrics.people import Labels
@@ -78,12 +79,17 @@ def _row(side: Side, group: Group) -> dict[str, Any]:
             values |= oks.summarize(side.matches, group.frames)
         else:
             values |= dict.fromkeys(AP_KEYS)
+    if side.crowdpose is not None:
+        if group.track is None:
+            values |= crowdpose_scores(side.crowdpose, side.crowd_index, group.frames)
+        else:
+            values |= dict.fromkeys(f"CrowdPose_{key}" for key in crowdpose.KEYS)
     for sums in side.sequences.values():
         chosen = videos_of(sums, group, side)
         if chosen is None:
             values |= dict.fromkeys(sums.score(sums.sums.sum(axis=0)))
         else:
-            values |= {k: plain(v) for k, v in sums.score(sums.sums[chosen].sum(axis=0)).items()}
+            values |= {k: plain(float(v)) for k, v in sums.score(sums.sums[chosen].sum(axis=0)).items()}
     for key, measure in side.measures.items():
         rows = rows_of(measure, group, side)
         values[key] = None if rows is None else plain(measure.total(rows))
@@ -115,7 +121,25 @@ def joint_rows(side: Side, joints: Sequence[str], frames_used: np.ndarray) -> di
             row = rows.setdefault(name, {"counted": 0})
             row[key] = plain(share)
             row["counted"] = max(int(count), row.get("counted", 0))
+    for sums in side.sequences.values():
+        if sums.score_columns is not None:
+            chosen = np.isin(sums.video, side.video[frames_used])
+            for key, values in sums.score_columns(sums.sums[chosen].sum(axis=0)).items():
+                for name, value in zip(sums.columns, values, strict=True):
+                    tables["joint"].setdefault(name, {"counted": 0})[key] = plain(float(value))
     return tables
+
+
+_COUNTS = ("misses", "false_positives", "switches", "tracks", "mostly_tracked", "mostly_lost", "fragmentations")
+
+
+def units_of(side: Side) -> dict[str, str]:
+    """Key -> ``px``, ``ratio`` or ``count`` of every figure that is not a share in [0, 1]."""
+    units = {key: measure.unit for key, measure in side.measures.items() if measure.unit != "share"}
+    units |= {f"{key}_joint_mean": unit for key, unit in units.items()}
+    if "mota" in side.sequences:
+        units |= {f"MOT_{name}": "count" for name in _COUNTS}
+    return units
 
 
 def plain(value: float) -> float | None:

@@ -53,11 +53,13 @@ def joint_mota_sums(frames: Sequence[JointFrame], num_joints: int, *, placeholde
     last: list[dict[int, int]] = [{} for _ in range(num_joints)]
     for frame in frames:
         if placeholders and not (len(frame.labels) and len(frame.predicted)):
-            sums[[0, 2, 3]] += 1
+            sums[0] += 1
+            sums[2] += 1
+            sums[3] += 1
             continue
         for k in range(num_joints):
             g, p = np.flatnonzero(frame.labelled[:, k]), np.flatnonzero(frame.found[:, k])
-            near = frame.distance[np.ix_(g, p, [k])][..., 0]
+            near = frame.distance[np.ix_(g, p, np.array([k]))][..., 0]
             matched, switches, length = _match(frame.labels[g], frame.predicted[p], near, last[k])
             sums[:, k] += len(g), matched, len(g) - matched, len(p) - matched, switches, length
     return sums

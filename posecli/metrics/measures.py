@@ -1,20 +1,13 @@
-"""One prediction file against the labels: every metric as sums and counts per person.
-
-Most metrics are means: each labelled joint, limb or person (or each predicted person, for the local NMS score) adds a
-number to a sum and 1 to a count. A `Measure` holds these per person, so that totals, means over joints, groups and
-bootstrap draws are all sums over the same arrays. AP keeps its matches (`oks.Matches`); tracking metrics keep sums per
-video (`SequenceSums`), which add up over videos before the figure is computed.
-"""
+"""One prediction file against the labels: every metric as sums and counts per person, gathered in a `Side`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
-from posecli.metrics import oks, pck, pcp
+from posecli.metrics import oks, pck, shares
+from posecli.metrics.crowdpose import crowdpose_areas
 from posecli.metrics.local_score import counted_people
 from posecli.metrics.options import Settings
 from posecli.metrics.pairing import (
@@ -25,95 +18,12 @@ from posecli.metrics.pairing import (
     person_boxes,
     sub_skeleton,
 )
-from posecli.metrics.people import Labels, Predictions
+from posecli.metrics.people import Labels, People, Predictions
+from posecli.metrics.sequences import PEOPLE_METRICS, TRACKING_METRICS, Tracked, track_sides
+from posecli.metrics.side import Measure, Paired, SequenceSums, Side
 from posecli.types import Skeleton
 
-CURVES = {"pck": np.linspace(0.0, 0.5, 51), "pckh": np.linspace(0.0, 1.0, 51), "pdj": pck.PDJ_CURVE}
-NAMES = {"pck": "PCK", "pckh": "PCKh", "pdj": "PDJ", "pcp": "PCP"}
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A mean: sum of ``hit`` over count of ``valid``.
-
-    Attributes:
-        key: name in results.
-        hit: (N, C) float64, in [0, 1] where ``unit`` is ``share``; columns are joints, limbs or one.
-        valid: (N, C) bool.
-        frame: (N,) labelled frame of each row.
-        columns: C names, empty for one column.
-        of_labels: rows are the evaluated labelled people (else predicted people).
-        per_column: another measure to use for the columns, where the total is not their sum (mean OKS).
-        unit: ``share`` (printed x 100), ``px``, or ``ratio`` (of a reference length; printed x 100).
-        higher_is_better: False for errors.
-    """
-
-    key: str
-    hit: np.ndarray
-    valid: np.ndarray
-    frame: np.ndarray
-    columns: tuple[str, ...] = ()
-    of_labels: bool = True
-    per_column: Measure | None = None
-    unit: str = "share"
-    higher_is_better: bool = True
-
-    def column_shares(self, rows: np.ndarray) -> np.ndarray:
-        """(C,) share of each column over the chosen rows; NaN without any."""
-        valid = self.valid & rows[:, None]
-        with np.errstate(invalid="ignore"):
-            return np.where(valid, self.hit, 0.0).sum(axis=0) / valid.sum(axis=0)
-
-    def total(self, rows: np.ndarray) -> float:
-        """Share over everything in the chosen rows; NaN without any."""
-        valid = self.valid & rows[:, None]
-        count = int(valid.sum())
-        return float(self.hit[valid].sum() / count) if count else float("nan")
-
-
-@dataclass(frozen=True)
-class SequenceSums:
-    """What a tracking metric counts, one row per video; the figures come from the sum of the chosen rows.
-
-    Attributes:
-        video: (V,) int64 rows of the labels' videos.
-        sums: (V, C) float64.
-        score: takes (..., C) sums, gives the figures by key, each (...); NaN where there is nothing to measure.
-        columns: names of parts (joints) that have figures of their own, by ``score_columns``: each (..., parts).
-    """
-
-    video: np.ndarray
-    sums: np.ndarray
-    score: Callable[[np.ndarray], dict[str, np.ndarray]]
-    columns: tuple[str, ...] = ()
-    score_columns: Callable[[np.ndarray], dict[str, np.ndarray]] | None = None
-
-
-@dataclass
-class Side:
-    """One prediction file against the labels: measures, AP matches, and what had to be said.
-
-    ``rows`` are the evaluated people among the labels', ``partner`` the predicted person each was paired with (-1 for
-    nobody), ``common`` the joints compared; ``track`` and ``frame`` are those of ``rows``; ``video`` is (F,) the video
-    of each labelled frame.
-    """
-
-    predictions: Predictions
-    partners: FramePartners
-    measures: dict[str, Measure]
-    matches: oks.Matches | None
-    track: np.ndarray
-    frame: np.ndarray
-    rows: np.ndarray
-    partner: np.ndarray
-    common: CommonJoints
-    video: np.ndarray
-    sequences: dict[str, SequenceSums] = field(default_factory=dict)
-    curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)
-    references: dict[str, dict[str, Any]] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-    areas: dict[str, int] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+__all__ = ["Measure", "Paired", "SequenceSums", "Side", "measure_side"]
 
 
 def measure_side(
@@ -140,13 +50,17 @@ def measure_side(
     counts_as_person = ~gt.ignore & (labelled >= settings.min_joints)
 
     area, rule = oks.resolve_areas(full.area, full.has_mask, full.xy, full.visibility, full.box_xywh)
-    similarity = None
     pairs = oks.same_frame_pairs(np.where(here, gt.frame, -1), at)
-    if "oks" in settings.metrics or settings.match == "oks" or (settings.match == "top-score" and skeleton.sigmas):
+
+    def similarities(of_area: np.ndarray) -> np.ndarray:
         sigmas = oks.require_sigmas(skeleton)
-        similarity = oks.oks_of_pairs(
-            *pairs, gt.xy, gt.visibility, gt.box_xywh, area, found.xy, found.visibility, sigmas
-        )
+        return oks.oks_of_pairs(*pairs, gt.xy, gt.visibility, gt.box_xywh, of_area, found.xy, found.visibility, sigmas)
+
+    needed = {"oks", *PEOPLE_METRICS} & set(settings.metrics)
+    wanted = settings.match == "top-score" or bool(set(TRACKING_METRICS) & set(settings.metrics))
+    similarity = None
+    if needed or settings.match == "oks" or (wanted and skeleton.sigmas):
+        similarity = similarities(area)
     rows = np.flatnonzero(here & counts_as_person)
 
     row_of = np.full(len(gt), -1, np.int64)
@@ -162,62 +76,79 @@ def measure_side(
     else:
         alike = similarity[mine]
     partner = pair_people(settings.match, chosen, alike, found.score, len(rows))
-    paired = partner >= 0
+    paired = _paired(labels, common, skeleton, gt, found, rows, partner, settings)
     side = Side(
-        predictions, partners, {}, None, full.track[rows], gt.frame[rows], rows, partner, common, labels.frames.video
-    )
+        predictions, partners, {}, None, full.track[rows], gt.frame[rows], rows, partner, common,
+        labels.frames.video, paired, crowd_index=labels.frames.crowd_index,
+    )  # fmt: skip
     side.notes += predictions.notes
 
-    visible = gt.visibility[rows] > 0
-    gt_xy = np.where(visible[..., None], gt.xy[rows], 0.0)
-    pred_xy = np.zeros_like(gt_xy)
-    pred_found = np.zeros(visible.shape, bool)
-    pred_xy[paired], pred_found[paired] = found.xy[partner[paired]], found.visibility[partner[paired]] > 0
-    pred_xy = np.where(pred_found[..., None], pred_xy, 0.0)
-    judged = visible & (paired | (settings.misses == "wrong"))[:, None]
+    inside = np.flatnonzero(here)
+    row_here = np.full(len(gt), -1, np.int64)
+    row_here[inside] = np.arange(len(inside))
 
-    if "oks" in settings.metrics:
-        _add_oks(side, settings, sigmas, area[rows], gt_xy, pred_xy, pred_found, visible, judged, skeleton)
-        none = np.isnan(area) & counts_as_person & here
-        if none.any():
-            side.notes.append(f"{int(none.sum())} people have no area, mask or box: left out of OKS")
-        inside = np.flatnonzero(here)
-        row_here = np.full(len(gt), -1, np.int64)
-        row_here[inside] = np.arange(len(inside))
-        side.matches = oks.match_coco(
+    def match(of_area: np.ndarray, values: np.ndarray, ranges: dict[str, tuple[float, float]]) -> oks.Matches:
+        return oks.match_coco(
             gt.frame[inside],
-            area[inside],
-            (~counts_as_person | np.isnan(area))[inside],
+            of_area[inside],
+            (~counts_as_person | np.isnan(of_area))[inside],
             gt.ignore[inside],
             at,
             found.score,
             found.area,
-            (row_here[pairs[0]], pairs[1], similarity),  # type: ignore[arg-type]
+            (row_here[pairs[0]], pairs[1], values),
+            ranges=ranges,
         )
+
+    if "oks" in settings.metrics and similarity is not None:
+        _add_oks(side, area[rows], oks.require_sigmas(skeleton))
+        none = np.isnan(area) & counts_as_person & here
+        if none.any():
+            side.notes.append(f"{int(none.sum())} people have no area, mask or box: left out of OKS")
+        side.matches = match(area, similarity, oks.AREA_RANGES)
         side.areas = {
             name: int((rule[rows] == number).sum())
             for number, name in enumerate(oks.AREA_RULES)
             if (rule[rows] == number).any()
         }
-    distance = pck.distances(gt_xy, pred_xy, pred_found)
-    _add_pck(side, settings, labels, rows, distance, judged, skeleton)
-    if "pcp" in settings.metrics:
-        _add_pcp(side, settings, gt_xy, np.where(judged, 1, 0), distance, skeleton)
+    if "crowdpose" in settings.metrics:
+        boxed = crowdpose_areas(full.box_xywh)
+        side.crowdpose = match(boxed, similarities(boxed), {"all": oks.AREA_RANGES["all"]})
+        none = np.isnan(boxed) & counts_as_person & here
+        if none.any():
+            side.notes.append(f"{int(none.sum())} people have no box: left out of CrowdPose's AP")
+        without = int((frames_used & np.isnan(labels.frames.crowd_index)).sum())
+        if without:
+            side.notes.append(f"{without} pictures have no crowdIndex: they count in CrowdPose's AP, but for no level")
+    shares.add_shares(side, settings)
     if "heat" in settings.metrics:
         _add_heat(side, predictions, at)
-
     shown = found.score >= predictions.frames.threshold[found.frame] if len(found) else np.zeros(0, bool)
+    if set(TRACKING_METRICS) & set(settings.metrics):
+        head = pck.head_reference(full.xy, full.visibility, full.head_box_xyxy, labels.skeleton)
+        values = np.zeros(len(pairs[0])) if similarity is None else similarity
+        with_area = ~np.isnan(area) if needed else np.ones(len(gt), bool)
+        tracked = track_sides(
+            Tracked(
+                labels.frames, frames_used, gt, counts_as_person & with_area, found, at, shown, pairs, values,
+                np.full(len(gt), np.nan) if head is None else head.length,
+            ),
+            settings.metrics, skeleton.keypoints, poseval=settings.compat == "poseval",
+        )  # fmt: skip
+        side.sequences, side.tracking = tracked.sequences, tracked.counts
+        side.notes += tracked.notes
+
     empty = np.ones(len(labels.frames), bool)
     empty[gt.frame] = False
     taken = np.zeros(len(found), bool)
-    taken[partner[paired]] = True
+    taken[partner[partner >= 0]] = True
     side.counts = {
         "people_labelled": int(here.sum()),
         "people_ignored_regions": int((here & gt.ignore).sum()),
         "people_with_too_few_joints": int((here & ~gt.ignore & (labelled < settings.min_joints)).sum()),
         "people_evaluated": len(rows),
-        "people_paired": int(paired.sum()),
-        "people_missed": int((~paired).sum()),
+        "people_paired": int((partner >= 0).sum()),
+        "people_missed": int((partner < 0).sum()),
         "predicted_people": int((at >= 0).sum()),
         "predicted_people_above_threshold": int(((at >= 0) & shown).sum()),
         "predicted_people_above_threshold_unpaired": int(((at >= 0) & shown & ~taken).sum()),
@@ -226,100 +157,43 @@ def measure_side(
     return side
 
 
-def _add_oks(
-    side: Side,
-    settings: Settings,
-    sigmas: np.ndarray,
-    area: np.ndarray,
-    gt_xy: np.ndarray,
-    pred_xy: np.ndarray,
-    pred_found: np.ndarray,
-    visible: np.ndarray,
-    judged: np.ndarray,
-    skeleton: Skeleton,
-) -> None:
-    similar = oks.joint_similarities(gt_xy, pred_xy, pred_found, np.nan_to_num(area), sigmas)
-    scored = judged & ~np.isnan(area)[:, None]
-    person = np.where(visible, similar, 0.0).sum(axis=1) / np.maximum(visible.sum(axis=1), 1)
-    by_joint = Measure("mean_OKS", similar, scored, side.frame, skeleton.keypoints)
-    side.measures["mean_OKS"] = Measure(
-        "mean_OKS", person[:, None], scored.any(axis=1)[:, None], side.frame, per_column=by_joint
+def _paired(
+    labels: Labels, common: CommonJoints, skeleton: Skeleton, gt: People, found: People,
+    rows: np.ndarray, partner: np.ndarray, settings: Settings,
+) -> Paired:  # fmt: skip
+    """Labels and predictions of the evaluated people side by side."""
+    there = partner >= 0
+    visible = gt.visibility[rows] > 0
+    gt_xy = np.where(visible[..., None], gt.xy[rows], 0.0)
+    pred_xy = np.zeros_like(gt_xy)
+    pred_found = np.zeros(visible.shape, bool)
+    pred_xy[there], pred_found[there] = found.xy[partner[there]], found.visibility[partner[there]] > 0
+    pred_xy = np.where(pred_found[..., None], pred_xy, 0.0)
+    return Paired(
+        frame=gt.frame[rows],
+        gt_xy=gt_xy,
+        pred_xy=pred_xy,
+        visible=visible,
+        found=pred_found,
+        judged=visible & (there | (settings.misses == "wrong"))[:, None],
+        distance=pck.distances(gt_xy, pred_xy, pred_found),
+        people=labels.people.take(rows),
+        skeleton=labels.skeleton,
+        compared=skeleton,
+        label_index=common.label_index,
     )
 
 
-def _add_pck(
-    side: Side,
-    settings: Settings,
-    labels: Labels,
-    rows: np.ndarray,
-    distance: np.ndarray,
-    judged: np.ndarray,
-    skeleton: Skeleton,
-) -> None:
-    """PCK, PCKh and PDJ. References come from all labelled joints, also those the predictions lack."""
-    people = labels.people.take(rows)
-    full = labels.skeleton
-    for name in ("pck", "pckh", "pdj"):
-        if name not in settings.metrics:
-            continue
-        if name == "pck":
-            reference: pck.Reference | None = pck.pck_reference(
-                settings.pck_reference, people.xy, people.visibility, people.box_xywh, full
-            )
-        elif name == "pdj":
-            reference = pck.torso_reference(people.xy, people.visibility, full)
-        else:
-            reference = pck.head_reference(people.xy, people.visibility, people.head_box_xyxy, full)
-        if reference is None:
-            missing = "names no torso" if name == "pdj" else "names no head segment, and nobody has a head box"
-            side.notes.append(f"no {NAMES[name]}: skeleton {full.name!r} {missing}")
-            continue
-        usable = ~np.isnan(reference.length)
-        valid = judged & usable[:, None]
-        for threshold in settings.thresholds[name]:
-            key = f"{NAMES[name]}@{threshold:g}"
-            hit = pck.correct(distance, reference.length, threshold)
-            side.measures[key] = Measure(key, hit, valid, side.frame, skeleton.keypoints)
-        if name == "pdj":
-            hit = pck.area_under_curve(distance, reference.length)
-            side.measures["PDJ_AUC"] = Measure("PDJ_AUC", hit, valid, side.frame, skeleton.keypoints)
-        side.curves[NAMES[name]] = {
-            "thresholds": [round(float(t), 6) for t in CURVES[name]],
-            "values": pck.curve(distance, reference.length, valid, CURVES[name]),
-        }
-        side.references[NAMES[name]] = {
-            "rule": reference.rule,
-            "people": int(usable.sum()),
-            "skipped": int((~usable).sum()),
-            **({"by_rule": {k: v for k, v in reference.counts.items() if v}} if reference.counts else {}),
-        }
-
-
-def _add_pcp(
-    side: Side,
-    settings: Settings,
-    gt_xy: np.ndarray,
-    visibility: np.ndarray,
-    distance: np.ndarray,
-    skeleton: Skeleton,
-) -> None:
-    limbs, origin = pcp.limbs_of(skeleton)
-    if not limbs:
-        side.notes.append(f"no PCP: skeleton {skeleton.name!r} names no limbs")
-        return
-    for threshold in settings.thresholds["pcp"]:
-        key = f"PCP@{threshold:g}"
-        hit, valid = pcp.pcp_strict(gt_xy, visibility, distance, limbs, threshold)
-        names = tuple(pcp.limb_names(skeleton, limbs))
-        side.measures[key] = Measure(key, hit.astype(np.float64), valid, side.frame, names)
-    ends = np.array(limbs)
-    both = (visibility[:, ends] > 0).all(axis=2)
-    side.references["PCP"] = {
-        "rule": f"length of the labelled limb, both ends ({origin})",
-        "limbs": list(names),
-        "people": int(valid.any(axis=1).sum()),
-        "skipped": int((both & ~valid).sum()),
-    }
+def _add_oks(side: Side, area: np.ndarray, sigmas: np.ndarray) -> None:
+    """Mean OKS, by person and by joint; (R,) areas."""
+    pair = side.paired
+    similar = oks.joint_similarities(pair.gt_xy, pair.pred_xy, pair.found, np.nan_to_num(area), sigmas)
+    scored = pair.judged & ~np.isnan(area)[:, None]
+    person = np.where(pair.visible, similar, 0.0).sum(axis=1) / np.maximum(pair.visible.sum(axis=1), 1)
+    by_joint = Measure("mean_OKS", similar, scored, side.frame, pair.compared.keypoints)
+    side.measures["mean_OKS"] = Measure(
+        "mean_OKS", person[:, None], scored.any(axis=1)[:, None], side.frame, per_column=by_joint
+    )
 
 
 def _add_heat(side: Side, predictions: Predictions, at: np.ndarray) -> None:

@@ -6,9 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from posecli.errors import UsageError
+from posecli.metrics.compat import COMPAT
 from posecli.metrics.pairing import MATCH_RULES
+from posecli.metrics.pck import PCK_REFERENCES, PCKH_REFERENCES
 
-METRICS = ("oks", "pck", "pckh", "pdj", "pcp", "heat")
+METRICS = (
+    "oks", "crowdpose", "pck", "pckh", "pdj", "pcp", "pcp-relaxed", "epe", "nme", "heat", "mota", "idf1", "hota",
+    "posetrack",
+)  # fmt: skip
+DEFAULT_METRICS = ("oks", "pck", "pckh", "pdj", "pcp", "heat")
 MISSES = ("wrong", "skip")
 GROUPINGS = ("joint", "video", "tag", "track")
 DEFAULT_THRESHOLDS: dict[str, tuple[float, ...]] = {
@@ -16,12 +22,14 @@ DEFAULT_THRESHOLDS: dict[str, tuple[float, ...]] = {
     "pckh": (0.5,),
     "pdj": (0.1, 0.2, 0.3, 0.4),
     "pcp": (0.5,),
+    "pixels": (5.0, 10.0, 20.0),
 }
+_OF_LENGTHS = ("pck", "pckh", "pdj", "pcp")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What `evaluate` was asked for, checked."""
+    """What `evaluate` was asked for, checked; ``pck_reference`` is the first of ``pck_references``."""
 
     metrics: tuple[str, ...]
     match: str
@@ -33,6 +41,9 @@ class Settings:
     min_joints: int
     pck_reference: str
     only_predicted: bool
+    pck_references: tuple[str, ...] = ("auto",)
+    pckh_reference: str = "auto"
+    compat: str = ""
 
 
 def check_settings(
@@ -47,23 +58,34 @@ def check_settings(
     pck_reference: str,
     only_predicted: bool,
     pred2: object,
+    *,
+    pckh_reference: str = "auto",
+    compat: str | None = None,
 ) -> Settings:
     """The settings with defaults filled in; UsageError names the option that is not understood."""
+    references = [name.strip() for name in pck_reference.split(",") if name.strip()] or ["auto"]
+    peer = compat or ""
     for given, known, what in (
         (metrics, METRICS, "metric"),
         ((match,), MATCH_RULES, "matching rule"),
         ((misses,), MISSES, "way to count misses"),
         (by, GROUPINGS, "grouping"),
-        ((pck_reference,), ("auto", "torso", "box"), "PCK reference"),
+        (references, PCK_REFERENCES, "PCK reference"),
+        ((pckh_reference,), PCKH_REFERENCES, "PCKh reference"),
+        ((peer,) if peer else (), tuple(COMPAT), "peer to be compatible with"),
     ):
         for name in given:
             if name not in known:
                 raise UsageError(f"unknown {what} {name!r}", hint=f"one of {', '.join(known)}")
     if not metrics:
         raise UsageError("no metric asked for", hint=f"some of {', '.join(METRICS)}")
+    if peer and not set(COMPAT[peer].metrics) & set(metrics):
+        raise UsageError(f"{peer} changes {', '.join(COMPAT[peer].metrics)}, and none of them is asked for")
     chosen = dict(DEFAULT_THRESHOLDS)
+    if peer == "hrnet":
+        chosen["pckh"] = (0.5, 0.1)
     if thresholds is not None:
-        given_thresholds = thresholds if isinstance(thresholds, Mapping) else dict.fromkeys(chosen, thresholds)
+        given_thresholds = thresholds if isinstance(thresholds, Mapping) else dict.fromkeys(_OF_LENGTHS, thresholds)
         for name, values in given_thresholds.items():
             if name not in chosen:
                 raise UsageError(f"{name!r} has no threshold to set", hint=f"one of {', '.join(chosen)}")
@@ -76,5 +98,5 @@ def check_settings(
         raise UsageError("bootstrap draws cannot be negative" if bootstrap < 0 else "min_joints must be at least 1")
     return Settings(
         tuple(dict.fromkeys(metrics)), match, misses, tuple(dict.fromkeys(by)), chosen, bootstrap, seed, min_joints,
-        pck_reference, only_predicted,
+        references[0], only_predicted, tuple(dict.fromkeys(references)), pckh_reference, peer,
     )  # fmt: skip

@@ -16,8 +16,8 @@ import numpy as np
 from posecli.errors import PoseError
 from posecli.metrics import joint_tracking, tracking
 from posecli.metrics.joint_tracking import JointFrame
-from posecli.metrics.measures import SequenceSums
 from posecli.metrics.people import LabelFrames, People
+from posecli.metrics.side import SequenceSums
 from posecli.metrics.tracking import TrackedFrame
 
 PEOPLE_METRICS = ("mota", "idf1", "hota")
@@ -84,7 +84,7 @@ def track_sides(
         "videos": len(videos),
         "frames": int(here.sum()),
         "frames_without_video": int((data.used & (frames.video < 0)).sum()),
-        "frames_not_labelled": int((in_video & ~frames.labelled).sum()),
+        "frames_not_labelled": int(((frames.video >= 0) & ~frames.labelled).sum()),
         "people_below_threshold": int(((data.at >= 0) & ~data.shown).sum()),
     }
     notes = _refusals(data, here, base, bool(len(videos)))

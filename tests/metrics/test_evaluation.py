@@ -264,7 +264,7 @@ def test_bootstrap_draws_equal_repeated_frames() -> None:
     expected = evaluate(labels(*[gt_frames[i] for i in repeated]), stream(*[pred_frames[i] for i in repeated]))["all"]
     from posecli.metrics import evaluation, groups, measures, options, pairing, reading, resampling
 
-    settings = options.check_settings(options.METRICS, "oks", "wrong", (), None, 0, 0, 1, "auto", False, None)
+    settings = options.check_settings(options.DEFAULT_METRICS, "oks", "wrong", (), None, 0, 0, 1, "auto", False, None)
     known, found = reading.read_labels(gt), reading.read_predictions(pred)
     everything = np.ones(12, bool)
     side = measures.measure_side(
@@ -324,8 +324,8 @@ def test_thresholds() -> None:
     for bad in ({"oks": [0.5]}, {"pck": []}, {"pck": [-1]}):
         with pytest.raises(UsageError):
             evaluate(gt, pred, thresholds=bad)
-    with pytest.raises(UsageError, match="oks, pck"):
-        evaluate(gt, pred, metrics=["mota"])
+    with pytest.raises(UsageError, match="oks, crowdpose"):
+        evaluate(gt, pred, metrics=["moat"])
 
 
 def test_mean_oks_agrees_with_the_shared_scorer(shared, write_json, tmp_path) -> None:
