@@ -68,7 +68,7 @@ def assert_same(first: Dataset, second: Dataset, tolerance: float = 1e-6, names:
     """The same people in the same pictures, with everything that is known of them."""
     assert first.skeleton == second.skeleton
     assert len(first.records) == len(second.records)
-    assert [v for v in first.videos] == [v for v in second.videos]
+    assert first.videos == second.videos
     for a, b in zip(first.records, second.records, strict=True):
         assert (a.image_id, a.width, a.height, a.video_id, a.frame_id) == (
             b.image_id,

@@ -203,7 +203,7 @@ def _writer(name: str) -> Callable[..., None]:
 
 
 # Forms of labelling tools: name -> write(dataset, path, *, overwrite=False, warn=...); their readers are in FORMATS.
-WRITERS: dict[str, Callable[..., None]] = {name: _writer(name) for name in ("labelme",)}
+WRITERS: dict[str, Callable[..., None]] = {name: _writer(name) for name in ("labelme", "labelstudio")}
 
 # A folder of videos with skeleton.toml may hold JSON files of any kind: it is `mars` because it says so.
 FORMATS: dict[str, Format] = {
@@ -215,9 +215,17 @@ FORMATS: dict[str, Format] = {
     ),
     "lspet": Format("Leeds Sports Pose Extended Training", _recognise_lspet, _read_lspet, ("image_root",)),
     "lsp": Format("Leeds Sports Pose", _recognise_lsp, _read_lsp, ("image_root",)),
+    "mpii": _module("mpii", "MPII Human Pose: the release's .mat, or HRNet's JSON"),
+    "flic": _module("flic", "FLIC: examples.mat"),
+    "aic": _module("aic", "AI Challenger: the release's JSON, or COCO style"),
+    "crowdpose": _module("crowdpose", "CrowdPose JSON"),
+    "posetrack": _module("posetrack", "PoseTrack18: a JSON a video, or one for all"),
+    "penn": _module("penn", "Penn Action: labels/NNNN.mat, or all in one .npz"),
+    "jhmdb": _module("jhmdb", "JHMDB: joint_positions.mat a video, or COCO style"),
     "parquet": _module("parquet", "Parquet table that posecli wrote"),
     "csv": _module("table_set", "CSV table with a column source", ("image_root", "skeleton", "score_threshold")),
     "labelme": _module("labelme", "labelme JSON, one file a picture", ("image_root", "skeleton")),
+    "labelstudio": _module("labelstudio", "Label Studio JSON export", ("image_root", "skeleton")),
     "coco": Format("COCO keypoint JSON", _recognise_coco, _read_coco, ("image_root", "skeleton"), general=True),
     "mars": Format(
         "a folder of videos (or frame images) with label files beside them",

@@ -1,12 +1,12 @@
 """labelme: one JSON file a picture, points grouped into people by ``group_id``.
 
-Format notes (https://github.com/wkentaro/labelme, ``labelme/label_file.py``): ``{"version", "flags": {}, "shapes": [{"label",
-"points": [[x, y]], "group_id": 3, "shape_type": "point", "flags": {}, "description": ""}], "imagePath", "imageData",
-"imageWidth", "imageHeight"}``. ``imagePath`` is relative to the JSON; ``imageData`` (the picture itself, base64) may be
-null. labelme keeps keys it does not know, of shapes and of the file.
+Format notes (https://github.com/wkentaro/labelme, ``labelme/label_file.py``): ``{"version", "flags": {}, "shapes":
+[{"label", "points": [[x, y]], "group_id": 3, "shape_type": "point", "flags": {}, "description": ""}], "imagePath",
+"imageData", "imageWidth", "imageHeight"}``. ``imagePath`` is relative to the JSON; ``imageData`` (the picture itself,
+base64) may be null. labelme keeps keys it does not know, of shapes and of the file.
 
-Here a ``point`` is a joint named by its label, and a ``rectangle`` (of two corners, in any order) labelled ``person`` the
-box of its group. Points without a ``group_id`` are one person together, if no label is there twice. A shape's flag
+Here a ``point`` is a joint named by its label, and a ``rectangle`` (of two corners, in any order) labelled ``person``
+the box of its group. Points without a ``group_id`` are one person together, if no label is there twice. A shape's flag
 ``hidden`` (or ``occluded``) is visibility 1; else it is 2; a joint without a point is missing. Other shapes are passed
 over and counted. The key ``posecli`` of the file keeps what labelme has no field for (`side_notes`).
 """
@@ -67,8 +67,8 @@ def _files(folder: Path) -> list[Path]:
 def read(src: str | Path, options: ReadOptions, warn: Warn) -> Dataset:
     """Reads a labelme file, or all of a folder (and the folders in it).
 
-    Picture names are relative to ``options.image_root`` (None: the folder of the labels). ``options.skeleton`` names the
-    joints; without it the file's own note does, else the labels' names.
+    Picture names are relative to ``options.image_root`` (None: the folder of the labels). ``options.skeleton`` names
+    the joints; without it the file's own note does, else the labels' names.
 
     Raises:
         PoseError: naming file and shape, for a point that is none, an unknown joint, a joint twice in a person, two
@@ -193,8 +193,8 @@ def _size(path: Path, value: dict[str, Any], picture: Path) -> tuple[int, int]:
 def write(dataset: Dataset, path: str | Path, *, overwrite: bool = False, warn: Warn = lambda message: None) -> None:
     """Writes a folder with one labelme JSON a picture, named as the picture; complete or not at all.
 
-    Pictures stay where they are. Open the folder of the pictures in labelme with ``--output`` set to this folder, or the
-    JSON files themselves.
+    Pictures stay where they are. Open the folder of the pictures in labelme with ``--output`` set to this folder, or
+    the JSON files themselves.
 
     Raises:
         PoseError: frames inside videos, two pictures that would give the same file, the output exists.

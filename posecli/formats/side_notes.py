@@ -1,7 +1,7 @@
 """What labelling tools have no field for: kept as notes beside their own fields, so that corrected labels lose nothing.
 
 A writer asks `person_notes` and `frame_notes` for plain JSON values and puts them where the tool leaves them alone; its
-reader gives them back to `make_person` and `assemble`. Files that came from the tool itself have no notes, and need none.
+reader gives them back to `make_person` and `assemble`. Files that the tool itself made have no notes, and need none.
 Coordinates pass unchanged between posecli and every tool: no half pixel is added or taken away.
 """
 
@@ -37,7 +37,7 @@ class LabelledFrame:
 
 
 def person_notes(person: Instance, names: Sequence[str]) -> dict[str, Any]:
-    """Plain values of all that is neither a joint's place and visibility nor the person's box; only what says something."""
+    """Plain values of all that is neither a joint's place and visibility nor the person's box; defaults are left out."""
     notes: dict[str, Any] = {}
     if person.track_id is not None:
         notes["track_id"] = int(person.track_id)
@@ -132,6 +132,8 @@ def assemble(skeleton: Skeleton, frames: Iterable[LabelledFrame], root: str | Pa
         extra, frame_id = frame.notes.get("extra") or {}, frame.notes.get("frame_id")
         if not isinstance(extra, Mapping) or (frame_id is not None and (not isinstance(frame_id, int) or frame_id < 0)):
             raise PoseError("the notes of a picture are damaged", frame.where)
+        if frame.people and extra.get("is_labeled") is False:  # somebody labelled it since
+            extra = {k: v for k, v in extra.items() if k != "is_labeled"}
         records.append(
             Record(
                 image_id, frame.file_name, frame.width, frame.height, frame.people,
