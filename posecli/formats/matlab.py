@@ -94,8 +94,8 @@ def _plain(value: Any) -> Any:
     if value.dtype == object:
         return [_plain(v) if isinstance(v, np.ndarray) else v for v in value.ravel(order="F")]
     if value.dtype.kind in "US":
-        rows = [str(row).rstrip() for row in value.ravel(order="F")]
-        return rows[0] if len(rows) == 1 else rows if rows else ""
+        lines = [str(line).rstrip() for line in value.ravel(order="F")]
+        return lines[0] if len(lines) == 1 else lines or ""
     return value
 
 

@@ -47,7 +47,7 @@ def byte_order(header: bytes, where: str) -> str:
 
 def names_of(path: Path) -> tuple[str, ...]:
     """The names of a MATLAB 5 file's variables, from the first bytes of each; PoseError when it is no such file."""
-    names = []
+    names: list[str] = []
     size = path.stat().st_size
     with open(path, "rb") as handle:
         order = byte_order(handle.read(HEADER), str(path))
