@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from posecli import looks
 from posecli.checkpoint import ModelMeta, load_checkpoint, load_finder
 from posecli.errors import PoseError, UsageError
 from posecli.files import sha256_of
@@ -30,8 +31,6 @@ from posecli.types import Crop, Instance, Skeleton
 __all__ = ["DEFAULT_MODEL", "PoseModel", "PredictOptions", "find_weights", "load_model", "pick_device"]
 
 DEFAULT_MODEL = "default"
-# Joints below this score have no say in where the box of a second look lies.
-_SURE_JOINT = 0.15
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -224,13 +223,19 @@ class PoseModel:
             found = self._predict_top_down(images, [_from_box(b, self.skeleton) for b in boxes], self._flip_test(still))
         else:
             people = self._people_finder().predict(images)
-            if not still:
-                # No joint score lifts a person above the finder's own: far below the threshold nobody would be shown,
-                # and in a video every crop costs time.
-                people = [[p for p in persons if p.person_score >= self.threshold / 2] for persons in people]
-            elif self.options.second_look:
-                people = self._better_boxes(images, people)
-            found = self._predict_top_down(images, people, self._flip_test(still))
+            if still and self.options.second_look:
+                found = self._looked_at(images, people)
+            else:
+                if not still:
+                    # No joint score lifts a person above the finder's own: far below the threshold nobody would be
+                    # shown, and in a video every crop costs time.
+                    people = [[p for p in persons if p.person_score >= self.threshold / 2] for persons in people]
+                found = self._predict_top_down(images, people, self._flip_test(still))
+            power = float(self.meta.extra.get("size_power", 0.0))
+            found = [
+                [looks.sized_score(p, image.shape[1], image.shape[0], power) for p in persons]
+                for image, persons in zip(images, found, strict=True)
+            ]
         floor, most = self.options.min_score, self.options.max_persons
         return [
             sorted((p for p in people if p.person_score >= floor), key=lambda p: -p.person_score)[:most]
@@ -329,21 +334,27 @@ class PoseModel:
         new = rescore(self._rescoring, torch.from_numpy(poses).float().to(self.device), old, self.skeleton.name)
         return [replace(p, person_score=float(np.clip(s, 0, 1))) for p, s in zip(people, new.tolist(), strict=True)]
 
-    def _better_boxes(self, images: Sequence[np.ndarray], people: Sequence[Sequence[Instance]]) -> list[list[Instance]]:
-        """The finder's people with boxes half way to those around the joints that a first look finds in them.
-
-        A finder's box often cuts a raised arm or a leg; the pose inside tells where the rest must be.
-        """
-        better = []
-        for persons, posed in zip(people, self._predict_top_down(images, people, flip_test=False), strict=True):
-            boxes = [_box_around(pose) for pose in posed]
-            better.append(
-                [
-                    person if box is None else replace(person, box_xyxy=(np.asarray(person.box_xyxy) + box) / 2)
-                    for person, box in zip(persons, boxes, strict=True)
-                ]
-            )
-        return better
+    def _looked_at(self, images: Sequence[np.ndarray], people: Sequence[Sequence[Instance]]) -> list[list[Instance]]:
+        """The finder's people, seen in its boxes, in better ones and in the whole picture: `looks.merged`."""
+        flip_test = self._flip_test(True)
+        first = self._predict_top_down(images, people, flip_test=False)
+        moved = [list(map(looks.moved_box, a, b)) for a, b in zip(people, first, strict=True)]
+        second = self._predict_top_down(images, moved, flip_test)
+        # Where the finder sees nobody at all there is nothing to refine.
+        scale = float(self.meta.extra.get("box_scale", 1.25))
+        boxes = [
+            looks.whole_picture_box(image.shape[1], image.shape[0], scale)[None] if persons else np.zeros((0, 4))
+            for image, persons in zip(images, people, strict=True)
+        ]
+        whole = self._predict_top_down(images, [_from_box(b, self.skeleton) for b in boxes], flip_test)
+        again = [[p for p in persons if looks.box_around(p) is not None] for persons in whole]
+        closer = self._predict_top_down(
+            images, [[replace(p, box_xyxy=looks.box_around(p)) for p in persons] for persons in again], flip_test
+        )
+        return [
+            looks.merged(found, one, two, [*near, *wide])
+            for found, one, two, near, wide in zip(people, first, second, closer, again, strict=True)
+        ]
 
     def _predict_top_down(
         self, images: Sequence[np.ndarray], people: Sequence[Sequence[Instance]], flip_test: bool
@@ -366,12 +377,6 @@ class PoseModel:
 def _finder_options(options: PredictOptions | None) -> PredictOptions:
     """The finder's own run: flip test, scales and the floor are the top-down model's matter."""
     return replace(options or PredictOptions(), flip_test=None, scales=(1.0,), min_score=0.0)
-
-
-def _box_around(pose: Instance) -> np.ndarray | None:
-    """(4,) box of the joints found with some certainty, grown by a tenth of its longer side: flesh around joints."""
-    box = keypoint_box(pose.xy, pose.score >= _SURE_JOINT)
-    return None if box is None else box + np.array([-1, -1, 1, 1]) * 0.1 * float((box[2:] - box[:2]).max())
 
 
 def _mirror(batch: Tensor) -> Tensor:

@@ -33,8 +33,9 @@ class PredictOptions:
 
     Attributes:
         flip_test: also run the mirrored input and average, for twice the time. None: as the weights' description says.
-        second_look: pictures, top-down models with a finder: each person is looked at twice, the second time in a box
-            corrected by the first pose. Costs a network pass more; not done in videos.
+        second_look: pictures, top-down models with a finder: each person is looked at again in a box corrected by the
+            first pose, the likeliest one also in the whole picture, and joints go where the looks agree (`looks`).
+            Costs twice the crops; not done in videos.
         scales: of the picture, bottom-up models only; several are merged.
         max_persons: people kept in a picture, the best first.
         min_score: people below this score are dropped (a low floor; the display threshold is another thing).

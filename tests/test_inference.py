@@ -116,7 +116,7 @@ def test_unknown_device_and_precision() -> None:
 def test_second_look_moves_boxes_of_found_people_on_pictures_only(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("posecli.inference._SURE_JOINT", 0.0)  # random weights are sure of nothing
+    monkeypatch.setattr("posecli.looks._SURE_JOINT", 0.0)  # random weights are sure of nothing
     ready = posecli.load_model(tiny_model, device="cpu", options=PredictOptions(second_look=True))
     plain = posecli.load_model(tiny_model, device="cpu", options=PredictOptions(second_look=False))
 

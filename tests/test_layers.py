@@ -23,7 +23,7 @@ formats frames exports convert
 metrics
 reports
 models codecs grouping losses tracking
-checkpoint official readout inference
+checkpoint official readout looks inference
 person_boxes pipeline infer_files
 scenes
 augment augment_pictures settings data distributed tasks validation learner run_log training rescoring

@@ -71,7 +71,7 @@ def infer(
         bool,
         typer.Option(
             "--second-look/--no-second-look",
-            help="Pictures: look again in a box corrected by the first pose.",
+            help="Pictures: look again in better boxes and take what the looks agree on.",
             rich_help_panel=_MODEL,
         ),
     ] = True,

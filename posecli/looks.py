@@ -1,0 +1,117 @@
+"""Several looks at one person, and what they agree on: how a top-down model takes care over a picture.
+
+A finder's box often cuts a raised arm or a leg. The pose inside tells where the rest must be, so a second look is taken
+in a box moved towards it. Many pictures are themselves cut around one person; the whole picture is then a good box, and
+the pose found in it a better one. Each joint is put where the looks agree.
+
+Nothing here knows of networks: people with joints go in, boxes and people come out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from posecli.geometry import box_iou, keypoint_box
+from posecli.types import Instance
+
+__all__ = ["agreed", "box_around", "merged", "moved_box", "sized_score", "whole_picture_box"]
+
+# Chosen on 450 pictures of LSPET and 145 of COCO, none of them from the validation sets.
+_SURE_JOINT = 0.15  # joints below this score have no say in where a box lies
+_TOWARDS_POSE = 0.6  # how far the box of the second look moves from the finder's to the pose's
+_SAME_PERSON = 0.3  # IoU of a found person's box with the one found in the whole picture
+_WHOLE_PICTURE = 1.1  # how much the joint scores of the whole picture's person count against the second look's
+_REACH = 0.1  # joints that lie this share of the person's box apart support each other little (1 / e)
+
+
+def whole_picture_box(width: int, height: int, scale: float) -> np.ndarray:
+    """(4,) square box x0 y0 x1 y1 in the middle, such that enlarged by ``scale`` it spans the picture's longer side."""
+    middle = np.array([(width - 1) / 2, (height - 1) / 2])
+    half = max(width, height) / (2 * scale)
+    return np.concatenate([middle - half, middle + half])
+
+
+def box_around(pose: Instance) -> np.ndarray | None:
+    """(4,) box of the joints found with some certainty, grown by a tenth of its longer side: flesh around joints."""
+    box = keypoint_box(pose.xy, pose.score >= _SURE_JOINT)
+    return None if box is None else box + np.array([-1, -1, 1, 1]) * 0.1 * float((box[2:] - box[:2]).max())
+
+
+def moved_box(person: Instance, pose: Instance) -> Instance:
+    """The person with its box moved towards the pose found in it; unchanged where no joint is certain."""
+    box = box_around(pose)
+    if box is None or person.box_xyxy is None:
+        return person
+    return replace(person, box_xyxy=(1 - _TOWARDS_POSE) * np.asarray(person.box_xyxy) + _TOWARDS_POSE * box)
+
+
+def agreed(looks: Sequence[Instance]) -> Instance:
+    """The first of the looks with each joint where most of them see it.
+
+    Every look's place for a joint is supported by all looks, by the square of their score for it and by how near they
+    put it; the place with the most support wins and is then the mean of its supporters. The joint's score is the root
+    of the mean support, so a joint that the looks place apart gets a low one.
+    """
+    first = looks[0]
+    if len(looks) == 1:
+        return first
+    xy = np.stack([look.xy for look in looks]).astype(np.float64)
+    weight = np.stack([look.score for look in looks]).astype(np.float64) ** 2
+    side = 1.0 if first.box_xyxy is None else float((first.box_xyxy[2:] - first.box_xyxy[:2]).max())
+    apart = np.linalg.norm(xy[:, None] - xy[None], axis=-1) / (_REACH * max(side, 1.0))
+    nearness = np.exp(-(apart**2))  # (look, look, K)
+    support = (nearness * weight[None]).sum(1)
+    best = support.argmax(0)
+    joints = np.arange(xy.shape[1])
+    share = nearness[best, :, joints].T * weight  # (look, K)
+    total = share.sum(0)
+    place = (share[..., None] * xy).sum(0) / np.maximum(total, 1e-12)[:, None]
+    place = np.where(total[:, None] > 0, place, xy[0])
+    score = np.sqrt(support[best, joints] / len(looks))
+    return replace(first, xy=place.astype(np.float32), score=np.clip(score, 0, 1).astype(np.float32))
+
+
+def merged(
+    people: Sequence[Instance], first: Sequence[Instance], second: Sequence[Instance], whole: Sequence[Instance]
+) -> list[Instance]:
+    """The people of a picture, each from all looks at them.
+
+    Args:
+        people: as the finder gave them, with its certainty.
+        first, second: the same people in the same order, as seen in the finder's boxes and in moved ones.
+        whole: the person seen in the whole picture, looked at again in a box around that pose; the better look first.
+            It never adds a person, since even an empty scene suggests some pose; it refines the likeliest of the
+            finder's people at its place.
+
+    Returns:
+        The people, with the finder's certainty times the mean joint score of the better look as their score.
+    """
+    main = None
+    if whole and whole[0].box_xyxy is not None and second:
+        overlap = box_iou(np.stack([np.asarray(p.box_xyxy) for p in second]), np.asarray(whole[0].box_xyxy)[None])[:, 0]
+        there = [i for i in range(len(second)) if overlap[i] > _SAME_PERSON]
+        main = max(there, key=lambda i: second[i].person_score, default=None)
+    result = []
+    for i, (person, one, two) in enumerate(zip(people, first, second, strict=True)):
+        looks = [two, one]
+        if i == main:
+            better = float(whole[0].score.mean()) * _WHOLE_PICTURE > float(two.score.mean())
+            looks = [*whole, two, one] if better else [two, one, whole[0]]
+        score = float(np.clip(person.person_score * looks[0].score.mean(), 0, 1))
+        result.append(replace(agreed(looks), person_score=score))
+    return result
+
+
+def sized_score(person: Instance, width: int, height: int, power: float) -> Instance:
+    """The person with its score times the share of the picture's longer side that its box spans, to this power.
+
+    Small people are harder to see and rarer to be what a picture is about: a mild power orders people better.
+    """
+    if person.box_xyxy is None or not power:
+        return person
+    box = np.asarray(person.box_xyxy)
+    share = float(np.clip((box[2:] - box[:2]).max() / max(width, height), 1e-6, 1.0))
+    return replace(person, person_score=person.person_score * share**power)

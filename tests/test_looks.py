@@ -1,0 +1,71 @@
+"""Looks at one person: boxes moved, joints where most looks see them, nobody added."""
+
+import numpy as np
+import pytest
+
+from posecli import looks
+from posecli.types import Instance
+
+CORNERS = np.array([[10.0, 10], [90, 10], [90, 190], [10, 190]], np.float32)
+
+
+def person(xy: np.ndarray = CORNERS, score: float = 0.8, box: tuple = (0, 0, 100, 200), certainty: float = 0.5):
+    count = len(xy)
+    return Instance(
+        xy.astype(np.float32), np.full(count, 2), np.full(count, score, np.float32), certainty, np.array(box, float)
+    )
+
+
+def test_box_of_the_whole_picture_spans_its_longer_side_once_enlarged() -> None:
+    box = looks.whole_picture_box(201, 101, 1.25)
+    middle, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2 * 1.25
+    assert middle == pytest.approx([100, 50]) and half == pytest.approx([100.5, 100.5])
+
+
+def test_box_moves_towards_the_pose_by_the_stated_share() -> None:
+    # Joints span 10..90 by 10..190; grown by a tenth of 180 on each side: -8..108 by -8..208.
+    moved = looks.moved_box(person(box=(20, 20, 80, 80)), person()).box_xyxy
+    assert moved == pytest.approx(0.4 * np.array([20, 20, 80, 80]) + 0.6 * np.array([-8, -8, 108, 208]))
+    # A pose without a certain joint says nothing about the box.
+    assert looks.moved_box(person(), person(score=0.1)).box_xyxy == pytest.approx([0, 0, 100, 200])
+
+
+def test_two_looks_outvote_a_third() -> None:
+    astray = CORNERS.copy()
+    astray[2] = [20, 30]
+    result = looks.agreed([person(astray), person(CORNERS + 1), person(CORNERS - 1)])
+    assert np.abs(result.xy - CORNERS).max() < 1.1
+    # The disputed joint is less certain than the agreed ones.
+    assert result.score[2] < result.score[[0, 1, 3]].min() - 0.1
+
+
+def test_a_sure_look_outweighs_unsure_ones() -> None:
+    result = looks.agreed([person(CORNERS + 60, score=0.2), person(CORNERS + 60, score=0.2), person(score=0.9)])
+    assert np.abs(result.xy - CORNERS).max() < 0.5
+
+
+def test_looks_without_any_score_keep_the_first() -> None:
+    result = looks.agreed([person(score=0.0), person(CORNERS + 50, score=0.0)])
+    assert result.xy.tolist() == CORNERS.tolist() and not result.score.any()
+
+
+def test_whole_picture_refines_one_person_and_adds_none() -> None:
+    other = person(CORNERS + [300, 0], box=(300, 0, 400, 200), certainty=0.4)
+    found = [person(CORNERS + 20, certainty=0.6), other]
+    sure = person(score=0.95, box=(2, 2, 98, 198))
+    result = looks.merged(found, found, found, [sure, sure])
+    assert len(result) == 2
+    assert np.abs(result[0].xy - CORNERS).max() < 15 and result[0].box_xyxy.tolist() == [2, 2, 98, 198]
+    assert result[0].person_score == pytest.approx(0.6 * 0.95)
+    assert result[1].xy.tolist() == other.xy.tolist() and result[1].person_score == pytest.approx(0.4 * 0.8)
+    # Far from everybody it has no say, and nobody stays nobody.
+    elsewhere = person(score=0.95, box=(900, 900, 950, 950))
+    assert looks.merged(found, found, found, [elsewhere])[0].box_xyxy.tolist() == [0, 0, 100, 200]
+    assert looks.merged([], [], [], [sure]) == []
+
+
+def test_score_by_size() -> None:
+    half = looks.sized_score(person(), 400, 300, 0.5)
+    assert half.person_score == pytest.approx(0.5 * 0.5**0.5)
+    assert looks.sized_score(person(), 400, 300, 0.0).person_score == 0.5
+    assert looks.sized_score(person(box=(-50, -50, 600, 600)), 400, 300, 0.5).person_score == 0.5
