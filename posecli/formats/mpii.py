@@ -22,8 +22,8 @@ Head boxes are not in it; a ``gt_valid.mat`` (or ``mpii_gt_val.mat``) beside it 
 Both count pixels from 1, and boxes alike. v: ``is_visible`` 1 and empty are 2, 0 is 1 (labelled but hidden).
 ``scale`` is the person's height / 200 px and ``center`` their rough middle; both stay with the person, who has a
 ``bbox`` of their own only where no joint is labelled (the square of 200 x scale around the middle). ``single_person``
-is true for who stands apart. Not everyone in a picture is labelled (``all_people_labelled`` false). Frames of one video share a
-``recording``, so that a split keeps them together.
+is true for who stands apart. Not everyone in a picture is labelled (``all_people_labelled`` false). Frames of one
+video share a ``recording``, so that a split keeps them together.
 """
 
 from __future__ import annotations
