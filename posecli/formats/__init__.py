@@ -203,7 +203,7 @@ def _writer(name: str) -> Callable[..., None]:
 
 
 # Forms of labelling tools: name -> write(dataset, path, *, overwrite=False, warn=...); their readers are in FORMATS.
-WRITERS: dict[str, Callable[..., None]] = {name: _writer(name) for name in ("labelme", "labelstudio")}
+WRITERS: dict[str, Callable[..., None]] = {name: _writer(name) for name in ("cvat", "labelme", "labelstudio")}
 
 # A folder of videos with skeleton.toml may hold JSON files of any kind: it is `mars` because it says so.
 FORMATS: dict[str, Format] = {
@@ -226,6 +226,7 @@ FORMATS: dict[str, Format] = {
     "csv": _module("table_set", "CSV table with a column source", ("image_root", "skeleton", "score_threshold")),
     "labelme": _module("labelme", "labelme JSON, one file a picture", ("image_root", "skeleton")),
     "labelstudio": _module("labelstudio", "Label Studio JSON export", ("image_root", "skeleton")),
+    "cvat": _module("cvat", "CVAT for images or for video 1.1, XML", ("image_root", "skeleton")),
     "coco": Format("COCO keypoint JSON", _recognise_coco, _read_coco, ("image_root", "skeleton"), general=True),
     "mars": Format(
         "a folder of videos (or frame images) with label files beside them",

@@ -2,9 +2,9 @@
 
 Format notes (https://labelstud.io/guide/task_format, https://labelstud.io/tags/keypointlabels): a task is ``{"id",
 "data": {"image": NAME}, "annotations": [{"result": [REGION, ...], "was_cancelled"}], "predictions": [{"model_version",
-"result"}]}``. A joint is a region of type ``keypointlabels``: ``{"id", "type", "from_name", "to_name", "original_width",
-"original_height", "image_rotation": 0, "parentID", "meta": {"text": [...]}, "value": {"x", "y", "width",
-"keypointlabels": ["nose"]}}``; a box one of type ``rectanglelabels``. x and y are 0 to 100.
+"result"}]}``. A joint is a region of type ``keypointlabels``: ``{"id", "type", "from_name", "to_name",
+"original_width", "original_height", "image_rotation": 0, "parentID", "meta": {"text": [...]}, "value": {"x", "y",
+"width", "keypointlabels": ["nose"]}}``; a box one of type ``rectanglelabels``. x and y are 0 to 100.
 
 People: the joints whose ``parentID`` is the id of one rectangle, else those with the same ``person N`` in their meta
 text, else those inside one rectangle only; in a task without any of these all joints are one person. A joint whose meta
@@ -80,7 +80,8 @@ def read(src: str | Path, options: ReadOptions, warn: Warn) -> Dataset:
     """Reads a Label Studio export (``JSON``, not ``JSON-MIN``).
 
     Picture names are those of the tasks without the server's own parts, relative to ``options.image_root`` (None: a
-    usual place beside the file). ``options.skeleton`` names the joints; without it the file's own note does, else its labels.
+    usual place beside the file). ``options.skeleton`` names the joints; without it the file's own note, else its
+    labels.
 
     Raises:
         PoseError: naming file, task and region, for a region that is none, an unknown joint, a joint that belongs to

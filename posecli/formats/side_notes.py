@@ -37,7 +37,7 @@ class LabelledFrame:
 
 
 def person_notes(person: Instance, names: Sequence[str]) -> dict[str, Any]:
-    """Plain values of all that is neither a joint's place and visibility nor the person's box; defaults are left out."""
+    """Plain values of all but the joints' places, their visibility and the person's box; defaults are left out."""
     notes: dict[str, Any] = {}
     if person.track_id is not None:
         notes["track_id"] = int(person.track_id)
@@ -120,7 +120,7 @@ def assemble(skeleton: Skeleton, frames: Iterable[LabelledFrame], root: str | Pa
     """The data set of a tool's pictures. Image ids are the noted ones where all are noted and different, else counted
     from 1; videos come from the notes."""
     frames = list(frames)
-    ids = [f.notes.get("image_id") for f in frames]
+    ids: list[Any] = [f.notes.get("image_id") for f in frames]
     if not all(isinstance(i, int | str) and not isinstance(i, bool) for i in ids) or len(set(ids)) < len(ids):
         ids = list(range(1, len(frames) + 1))
     videos: dict[Any, Video] = {}

@@ -33,7 +33,7 @@ def labelme(path: Path, shapes: list[dict[str, Any]], **more: Any) -> Path:
     return path
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(datasets())
 def test_round_trip_loses_nothing(dataset: Dataset) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -45,7 +45,7 @@ def export(path: Path, *results: list[dict[str, Any]] | None, **more: Any) -> Pa
     return path
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(datasets())
 def test_round_trip_loses_nothing(dataset: Dataset) -> None:
     with tempfile.TemporaryDirectory() as folder:

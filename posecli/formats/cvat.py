@@ -1,0 +1,397 @@
+"""CVAT for images 1.1 and CVAT for video 1.1: one XML file of skeletons (``annotations.xml``).
+
+Format notes (https://docs.cvat.ai/docs/other/xml_format/, and CVAT's own writer, ``dataset_manager/formats/cvat.py``).
+For images: ``<image id name width height>`` with, for each person, ``<skeleton label="person" z_order>`` of ``<points
+label="nose" outside="0" occluded="0" points="x,y"/>``. For video: ``<track id label="person">`` with one ``<skeleton
+frame keyframe>`` of such points for each frame, a frame with every point outside where the person leaves; frame numbers
+are the video's own. Sizes stand in ``original_size``, the frames of the task in ``start_frame``, ``stop_frame`` and
+``frame_filter`` (``step=5``). ``outside`` is visibility 0, ``occluded`` 1, neither 2.
+
+Also read: loose ``<points>`` labelled with a joint's name, joined into people by ``group_id``. A box is a ``<box
+label="person_box">`` (in video a track of its own) with the ``group_id`` of its person. CVAT itself writes every frame
+of a track; frames between two of another writer's key frames are not interpolated, which is said.
+
+What CVAT has no field for stands in the text attribute ``posecli`` of a skeleton, which CVAT keeps if its label
+declares one, and under ``<meta>``, which it rewrites (`side_notes`). Document types and entities are refused.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import xml.etree.ElementTree as ET
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.parsers import expat
+
+import numpy as np
+
+from posecli.errors import PoseError
+from posecli.files import image_root_of
+from posecli.formats.cvat_write import NOTES, write
+from posecli.formats.side_notes import Joints, LabelledFrame, assemble, make_person, video_from_json, video_json
+from posecli.formats.sniffing import head_of
+from posecli.types import Dataset, Instance, Video
+
+if TYPE_CHECKING:
+    from posecli.formats import ReadOptions
+
+__all__ = ["parse", "read", "recognise", "write"]
+Warn = Callable[[str], None]
+_PASSED_OVER = {"polygon", "polyline", "ellipse", "cuboid", "mask", "tag"}
+
+
+@dataclass
+class _Person:
+    """What has been gathered of one person in one frame."""
+
+    where: str
+    joints: list[tuple[str, float, float, int]] = field(default_factory=list)
+    box: np.ndarray | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+    track: int | None = None
+
+
+def recognise(src: Path) -> str | None:
+    """A reason when ``src`` is CVAT's XML, or a folder with ``annotations.xml``."""
+    path = src / "annotations.xml" if src.is_dir() else src
+    if path.suffix == ".xml" and path.is_file() and b"<annotations" in head_of(path, 4096):
+        return f"{path.name} is XML of <annotations>"
+    return None
+
+
+def parse(path: str | Path) -> ET.Element:
+    """The XML file as a tree; PoseError names line and column. A document type, and with it every entity that could
+    expand or fetch something, is refused."""
+    builder = ET.TreeBuilder()
+    parser = expat.ParserCreate()
+
+    def refuse(*_: Any) -> None:
+        raise PoseError("a document type or an entity in it: refused", str(path), "CVAT writes none")
+
+    parser.StartDoctypeDeclHandler = refuse
+    parser.EntityDeclHandler = refuse
+    parser.StartElementHandler = builder.start
+    parser.EndElementHandler = builder.end
+    parser.CharacterDataHandler = builder.data
+    parser.buffer_text = True
+    try:
+        with open(path, "rb") as handle:
+            parser.ParseFile(handle)
+        return builder.close()
+    except expat.ExpatError as error:
+        where = f"{path}, line {error.lineno}, column {error.offset + 1}"
+        raise PoseError(f"not XML: {expat.errors.messages.get(error.code, error.code)}", where) from None
+    except (OSError, ValueError, LookupError, RecursionError) as error:
+        raise PoseError(f"cannot read: {error}", str(path)) from None
+
+
+def read(src: str | Path, options: ReadOptions, warn: Warn) -> Dataset:
+    """Reads CVAT's XML (a file, or a folder with ``annotations.xml``).
+
+    Picture names are as in the file, relative to ``options.image_root`` (None: a usual place beside it). For video,
+    every frame of the task becomes a record, also those without people; ``track_id`` is the track's number, or the one
+    that posecli noted. ``options.skeleton`` names the joints; without it the file's note, else its labels.
+
+    Raises:
+        PoseError: naming file and picture or track, for anything that is not CVAT's XML, a number that is none, a point
+            of several people, an unknown joint, a joint twice, a video whose size nobody knows.
+    """
+    path = Path(src) / "annotations.xml" if Path(src).is_dir() else Path(src)
+    root = parse(path)
+    if root.tag != "annotations":
+        raise PoseError(f"it is XML of <{root.tag}>, not of <annotations>", str(path))
+    images, tracks = root.findall("image"), root.findall("track")
+    if images and tracks:
+        raise PoseError("both images and tracks", str(path), "export one task, for images or for video")
+    notes = _notes(root.find(f"meta/{NOTES}"), str(path))
+    joints = Joints(_joint_names(root, path), options.skeleton, notes.get("skeleton"), str(path))
+    others = sum(1 for shape in root.iter() if shape.tag in _PASSED_OVER)
+    if others:
+        warn(f"{path}: {others} polygons, masks, tags and the like were left out")
+    if tracks or (not images and "video" in notes):
+        return _read_video(root, path, notes, joints, options, warn)
+    return _read_images(images, path, notes, joints, options, warn)
+
+
+def _notes(element: ET.Element | None, where: str) -> dict[str, Any]:
+    """The JSON of our own element or attribute; empty for none."""
+    if element is None or not (element.text or "").strip():
+        return {}
+    try:
+        value = json.loads(element.text or "")
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise PoseError("the note 'posecli' is damaged", where, "empty it to go on without")
+    return value
+
+
+def _joint_names(root: ET.Element, path: Path) -> list[str]:
+    """The declared parts of the skeletons in use, then any further names in use."""
+    used = {s.get("label", "") for s in root.iter("track")} | {s.get("label", "") for s in root.iter("skeleton")}
+    declared: dict[str, list[str]] = defaultdict(list)
+    for label in root.iter("label"):
+        parent = label.findtext("parent")
+        if parent:
+            declared[parent].append(label.findtext("name") or "")
+    parts = [names for parent, names in declared.items() if parent in used or not used]
+    if len({tuple(p) for p in parts}) > 1:
+        raise PoseError("skeletons with different joints", str(path), "keep one kind of skeleton")
+    names = list(parts[0]) if parts else []
+    for track in root.iter("track"):
+        if track.find("points") is not None:
+            names.append(track.get("label", ""))
+    for holder in (*root.iter("image"), *root.iter("skeleton")):
+        for point in holder.findall("points"):
+            if (point.get("points") or "").count(";") == 0:
+                names.append(point.get("label", ""))
+    return list(dict.fromkeys(names))
+
+
+def _number(element: ET.Element, key: str, where: str) -> float:
+    text = element.get(key)
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise PoseError(f"{key} is {text!r}, not a number", where)
+    return value
+
+
+def _whole(text: str | None, name: str, where: str) -> int:
+    if text is None or not re.fullmatch(r"\s*\d{1,12}\s*", text):
+        raise PoseError(f"{name} is {text!r}, not a number from 0", where)
+    return int(text)
+
+
+def _points(shape: ET.Element, joints: Joints, where: str) -> Iterator[tuple[str, float, float, int]]:
+    """Name, x, y and visibility of the joints of a ``<points>``."""
+    label = shape.get("label", "")
+    pairs = [p.split(",") for p in (shape.get("points") or "").split(";")]
+    try:
+        places = [(float(x), float(y)) for x, y in pairs]
+    except ValueError:
+        raise PoseError(f"points of {label!r} are {shape.get('points')!r}, not x,y", where) from None
+    if not all(math.isfinite(v) for place in places for v in place):
+        raise PoseError(f"a coordinate of {label!r} is not finite", where)
+    names = [label]
+    if len(places) > 1:
+        names = list(joints.skeleton.keypoints)
+        if len(places) != len(names):
+            what = f"{len(places)} points in one shape, where skeleton {joints.skeleton.name!r} has {len(names)} joints"
+            raise PoseError(what, where, "name each joint by a shape of its own")
+    visibility = 0 if shape.get("outside") == "1" else 1 if shape.get("occluded") == "1" else 2
+    for name, (x, y) in zip(names, places, strict=True):
+        yield name, x, y, visibility
+
+
+def _box(shape: ET.Element, where: str) -> np.ndarray:
+    if shape.get("rotation") and _number(shape, "rotation", where):
+        raise PoseError("a box that is turned", where, "boxes are upright")
+    return np.array([_number(shape, k, where) for k in ("xtl", "ytl", "xbr", "ybr")])
+
+
+def _made(person: _Person, joints: Joints) -> Instance | None:
+    """The person; None when nothing of them is in this frame."""
+    xy, visibility = joints.blank()
+    seen = set()
+    for name, x, y, v in person.joints:
+        place = joints.index(name, person.where)
+        if place in seen:
+            raise PoseError(f"a second {name!r} for one person", person.where, "group the points by person")
+        seen.add(place)
+        if v:
+            xy[place], visibility[place] = (x, y), v
+    notes = {k: v for k, v in person.notes.items() if k not in ("undrawn", "order")}
+    if not visibility.any() and person.box is None and not person.notes.get("undrawn"):
+        return None
+    if person.track is not None and not person.notes:
+        notes["track_id"] = person.track
+    return make_person(xy, visibility, joints.skeleton.keypoints, person.box, notes, person.where)
+
+
+def _in_order(people: list[_Person], joints: Joints) -> tuple[Instance, ...]:
+    def place(person: _Person) -> float:
+        order = person.notes.get("order")
+        return order if isinstance(order, int) else math.inf
+
+    made = (_made(p, joints) for p in sorted(people, key=place))
+    return tuple(p for p in made if p is not None)
+
+
+def _gather(holder: ET.Element, joints: Joints, where: str) -> tuple[list[_Person], int]:
+    """The people of an ``<image>`` and the number of boxes that belong to nobody."""
+    people: list[_Person] = []
+    groups: dict[str, _Person] = {}
+    boxes: list[tuple[str, np.ndarray]] = []
+    for n, shape in enumerate(holder):
+        at, group = f"{where}, shape {n}", shape.get("group_id") or ""
+        if shape.tag == "skeleton":
+            person = _Person(at, [p for s in shape.findall("points") for p in _points(s, joints, at)])
+            person.notes = _notes(shape.find(f"attribute[@name='{NOTES}']"), at)
+            people.append(person)
+            if group:
+                groups.setdefault(group, person)
+        elif shape.tag == "points":
+            if group not in groups:
+                groups[group] = _Person(at)
+                people.append(groups[group])
+            groups[group].joints += _points(shape, joints, at)
+        elif shape.tag == "box":
+            boxes.append((group, _box(shape, at)))
+    left = 0
+    for group, box in boxes:
+        if group and group in groups and groups[group].box is None:
+            groups[group].box = box
+        else:
+            left += 1
+    return people, left
+
+
+def _read_images(
+    images: list[ET.Element], path: Path, notes: dict[str, Any], joints: Joints, options: ReadOptions, warn: Warn
+) -> Dataset:
+    frames, left = [], 0
+    noted = notes.get("frames") if isinstance(notes.get("frames"), dict) else {}
+    for n, image in enumerate(images):
+        name = image.get("name")
+        where = f"{path}, image {name or n}"
+        if not name:
+            raise PoseError("no name", where)
+        width, height = (_whole(image.get(k), k, where) for k in ("width", "height"))
+        if not width or not height:
+            raise PoseError(f"{width} x {height} is not a picture's size", where)
+        people, over = _gather(image, joints, where)
+        left += over
+        note = (noted or {}).get(name, {})
+        if not isinstance(note, Mapping):
+            raise PoseError("the note 'posecli' is damaged", str(path))
+        frames.append(LabelledFrame(where, name, width, height, _in_order(people, joints), note))
+    if left:
+        warn(f"{path}: {left} boxes belong to no person by their group_id and were left out")
+    if options.image_root is not None:
+        root = Path(options.image_root)
+    else:
+        root = image_root_of(path, frames[0].file_name) if frames else path.parent
+    return assemble(joints.skeleton, frames, root)
+
+
+def _read_video(
+    root: ET.Element, path: Path, notes: dict[str, Any], joints: Joints, options: ReadOptions, warn: Warn
+) -> Dataset:
+    noted = notes.get("frames") if isinstance(notes.get("frames"), dict) else None
+    if noted is not None and all(str(k).isdigit() for k in noted):
+        task = sorted(int(k) for k in noted)
+    else:
+        task, noted = _task_frames(root, path), None
+    people: dict[int, list[_Person]] = defaultdict(list)
+    boxes: dict[tuple[str, int], np.ndarray] = {}
+    groups: dict[tuple[str, int], _Person] = {}
+    gaps = 0
+    for n, track in enumerate(root.findall("track")):
+        number = _whole(track.get("id", str(n)), "the id of a track", f"{path}, track {n}")
+        group = track.get("group_id") or ""
+        before: tuple[int, bool] | None = None
+        for shape in track:
+            if shape.tag not in ("skeleton", "points", "box"):
+                continue
+            where = f"{path}, track {number}, frame {shape.get('frame')}"
+            frame = _whole(shape.get("frame"), "frame", where)
+            away = shape.get("outside") == "1"
+            if shape.tag == "skeleton":
+                person = _Person(where, [p for s in shape.findall("points") for p in _points(s, joints, where)])
+                person.notes = _notes(shape.find(f"attribute[@name='{NOTES}']"), where)
+                person.track = number
+                away = not any(p[3] for p in person.joints) and not person.notes
+                if not away:
+                    people[frame].append(person)
+                    if group:
+                        groups[group, frame] = person
+            elif not away and shape.tag == "points":
+                key = (group or f"track {number}", frame)
+                if key not in groups:
+                    groups[key] = _Person(where, track=int(group) if group.isdigit() else number)
+                    people[frame].append(groups[key])
+                labelled = ET.Element("points", {**shape.attrib, "label": track.get("label", "")})
+                groups[key].joints += _points(labelled, joints, where)
+            elif not away:
+                boxes[group, frame] = _box(shape, where)
+            if before is not None and not before[1]:
+                gaps += bisect_left(task, frame) > bisect_right(task, before[0])
+            before = (frame, away)
+    left = 0
+    for key, box in boxes.items():
+        if key in groups:
+            groups[key].box = box
+        else:
+            left += 1
+    if left:
+        warn(f"{path}: {left} boxes belong to no person by their group_id and were left out")
+    if gaps:
+        warn(f"{path}: {gaps} times a track jumps over frames; they were left empty (export every frame from CVAT)")
+    frames = sorted({*task, *people})
+    video, folder = _video(root, path, notes, options, frames)
+    made = []
+    for frame in frames:
+        note = dict((noted or {}).get(str(frame)) or {})
+        note |= {"video": video_json(video), "video_id": video.id, "frame_id": frame}
+        where = f"{path}, frame {frame}"
+        person_list = _in_order(people.get(frame, []), joints)
+        made.append(LabelledFrame(where, video.file_name, video.width, video.height, person_list, note))
+    return assemble(joints.skeleton, made, folder)
+
+
+def _task_frames(root: ET.Element, path: Path) -> list[int]:
+    """The frames that the task has."""
+    said = {k: next(root.iter(k), None) for k in ("start_frame", "stop_frame", "size", "frame_filter")}
+    text = {k: (e.text or "").strip() if e is not None else "" for k, e in said.items()}
+    found = re.search(r"step\s*=\s*(\d+)", text["frame_filter"])
+    step = max(int(found[1]), 1) if found else 1
+    start = _whole(text["start_frame"], "start_frame", str(path)) if text["start_frame"] else 0
+    if text["stop_frame"]:
+        stop = _whole(text["stop_frame"], "stop_frame", str(path))
+    elif text["size"]:
+        stop = start + (_whole(text["size"], "size", str(path)) - 1) * step
+    else:
+        used = [_whole(s.get("frame"), "frame", str(path)) for t in root.findall("track") for s in t if s.get("frame")]
+        stop = max(used, default=start - 1)
+        step = reduce(math.gcd, [f - start for f in used], 0) or 1 if not found else step
+    if (stop - start) // step > 10_000_000:
+        raise PoseError(f"a task of frames {start} to {stop}", str(path), "no video is that long")
+    return list(range(start, stop + 1, step))
+
+
+def _video(
+    root: ET.Element, path: Path, notes: dict[str, Any], options: ReadOptions, frames: list[int]
+) -> tuple[Video, Path]:
+    """The video, by posecli's note, else by the task and the file itself; and the folder its name is relative to."""
+    if isinstance(notes.get("video"), Mapping):
+        video = video_from_json(notes["video"], str(path))
+        folder = image_root_of(path, video.file_name) if options.image_root is None else Path(options.image_root)
+        return video, folder
+    source = next(root.iter("source"), None)
+    name = ((source.text if source is not None else None) or "").strip().replace("\\", "/").rsplit("/", 1)[-1]
+    if not name:
+        raise PoseError("the task does not name its video", str(path), "of a task of pictures, export 'for images'")
+    folder = image_root_of(path, name) if options.image_root is None else Path(options.image_root)
+    count, fps = max(frames, default=-1) + 1, 0.0
+    stated = next(root.iter("original_size"), None)
+    sizes = [stated.findtext(k) for k in ("width", "height")] if stated is not None else ["", ""]
+    if (folder / name).is_file():
+        from posecli.video import VideoSource
+
+        with VideoSource(folder / name) as source_video:
+            fps, count = source_video.fps or 0.0, max(source_video.num_frames or 0, count)
+            sizes = [str(source_video.width), str(source_video.height)]
+    width, height = (_whole(s, "original_size", str(path)) if s else 0 for s in sizes)
+    if not width or not height:
+        raise PoseError(f"nothing says how large {name!r} is, and it is not there", str(path), "give --image-root")
+    return Video(1, name.rpartition(".")[0] or name, name, width, height, fps, count), folder

@@ -1,0 +1,145 @@
+"""CVAT XML: what it is read as, round trips, and what is refused."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from made_labels import assert_same, datasets
+
+from posecli.errors import PoseError
+from posecli.formats import WRITERS, detect, read_dataset
+from posecli.skeletons import COCO17
+from posecli.types import Dataset, Instance, Record, Video
+
+POINT = '<points label="{}" source="manual" outside="{}" occluded="{}" points="{}"></points>'
+
+
+def images(path: Path, body: str, head: str = "") -> Path:
+    """A file as CVAT exports it for images."""
+    path.write_text(
+        '<?xml version="1.0" encoding="utf-8"?>\n'
+        + head
+        + "<annotations>\n<version>1.1</version><meta><task><id>1</id>"
+        "<mode>annotation</mode></task></meta>"
+        f'<image id="0" name="a/p.jpg" width="640" height="480">{body}</image>'
+        '<image id="1" name="q.jpg" width="64" height="48"></image></annotations>'
+    )
+    return path
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(datasets())
+def test_round_trip_of_pictures_loses_nothing(dataset: Dataset) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "x.xml"
+        WRITERS["cvat"](dataset, path)
+        assert_same(dataset, read_dataset(path, warn=pytest.fail))
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(datasets(video=True))
+def test_round_trip_of_a_video_loses_nothing(dataset: Dataset) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "x.xml"
+        WRITERS["cvat"](dataset, path)
+        assert_same(dataset, read_dataset(path, warn=pytest.fail))
+
+
+def test_what_cvat_itself_exports_for_images(tmp_path: Path) -> None:
+    skeleton = "".join(
+        POINT.format(*p) for p in (("nose", 0, 0, "10.5,20"), ("left_eye", 0, 1, "11,21"), ("right_eye", 1, 0, "9,9"))
+    )
+    body = (
+        f'<skeleton label="person" source="manual" z_order="0" group_id="4">{skeleton}</skeleton>'
+        '<box label="person_box" source="manual" occluded="0" xtl="1" ytl="2" xbr="30" ybr="40" z_order="0" group_id="4"></box>'
+        '<points label="nose" source="manual" occluded="0" points="100,101" z_order="0" group_id="9"></points>'
+        '<points label="left_eye" source="manual" occluded="1" points="102,99" z_order="0" group_id="9"></points>'
+        '<polygon label="car" source="manual" occluded="0" points="1,2;3,4;5,6" z_order="0"></polygon>'
+    )
+    path = images(tmp_path / "annotations.xml", body)
+    assert detect(tmp_path) == ("cvat", "annotations.xml is XML of <annotations>")
+    notes: list[str] = []
+    dataset = read_dataset(path, skeleton="coco17", warn=notes.append)
+    first, second = dataset.records[0].instances
+    assert first.xy[:2].tolist() == [[10.5, 20], [11, 21]] and first.visibility[:3].tolist() == [2, 1, 0]
+    assert first.box_xyxy is not None and first.box_xyxy.tolist() == [1, 2, 30, 40]
+    assert second.xy[:2].tolist() == [[100, 101], [102, 99]] and second.visibility[:2].tolist() == [2, 1]
+    assert [r.file_name for r in dataset.records] == ["a/p.jpg", "q.jpg"] and dataset.records[1].instances == ()
+    assert len(notes) == 1 and "polygons" in notes[0]
+
+
+def test_what_cvat_itself_exports_for_video(tmp_path: Path) -> None:
+    def shape(frame: int, outside: int, x: float) -> str:
+        point = f'<points label="nose" keyframe="1" outside="{outside}" occluded="0" points="{x},5.00"></points>'
+        return f'<skeleton frame="{frame}" keyframe="1" z_order="0">{point}</skeleton>'
+
+    (tmp_path / "v.xml").write_text(
+        "<annotations><version>1.1</version><meta><task><size>4</size><mode>interpolation</mode><start_frame>10</start_frame>"
+        "<stop_frame>25</stop_frame><frame_filter>step=5</frame_filter><labels><label><name>human</name><type>skeleton</type>"
+        "</label><label><name>nose</name><type>points</type><parent>human</parent></label><label><name>tail</name>"
+        "<type>points</type><parent>human</parent></label></labels><original_size><width>64</width><height>48</height>"
+        "</original_size><source>walk.mp4</source></task></meta>"
+        f'<track id="3" label="human" source="manual">{shape(10, 0, 1)}{shape(15, 0, 2)}{shape(20, 1, 2)}</track></annotations>'
+    )
+    dataset = read_dataset(tmp_path / "v.xml", warn=pytest.fail)
+    assert dataset.skeleton.keypoints == ("nose", "tail")
+    assert [r.frame_id for r in dataset.records] == [10, 15, 20, 25]
+    assert [len(r.instances) for r in dataset.records] == [1, 1, 0, 0]
+    assert dataset.records[1].instances[0].track_id == 3 and dataset.records[1].file_name == "walk.mp4"
+    assert dataset.videos == (Video(1, "walk", "walk.mp4", 64, 48, 0.0, 26),)
+
+
+def test_corrections_come_back_when_cvat_rewrote_the_head(tmp_path: Path) -> None:
+    """CVAT writes <meta> anew and knows nothing of our note there; attributes of the people stay."""
+    xy = np.full((17, 2), np.nan)
+    xy[:3] = [[10, 11], [12, 13], [14, 15]]
+    visibility = np.array([2, 2, 1] + [0] * 14)
+    person = Instance(xy, visibility, np.where(visibility, 0.5, 0).astype(np.float32), 0.75, track_id=8)
+    path = tmp_path / "x.xml"
+    WRITERS["cvat"](Dataset(COCO17, (Record(3, "p.jpg", 640, 480, (person,)),)), path)
+    text = re.sub(r"<posecli>.*?</posecli>", "", path.read_text(), flags=re.DOTALL)
+    path.write_text(text.replace('points="10.0,11.0"', 'points="15.50,16.25"'))
+    dataset = read_dataset(path, warn=pytest.fail)
+    again = dataset.records[0].instances[0]
+    assert dataset.skeleton == COCO17 and again.xy[0].tolist() == [15.5, 16.25]
+    assert again.visibility[:4].tolist() == [2, 2, 1, 0] and (again.track_id, again.person_score) == (8, 0.75)
+
+
+BOMB = '<!DOCTYPE a [<!ENTITY x "ha"><!ENTITY y "&x;&x;&x;">]>'
+
+
+@pytest.mark.parametrize(
+    ("body", "head", "message"),
+    [
+        ("", BOMB, "a document type or an entity"),
+        ("", '<!DOCTYPE a SYSTEM "file:///etc/passwd">', "a document type or an entity"),
+        ("<oops>", "", "not XML: mismatched tag"),
+        (POINT.format("nose", 0, 0, "1,b"), "", "image a/p.jpg, shape 0: points of 'nose' are '1,b'"),
+        (POINT.format("nose", 0, 0, "1,nan"), "", "not finite"),
+        (POINT.format("tentacle", 0, 0, "1,2"), "", "unknown joint 'tentacle'"),
+        (POINT.format("nose", 0, 0, "1,2") * 2, "", "a second 'nose' for one person"),
+        (POINT.format("nose", 0, 0, "1,2;3,4"), "", "2 points in one shape"),
+        ('<box label="b" xtl="1" ytl="2" xbr="x" ybr="4"></box>', "", "xbr is 'x'"),
+    ],
+)
+def test_errors_name_file_and_record(tmp_path: Path, body: str, head: str, message: str) -> None:
+    path = images(tmp_path / "annotations.xml", body, head)
+    with pytest.raises(PoseError) as error:
+        read_dataset(path, "cvat", skeleton="coco17")
+    assert message in str(error.value) and "annotations.xml" in str(error.value)
+
+
+def test_several_videos_are_refused(tmp_path: Path) -> None:
+    records = tuple(Record(n, f"{n}.mp4", 64, 48, (), n, 0) for n in (1, 2))
+    with pytest.raises(PoseError, match="--frames"):
+        WRITERS["cvat"](Dataset(COCO17, records), tmp_path / "x.xml")
+
+
+def test_names_that_xml_cannot_hold_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(PoseError, match="XML cannot hold"):
+        WRITERS["cvat"](Dataset(COCO17, (Record(1, "a\x01.jpg", 64, 48),)), tmp_path / "x.xml")
