@@ -147,13 +147,13 @@ def _video(sequence: _Sequence, every: int) -> tuple[Video, list[Record], int]:
         stated = np.array(np.isfinite(boxes).all(axis=1))
         real = stated & np.array((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
     name = f"{sequence.number:04d}"
+    there, ones = visibility.any(axis=1), np.ones(13, dtype=np.float32)
     records = []
     for t in range(0, count, every):
         box = boxes[t] if real[t] else None
-        at = f"{sequence.where}, frame {t + 1}"
         people: tuple[Instance, ...] = ()
-        if visibility[t].any() or box is not None:
-            people = (release.person(xy[t], visibility[t], PENNACTION13, at, box_xyxy=box, track_id=0),)
+        if there[t] or box is not None:
+            people = (Instance(xy[t], visibility[t], ones, box_xyxy=box, track_id=0),)
         records.append(
             Record(
                 10_000 * sequence.number + t + 1, f"frames/{name}/{t + 1:06d}.jpg", sequence.width, sequence.height,
@@ -183,9 +183,15 @@ def _joints(sequence: _Sequence) -> tuple[np.ndarray, np.ndarray]:
         marked = (np.abs(x - y) < 1e-3) & (x <= _LARGEST_MARK)
     guess = np.isfinite(x) & np.isfinite(y) & ~marked
     visibility = np.where(flags == 1, 2, np.where(guess, 1, 0))
-    xy = np.stack([x, y], axis=-1) - 1.0
     columns = list(COLUMNS)
-    return xy[:, columns], visibility[:, columns]
+    xy, visibility = np.stack([x, y], axis=-1)[:, columns] - 1.0, visibility[:, columns]
+    odd = np.argwhere((visibility > 0) & ~np.isfinite(xy).all(axis=2))
+    if len(odd):
+        t, joint = odd[0]
+        what = f"a coordinate of {PENNACTION13.keypoints[joint]!r} is not finite"
+        raise PoseError(what, f"{sequence.where}, frame {t + 1}")
+    xy[visibility == 0] = np.nan
+    return xy, visibility
 
 
 def _of_matrix(path: Path, warn: release.Warn) -> _Sequence:
