@@ -44,17 +44,38 @@ def evaluate(
     pred2: Annotated[
         str | None, typer.Argument(metavar="[PRED2]", help="A second prediction, compared with the first.")
     ] = None,
-    metrics: Annotated[str, typer.Option(help="Of oks, pck, pckh, pdj, pcp, heat.")] = "oks,pck,pckh,pdj,pcp,heat",
+    metrics: Annotated[
+        str,
+        typer.Option(
+            help="Of oks, crowdpose, pck, pckh, pdj, pcp, pcp-relaxed, epe, nme, heat; with ids in the stream also mota, "
+            "idf1, hota and posetrack (MOTA of joints)."
+        ),
+    ] = "oks,pck,pckh,pdj,pcp,heat",
     thresholds: Annotated[
         list[str] | None,
-        typer.Option(help="pck=0.1,0.2 for one metric (may be repeated), or 0.1,0.2 for pck, pckh, pdj and pcp."),
+        typer.Option(
+            help="pck=0.1,0.2 for one metric (may be repeated), or 0.1,0.2 for pck, pckh, pdj and pcp; pixels=5,10 for "
+            "--pck-reference pixels."
+        ),
     ] = None,
     by: Annotated[str, typer.Option(help="Rows beside the total: tag, video, track, joint; or none.")] = "tag",
     match: Annotated[str, typer.Option(help="How people pair up: oks, iou, top-score.")] = "oks",
     misses: Annotated[str, typer.Option(help="Joints of people nobody was paired with: wrong or skip.")] = "wrong",
     min_joints: Annotated[int, typer.Option(help="Ignore people with fewer labelled joints.", min=1)] = 1,
     joints: Annotated[str, typer.Option(help="Compare these joints only (names, commas between).")] = "",
-    pck_reference: Annotated[str, typer.Option(help="PCK's reference length: auto, torso, box.")] = "auto",
+    pck_reference: Annotated[
+        str,
+        typer.Option(help="PCK's reference lengths: auto, torso, box, head-segment, head-box, pixels; one or several."),
+    ] = "auto",
+    pckh_reference: Annotated[str, typer.Option(help="PCKh's: auto, head-box (0.6 diagonal), head-segment.")] = "auto",
+    compat: Annotated[
+        str | None,
+        typer.Option(
+            help="Count as another scorer does: mmpose (PCK with <, torso of joints 4 and 5), hrnet (PCKh@0.1 at 0.11, "
+            "no pelvis and thorax), crowdpose (levels rounded), deeppose (PDJ with <, ten sticks), poseval (last frames "
+            "dropped, placeholders). The result states the rules and the scorer's own figures."
+        ),
+    ] = None,
     only_predicted: Annotated[
         bool, typer.Option("--only-predicted", help="Leave out labelled frames the stream has no line for.")
     ] = False,
@@ -125,8 +146,10 @@ def evaluate(
             min_joints=min_joints,
             joints=_names(joints) or None,
             pck_reference=pck_reference,
+            pckh_reference=pckh_reference,
+            compat=compat,
             only_predicted=only_predicted,
-            diagnose=diagnose,
+            diagnose=diagnose or report is not None,
             skeleton=get_skeleton(skeleton) if skeleton else None,
             pred_skeleton=get_skeleton(pred_skeleton) if pred_skeleton else None,
             warn=warn,
@@ -150,10 +173,11 @@ def evaluate(
                 result, report, labels=labels, sides=sides, image_root=image_root, examples=examples,
                 overwrite=overwrite,
             )  # fmt: skip
-        if "joint" not in asked:  # asked for by the report only
-            for part in [result] + ([result["second"]] if "second" in result else []):
-                for kind in ("joint", "limb"):
-                    part["groups"].pop(kind, None)
+        for part in [result] + ([result["second"]] if "second" in result else []):  # what only the report asked for
+            for kind in ("joint", "limb") if "joint" not in asked else ():
+                part["groups"].pop(kind, None)
+            if not diagnose:
+                part.pop("diagnosis", None)
     if json:
         print_json(result)
     else:

@@ -9,16 +9,15 @@ _ERRORS = {
     "background_false_positives": "background false positives",
     "false_negatives": "people not found",
 }
-# Metric key prefix, heading; the first threshold of each metric makes its column.
+# Metrics that make a column of the main table, in this order; of those with thresholds the first makes it.
 _COLUMNS = (
-    ("AP", "OKS-AP"),
-    ("mean_OKS", "mean OKS"),
-    ("PCK@", "PCK"),
-    ("PCKh@", "PCKh"),
-    ("PDJ_AUC", "PDJ AUC"),
-    ("PCP@", "PCP"),
-    ("heat", "heat"),
-)
+    "AP", "mean_OKS", "CrowdPose_AP", "PCK@", "PCK_torso@", "PCK_box@", "PCK_head_segment@", "PCK_head_box@", "PCK_auto@",
+    "PCKh@", "PDJ_AUC", "PCP@", "PCP_relaxed@", "EPE", "NME", "MOTA", "IDF1", "HOTA", "PoseTrack_MOTA", "heat",
+)  # fmt: skip
+_HEADINGS = {"AP": "OKS-AP", "EPE": "EPE px"}
+_TRACKING = (
+    "MOTA", "MOTP", "IDF1", "IDP", "IDR", "HOTA", "DetA", "AssA", "DetRe", "DetPr", "AssRe", "AssPr", "LocA",
+)  # fmt: skip
 
 
 def main_columns(result: dict[str, Any]) -> list[tuple[str, str]]:
@@ -27,11 +26,11 @@ def main_columns(result: dict[str, Any]) -> list[tuple[str, str]]:
     if "second" in result:
         rows += [row for _, row in main_rows(result["second"])]
     chosen = []
-    for prefix, heading in _COLUMNS:
+    for prefix in _COLUMNS:
         keys = [k for k in rows[0] if (k.startswith(prefix) if prefix.endswith("@") else k == prefix)]
         keys = [k for k in keys if not k.endswith("_joint_mean")]
         if keys and any(row.get(keys[0]) is not None for row in rows):
-            chosen.append((keys[0], heading + keys[0][len(prefix) - 1 :] if prefix.endswith("@") else heading))
+            chosen.append((keys[0], _HEADINGS.get(prefix, keys[0].replace("_", " "))))
     return chosen
 
 
@@ -44,25 +43,41 @@ def main_rows(result: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return rows
 
 
-def shown(value: float | None) -> str:
-    """A share x 100 with one decimal; a dash where there is nothing to measure."""
-    return "-" if value is None or value == -1 else f"{100 * value:.1f}"
+def shown(value: float | None, key: str = "") -> str:
+    """A share x 100 with one decimal (pixels as they are, counts whole); a dash where there is nothing to measure.
+
+    Args:
+        key: the metric; pixels and counts are known by it, and that -1 means "none" for AP and AR only.
+    """
+    if value is None or (value == -1 and _of_ap(key)):
+        return "-"
+    return f"{value:.0f}" if key.startswith("MOT_") else f"{_scale(key) * value:.1f}"
+
+
+def _of_ap(key: str) -> bool:
+    return not key or key.removeprefix("CrowdPose_").startswith(("AP", "AR"))
+
+
+def _scale(key: str) -> float:
+    """What a figure is multiplied by for display."""
+    return 1.0 if key.startswith(("EPE", "MOT_")) else 100.0
 
 
 def interval(row: dict[str, Any], key: str) -> str:
     """The second line of a cell, ``"29.4 to 49.5"``; empty without an interval."""
     low, high = (row.get("intervals") or {}).get(key) or (None, None)
-    return "" if low is None else f"\n{shown(low)} to {shown(high)}"
+    return "" if low is None else f"\n{shown(low, key)} to {shown(high, key)}"
 
 
-def difference_cell(entry: dict[str, Any] | None) -> str:
+def difference_cell(entry: dict[str, Any] | None, key: str = "") -> str:
     """``"+3.4*"`` and its interval on a second line; the star says that the interval leaves out 0."""
     if entry is None:
         return "-"
-    text = f"{100 * entry['value']:+.1f}"
+    scale = _scale(key)
+    text = f"{scale * entry['value']:+.1f}"
     low, high = entry.get("interval") or (None, None)
     if low is not None and high is not None:
-        text += f"{'*' if entry['holds'] else ''}\n{100 * low:+.1f} to {100 * high:+.1f}"
+        text += f"{'*' if entry['holds'] else ''}\n{scale * low:+.1f} to {scale * high:+.1f}"
     return text
 
 
@@ -73,7 +88,7 @@ def main_table(result: dict[str, Any]) -> tuple[list[str], list[list[list[str]]]
     headings = ["", "frames", "people", *(heading for _, heading in columns)]
 
     def cells(name: str, row: dict[str, Any]) -> list[str]:
-        values = [shown(row.get(key)) + interval(row, key) for key, _ in columns]
+        values = [shown(row.get(key), key) + interval(row, key) for key, _ in columns]
         return [name, str(row["frames"]), str(row["people"]), *values]
 
     if "second" not in result:
@@ -81,7 +96,7 @@ def main_table(result: dict[str, Any]) -> tuple[list[str], list[list[list[str]]]
     blocks = []
     triples = zip(main_rows(result), main_rows(result["second"]), main_rows(result["difference"]), strict=True)
     for (name, first), (_, second), (_, difference) in triples:
-        last = ["second - first", "", "", *(difference_cell(difference.get(key)) for key, _ in columns)]
+        last = ["second - first", "", "", *(difference_cell(difference.get(key), key) for key, _ in columns)]
         blocks.append([cells(f"{name}: first", first), cells("second", second), last])
     return headings, blocks
 
@@ -89,17 +104,21 @@ def main_table(result: dict[str, Any]) -> tuple[list[str], list[list[list[str]]]
 def part_table(parts: dict[str, dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Headings and rows of the joints' or limbs' table."""
     keys = list(dict.fromkeys(k for row in parts.values() for k in row if k not in ("counted", "intervals")))
-    headings = ["", "counted", *("OKS" if k == "mean_OKS" else k.replace("_", " ") for k in keys)]
+    headings = ["", "counted", *(_part_heading(k) for k in keys)]
     return headings, [
-        [name, str(row.get("counted", 0)), *(shown(row.get(k)) for k in keys)] for name, row in parts.items()
+        [name, str(row.get("counted", 0)), *(shown(row.get(k), k) for k in keys)] for name, row in parts.items()
     ]
+
+
+def _part_heading(key: str) -> str:
+    return {"mean_OKS": "OKS", "EPE": "EPE px"}.get(key, key.replace("_", " "))
 
 
 def difference_table(parts: dict[str, dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Headings and rows of second minus first by joint or limb."""
     keys = list(dict.fromkeys(k for row in parts.values() for k in row))
-    headings = ["", *("OKS" if k == "mean_OKS" else k.replace("_", " ") for k in keys)]
-    return headings, [[name, *(difference_cell(row.get(k)) for k in keys)] for name, row in parts.items()]
+    headings = ["", *(_part_heading(k) for k in keys)]
+    return headings, [[name, *(difference_cell(row.get(k), k) for k in keys)] for name, row in parts.items()]
 
 
 def diagnosis_tables(result: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
@@ -147,17 +166,24 @@ def details(result: dict[str, Any]) -> list[str]:
         )
     means = [(k, v) for k, v in total.items() if k.endswith("_joint_mean") and v is not None]
     if means:
-        lines.append("mean over joints: " + ", ".join(f"{k[:-11].replace('_', ' ')} {shown(v)}" for k, v in means))
-    further = [(k, v) for k, v in total.items() if "@" in k and not k.endswith("_joint_mean")]
+        lines.append("mean over joints: " + ", ".join(f"{k[:-11].replace('_', ' ')} {shown(v, k)}" for k, v in means))
+    further = [
+        (k, v)
+        for k, v in total.items()
+        if ("@" in k or k.endswith("_AUC") or k in ("EPE", "NME")) and "_joint_" not in k
+    ]
     if further:
-        lines.append("over all joints: " + ", ".join(f"{k} {shown(v)}" for k, v in further))
+        lines.append("over all joints: " + ", ".join(f"{k.replace('_', ' ')} {shown(v, k)}" for k, v in further))
+    lines += _tracking_and_crowds(result)
     for name, reference in result["references"].items():
         by_rule = ", ".join(f"{k} {v}" for k, v in reference.get("by_rule", {}).items())
-        left_out = f"{reference['skipped']} {'limbs' if name == 'PCP' else 'people'} left out (missing or zero)"
-        lines.append(
-            f"{name} reference: {reference['rule']}{f' ({by_rule})' if by_rule else ''}; "
-            f"{reference['people']} people, {left_out}"
-        )
+        unit = "limbs" if name.startswith("PCP") else "people"
+        why = "nobody paired or no joint found" if name == "EPE" else "missing or zero"
+        text = f"{name.replace('_', ' ')} reference: {reference['rule']}{f' ({by_rule})' if by_rule else ''}; "
+        text += f"{reference['people']} people, {reference['skipped']} {unit} left out ({why})"
+        if "joints_not_found" in reference:
+            text += f"; over {reference['joints']} joints, {reference['joints_not_found']} labelled ones were not found"
+        lines.append(text)
     if result["areas"]:
         lines.append("OKS area: " + ", ".join(f"{rule} {count}" for rule, count in result["areas"].items()))
     lines += _counts(result)
@@ -172,6 +198,47 @@ def details(result: dict[str, Any]) -> list[str]:
         )
     lines += result["notes"]
     return lines
+
+
+def _tracking_and_crowds(result: dict[str, Any]) -> list[str]:
+    """Lines of CrowdPose's AP, of the tracking metrics, and of what a peer would have printed."""
+    total, lines = result["all"], []
+    crowds = [(k, v) for k, v in total.items() if k.startswith("CrowdPose_")]
+    if crowds:
+        names = ", ".join(f"{k[10:].replace('_', ' ')} {shown(v, k)}" for k, v in crowds)
+        lines.append(f"CrowdPose (area 0.53 of the labelled box): {names}")
+    people = [k for k in _TRACKING if k in total]
+    if people:
+        text = "tracking of people (OKS >= 0.5; HOTA: 0.05 to 0.95): "
+        text += ", ".join(f"{k} {shown(total[k], k)}" for k in people)
+        counted = [k for k in total if k.startswith("MOT_")]
+        lines.append(text + "".join(f", {k[4:].replace('_', ' ')} {shown(total[k], k)}" for k in counted))
+    joints = [k for k in total if k.startswith("PoseTrack_")]
+    if joints:
+        lines.append(
+            "PoseTrack (mean over joints, 0.5 head sizes): "
+            + ", ".join(f"{k[10:]} {shown(total[k], k)}" for k in joints)
+        )
+    if result["tracking"]:
+        left_out = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in result["tracking"].items())
+        lines.append(f"tracking over: {left_out}")
+    if "compat" in result:
+        lines += _figures(f"as {result['compat']['name']} prints it", result["compat"]["figures"])
+    return lines
+
+
+def _figures(title: str, figures: dict[str, Any]) -> list[str]:
+    """A peer's own figures, in its own units."""
+    plain = {k: v for k, v in figures.items() if not isinstance(v, dict)}
+    lines = [f"{title}: " + ", ".join(f"{k} {_number(v)}" for k, v in plain.items())] if plain else []
+    for name, parts in figures.items():
+        if isinstance(parts, dict):
+            lines.append(f"{title}, {name}: " + ", ".join(f"{k} {_number(v)}" for k, v in parts.items()))
+    return lines
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 def _counts(result: dict[str, Any]) -> list[str]:
@@ -189,6 +256,8 @@ def _counts(result: dict[str, Any]) -> list[str]:
     ways = ", ".join(f"{v} by {k}" for k, v in frames["met_by"].items())
     text = f"frames: {frames['evaluated']} of {frames['labelled']} labelled evaluated, {frames['predicted']} predicted"
     text += f" ({ways})" if ways else ""
+    if frames["not_labelled"]:
+        text += f"; {frames['not_labelled']} left out that nobody has labelled"
     if frames["labelled_without_prediction"]:
         text += f"; {frames['labelled_without_prediction']} labelled without a prediction"
     if frames["predicted_without_labels"]:

@@ -16,14 +16,20 @@ from markupsafe import Markup
 from posecli.files import image_root_of, replace_when_done
 from posecli.metrics.measures import Side
 from posecli.metrics.people import Labels
-from posecli.metrics.summary import details, interval, main_columns, main_rows, part_table, shown
+from posecli.metrics.summary import details, diagnosis_tables, main_columns, main_rows, part_table, shown
 from posecli.reports import plots
 from posecli.reports.examples import ExampleGroup, find_examples, person_values
 from posecli.reports.page import render_page, visible
 from posecli.reports.pictures import Pictures
 
 EXAMPLES = 8
+_OF_TRACKS = ("MOT", "ID", "HOTA", "Det", "Ass", "Loc", "PoseTrack")
 _NOT_METRICS = ("frames", "people", "intervals")
+ERRORS = {
+    "score": "scores",
+    "background_false_positives": "background",
+    "false_negatives": "people not found",
+}
 _ABOUT = (
     ("AP", "average precision over OKS 0.50 to 0.95, as COCO counts it"),
     ("mean_OKS", "likeness to the labels, over all labelled people"),
@@ -110,7 +116,7 @@ def report_page(
         "predictions": result["predictions"],
         "second": second["predictions"] if second else "",
         "compared": _compared(result),
-        "words": _words(result, names),
+        "words": result.get("verdicts", []),
         "cards": _cards(result),
         "interval_words": _interval_words(result),
         "main_headings": main_headings,
@@ -119,7 +125,7 @@ def report_page(
         "curves": _curves(result, names, sides),
         "joint_plots": _joint_plots(result, names),
         "part_tables": _part_tables(result),
-        "diagnosis": None,
+        "diagnosis": _diagnosis(result, names),
         "heat": _heat(result, names),
         "example_groups": groups,
         "pictures_note": pictures_note,
@@ -170,17 +176,38 @@ def _sides(result: dict[str, Any]) -> list[dict[str, Any]]:
     return [result, result["second"]] if "second" in result else [result]
 
 
-def _cell(row: dict[str, Any], key: str) -> Cell:
-    return Cell(shown(row.get(key)), interval(row, key).strip())
+def _number(key: str, value: float | None, unit: str, sign: str = "") -> str:
+    """A figure as text: shares and ratios x 100, pixels and counts as they are."""
+    if value is None or (value == -1 and key.startswith(("AP", "AR", "CrowdPose"))):
+        return "–"
+    if unit == "count":
+        return f"{value:{sign},.0f}"
+    return f"{value if unit == 'px' else 100 * value:{sign}.1f}"
 
 
-def _difference(entry: dict[str, Any] | None) -> Cell:
+def _range(key: str, ends: Sequence[float | None] | None, unit: str, sign: str = "") -> str:
+    low, high = ends or (None, None)
+    if low is None or high is None:
+        return ""
+    return f"{_number(key, low, unit, sign)} to {_number(key, high, unit, sign)}"
+
+
+def _cell(result: dict[str, Any], row: dict[str, Any], key: str) -> Cell:
+    unit = result["units"].get(key, "share")
+    return Cell(_number(key, row.get(key), unit), _range(key, (row.get("intervals") or {}).get(key), unit))
+
+
+def _difference(result: dict[str, Any], row: dict[str, Any], key: str) -> Cell:
+    """Second minus first; coloured where it holds: up for better, whichever way that is."""
+    entry = row.get(key)
     if entry is None:
         return Cell("–")
-    low, high = entry.get("interval") or (None, None)
-    words = f"{100 * low:+.1f} to {100 * high:+.1f}" if low is not None and high is not None else ""
-    direction = ("up" if entry["value"] > 0 else "down") if entry.get("holds") else ""
-    return Cell(f"{100 * entry['value']:+.1f}", words, direction)
+    unit = result["units"].get(key, "share")
+    direction = ""
+    if entry.get("holds"):
+        direction = "up" if (entry["value"] > 0) == (unit == "share") else "down"
+    # Signs tell that it is a difference; the pair of minus and number is not broken over lines.
+    return Cell(_number("", entry["value"], unit, "+"), _range("", entry.get("interval"), unit, "+"), direction)
 
 
 def _cards(result: dict[str, Any]) -> list[dict[str, Any]]:
@@ -189,13 +216,13 @@ def _cards(result: dict[str, Any]) -> list[dict[str, Any]]:
         about = next(
             (text for start, text in _ABOUT if key == start or (start[-1] == "@" and key.startswith(start))), ""
         )
-        difference = result["difference"]["all"].get(key) if "second" in result else None
+        both = "second" in result and key in result["difference"]["all"]
         cards.append(
             {
                 "title": heading,
-                "cells": [_cell(side["all"], key) for side in _sides(result)],
+                "cells": [_cell(result, side["all"], key) for side in _sides(result)],
                 "about": about,
-                "difference": _difference(difference) if difference else None,
+                "difference": _difference(result, result["difference"]["all"], key) if both else None,
             }
         )
     return cards
@@ -204,39 +231,13 @@ def _cards(result: dict[str, Any]) -> list[dict[str, Any]]:
 def _interval_words(result: dict[str, Any]) -> str:
     settings = result["settings"]
     if not settings["bootstrap"]:
-        return "All figures x 100. No intervals were asked for (--bootstrap)."
+        return "Shares are x 100. No intervals were asked for (--bootstrap)."
     if "intervals" not in result["all"]:
-        return "All figures x 100. No intervals: there is only one independent unit to draw from."
+        return "Shares are x 100. No intervals: there is only one independent unit to draw from."
     return (
-        f"All figures x 100. Ranges are 95 % intervals, by drawing {settings['units']:,} {settings['unit']} "
+        f"Shares are x 100. Ranges are 95 % intervals, by drawing {settings['units']:,} {settings['unit']} "
         f"{settings['bootstrap']:,} times (percentile bootstrap, seed {settings['seed']})."
     )
-
-
-def _words(result: dict[str, Any], names: Sequence[str]) -> list[str]:
-    """What two predictions amount to, a sentence a metric; a single one speaks through its figures."""
-    if "second" not in result:
-        return []
-    said = []
-    for key, heading in main_columns(result):
-        entry = result["difference"]["all"].get(key)
-        if not entry:
-            continue
-        value = 100 * entry["value"]
-        better = names[1] if value > 0 else names[0]
-        size = (
-            f"{heading}: {better} is {abs(value):.1f} points higher"
-            if abs(value) >= 0.05
-            else f"{heading}: no difference"
-        )
-        low, high = entry.get("interval") or (None, None)
-        if low is None or high is None:
-            said.append(f"{size}; no interval was computed.")
-        else:
-            verdict = "the difference holds" if entry["holds"] else "it could be chance"
-            numbers = f"second − first: {value:+.1f}, 95 % interval {100 * low:+.1f} to {100 * high:+.1f}"
-            said.append(f"{size}; {verdict} ({numbers}).")
-    return said
 
 
 def _main_table(result: dict[str, Any]) -> tuple[list[str], list[list[dict[str, Any]]]]:
@@ -245,7 +246,11 @@ def _main_table(result: dict[str, Any]) -> tuple[list[str], list[list[dict[str, 
     headings = ["", "frames", "people", *(heading for _, heading in columns)]
 
     def row(name: str, values: dict[str, Any], kind: str = "") -> dict[str, Any]:
-        cells = [Cell(f"{values['frames']:,}"), Cell(f"{values['people']:,}"), *(_cell(values, k) for k, _ in columns)]
+        cells = [
+            Cell(f"{values['frames']:,}"),
+            Cell(f"{values['people']:,}"),
+            *(_cell(result, values, k) for k, _ in columns),
+        ]
         return {"name": name, "kind": kind, "cells": cells}
 
     if "second" not in result:
@@ -254,7 +259,7 @@ def _main_table(result: dict[str, Any]) -> tuple[list[str], list[list[dict[str, 
     blocks = []
     triples = zip(main_rows(result), main_rows(result["second"]), main_rows(result["difference"]), strict=True)
     for (name, first), (_, other), (_, difference) in triples:
-        cells = [Cell(""), Cell(""), *(_difference(difference.get(key)) for key, _ in columns)]
+        cells = [Cell(""), Cell(""), *(_difference(result, difference, key) for key, _ in columns)]
         blocks.append(
             [row(f"{name}: first", first), row("second", other)]
             + [{"name": "second − first", "kind": "difference", "cells": cells}]
@@ -263,30 +268,35 @@ def _main_table(result: dict[str, Any]) -> tuple[list[str], list[list[dict[str, 
 
 
 def _metric_tables(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """Tables of every metric of the total: those of whole people, and those of joints and limbs, which also have a mean
-    over joints."""
+    """Tables of every metric of the total: of whole people, of identities over time, of joints and limbs (these with
+    their mean over joints)."""
     keys = [k for k in result["all"] if k not in _NOT_METRICS and not k.endswith("_joint_mean")]
-    of_people = [k for k in keys if f"{k}_joint_mean" not in result["all"]]
+    kinds: dict[str, list[str]] = {"People": [], "Identities": [], "Joints and limbs": []}
+    for key in keys:
+        if f"{key}_joint_mean" in result["all"]:
+            kinds["Joints and limbs"].append(key)
+        else:
+            kinds["Identities" if key.startswith(_OF_TRACKS) else "People"].append(key)
     tables = []
-    for title, chosen in (("People", of_people), ("Joints and limbs", [k for k in keys if k not in of_people])):
+    for title, chosen in kinds.items():
         headings, rows = ["", "total"], []
         for key in chosen:
-            cells = [_cell(side["all"], key) for side in _sides(result)]
+            cells = [_cell(result, side["all"], key) for side in _sides(result)]
             if "second" in result:
-                cells.append(_difference(result["difference"]["all"].get(key)))
+                cells.append(_difference(result, result["difference"]["all"], key))
                 headings = ["", "first", "second", "second − first"]
-            elif key not in of_people:
-                cells.append(_cell(result["all"], f"{key}_joint_mean"))
+            elif title == "Joints and limbs":
+                cells.append(_cell(result, result["all"], f"{key}_joint_mean"))
                 headings = ["", "total", "mean over joints"]
-            rows.append({"name": metric_name(key), "cells": cells})
+            rows.append({"name": metric_name(key, result["units"].get(key, "share")), "cells": cells})
         if rows:
             tables.append({"title": title, "headings": headings, "rows": rows})
     return tables
 
 
-def metric_name(key: str) -> str:
-    """``AP_medium`` as people write it: ``OKS-AP medium``."""
-    name = key.replace("_", " ")
+def metric_name(key: str, unit: str = "share") -> str:
+    """``AP_medium`` as people write it: ``OKS-AP medium``; pixels are named."""
+    name = key.replace("_", " ") + (", px" if unit == "px" else "")
     return f"OKS-{name}" if key.startswith(("AP", "AR")) else {"heat": "local NMS score"}.get(key, name)
 
 
@@ -335,7 +345,7 @@ def _curves(result: dict[str, Any], names: Sequence[str], sides: Sequence[Side])
             (metric_name(key), e["value"], *(e.get("interval") or (None, None)))
             for key, _ in main_columns(result)
             for e in [result["difference"]["all"].get(key)]
-            if e
+            if e and result["units"].get(key, "share") != "px"
         ]
         if rows:
             plot = plots.forest_plot(rows, title="differences", xlabel="second − first (x 100)")
@@ -355,7 +365,11 @@ def _joint_plots(result: dict[str, Any], names: Sequence[str]) -> list[Plot]:
             if not rows:
                 continue
             series = [
-                (label if several else "", [side["groups"][kind][row].get(key) for row in rows])
+                plots.Bars(
+                    label if several else "",
+                    [side["groups"][kind][row].get(key) for row in rows],
+                    [(side["groups"][kind][row].get("intervals") or {}).get(key) for row in rows],
+                )
                 for label, side in zip(names, _sides(result), strict=True)
             ]
             title = _part_name(key)
@@ -400,6 +414,43 @@ def _main_keys(parts: dict[str, dict[str, Any]]) -> list[str]:
 
 def _part_name(key: str) -> str:
     return "OKS" if key == "mean_OKS" else key
+
+
+def _diagnosis(result: dict[str, Any], names: Sequence[str]) -> dict[str, Any] | None:
+    """Kinds of error: what repairing each would bring, and where on the body they are."""
+    several = "second" in result
+    made = []
+    for part in result.get("diagnosis", {}):
+        sides = [side["diagnosis"][part] for side in _sides(result) if part in side["diagnosis"]]
+        metric = "OKS-AP" if sides[0]["metric"] == "AP" else sides[0]["metric"]
+        steps = ["as measured", *(f"+ {ERRORS.get(kind, kind)}" for kind in sides[0]["in_order"])]
+        bars = [
+            plots.Bars(name if several else "", [side["value"], *side["in_order"].values()])
+            for name, side in zip(names, sides, strict=False)
+        ]
+        title = f"{metric}, repaired step by step"
+        made.append(
+            Plot(title, plots.bar_plot(steps, bars, title=title, xlabel=metric), about="each kind on top of the last")
+        )
+        for name, side in zip(names, sides, strict=False):
+            joints = [joint for joint, counts in side["by_joint"].items() if sum(counts.values())]
+            if not joints:
+                continue
+            kinds = [kind for kind in ("good", "jitter", "inversion", "swap", "miss") if kind in side["joints"]]
+            shares = [[side["by_joint"][j][k] / sum(side["by_joint"][j].values()) for j in joints] for k in kinds]
+            title = f"Joints by kind of error ({part}{f', {name}' if several else ''})"
+            plot = plots.stacked_plot(
+                joints, list(zip(kinds, shares, strict=True)), title=title, xlabel="labelled joints"
+            )
+            made.append(Plot(title, plot))
+    if not made:
+        return None
+    tables = [{"title": title, "headings": heads, "rows": rows} for title, heads, rows in diagnosis_tables(result)]
+    words = (
+        "Jitter: close, but not close enough. Inversion: on the mirrored joint (left for right). Swap: on another "
+        "person. Miss: nowhere near. After Ronchi & Perona, ICCV 2017."
+    )
+    return {"words": [words], "plots": made, "tables": tables}
 
 
 def _heat(result: dict[str, Any], names: Sequence[str]) -> list[Plot]:
