@@ -47,8 +47,8 @@ def evaluate(
     metrics: Annotated[
         str,
         typer.Option(
-            help="Of oks, crowdpose, pck, pckh, pdj, pcp, pcp-relaxed, epe, nme, heat; with ids in the stream also mota, "
-            "idf1, hota and posetrack (MOTA of joints)."
+            help="Of oks, crowdpose, pck, pckh, pdj, pcp, pcp-relaxed, epe, nme, heat; with ids in the stream also "
+            "mota, idf1, hota and posetrack (MOTA of joints)."
         ),
     ] = "oks,pck,pckh,pdj,pcp,heat",
     thresholds: Annotated[
@@ -72,8 +72,8 @@ def evaluate(
         str | None,
         typer.Option(
             help="Count as another scorer does: mmpose (PCK with <, torso of joints 4 and 5), hrnet (PCKh@0.1 at 0.11, "
-            "no pelvis and thorax), crowdpose (levels rounded), deeppose (PDJ with <, ten sticks), poseval (last frames "
-            "dropped, placeholders). The result states the rules and the scorer's own figures."
+            "no pelvis and thorax), crowdpose (levels rounded), deeppose (PDJ with <, ten sticks), poseval (last "
+            "frames dropped, placeholders). The result states the rules and the scorer's own figures."
         ),
     ] = None,
     only_predicted: Annotated[
