@@ -94,33 +94,71 @@ def line_plot(
         return _svg(figure, title)
 
 
-def bar_plot(
-    names: Sequence[str], values: Sequence[tuple[str, Sequence[float | None]]], *, title: str, xlabel: str
-) -> Markup:
-    """Horizontal bars, one group a name, in [0, 1] and shown x 100.
+@dataclass(frozen=True)
+class Bars:
+    """A series of bars: values in [0, 1] (None: no bar), and where known the interval about each."""
 
-    Args:
-        values: one ``(label, value of each name)`` a series; None has no bar.
-    """
+    label: str
+    values: Sequence[float | None]
+    ranges: Sequence[Sequence[float | None] | None] = ()
+
+
+def bar_plot(names: Sequence[str], series: Sequence[Bars], *, title: str, xlabel: str) -> Markup:
+    """Horizontal bars shown x 100, one group a name, with intervals as thin lines and the value behind."""
     with _look(title):
-        count = max(len(values), 1)
+        count = max(len(series), 1)
         figure, axes = _figure((4.5, 0.75 + len(names) * (0.2 if count == 1 else 0.15 * count + 0.08)))
         height = 0.72 / count
-        for number, (label, shares) in enumerate(values):
+        for number, bars in enumerate(series):
             where = [i - 0.36 + (number + 0.5) * height for i in range(len(names))]
-            lengths = [0.0 if v is None else 100 * v for v in shares]
-            axes.barh(where, lengths, height=0.92 * height, color=series_colour(number), label=visible(label) or None)
-            for at, length, value in zip(where, lengths, shares, strict=True):
+            lengths = [0.0 if v is None else 100 * v for v in bars.values]
+            colour, label = series_colour(number), visible(bars.label) or None
+            axes.barh(where, lengths, height=0.92 * height, color=colour, label=label)
+            ranges = bars.ranges or [None] * len(names)
+            for at, length, value, ends in zip(where, lengths, bars.values, ranges, strict=True):
+                low, high = ends or (None, None)
+                end = length
+                if low is not None and high is not None:
+                    axes.plot([100 * low, 100 * high], [at, at], color=_INK, linewidth=0.9, alpha=0.65)
+                    end = max(length, 100 * high)
                 if value is not None:
-                    axes.text(length + 1, at, f"{length:.0f}", va="center", fontsize=7.5, color=_MUTED)
-        axes.set_yticks(range(len(names)), [visible(name) for name in names])
-        axes.set(xlabel=f"{xlabel} (x 100)", xlim=(0, 108), ylim=(len(names) - 0.4, -0.6))
+                    axes.text(end + 1.2, at, f"{length:.0f}", va="center", fontsize=7.5, color=_MUTED)
+        _names_beside(axes, names)
+        axes.set(xlabel=f"{xlabel} (x 100)", xlim=(0, 109))
         axes.set_xticks(range(0, 101, 20))
-        axes.grid(axis="y", visible=False)
-        axes.tick_params(axis="y", length=0)
-        if len(values) > 1:
+        if len(series) > 1:
             figure.legend(loc="outside upper right", ncols=2)
         return _svg(figure, title)
+
+
+def stacked_plot(
+    names: Sequence[str], parts: Sequence[tuple[str, Sequence[float]]], *, title: str, xlabel: str
+) -> Markup:
+    """Horizontal bars in pieces, shown x 100.
+
+    Args:
+        parts: ``(label, share of each name)`` of the pieces from left to right; five at most have their own colour.
+    """
+    with _look(title):
+        figure, axes = _figure((4.5, 1.0 + 0.2 * len(names)))
+        start = [0.0] * len(names)
+        for (label, shares), colour in zip(parts, (2, 4, 3, 1, 5), strict=False):
+            lengths = [100 * s for s in shares]
+            axes.barh(range(len(names)), lengths, left=start, height=0.72, color=series_colour(colour), label=label)
+            start = [a + b for a, b in zip(start, lengths, strict=True)]
+        _names_beside(axes, names)
+        axes.set(xlabel=f"{xlabel} (x 100)", xlim=(0, 100))
+        axes.grid(visible=False)
+        figure.legend(loc="outside upper center", ncols=len(parts), handlelength=1, columnspacing=1)
+        return _svg(figure, title)
+
+
+def _names_beside(axes: Axes, names: Sequence[str]) -> None:
+    """Names of the rows on the left, the first on top."""
+    axes.set_yticks(range(len(names)), [visible(name) for name in names])
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.grid(axis="y", visible=False)
+    axes.tick_params(axis="y", length=0)
 
 
 def forest_plot(
@@ -140,10 +178,8 @@ def forest_plot(
             if low is not None and high is not None:
                 axes.plot([unit * low, unit * high], [i, i], color=colour, linewidth=2.2, solid_capstyle="round")
             axes.plot([unit * value], [i], "o", color=colour, markersize=5)
-        axes.set_yticks(range(len(rows)), [visible(name) for name, *_ in rows])
-        axes.set(xlabel=xlabel, ylim=(len(rows) - 0.4, -0.6))
-        axes.grid(axis="y", visible=False)
-        axes.tick_params(axis="y", length=0)
+        _names_beside(axes, [name for name, *_ in rows])
+        axes.set_xlabel(xlabel)
         return _svg(figure, title)
 
 

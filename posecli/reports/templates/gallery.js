@@ -53,7 +53,7 @@
     if (names) {
       for (let j = 0; j < skeleton.names.length; j++) {
         if (!k[3 * j + 2]) continue;
-        const text = shape("text", { x: k[3 * j] + size / 120, y: k[3 * j + 1], "font-size": size / 55 });
+        const text = shape("text", { x: k[3 * j] + size / 120, y: k[3 * j + 1], "font-size": size / 75 });
         text.textContent = skeleton.names[j];
         group.append(text);
       }
@@ -71,8 +71,9 @@
       words.textContent = "no picture";
       svg.append(shape("rect", { class: "blank", x: -0.5, y: -0.5, width: item.w, height: item.h }), words);
     }
+    // Names of one kind only: two would lie on each other.
     for (const person of item.g) drawPerson(svg, person, data.labels, "label", names, size);
-    for (const person of item.p) drawPerson(svg, person, data.found, "found", names, size);
+    for (const person of item.p) drawPerson(svg, person, data.found, "found", names && !data.labels, size);
     view.append(svg);
     return view;
   };
