@@ -22,6 +22,7 @@ predictions drawing render render_files
 formats frames exports convert
 metrics
 reports
+checks stats
 models codecs grouping losses tracking
 checkpoint official readout looks inference
 person_boxes pipeline infer_files

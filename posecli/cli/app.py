@@ -35,6 +35,7 @@ def _options(
 def _add_verbs() -> None:
     # Each module defines one function named after its verb; its docstring is the help text.
     from posecli.cli.browse import browse
+    from posecli.cli.check import check
     from posecli.cli.convert import convert
     from posecli.cli.evaluate import evaluate
     from posecli.cli.infer import infer
@@ -42,7 +43,7 @@ def _add_verbs() -> None:
     from posecli.cli.scenes import scenes
     from posecli.cli.train import train
 
-    for verb in (convert, train, infer, evaluate, render, browse, scenes):
+    for verb in (convert, train, infer, evaluate, render, check, browse, scenes):
         app.command()(verb)
 
 

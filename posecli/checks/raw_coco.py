@@ -1,0 +1,225 @@
+"""COCO keypoint JSON read loosely: what is broken becomes a finding, what is whole goes on to the other checks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from posecli.checks.findings import Finding
+from posecli.checks.subject import Picture, Rows, Subject
+from posecli.errors import PoseError
+from posecli.files import image_root_of
+from posecli.formats import coco
+from posecli.types import Dataset, Skeleton
+
+
+def load(
+    path: str | Path, *, image_root: str | Path | None = None, skeleton: Skeleton | None = None
+) -> tuple[Subject, list[Finding]]:
+    """A COCO file (or the folder that holds one) as columns; PoseError when it is no COCO keypoint data set at all."""
+    path = Path(path)
+    if path.is_dir():
+        from posecli.formats import coco_file
+
+        path = coco_file(path)
+    value = coco.load_json(path)
+    if not isinstance(value, dict):
+        raise PoseError("not a COCO data set", str(path), "a JSON object with images, annotations, categories")
+    root: str | Path | None = image_root
+    if root is None:
+        names = [i["file_name"] for i in value.get("images") or () if isinstance(i, dict) and "file_name" in i]
+        root = image_root_of(path, str(names[0])) if names else path.parent
+    return _columns(value, str(path), str(root), skeleton, "coco")
+
+
+def of_dataset(dataset: Dataset, path: str) -> tuple[Subject, list[Finding]]:
+    """A data set that another reader made, as the COCO object that `convert` would write of it."""
+    subject, findings = _columns(coco.to_json(dataset), path, dataset.root, dataset.skeleton, "other")
+    # Fields that `to_json` fills in itself were not stated by anybody.
+    given = [i for r in dataset.records for i in r.instances]
+    for n, instance in enumerate(given):
+        if instance.box_xyxy is None:
+            subject.box_xyxy[n] = np.nan
+        if instance.area is None:
+            subject.area[n] = np.nan
+    return subject, [f for f in findings if f.kind != "zero-area"]
+
+
+def _columns(
+    value: Mapping[str, Any], path: str, root: str, skeleton: Skeleton | None, form: str
+) -> tuple[Subject, list[Finding]]:
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(value.get(key), list):
+            raise PoseError(f"no list {key!r}", path, "is it a COCO keypoint data set?")
+    # The categories must be whole: without the joints' names nothing can be said.
+    bare = {"images": [], "annotations": [], "categories": value["categories"]}
+    joints = coco.from_json(bare, path, skeleton=skeleton, warn=lambda message: None).skeleton
+    categories = [c for c in value["categories"] if c.get("keypoints")] or value["categories"]
+    findings: list[Finding] = []
+    pictures, row = _pictures(value, path, findings)
+    rows = Rows(joints.num_keypoints)
+    seen: set[Any] = set()
+    wanted = {_hashable(c["id"]) for c in categories}
+    for n, entry in enumerate(value["annotations"]):
+        if not isinstance(entry, dict) or "image_id" not in entry:
+            findings.append(Finding("malformed", path, f"annotations[{n}]", "no object with image_id", place=n))
+            continue
+        record = f"annotation {entry['id']}" if "id" in entry else f"annotations[{n}]"
+        if "id" in entry:
+            if _hashable(entry["id"]) in seen:
+                findings.append(Finding("duplicate-annotation-id", path, record, "its id was used before", place=n))
+            seen.add(_hashable(entry["id"]))
+        image = row.get(_hashable(entry["image_id"]))
+        if image is None:
+            what = f"there is no image {entry['image_id']!r}"
+            findings.append(Finding("annotation-without-image", path, record, what, place=n))
+            continue
+        if _hashable(entry.get("category_id")) in wanted:
+            _person(entry, n, f"{record} (image {entry['image_id']})", image, path, joints, rows, findings)
+    subject = Subject(path, form, joints, root, pictures, **rows.finish(), raw=value)
+    return subject, findings
+
+
+def _hashable(value: Any) -> Any:
+    return value if isinstance(value, (int, str, float)) else repr(value)
+
+
+def _pictures(value: Mapping[str, Any], path: str, findings: list[Finding]) -> tuple[list[Picture], dict[Any, int]]:
+    videos = {_hashable(v.get("id")): v for v in value.get("videos") or () if isinstance(v, dict)}
+    pictures: list[Picture] = []
+    row: dict[Any, int] = {}
+    entries: dict[Any, Any] = {}
+    files: dict[tuple[str, Any], str] = {}
+    for n, entry in enumerate(value["images"]):
+        if not isinstance(entry, dict) or "id" not in entry or not isinstance(entry.get("file_name"), str):
+            findings.append(Finding("malformed", path, f"images[{n}]", "no object with id and file_name", place=n))
+            continue
+        key, record = _hashable(entry["id"]), f"image {entry['id']}"
+        if key in row:
+            same = entries[key] == entry
+            what = "the same entry twice" if same else f"also the id of {entries[key].get('file_name')!r}"
+            findings.append(Finding("duplicate-image-id", path, record, what, place=n, value=same))
+            continue
+        width, height = entry.get("width"), entry.get("height")
+        if not all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in (width, height)):
+            what = f"{width!r} x {height!r} is no size"
+            findings.append(Finding("wrong-size", path, record, what, place=n))
+            width = height = 0
+        in_video = "frame_id" in entry and "video_id" in entry and _is_video(entry["file_name"])
+        frame = entry.get("frame_id")
+        known = _hashable(entry.get("video_id", entry.get("vid_id")))
+        video = videos.get(known, {})
+        name = (entry["file_name"], frame if in_video else None)
+        if name in files:
+            findings.append(Finding("duplicate-frame", path, record, f"{entry['file_name']} is {files[name]} too",
+                                    place=n, value=False))  # fmt: skip
+        files.setdefault(name, record)
+        row[key], entries[key] = len(pictures), entry
+        tags = video.get("tags")
+        pictures.append(
+            Picture(
+                f"{record} ({entry['file_name']}{f', frame {frame}' if in_video else ''})",
+                n, entry["id"], entry["file_name"], int(width or 0), int(height or 0),
+                source=known if _whole(frame) and known is not None else None,
+                frame=int(frame or 0) if _whole(frame) else 0, in_video=in_video,
+                fps=float(video["fps"]) if _number(video.get("fps")) and video["fps"] > 0 else None,
+                tags=tuple(map(str, tags)) if isinstance(tags, list) else (),
+                recording=str(entry.get("recording") or video.get("recording") or ""),
+            )
+        )  # fmt: skip
+    return pictures, row
+
+
+def _is_video(name: str) -> bool:
+    from posecli.video import VIDEO_SUFFIXES
+
+    return Path(name).suffix.lower() in VIDEO_SUFFIXES
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _numbers(value: Any, count: int) -> np.ndarray | None:
+    """(count,) float64, or None when it is no list of that many numbers."""
+    if not isinstance(value, list) or len(value) != count:
+        return None
+    if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value):
+        return None
+    return np.array(value, np.float64)
+
+
+def _person(
+    entry: Mapping[str, Any], place: int, record: str, image: int, path: str, joints: Skeleton, rows: Rows,
+    findings: list[Finding],
+) -> None:  # fmt: skip
+    def found(kind: str, what: str, value: Any = None) -> None:
+        findings.append(Finding(kind, path, record, what, place=place, value=value))
+
+    count = joints.num_keypoints
+    flat = entry.get("keypoints")
+    points = np.zeros(3 * count) if flat in (None, []) else _numbers(flat, 3 * count)
+    if points is None:
+        size = f"{len(flat)} values" if isinstance(flat, list) else "no list"
+        found("malformed", f"keypoints: {size} where {count} x, y, v are wanted")
+        return
+    points = points.reshape(count, 3).copy()
+    odd = ~np.isin(points[:, 2], (0, 1, 2))
+    if odd.any():
+        names = ", ".join(f"{joints.keypoints[k]} {points[k, 2]:g}" for k in np.flatnonzero(odd)[:3])
+        found("odd-visibility", names)
+        points[:, 2] = np.where(odd, (points[:, 2] > 0) * 1.0, points[:, 2])
+    there = points[:, 2] > 0
+    stated = int(there.sum())
+    broken = there & ~np.isfinite(points[:, :2]).all(axis=1)
+    if broken.any():
+        found("non-finite", ", ".join(joints.keypoints[k] for k in np.flatnonzero(broken)), "joints")
+        points[broken, 2] = 0
+    if entry.get("num_keypoints", stated) != stated:
+        found("wrong-count", f"num_keypoints {entry['num_keypoints']!r}, labelled {stated}")
+    box = _box(entry.get("bbox"), found)
+    area = entry.get("area")
+    if area is not None and not _number(area):
+        found("non-finite" if isinstance(area, float) else "malformed", f"area {area!r}", "area")
+        area = None
+    labelled = int((points[:, 2] > 0).sum())
+    if area is not None and area <= 0 and (labelled > 1 or box is not None):
+        found("zero-area", f"area {area:g}")
+    if not labelled and not stated and box is None:
+        found("empty-annotation", "no joint, no box")
+    track = entry.get("track_id")
+    if track is not None and not _whole(track):
+        found("malformed", f"track_id {track!r} is no whole number")
+        track = None
+    scores = _numbers(entry.get("keypoint_scores"), count)
+    rows.add(
+        frame=image, xy=points[:, :2], visibility=points[:, 2], score=np.ones(count) if scores is None else scores,
+        person_score=1.0, heat=np.nan, box_xyxy=np.full(4, np.nan) if box is None else box,
+        area=np.nan if area is None or area <= 0 else area, crowd=bool(entry.get("iscrowd") or entry.get("ignore")),
+        track=-1 if track is None or track < 0 else track, records=record, places=place,
+    )  # fmt: skip
+
+
+def _box(value: Any, found: Any) -> np.ndarray | None:
+    """(4,) x1, y1, x2, y2; None where it is missing, broken or has no extent."""
+    if value in (None, []):
+        return None
+    box = _numbers(value, 4)
+    if box is None:
+        found("malformed", f"bbox {value!r} is not x, y, width, height")
+        return None
+    if not np.isfinite(box).all():
+        found("non-finite", f"bbox {value}", "box")
+        return None
+    if box[2] < 0 or box[3] < 0:
+        found("negative-box", f"bbox {value}")
+        return None
+    return None if not box[2:].any() else np.array([box[0], box[1], box[0] + box[2], box[1] + box[3]])

@@ -1,0 +1,167 @@
+"""A pose stream read loosely, line by line."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from posecli.checks.findings import Finding
+from posecli.checks.subject import Picture, Rows, Subject
+from posecli.errors import PoseError
+from posecli.predictions import StreamHeader, header_from_json
+
+
+def load(path: str | Path, *, image_root: str | Path | None = None) -> tuple[Subject, list[Finding]]:
+    """A stream as columns; all its sources must have the same joints.
+
+    ``raw`` is the list of parsed lines (None for a line that is no JSON object); a person's place is ``(line, person)``
+    in it. PoseError for a file without header, or with sources of different joints.
+    """
+    name = str(path)
+    findings: list[Finding] = []
+    lines = _lines(name, findings)
+    header: StreamHeader | None = None
+    first: StreamHeader | None = None
+    rows: Rows | None = None
+    pictures: list[Picture] = []
+    seen: dict[tuple[str, Any], int] = {}
+    for n, value in enumerate(lines):
+        where = f"line {n + 1}"
+        if value is None:
+            continue
+        if "posecli" in value:
+            header = header_from_json(value, f"{name}, {where}")
+            if first is not None and header.skeleton.keypoints != first.skeleton.keypoints:
+                raise PoseError(
+                    "a source with other joints than the first", f"{name}, {where}", "check them one by one"
+                )
+            if first is None:
+                first, rows = header, Rows(header.skeleton.num_keypoints)
+            continue
+        if header is None or rows is None:
+            raise PoseError("not a pose stream: its first line is no header", name, 'it begins {"posecli": 1, ...}')
+        frame, persons = value.get("frame"), value.get("persons")
+        if not isinstance(frame, int) or isinstance(frame, bool) or frame < 0 or not isinstance(persons, list):
+            findings.append(Finding("malformed", name, where, "no frame number or no list of persons", place=(n, None)))
+            continue
+        file = value.get("file") if isinstance(value.get("file"), str) else None
+        record = f"{where} ({file or header.source}, frame {frame})"
+        key = (header.source, file or frame)
+        if key in seen:
+            same = lines[seen[key]] == value
+            what = f"also on line {seen[key] + 1}{', word for word' if same else ' with other people'}"
+            findings.append(Finding("duplicate-frame", name, record, what, place=(n, None), value=same))
+            if same:
+                continue
+        seen.setdefault(key, n)
+        width, height = (value.get(k) or getattr(header, k) for k in ("width", "height"))
+        pictures.append(
+            Picture(
+                record, (n, None), value.get("image_id"), file or header.source,
+                width if isinstance(width, int) else 0, height if isinstance(height, int) else 0,
+                source=None if file else header.source, frame=frame, in_video=file is None, fps=header.fps,
+            )
+        )  # fmt: skip
+        for i, person in enumerate(persons):
+            _person(person, (n, i), f"{record}, person {i + 1}", len(pictures) - 1, name, header, rows, findings)
+    if first is None or rows is None:
+        raise PoseError("the pose stream is empty", name)
+    root = str(image_root) if image_root is not None else str(Path(name).parent)
+    subject = Subject(
+        name, "stream", first.skeleton, root, pictures, **rows.finish(), predicted=True, threshold=first.threshold,
+        raw=lines,
+    )  # fmt: skip
+    return subject, findings
+
+
+def _lines(name: str, findings: list[Finding]) -> list[Any]:
+    lines: list[Any] = []
+    try:
+        with open(name, encoding="utf-8") as handle:
+            for n, line in enumerate(handle):
+                if not line.strip():
+                    lines.append(None)
+                    continue
+                try:
+                    value = json.loads(line)
+                except ValueError as error:
+                    kind = "malformed" if line.endswith("\n") else "cut-off"
+                    findings.append(Finding(kind, name, f"line {n + 1}", f"not JSON: {error}", place=(n, None)))
+                    lines.append(None)
+                    continue
+                if not isinstance(value, dict):
+                    findings.append(Finding("malformed", name, f"line {n + 1}", "not an object", place=(n, None)))
+                lines.append(value if isinstance(value, dict) else None)
+    except UnicodeDecodeError:
+        raise PoseError("not a pose stream: it is not UTF-8 text", name) from None
+    except OSError as error:
+        raise PoseError(f"cannot read: {error.strerror or error}", name) from None
+    return lines
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _numbers(value: Any, count: int) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == count
+        and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value)
+    )
+
+
+def _person(
+    person: Any, place: tuple[int, int], record: str, image: int, path: str, header: StreamHeader, rows: Rows,
+    findings: list[Finding],
+) -> None:  # fmt: skip
+    def found(kind: str, what: str, value: Any = None) -> None:
+        findings.append(Finding(kind, path, record, what, place=place, value=value))
+
+    skeleton = header.skeleton
+    keypoints = person.get("keypoints") if isinstance(person, dict) else None
+    if not isinstance(keypoints, list) or len(keypoints) != skeleton.num_keypoints:
+        found("malformed", f"no list of {skeleton.num_keypoints} keypoints")
+        return
+    points = np.zeros((len(keypoints), 3))
+    there = np.zeros(len(keypoints), np.int8)
+    broken = []
+    for k, point in enumerate(keypoints):
+        if point is None:
+            continue
+        if not _numbers(point, 3):
+            found("malformed", f"{skeleton.keypoints[k]} is {point!r}, not null or x, y, score")
+            return
+        if not all(map(_finite, point)):
+            broken.append(skeleton.keypoints[k])
+            continue
+        points[k], there[k] = point, 2
+    if broken:
+        found("non-finite", ", ".join(broken), "joints")
+    score, heat, box, track = (person.get(k) for k in ("score", "heat", "box", "id"))
+    if score is not None and not _finite(score):
+        found("malformed", f"score {score!r}")
+        score = None
+    scores = [1.0 if score is None else score, *points[there > 0, 2]]
+    if min(scores) < 0 or max(scores) > 1:
+        found("odd-score", f"{min(scores):g} to {max(scores):g}")
+    corners = np.full(4, np.nan)
+    if box is not None:
+        if not _numbers(box, 4):
+            found("malformed", f"box {box!r} is not x, y, width, height")
+        elif not all(map(_finite, box)):
+            found("non-finite", f"box {box}", "box")
+        elif box[2] < 0 or box[3] < 0:
+            found("negative-box", f"box {box}")
+        else:
+            corners = np.array([box[0], box[1], box[0] + box[2], box[1] + box[3]], np.float64)
+    rows.add(
+        frame=image, xy=points[:, :2], visibility=there, score=points[:, 2],
+        person_score=1.0 if score is None else score, heat=heat if _finite(heat) else np.nan, box_xyxy=corners,
+        area=np.nan, crowd=False, track=track if isinstance(track, int) and track >= 0 else -1, records=record,
+        places=place,
+    )  # fmt: skip
