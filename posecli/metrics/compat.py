@@ -49,7 +49,7 @@ COMPAT: Mapping[str, Peer] = {
         ),
     ),
     "crowdpose": Peer(
-        "Jeff-sjtu/CrowdPose@08cb339",
+        "Jeff-sjtu/CrowdPose@86fe5e1",
         ("crowdpose",),
         ("AP easy, medium and hard are rounded to four digits", "a level without people has an AP of -1"),
     ),

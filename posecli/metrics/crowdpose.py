@@ -1,7 +1,7 @@
 """CrowdPose's AP: over all pictures, and over easy, medium and hard ones.
 
 Source: Li et al., CrowdPose: Efficient Crowded Scenes Pose Estimation and A New Benchmark, CVPR 2019, Sec. 3; official
-code Jeff-sjtu/CrowdPose@08cb339 (`crowdposetools/cocoeval.py`). As COCO's AP, but the area of OKS is 0.53 of the
+code Jeff-sjtu/CrowdPose@86fe5e1 (`crowdposetools/cocoeval.py`). As COCO's AP, but the area of OKS is 0.53 of the
 annotated box, there are no area ranges, and pictures are sorted into levels by their crowd index (the share of other
 people's joints in the people's boxes): easy below 0.2, medium below 0.8, hard above.
 """

@@ -12,7 +12,8 @@ _ERRORS = {
 # Metrics that make a column of the main table, in this order; of those with thresholds the first makes it.
 _COLUMNS = (
     "AP", "mean_OKS", "CrowdPose_AP", "PCK@", "PCK_auto@", "PCK_torso@", "PCK_box@", "PCK_head_segment@",
-    "PCK_head_box@", "PCKh@", "PDJ_AUC", "PCP@", "PCP_relaxed@", "EPE", "NME", "MOTA", "IDF1", "HOTA", "PoseTrack_MOTA", "heat",
+    "PCK_head_box@", "PCKh@", "PDJ_AUC", "PCP@", "PCP_relaxed@", "EPE", "NME", "MOTA", "IDF1", "HOTA",
+    "PoseTrack_MOTA", "heat",
 )  # fmt: skip
 _HEADINGS = {"AP": "OKS-AP", "EPE": "EPE px"}
 _TRACKING = (
