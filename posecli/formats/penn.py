@@ -147,7 +147,7 @@ def _video(sequence: _Sequence, every: int) -> tuple[Video, list[Record], int]:
         stated = np.array(np.isfinite(boxes).all(axis=1))
         real = stated & np.array((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
     name = f"{sequence.number:04d}"
-    there, ones = visibility.any(axis=1), np.ones(13, dtype=np.float32)
+    there, ones = np.array(visibility.any(axis=1)), np.ones(13, dtype=np.float32)
     records = []
     for t in range(0, count, every):
         box = boxes[t] if real[t] else None
