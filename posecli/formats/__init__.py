@@ -202,6 +202,7 @@ def _writer(name: str) -> Callable[..., None]:
     return write
 
 
+_POSES = ("image_root", "skeleton", "score_threshold")  # what is asked of poses that name neither pictures nor joints
 # Forms of labelling tools: name -> write(dataset, path, *, overwrite=False, warn=...); their readers are in FORMATS.
 WRITERS: dict[str, Callable[..., None]] = {name: _writer(name) for name in ("cvat", "labelme", "labelstudio")}
 
@@ -227,6 +228,10 @@ FORMATS: dict[str, Format] = {
     "labelme": _module("labelme", "labelme JSON, one file a picture", ("image_root", "skeleton")),
     "labelstudio": _module("labelstudio", "Label Studio JSON export", ("image_root", "skeleton")),
     "cvat": _module("cvat", "CVAT for images or for video 1.1, XML", ("image_root", "skeleton")),
+    "pose_stream": _module("pose_stream", "posecli's pose stream, as labels", ("image_root", "score_threshold")),
+    "coco_results": _module("coco_results", "COCO results, a JSON list of detections", _POSES),
+    "alphapose": _module("alphapose", "AlphaPose results", _POSES),
+    "mediapipe": _module("mediapipe", "MediaPipe Pose landmarks as JSON", ("image_root", "score_threshold")),
     "coco": Format("COCO keypoint JSON", _recognise_coco, _read_coco, ("image_root", "skeleton"), general=True),
     "mars": Format(
         "a folder of videos (or frame images) with label files beside them",

@@ -8,6 +8,7 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
 from functools import reduce
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from posecli.errors import PoseError
 from posecli.files import replace_when_done
-from posecli.formats.side_notes import coordinate, frame_notes, is_video_frame, person_notes, video_json
+from posecli.formats.side_notes import coordinate, frame_notes, is_video_frame, person_notes
 from posecli.types import Dataset, Instance, Record, Skeleton
 
 NOTES = "posecli"
@@ -160,7 +161,7 @@ def _write_video(root: ET.Element, dataset: Dataset) -> None:
     frames = [r.frame_id or 0 for r in records]
     if len(set(frames)) < len(frames):
         raise PoseError("a frame stands twice in the data set", records[0].file_name)
-    step = reduce(math.gcd, (b - a for a, b in zip(frames, frames[1:], strict=False)), 0) or 1
+    step = reduce(math.gcd, (b - a for a, b in pairwise(frames)), 0) or 1
     first = records[0]
     facts: dict[str, Any] = {
         "name": Path(first.file_name).stem, "size": len(range(frames[0], frames[-1] + 1, step)),

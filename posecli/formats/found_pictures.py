@@ -1,0 +1,63 @@
+"""Pictures and videos that a file of poses speaks of without saying where they are or how large."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from posecli.errors import PoseError
+from posecli.formats.picture_size import picture_size
+from posecli.predictions import StreamHeader
+from posecli.types import Skeleton
+from posecli.video import PICTURE_SUFFIXES, VIDEO_SUFFIXES, VideoSource
+
+
+class FoundPictures:
+    """The pictures below a folder, found by name or by the number that is their name."""
+
+    def __init__(self, root: Path, where: str) -> None:
+        self.root = root
+        self.where = where
+        self._by_number: dict[int, list[str]] | None = None
+
+    def named(self, name: str) -> tuple[str, int, int]:
+        """Name relative to the folder, width and height; the folders before the name may be missing."""
+        name = name.replace("\\", "/")
+        for known in (name, name.rsplit("/", 1)[-1]):
+            if (self.root / known).is_file():
+                return known, *picture_size(self.root / known)
+        raise PoseError(f"picture {name!r} is not in {self.root}", self.where, "say where it is with --image-root")
+
+    def numbered(self, number: int) -> tuple[str, int, int]:
+        """The picture whose name is that number (``000000000042.jpg``)."""
+        if self._by_number is None:
+            self._by_number = {}
+            for path in sorted(self.root.rglob("*")) if self.root.is_dir() else []:
+                if path.suffix.lower() in PICTURE_SUFFIXES and path.stem.isdecimal():
+                    self._by_number.setdefault(int(path.stem), []).append(path.relative_to(self.root).as_posix())
+        names = self._by_number.get(number, [])
+        if len(names) != 1:
+            what = f"{len(names)} pictures in {self.root} are called {number}"
+            raise PoseError(what, self.where, "say where the pictures are with --image-root")
+        return names[0], *picture_size(self.root / names[0])
+
+
+def video_of(path: Path, image_root: str | Path | None, stated: str | None = None) -> Path | None:
+    """The video that a file of poses belongs to: ``--image-root`` if that is a video, the one it states, or the one of
+    the same stem, in ``--image-root`` or beside the file; None when there is none."""
+    if image_root is not None and Path(image_root).suffix.lower() in VIDEO_SUFFIXES:
+        if not Path(image_root).is_file():
+            raise PoseError("no such video", str(image_root))
+        return Path(image_root)
+    folder = path.parent if image_root is None else Path(image_root)
+    if stated:
+        name = stated.replace("\\", "/").rsplit("/", 1)[-1]
+        if Path(name).suffix.lower() in VIDEO_SUFFIXES and (folder / name).is_file():
+            return folder / name
+    found = [p for p in sorted(folder.glob("*")) if p.suffix.lower() in VIDEO_SUFFIXES and p.stem == path.stem]
+    return found[0] if len(found) == 1 else None
+
+
+def video_header(path: Path, skeleton: Skeleton) -> tuple[StreamHeader, int]:
+    """The header of a stream of that video, and how many frames it has (0: the file does not say)."""
+    with VideoSource(path) as video:
+        return StreamHeader(path.name, skeleton, video.width, video.height, video.fps), video.num_frames or 0
