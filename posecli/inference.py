@@ -338,8 +338,17 @@ class PoseModel:
         """The finder's people, seen in its boxes, in better ones and in the whole picture: `looks.merged`."""
         flip_test = self._flip_test(True)
         first = self._predict_top_down(images, people, flip_test=False)
-        moved = [list(map(looks.moved_box, a, b)) for a, b in zip(people, first, strict=True)]
-        second = self._predict_top_down(images, moved, flip_test)
+        # No look lifts a person above the finder's own certainty: those who stay far below the threshold get one look.
+        likely = [[p.person_score >= self.threshold / 2 for p in persons] for persons in people]
+        moved = [
+            [looks.moved_box(p, pose) for p, pose, sure in zip(a, b, chosen, strict=True) if sure]
+            for a, b, chosen in zip(people, first, likely, strict=True)
+        ]
+        once_more = [iter(persons) for persons in self._predict_top_down(images, moved, flip_test)]
+        second = [
+            [next(better) if sure else pose for pose, sure in zip(persons, chosen, strict=True)]
+            for persons, chosen, better in zip(first, likely, once_more, strict=True)
+        ]
         # Where the finder sees nobody at all there is nothing to refine.
         scale = float(self.meta.extra.get("box_scale", 1.25))
         boxes = [
