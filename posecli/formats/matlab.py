@@ -71,7 +71,7 @@ def variable_names(path: str | Path) -> tuple[str, ...]:
         return matlab_check.names_of(path)
     except MissingExtra:
         raise
-    except PoseError:
+    except (PoseError, RuntimeError, OSError, KeyError, ValueError, TypeError):
         return ()
 
 
@@ -114,14 +114,14 @@ def _open(path: Path) -> Any:
 
 
 def _read_hdf5(path: Path) -> dict[str, Any]:
-    with _open(path) as file:
-        reader = _Hdf5Reader(file, path)
-        try:
+    try:
+        with _open(path) as file:
+            reader = _Hdf5Reader(file, path)
             return {n: reader.value(file, n, 0) for n in file if not n.startswith("#") and not reader.is_object(n)}
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
-            raise PoseError(f"not a MATLAB file that can be read: {error}", str(path)) from None
-        except MemoryError:
-            raise PoseError("it unpacks to more than there is memory for", str(path)) from None
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+        raise PoseError(f"not a MATLAB file that can be read: {error}", str(path)) from None
+    except MemoryError:
+        raise PoseError("it unpacks to more than there is memory for", str(path)) from None
 
 
 class _Hdf5Reader:

@@ -5,8 +5,9 @@ Format: MathWorks, "MAT-File Format" (versions 5 to 7). A header of 128 bytes (b
 element, type 14 a matrix: array flags (the lowest byte is the class), dimensions, name, then what its class asks for.
 Cells and structs hold further matrices.
 
-scipy's reader believes the declared dimensions and the nesting: a file of some kilobytes can ask for terabytes, or for
-more calls within calls than the C stack holds. Nothing is read by it that has not passed here.
+scipy's reader believes the declared types, dimensions and nesting: a file of some kilobytes can ask for terabytes, for
+more calls within calls than the C stack holds, or crash the interpreter with a type that does not exist. Nothing is
+read by it that has not passed here.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
 from posecli.errors import PoseError
@@ -31,6 +33,10 @@ MAX_VALUES = 20_000_000
 _MATRIX, _COMPRESSED = 14, 15
 _CELL, _STRUCT, _CHAR, _SPARSE = 1, 2, 4, 5
 _NUMERIC = range(6, 16)
+_INT8, _INT32, _UINT32, _UTF8 = 1, 5, 6, 16
+_NUMBER_CODES = {1, 2, 3, 4, 5, 6, 7, 9, 12, 13}
+_TEXT_CODES = {1, 2, 4, 16, 17, 18}
+_DAMAGED = "a damaged MATLAB file"
 _KINDS = {3: "an object", 5: "a sparse matrix", 16: "a function", 17: "an object (string, table, ...)"}
 
 
@@ -59,7 +65,7 @@ def names_of(path: Path) -> tuple[str, ...]:
             if kind == _COMPRESSED:
                 head = _inflate_some(head)[8:]
             if kind not in (_MATRIX, _COMPRESSED):
-                raise PoseError(f"element of type {kind} at byte {at}", str(path), "a damaged MATLAB file")
+                raise PoseError(f"element of type {kind} at byte {at}", str(path), _DAMAGED)
             names.append(_name(head, order))
             at += 8 + count
     return tuple(n for n in names if n)
@@ -111,7 +117,7 @@ def check(path: Path) -> tuple[str, ...]:
                     raise PoseError(f"cut off: the value at byte {at} has {len(data) - 8} of {count} bytes", where)
                 data = data[8:]
             if kind != _MATRIX:
-                raise PoseError(f"element of type {kind} at byte {at}", where, "a damaged MATLAB file")
+                raise PoseError(f"element of type {kind} at byte {at}", where, _DAMAGED)
             total += len(data)
             name, found = _walk(data, order, where, MAX_VALUES - values)
             values += found
@@ -138,71 +144,100 @@ def _tag(data: bytes, at: int, order: str) -> tuple[int, int, int, int]:
     """Type, bytes, where the data starts, where the next element starts; struct.error beyond the end."""
     kind, count = struct.unpack_from(order + "II", data, at)
     if kind >> 16:  # a small element: bytes, type and up to four bytes of data in eight
+        if kind >> 16 > 4:
+            raise struct.error("a small element of more than four bytes")
         return kind & 0xFFFF, kind >> 16, at + 4, at + 8
     return kind, count, at + 8, at + 8 + count + -count % 8
+
+
+@dataclass(frozen=True)
+class _Matrix:
+    """A matrix's name, where further matrices in it start, how many these are, and what it is when it is not plain."""
+
+    name: str
+    start: int = 0
+    inner: int = 0
+    fault: str = ""
 
 
 def _walk(data: bytes, order: str, where: str, limit: int) -> tuple[str, int]:
     """The variable's name and how many values it holds, 0 when it is not plain."""
     try:
-        name, inner, fault = _matrix(data, 0, len(data), order, where)
-        if fault:
-            return name, 0
+        top = _matrix(data, 0, len(data), order, where)
+        if top.fault:
+            return top.name, 0
         count = 1
-        stack = [(*region, 1) for region in inner]
+        stack = [(top.start, len(data), top.inner, 1)]
         while stack:
-            at, end, depth = stack.pop()
-            if depth > MAX_DEPTH:
-                raise PoseError(f"{name!r} nests deeper than {MAX_DEPTH}", where)
-            while at < end:
+            at, end, left, depth = stack.pop()
+            if depth > MAX_DEPTH and left:
+                raise PoseError(f"{top.name!r} nests deeper than {MAX_DEPTH}", where)
+            for _ in range(left):
                 kind, size, start, following = _tag(data, at, order)
-                if kind != _MATRIX or start + size > end:
-                    raise PoseError(f"{name!r} is damaged at byte {at} of its value", where)
+                if kind != _MATRIX or start != at + 8 or start + size > end:
+                    raise PoseError(f"{top.name!r} is damaged at byte {at} of its value", where)
                 if size:  # an empty value has none
-                    _, regions, fault = _matrix(data, start, start + size, order, where)
-                    if fault:
-                        raise PoseError(f"{name!r} holds {fault}", where, "save plain arrays, text, cells and structs")
-                    stack += [(*region, depth + 1) for region in regions]
+                    found = _matrix(data, start, start + size, order, where)
+                    if found.fault:
+                        hint = "save plain arrays, text, cells and structs"
+                        raise PoseError(f"{top.name!r} holds {found.fault}", where, hint)
+                    if found.inner:
+                        stack.append((found.start, start + size, found.inner, depth + 1))
                 count += 1
                 at = following
+            if left and at != end:
+                raise PoseError(f"{top.name!r} has more values than it declares", where, _DAMAGED)
             if count > limit:
                 raise PoseError(f"more than {MAX_VALUES} values", where)
     except struct.error:
-        raise PoseError("a value ends before its parts do", where, "a damaged MATLAB file") from None
-    return name, count
+        raise PoseError("a value ends before its parts do", where, _DAMAGED) from None
+    return top.name, count
 
 
-def _matrix(data: bytes, at: int, end: int, order: str, where: str) -> tuple[str, list[tuple[int, int]], str]:
-    """A matrix's name, the regions of further matrices in it, and what it is when it is not plain."""
-    _, _, start, at = _tag(data, at, order)
-    kind = struct.unpack_from(order + "I", data, start)[0] & 0xFF
+def _matrix(data: bytes, at: int, end: int, order: str, where: str) -> _Matrix:
+    """Looks at a matrix without those within it: every type and size that scipy takes on trust is checked here."""
+    kind, size, start, at = _tag(data, at, order)
+    if (kind, size) != (_UINT32, 8) or start + 8 != at:
+        raise PoseError("a value has no flags", where, _DAMAGED)
+    flags = struct.unpack_from(order + "I", data, start)[0]
+    kind = flags & 0xFF
     if kind in _KINDS:
-        return "", [], _KINDS[kind]
-    _, size, start, at = _tag(data, at, order)
-    if at > end or size % 4 or not 8 <= size <= 128:
-        raise PoseError("a value has no dimensions", where, "a damaged MATLAB file")
+        return _Matrix("", fault=_KINDS[kind])
+    coded, size, start, at = _tag(data, at, order)
+    if coded not in (_INT32, _UINT32) or size % 4 or not 8 <= size <= 128:
+        raise PoseError("a value has no dimensions", where, _DAMAGED)
     dims = struct.unpack_from(f"{order}{size // 4}i", data, start)
+    shape = " x ".join(map(str, dims))
     if min(dims) < 0:
-        raise PoseError(f"a value of {' x '.join(map(str, dims))}", where, "a damaged MATLAB file")
+        raise PoseError(f"a value of {shape}", where, _DAMAGED)
     cells = math.prod(dims)
-    _, size, start, at = _tag(data, at, order)
+    coded, size, start, at = _tag(data, at, order)
+    if coded not in (_INT8, _UTF8) or at > end:
+        raise PoseError("a value has no name", where, _DAMAGED)
     name = bytes(data[start : start + size]).decode("latin1")
-    rest = end - at
     if kind in _NUMERIC or kind == _CHAR:
-        if cells > max(rest, 0):
-            what = f"a value of {' x '.join(map(str, dims))} in {max(rest, 0)} bytes"
-            raise PoseError(what, where, "a damaged MATLAB file")
-        return name, [], ""
+        if cells > end - at:
+            raise PoseError(f"a value of {shape} in {max(end - at, 0)} bytes", where, _DAMAGED)
+        for _ in range(2 if flags >> 11 & 1 and kind != _CHAR else 1):
+            coded, _, _, at = _tag(data, at, order)
+            if coded not in (_TEXT_CODES if kind == _CHAR else _NUMBER_CODES):
+                raise PoseError(f"numbers or text of the unknown type {coded}", where, _DAMAGED)
+        # A last element without its padding is met at the top; within others everything has to fit.
+        if not (at == end or (end == len(data) and abs(at - end) < 8)):
+            raise PoseError(f"a value of {end - at} bytes more than it declares", where, _DAMAGED)
+        return _Matrix(name)
     if kind not in (_CELL, _STRUCT):
-        raise PoseError(f"a value of the unknown class {kind}", where, "a damaged MATLAB file")
+        raise PoseError(f"a value of the unknown class {kind}", where, _DAMAGED)
     if kind == _STRUCT:
-        _, _, start, at = _tag(data, at, order)
-        length = struct.unpack_from(order + "i", data, start)[0]
-        _, size, _, at = _tag(data, at, order)
-        fields = size // length if length > 0 else 0
-        cells = cells * fields if fields else cells * 8
-        rest = end - at
-    if cells * 8 > max(rest, 0) and cells:
-        what = f"cells or structs of {' x '.join(map(str, dims))} in {max(rest, 0)} bytes"
-        raise PoseError(what, where, "a damaged MATLAB file")
-    return name, [(at, end)], ""
+        coded, size, start, at = _tag(data, at, order)
+        length = struct.unpack_from(order + "i", data, start)[0] if size == 4 else 0
+        coded, size, _, at = _tag(data, at, order)
+        if length < 1 or coded not in (_INT8, _UTF8) or size % length:
+            raise PoseError("a struct has no field names", where, _DAMAGED)
+        fields = size // length
+        if not fields and cells > MAX_VALUES:
+            raise PoseError(f"structs of {shape} without fields", where, _DAMAGED)
+        cells *= fields
+    if cells * 8 > end - at:
+        raise PoseError(f"cells or structs of {shape} in {max(end - at, 0)} bytes", where, _DAMAGED)
+    return _Matrix(name, at, cells)

@@ -133,6 +133,8 @@ def test_absurd_sizes_are_refused_before_anything_is_built(tmp_path: Path, monke
         (matrix(4, (1, 2**31 - 1), b""), "a value of 1 x 2147483647 in 0 bytes"),
         (matrix(6, (-1, 2), zeros), "a value of -1 x 2"),
         (matrix(99, (1, 1), zeros), "unknown class 99"),
+        (matrix(6, (8, 1), element(99, bytes(64))), "numbers or text of the unknown type 99"),
+        (matrix(1, (1, 1), nested(0) + nested(0)), "more values than it declares"),
         (matrix(1, (1, 1), nested(40)), "nests deeper than 32"),
         (matrix(6, (1, 1), zeros)[:-9], "cut off"),
         (element(9, bytes(16)), "element of type 9"),
