@@ -37,13 +37,15 @@ def _add_verbs() -> None:
     from posecli.cli.browse import browse
     from posecli.cli.check import check
     from posecli.cli.convert import convert
+    from posecli.cli.cross import cross
     from posecli.cli.evaluate import evaluate
     from posecli.cli.infer import infer
     from posecli.cli.render import render
     from posecli.cli.scenes import scenes
+    from posecli.cli.stats import stats
     from posecli.cli.train import train
 
-    for verb in (convert, train, infer, evaluate, render, check, browse, scenes):
+    for verb in (convert, train, infer, evaluate, cross, render, check, stats, browse, scenes):
         app.command()(verb)
 
 
