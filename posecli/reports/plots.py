@@ -74,7 +74,7 @@ def line_plot(
         dots: points without a line between them (pictures have no order).
     """
     with _look(title):
-        figure, axes = _figure((9.2, 2.7) if wide else (4.5, 3.1))
+        figure, axes = _figure((12.6, 3.0) if wide else (4.5, 3.1))
         for mark in marks:
             axes.axvline(mark, color=_MUTED, linewidth=0.8, dashes=(3, 3))
         for line in lines:
