@@ -28,6 +28,7 @@ checkpoint official readout looks inference
 person_boxes pipeline infer_files
 scenes
 augment augment_pictures settings data distributed tasks validation learner run_log training rescoring
+cross
 cli __main__
 """.split()
 

@@ -231,9 +231,10 @@ def _print_main_table(console: Console, result: dict[str, Any]) -> None:
 def _print_part_table(console: Console, title: str, headings: list[str], rows: list[list[str]]) -> None:
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
-    for heading in headings:
-        table.add_column(heading, justify="right" if heading else "left")
+    console.print(title, markup=False, soft_wrap=True)
+    table = Table()
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if number else "left")
     for row in rows:
         table.add_row(*row)
     console.print(table)
