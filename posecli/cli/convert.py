@@ -30,8 +30,12 @@ if TYPE_CHECKING:
 _READING = "Reading"
 _IMAGES = "Images"
 _OUTPUT = "Output"
-# Said here so that --help need not import the writers; a test compares it with `posecli.exports.FORMS`.
-_FORMS = "coco, coco-dataset, coco-results, stream, csv, csv-wide, openpose, parquet"
+# Said here so that --help need not import readers and writers; a test compares with `FORMS` and `FORMATS`.
+_FORMS = "coco, coco-dataset, coco-results, stream, csv, csv-wide, openpose, parquet, cvat, labelme, labelstudio"
+_FORMATS = (
+    "auto, mars_lab, lspet, lsp, mpii, flic, aic, crowdpose, posetrack, penn, jhmdb, parquet, csv, labelme, "
+    "labelstudio, cvat, pose_stream, coco_results, alphapose, mediapipe, coco, mars"
+)
 
 
 def convert(
@@ -55,7 +59,7 @@ def convert(
     ],
     format_: Annotated[
         str,
-        typer.Option("--format", help="auto, mars, mars_lab, coco, lsp or lspet.", rich_help_panel=_READING),
+        typer.Option("--format", metavar="FORM", help=f"{_FORMATS}.", rich_help_panel=_READING),
     ] = "auto",
     skeleton: Annotated[
         str | None,

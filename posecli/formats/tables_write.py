@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from posecli.errors import PoseError
 from posecli.formats.label_poses import Frames, by_source, one_skeleton
 from posecli.predictions import FramePoses, StreamHeader
 from posecli.types import Dataset, Instance, Skeleton
@@ -69,7 +70,8 @@ def write_long(frames: Frames, path: Path, columns: Columns) -> int:
 
 
 def write_wide(frames: Frames, path: Path, columns: Columns) -> int:
-    """Writes a row a person; returns the number of people. PoseError when a source has other joints."""
+    """Writes a row a person; returns the number of people. PoseError when a source has other joints, or a joint is
+    named like a column."""
     count, begun = 0, False
     with open(path, "w", encoding="utf-8", newline="") as handle:
         table = csv.writer(handle, lineterminator="\n")
@@ -98,7 +100,15 @@ def _head(skeleton: Skeleton, columns: Columns) -> list[str]:
         head += [f"{name}_{part}" for part in _XYWH] if there else []
     if columns.area:
         head.append("area")
-    return head + [f"{n}_{part}" for n in skeleton.keypoints for part in ("x", "y", columns.third)]
+    head += [f"{n}_{part}" for n in skeleton.keypoints for part in ("x", "y", columns.third)]
+    lowered = [c.lower() for c in head]
+    odd = next((c for c in head if lowered.count(c.lower()) > 1), None)
+    if odd is None:
+        odd = next((n for n in skeleton.keypoints if n.lower() in ("box", "head_box")), None)
+    if odd is not None:
+        what = f"a joint's name gives a column that means something else: {odd!r}"
+        raise PoseError(what, f"skeleton {skeleton.name}", "--to csv has a row a joint")
+    return head
 
 
 def _about(columns: Columns) -> list[str]:
