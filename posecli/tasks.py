@@ -244,13 +244,17 @@ class TopDownTask(Task):
         return counted.double().reshape(1)
 
     def sums(self, output: Any, batch: Mapping[str, Tensor]) -> Tensor:
-        maps = output.heatmap
+        # Networks with supervision within learn at every stage alike.
+        stages = getattr(output, "stages", (output.heatmap,))
         if self.codec == "softmax":
+            maps = stages[-1]
             # The same share of the body in the small pictures of a run's first part.
             sigma = self.settings.sigma * maps.shape[3] * self.stride / self.settings.input_size[0]
             target = encode_softmax(batch["xy"], (maps.shape[3], maps.shape[2]), self.stride, sigma)
-            return softmax_cross_entropy_2d(maps, target, batch["weight"]).reshape(1)
-        return joint_mse(maps, batch["target"], batch["weight"]).total.reshape(1)
+            losses = [softmax_cross_entropy_2d(stage, target, batch["weight"]) for stage in stages]
+        else:
+            losses = [joint_mse(stage, batch["target"], batch["weight"]).total for stage in stages]
+        return torch.stack(losses).sum().reshape(1)
 
     def meta(self, architecture: str, arguments: Mapping[str, Any]) -> ModelMeta:
         return ModelMeta(

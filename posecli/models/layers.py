@@ -7,7 +7,9 @@ fit (leoxiaobin/deep-high-resolution-net.pytorch@6f69e46, HRNet/DEKR@7a30313).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections import namedtuple
+from functools import cache
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -16,6 +18,18 @@ class HeatmapOutput(NamedTuple):
     """`heatmap` (B, K, h, w): one map for each keypoint, raw scores whose meaning the codec knows."""
 
     heatmap: Tensor
+
+
+@cache
+def staged_output(*names: str) -> Any:
+    """A named tuple type for networks with supervision within: a field (B, K, h, w) for each stage, in order.
+
+    Its ``heatmap`` is the last stage's map, which is what is decoded; its ``stages`` are all maps that are compared with
+    targets. Outputs of networks without such supervision have no ``stages``.
+    """
+    base = namedtuple("StagedOutput", names)  # type: ignore[misc]  # noqa: PYI024
+    properties = {"heatmap": property(lambda self: self[-1]), "stages": property(tuple), "__slots__": ()}
+    return type("StagedOutput", (base,), properties)
 
 
 def conv_norm(channels_in: int, channels_out: int, kernel: int, stride: int = 1, relu: bool = True) -> nn.Sequential:

@@ -7,6 +7,7 @@ from reference import load_case, tensors
 
 from posecli.models import MODELS, HeatmapOutput
 from posecli.models.hrnet import HRNetConcat
+from posecli.models.layers import staged_output
 
 
 def test_official_output(shared):
@@ -63,3 +64,11 @@ def test_map_pixel_u_lies_on_input_pixel_4u():
         image[0, 0, 4 * 5, 4 * 7] = 1
         picked = network.conv2(network.conv1(image))[0, 0]
     assert picked.nonzero().tolist() == [[5, 7]]
+
+
+def test_staged_output_decodes_the_last_stage() -> None:
+    kind = staged_output("first", "last")
+    maps = torch.zeros(1, 2, 3, 3), torch.ones(1, 2, 3, 3)
+    output = kind(*maps)
+    assert output.heatmap is maps[1] and output.stages == maps and output._fields == ("first", "last")
+    assert staged_output("first", "last") is kind
