@@ -3,7 +3,8 @@
 Source: Li et al., CrowdPose: Efficient Crowded Scenes Pose Estimation and A New Benchmark, CVPR 2019, Sec. 3; official
 code Jeff-sjtu/CrowdPose@86fe5e1 (`crowdposetools/cocoeval.py`). As COCO's AP, but the area of OKS is 0.53 of the
 annotated box, there are no area ranges, and pictures are sorted into levels by their crowd index (the share of other
-people's joints in the people's boxes): easy below 0.2, medium below 0.8, hard above.
+people's joints in the people's boxes): easy below 0.2, medium below 0.8, hard above. (The paper draws the first line at
+0.1; the code, and every published figure, at 0.2.)
 """
 
 from __future__ import annotations

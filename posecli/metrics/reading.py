@@ -141,7 +141,7 @@ def _crowd_index(record: Record, source: str) -> float:
 def _ignore_regions(record: Record, source: str) -> tuple[np.ndarray, ...]:
     """PoseTrack's ``ignore_regions_x`` and ``_y`` of a picture as polygons (M, 2)."""
     try:
-        xs, ys = record.extra["ignore_regions_x"], record.extra["ignore_regions_y"]
+        xs, ys = record.extra["ignore_regions_x"] or (), record.extra["ignore_regions_y"] or ()
         polygons = tuple(np.array([x, y], np.float64).T for x, y in zip(xs, ys, strict=True))
     except (KeyError, TypeError, ValueError):
         polygons = (np.full((1, 3), np.nan),)

@@ -153,13 +153,20 @@ def _count(counts: dict[str, int], data: Tracked, people: np.ndarray, taking_par
 def _beside_the_point(data: Tracked, counted: np.ndarray, similar: np.ndarray, inside: np.ndarray | None) -> np.ndarray:
     """(M,) bool: predictions on people or in regions that do not count, and on nobody who does."""
     other = np.zeros(len(data.predicted))
-    theirs = ~counted[data.pairs[0]]
+    theirs = (~counted & ~_drawn_regions(data))[data.pairs[0]]
     np.maximum.at(other, data.pairs[1][theirs], data.similarity[theirs])
     hidden = other >= tracking.THRESHOLD
     if inside is not None:
         found = data.predicted.visibility > 0
         hidden |= 2 * (inside & found).sum(axis=1) > np.maximum(found.sum(axis=1), 1)
     return hidden & (similar < tracking.THRESHOLD)
+
+
+def _drawn_regions(data: Tracked) -> np.ndarray:
+    """(N,) bool: regions without joints whose polygon is known; that says more than their box."""
+    known = np.zeros(len(data.frames), bool)
+    known[[row for row, polygons in data.frames.ignore_regions.items() if polygons]] = True
+    return data.labels.ignore & (data.labels.visibility == 0).all(axis=1) & known[data.labels.frame]
 
 
 def _regions(data: Tracked) -> np.ndarray:
