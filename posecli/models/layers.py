@@ -24,10 +24,10 @@ class HeatmapOutput(NamedTuple):
 def staged_output(*names: str) -> Any:
     """A named tuple type for networks with supervision within: a field (B, K, h, w) for each stage, in order.
 
-    Its ``heatmap`` is the last stage's map, which is what is decoded; its ``stages`` are all maps that are compared with
-    targets. Outputs of networks without such supervision have no ``stages``.
+    Its ``heatmap`` is the last stage's map, which is what is decoded; its ``stages`` are all maps that are compared
+    with targets. Outputs of networks without such supervision have no ``stages``.
     """
-    base = namedtuple("StagedOutput", names)  # type: ignore[misc]  # noqa: PYI024
+    base = namedtuple("StagedOutput", names)  # type: ignore[misc]
     properties = {"heatmap": property(lambda self: self[-1]), "stages": property(tuple), "__slots__": ()}
     return type("StagedOutput", (base,), properties)
 
