@@ -16,6 +16,7 @@ from posecli.reports.pictures import Pictures, data_uri, is_video, to_jpeg
 
 SHOWN_SIZE = 320  # pixels of the longer side of an example in the page's own unit
 _STORED_SIZE = 480  # at most as many pixels of the picture are stored for it
+_SEEN = 0.02  # a smaller difference of likeness is not seen
 _APART = 30  # frames of a video that lie closer look alike: only one of them is an example
 _MARGIN = 0.12  # of the longer side, around the people of an example
 FOUND = 0.1  # below this likeness a pair is no find, as in Ronchi & Perona (2017)
@@ -155,7 +156,7 @@ def _of_two(labels: Labels, sides: Sequence[Side], draw: _Drawer, count: int) ->
     by_gain = there[np.argsort(gain[there], kind="stable")]
     both = there[np.argsort((first + second)[there], kind="stable")]
     found = both[((first >= FOUND) & (second >= FOUND))[both]]
-    worse, better = by_gain[gain[by_gain] < 0], by_gain[::-1][gain[by_gain[::-1]] > 0]
+    worse, better = by_gain[gain[by_gain] <= -_SEEN], by_gain[::-1][gain[by_gain[::-1]] >= _SEEN]
     made = []
     for title, about, rows in (
         (f"{draw.names[1]} better", f"people whose {what} rises most", better),
