@@ -204,7 +204,9 @@ def _writer(name: str) -> Callable[..., None]:
 
 _POSES = ("image_root", "skeleton", "score_threshold")  # what is asked of poses that name neither pictures nor joints
 # Forms of labelling tools: name -> write(dataset, path, *, overwrite=False, warn=...); their readers are in FORMATS.
-WRITERS: dict[str, Callable[..., None]] = {name: _writer(name) for name in ("cvat", "labelme", "labelstudio")}
+WRITERS: dict[str, Callable[..., None]] = {
+    name: _writer(name) for name in ("cvat", "labelme", "labelstudio", "yolo", "deeplabcut")
+}
 
 # A folder of videos with skeleton.toml may hold JSON files of any kind: it is `mars` because it says so.
 FORMATS: dict[str, Format] = {
@@ -228,6 +230,8 @@ FORMATS: dict[str, Format] = {
     "labelme": _module("labelme", "labelme JSON, one file a picture", ("image_root", "skeleton")),
     "labelstudio": _module("labelstudio", "Label Studio JSON export", ("image_root", "skeleton")),
     "cvat": _module("cvat", "CVAT for images or for video 1.1, XML", ("image_root", "skeleton")),
+    "yolo": _module("yolo", "YOLO pose: data.yaml and labels/*.txt", ("image_root", "skeleton")),
+    "deeplabcut": _module("deeplabcut", "DeepLabCut CSV or H5", _POSES),
     "pose_stream": _module("pose_stream", "posecli's pose stream, as labels", ("image_root", "score_threshold")),
     "coco_results": _module("coco_results", "COCO results, a JSON list of detections", _POSES),
     "alphapose": _module("alphapose", "AlphaPose results", _POSES),

@@ -1,11 +1,11 @@
 """AlphaPose results (``alphapose-results.json``), read as poses and as labels.
 
-Format notes (https://github.com/MVIG-SJTU/AlphaPose, ``docs/output.md``, ``alphapose/utils/pPose_nms.py``): by default a
-list like COCO results whose ``image_id`` is the picture's name: ``[{"image_id": "street.jpg", "category_id": 1,
-"keypoints": [x, y, c, ...], "score", "box": [x, y, w, h], "idx": 3}]``; ``idx`` is the identity with tracking. With
-``--format cmu`` and ``open`` an object, picture name to ``{"bodies": [{"joints": [...]}]}`` and ``{"people":
-[{"pose_keypoints_2d": [...]}]}``. Of a video the names count its frames: ``0.jpg``, ``1.jpg``; frames with nobody are
-left out.
+Format notes (https://github.com/MVIG-SJTU/AlphaPose, ``docs/output.md``, ``alphapose/utils/pPose_nms.py``): by
+default a list like COCO results whose ``image_id`` is the picture's name: ``[{"image_id": "street.jpg",
+"category_id": 1, "keypoints": [x, y, c, ...], "score", "box": [x, y, w, h], "idx": 3}]``; ``idx`` is the identity
+with tracking. With ``--format cmu`` and ``open`` an object, picture name to ``{"bodies": [{"joints": [...]}]}`` and
+``{"people": [{"pose_keypoints_2d": [...]}]}``. Of a video the names count its frames: ``0.jpg``, ``1.jpg``; frames
+with nobody are left out.
 
 17, 26 or 136 joints mean nothing by their number: ``--skeleton`` names them (``coco17``, ``halpe26``, a
 ``skeleton.toml``). ``--format open`` writes another order (with a neck) than the default: say ``openpose_coco18``.

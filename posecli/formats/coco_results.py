@@ -1,10 +1,10 @@
 """COCO keypoint results: a JSON list of detections, read as poses and as labels.
 
-Format notes (https://cocodataset.org/#format-results): ``[{"image_id": 42, "category_id": 1, "keypoints": [x, y, score,
-...], "score": 0.9}, ...]``, in no order; ``bbox``, ``track_id`` and further keys are kept. The list names neither joints
-nor pictures: the joints are said by ``--skeleton``; the picture of ``image_id`` 42 is the one called ``42.jpg`` or
-``000000000042.jpg`` below ``--image-root``, that of an ``image_id`` that is text the one of that name. 0, 0, 0 is a
-joint that was not found.
+Format notes (https://cocodataset.org/#format-results): ``[{"image_id": 42, "category_id": 1, "keypoints": [x, y,
+score, ...], "score": 0.9}, ...]``, in no order; ``bbox``, ``track_id`` and further keys are kept. The list names
+neither joints nor pictures: the joints are said by ``--skeleton``; the picture of ``image_id`` 42 is the one called
+``42.jpg`` or ``000000000042.jpg`` below ``--image-root``, that of an ``image_id`` that is text the one of that name.
+0, 0, 0 is a joint that was not found.
 """
 
 from __future__ import annotations

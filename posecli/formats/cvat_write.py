@@ -133,7 +133,7 @@ def _write_images(root: ET.Element, dataset: Dataset) -> None:
 
 
 def _skeleton(parent: ET.Element, person: Instance, dataset: Dataset, head: dict[str, str], order: int) -> None:
-    """A person with all joints; those that are missing lie outside, in the middle of the rest, where they can be got."""
+    """A person with all joints; missing ones lie "outside", in the middle of the rest, where a hand can fetch them."""
     names = dataset.skeleton.keypoints
     shape = ET.SubElement(parent, "skeleton", head)
     there = person.visibility > 0

@@ -1,15 +1,15 @@
 """MediaPipe Pose landmarks kept as JSON: 33 of them a person, normalised by the picture's size.
 
-Format notes (https://ai.google.dev/edge/mediapipe/solutions/vision/pose_landmarker): MediaPipe has no file format of its
-own; what people write down is its results as they come. A result has its people under ``pose_landmarks``,
+Format notes (https://ai.google.dev/edge/mediapipe/solutions/vision/pose_landmarker): MediaPipe has no file format of
+its own; what people write down is its results as they come. A result has its people under ``pose_landmarks``,
 ``poseLandmarks``, ``landmarks`` or ``poses``: a list of people, or one person, each a list of 33 ``{"x", "y", "z",
-"visibility", "presence"}`` or of ``[x, y, z, visibility]``. x and y are parts of the picture's width and height
-(they may lie outside 0 to 1), ``visibility`` becomes the joint's score; z, presence and world landmarks are passed over.
+"visibility", "presence"}`` or of ``[x, y, z, visibility]``. x and y are parts of the picture's width and height (they
+may lie outside 0 to 1), ``visibility`` becomes the joint's score; z, presence and world landmarks are passed over.
 
-A file is one result, a list of results, or an object with ``frames`` (or ``results``); JSON Lines too. A result may say
-``frame`` (0-based), ``time`` or ``timestamp_ms``, ``file`` or ``image``, ``width`` and ``height``; the object ``source``
-(or ``video``), ``fps``, ``width`` and ``height``. Without ``frame`` results are frames in their order. The size comes
-from the file, the pictures, or the video (stated, ``--image-root``, or the one of the same stem).
+A file is one result, a list of results, or an object with ``frames`` (or ``results``); JSON Lines too. A result may
+say ``frame`` (0-based), ``time`` or ``timestamp_ms``, ``file`` or ``image``, ``width`` and ``height``; the object
+``source`` (or ``video``), ``fps``, ``width`` and ``height``. Without ``frame`` results are frames in their order. The
+size comes from the file, the pictures, or the video (stated, ``--image-root``, or the one of the same stem).
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def _people(result: Mapping[str, Any], width: int, height: int, where: str) -> t
         value = value["landmark"]
     if not isinstance(value, list):
         raise PoseError("the people are no list", where)
-    single = bool(value) and (isinstance(value[0], dict) and "x" in value[0] or _numbers(value[0]))
+    single = bool(value) and ((isinstance(value[0], dict) and "x" in value[0]) or _numbers(value[0]))
     groups = [value] if single else value
     people = []
     for n, landmarks in enumerate(groups):

@@ -1,8 +1,8 @@
 """posecli's own pose stream (``.jsonl``) read as labels: predictions to be corrected, or to be labels as they are.
 
 `posecli.predictions` tells the form; `labels_of_poses` what becomes of it: people below the header's display threshold
-are left out and counted, a joint above the score threshold is visible (2), a weaker one uncertain (1), ``null`` missing;
-scores and track ids stay.
+are left out and counted, a joint above the score threshold is visible (2), a weaker one uncertain (1), ``null``
+missing; scores and track ids stay.
 """
 
 from __future__ import annotations

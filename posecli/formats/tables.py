@@ -37,7 +37,7 @@ _SCORE_NAMES = {"score", "conf", "confidence", "likelihood", "prob"}
 _PERSON_NAMES = {"person", "track_id", "id"}
 _BOXES = ("box", "head_box")
 _ABOUT = ("source", "width", "height", "person_score")  # further columns of tables that `posecli convert` wrote
-_Lines = list[tuple[int, list[str]]]
+Lines = list[tuple[int, list[str]]]
 
 
 def read_csv(path: Path, *, by_source: bool = False) -> LabelFile:
@@ -51,12 +51,12 @@ def read_csv(path: Path, *, by_source: bool = False) -> LabelFile:
         PoseError: with file and row, for a header of no known form, a row of another length, a cell that is no number,
             a person twice in one frame.
     """
-    lines = _lines(path)
+    lines = csv_lines(path)
     if not lines:
         raise PoseError("the file is empty", str(path))
     header = [c.strip() for c in lines[0][1]]
     if header[0].lower() == "scorer":
-        return _read_deeplabcut(path, lines)
+        return read_deeplabcut(path, lines)
     columns = [c.lower() for c in header]
     repeated = next((c for c in columns if columns.count(c) > 1), None)
     if repeated is not None:
@@ -71,7 +71,7 @@ def read_csv(path: Path, *, by_source: bool = False) -> LabelFile:
     return _read_wide(path, header, columns, about, lines[1:])
 
 
-def _lines(path: Path) -> _Lines:
+def csv_lines(path: Path) -> Lines:
     """Line number and cells of each row that is not blank; every row as long as the first."""
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -161,7 +161,7 @@ class _About:
         return value
 
 
-def _read_wide(path: Path, header: Sequence[str], columns: Sequence[str], about: _About, lines: _Lines) -> LabelFile:
+def _read_wide(path: Path, header: Sequence[str], columns: Sequence[str], about: _About, lines: Lines) -> LabelFile:
     names: dict[str, dict[str, int]] = {}
     boxes: dict[str, dict[str, int]] = {}
     area_column = None
@@ -232,7 +232,7 @@ def _box(cells: Sequence[str], places: dict[str, int], name: str, where: str) ->
     return np.array([x, y, x + w, y + h])
 
 
-def _read_long(path: Path, columns: Sequence[str], about: _About, lines: _Lines) -> LabelFile:
+def _read_long(path: Path, columns: Sequence[str], about: _About, lines: Lines) -> LabelFile:
     thirds = [c for c in columns if c in _V_NAMES | _SCORE_NAMES]
     if len(thirds) > 1:
         raise PoseError(f"columns {thirds[0]!r} and {thirds[1]!r}: one of them is wanted", f"{path}, row 1")
@@ -278,7 +278,7 @@ def _read_long(path: Path, columns: Sequence[str], about: _About, lines: _Lines)
     return LabelFile(path, "CSV, long", tuple(rows), kind, tuple(names))
 
 
-def _read_deeplabcut(path: Path, lines: _Lines) -> LabelFile:
+def read_deeplabcut(path: Path, lines: Lines) -> LabelFile:
     keys = [cells[0].strip().lower() for _, cells in lines[:4]]
     heads = ["scorer", *(["individuals"] if "individuals" in keys else []), "bodyparts", "coords"]
     if keys[: len(heads)] != heads:

@@ -56,7 +56,7 @@ def test_what_cvat_itself_exports_for_images(tmp_path: Path) -> None:
     )
     body = (
         f'<skeleton label="person" source="manual" z_order="0" group_id="4">{skeleton}</skeleton>'
-        '<box label="person_box" source="manual" occluded="0" xtl="1" ytl="2" xbr="30" ybr="40" z_order="0" group_id="4"></box>'
+        '<box label="person_box" source="manual" occluded="0" xtl="1" ytl="2" xbr="30" ybr="40" group_id="4"></box>'
         '<points label="nose" source="manual" occluded="0" points="100,101" z_order="0" group_id="9"></points>'
         '<points label="left_eye" source="manual" occluded="1" points="102,99" z_order="0" group_id="9"></points>'
         '<polygon label="car" source="manual" occluded="0" points="1,2;3,4;5,6" z_order="0"></polygon>'
@@ -84,7 +84,8 @@ def test_what_cvat_itself_exports_for_video(tmp_path: Path) -> None:
         "</label><label><name>nose</name><type>points</type><parent>human</parent></label><label><name>tail</name>"
         "<type>points</type><parent>human</parent></label></labels><original_size><width>64</width><height>48</height>"
         "</original_size><source>walk.mp4</source></task></meta>"
-        f'<track id="3" label="human" source="manual">{shape(10, 0, 1)}{shape(15, 0, 2)}{shape(20, 1, 2)}</track></annotations>'
+        '<track id="3" label="human" source="manual">'
+        f"{shape(10, 0, 1)}{shape(15, 0, 2)}{shape(20, 1, 2)}</track></annotations>"
     )
     dataset = read_dataset(tmp_path / "v.xml", warn=pytest.fail)
     assert dataset.skeleton.keypoints == ("nose", "tail")

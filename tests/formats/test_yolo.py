@@ -1,0 +1,123 @@
+"""YOLO pose: what it is read as, round trips, and what is refused."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from made_labels import HEIGHT, WIDTH, assert_same, datasets
+
+from posecli.errors import PoseError
+from posecli.formats import WRITERS, detect, read_dataset
+from posecli.skeletons import COCO17
+from posecli.types import Dataset, Instance, Record
+
+pytest.importorskip("yaml")
+PICTURE = cv2.imencode(".png", np.zeros((HEIGHT, WIDTH, 3), np.uint8))[1].tobytes()
+NAMES = "kpt_names:\n  0: [nose, left_eye, right_eye]\n"
+
+
+def folder_of(path: Path, labels: str, yaml: str = "kpt_shape: [3, 3]\nnames: {0: person, 1: car}\n" + NAMES) -> Path:
+    """A data set as Ultralytics' documentation lays it out."""
+    for name, data in (("images/train/a.png", PICTURE), ("images/val/b.png", PICTURE)):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(data)
+    (path / "labels/train").mkdir(parents=True)
+    (path / "labels/train/a.txt").write_text(labels)
+    (path / "data.yaml").write_text("path: ../gone\ntrain: images/train\nval: images/val\n" + yaml)
+    return path
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(datasets(rich=False))
+def test_round_trip_loses_nothing_that_yolo_can_hold(dataset: Dataset) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for record in dataset.records:
+            (Path(folder) / "in" / record.file_name).parent.mkdir(parents=True, exist_ok=True)
+            (Path(folder) / "in" / record.file_name).write_bytes(PICTURE)
+        notes: list[str] = []
+        WRITERS["yolo"](replace(dataset, root=str(Path(folder) / "in")), Path(folder) / "out", warn=notes.append)
+        again = read_dataset(Path(folder) / "out", warn=pytest.fail)
+        by_name = {r.file_name.removeprefix("images/"): r for r in again.records}
+        expected, found = [], []
+        for record in dataset.records:
+            people = [_as_yolo_holds(p) for p in record.instances]
+            kept = tuple(p for p in people if p.box_xyxy is not None)
+            assert len(kept) == len(people) or notes
+            expected.append(replace(record, instances=kept))
+            found.append(replace(by_name[record.file_name], image_id=record.image_id))
+        assert_same(replace(dataset, records=tuple(expected)), Dataset(again.skeleton, tuple(found)), 1e-6, names=False)
+
+
+def _as_yolo_holds(person: Instance) -> Instance:
+    """Without a track id; the box of the joints where there is none."""
+    there = person.xy[person.visibility > 0]
+    box = person.box_xyxy
+    if box is None and len(there):
+        box = np.concatenate([there.min(axis=0), there.max(axis=0)])
+        box = box if (box[2:] > box[:2]).any() else None
+    return replace(person, track_id=None, box_xyxy=box)
+
+
+def test_what_ultralytics_documents(tmp_path: Path) -> None:
+    src = folder_of(tmp_path, "0 0.5 0.5 0.25 0.5 0.5 0.25 2 0.25 0.5 1 0 0 0\n1 0.5 0.5 0.1 0.1" + " 0" * 9 + "\n")
+    assert detect(src) == ("yolo", "data.yaml has kpt_shape")
+    notes: list[str] = []
+    dataset = read_dataset(src, warn=notes.append)
+    assert dataset.skeleton.keypoints == ("nose", "left_eye", "right_eye")
+    (person,) = dataset.records[0].instances
+    assert person.xy[:2].tolist() == [[320, 120], [160, 240]] and person.visibility.tolist() == [2, 1, 0]
+    assert person.box_xyxy is not None and person.box_xyxy.tolist() == [240, 120, 400, 360]
+    assert [(r.file_name, r.extra["split"]) for r in dataset.records] == [
+        ("images/train/a.png", "train"), ("images/val/b.png", "val"),
+    ]  # fmt: skip
+    assert dataset.records[1].instances == () and "1 objects of other classes" in notes[0]
+
+
+def test_two_numbers_a_joint_and_predictions(tmp_path: Path) -> None:
+    yaml = "kpt_shape: [3, 2]\nnames: [person]\n" + NAMES
+    src = folder_of(tmp_path / "2", "0 0.5 0.5 0.25 0.5 0.5 0.25 0 0 -0.1 0.5\n", yaml)
+    assert read_dataset(src).records[0].instances[0].visibility.tolist() == [2, 0, 0]
+    line = "0 0.5 0.5 0.25 0.5 0.5 0.25 0.875 0.25 0.5 0.125 0 0 0 0.75 12\n"
+    person = read_dataset(folder_of(tmp_path / "p", line)).records[0].instances[0]
+    assert person.visibility.tolist() == [2, 1, 0] and person.score.tolist() == [0.875, 0.125, 0]
+    assert (person.person_score, person.track_id) == (0.75, 12)
+
+
+@pytest.mark.parametrize(
+    ("labels", "yaml", "message"),
+    [
+        ("0 0.5 0.5 0.1 0.1 0.5 0.5 2\n", None, "a.txt, line 1: 8 numbers where 3 joints of 3 need 14"),
+        ("0 0.5 0.5 0.1 nan" + " 0" * 9, None, "a.txt, line 1: a number is not finite"),
+        ("\n0 0.5 0.5 0.1 0.1" + " 0.5 0.5 3" * 3, None, "a.txt, line 2: v is 3"),
+        ("", "kpt_shape: [3, 4]\nnames: [person]\n", "kpt_shape is [3, 4]"),
+        ("", "kpt_shape: [17, 3]\nnames: [person]\n", "nothing names the 17 joints"),
+        ("", "kpt_shape: [3, 3]\nnames: [cat, dog]\n" + NAMES, "none of the classes"),
+        ("", "kpt_shape: [3, 3]\nnames: [person]\nflip_idx: [0, 1, 2]\n" + NAMES, "flip_idx [0, 1, 2]"),
+        ("", "kpt_shape: [3, 3\n", "not YAML"),
+        ("", "kpt_shape: !!python/object/apply:os.system [ls]\n", "not YAML"),
+    ],
+)
+def test_errors_name_file_and_line(tmp_path: Path, labels: str, yaml: str | None, message: str) -> None:
+    src = folder_of(tmp_path, labels) if yaml is None else folder_of(tmp_path, labels, yaml)
+    with pytest.raises(PoseError) as error:
+        read_dataset(src, "yolo")
+    assert message in str(error.value) and str(tmp_path) in str(error.value)
+
+
+def test_pictures_are_linked_and_the_folder_is_ready_for_training(
+    tmp_path: Path, make_picture: Callable[..., Path]
+) -> None:
+    make_picture(tmp_path / "in" / "x" / "a.jpg", (64, 48))
+    records = (Record(1, "x/a.jpg", 64, 48), Record(2, "../gone.jpg", 64, 48))
+    notes: list[str] = []
+    WRITERS["yolo"](Dataset(COCO17, records, (), str(tmp_path / "in")), tmp_path / "out", warn=notes.append)
+    assert (tmp_path / "out/images/x/a.jpg").resolve() == (tmp_path / "in/x/a.jpg").resolve()
+    assert (tmp_path / "out/labels/x/a.txt").read_text() == "" and (tmp_path / "out/labels/gone.txt").exists()
+    assert "1 pictures are not there" in notes[0]
