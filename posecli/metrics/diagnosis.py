@@ -102,7 +102,7 @@ class _Multi:
         self.full, self.area = full.take(chosen), area[chosen]
         self.gt = self.full.with_joints(side.common.label_index)
         labelled = (self.gt.visibility > 0).sum(axis=1)
-        self.left_out = self.gt.ignore | (labelled < settings.min_joints) | np.isnan(self.area)
+        self.left_out = self.gt.crowd | (labelled < settings.min_joints) | np.isnan(self.area)
         found = side.predictions.people
         at = side.partners.partner[found.frame] if len(found) else np.zeros(0, np.int64)
         seen = np.flatnonzero((at >= 0) & frames_used[at]) if len(found) else at
@@ -127,7 +127,7 @@ class _Multi:
             }  # fmt: skip
         pairs = oks.same_frame_pairs(self.gt.frame, self.at)
         similar = self._similarity(self.found, pairs)
-        match = _match(self.at, self.found.score, pairs, similar, self.left_out, self.gt.ignore)
+        match = _match(self.at, self.found.score, pairs, similar, self.left_out, self.gt.crowd)
         good = (match >= 0) & ~self.left_out[match]
         kinds, repaired = self._classify(self.found, np.flatnonzero(good), match[good])
         kept = np.zeros(len(match), bool)
@@ -251,7 +251,7 @@ class _Multi:
         at = self.at if without_detections is None else np.where(without_detections, -1, self.at)
         pairs = oks.same_frame_pairs(np.where(gone, -2, self.gt.frame), at)
         return oks.match_coco(
-            self.gt.frame, self.area, self.left_out | gone, self.gt.ignore, at, people.score, people.area,
+            self.gt.frame, self.area, self.left_out | gone, self.gt.crowd, at, people.score, people.area,
             (*pairs, self._similarity(people, pairs)), ranges={"all": oks.AREA_RANGES["all"]},
         )  # fmt: skip
 

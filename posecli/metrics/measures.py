@@ -91,8 +91,8 @@ def measure_side(
         return oks.match_coco(
             gt.frame[inside],
             of_area[inside],
-            (~counts_as_person | np.isnan(of_area))[inside],
-            gt.ignore[inside],
+            (gt.crowd | (labelled < settings.min_joints) | np.isnan(of_area))[inside],
+            gt.crowd[inside],
             at,
             found.score,
             found.area,
@@ -100,6 +100,11 @@ def measure_side(
             ranges=ranges,
         )
 
+    flagged = int((gt.ignore & ~gt.crowd & here).sum())
+    if flagged and {"oks", "crowdpose"} & set(settings.metrics):
+        side.notes.append(
+            f"{flagged} people are flagged ignore, not iscrowd: AP counts them, as pycocotools does; the rest does not"
+        )
     if "oks" in settings.metrics and similarity is not None:
         _add_oks(side, area[rows], oks.require_sigmas(skeleton))
         none = np.isnan(area) & counts_as_person & here

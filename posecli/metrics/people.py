@@ -26,7 +26,8 @@ class People:
         box_xywh: (N, 4) float64 as given.
         area: (N,) float64 pixels^2 as given, by mask or by number.
         has_mask: (N,) bool: a segmentation mask stands behind ``area``.
-        ignore: (N,) bool: crowd or ignore region.
+        ignore: (N,) bool: crowd, ignore region, or flagged so by the file.
+        crowd: (N,) bool: those AP leaves out; without people flagged ``ignore`` only, whom pycocotools counts.
         head_box_xyxy: (N, 4) float64.
         heat: (N,) float64 local NMS score in [0, 1].
         track: (N,) int64 identity, -1 for none.
@@ -40,6 +41,7 @@ class People:
     area: np.ndarray
     has_mask: np.ndarray
     ignore: np.ndarray
+    crowd: np.ndarray
     head_box_xyxy: np.ndarray
     heat: np.ndarray
     track: np.ndarray
@@ -72,6 +74,7 @@ def make_people(frame: Sequence[int] | np.ndarray, xy: np.ndarray, visibility: n
         "area": np.full(count, np.nan),
         "has_mask": np.zeros(count, bool),
         "ignore": np.zeros(count, bool),
+        "crowd": np.zeros(count, bool),
         "head_box_xyxy": np.full((count, 4), np.nan),
         "heat": np.full(count, np.nan),
         "track": np.full(count, -1, np.int64),

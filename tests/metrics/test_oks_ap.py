@@ -66,6 +66,24 @@ def test_equals_pycocotools_where_results_bring_boxes(write_json, random_coco) -
     assert [ours[k] for k in KEYS] == pytest.approx(list(theirs), abs=1e-9)
 
 
+def test_equals_pycocotools_where_people_are_flagged_ignore(write_json, random_coco) -> None:
+    """pycocotools overwrites ``ignore`` with ``iscrowd``: AP counts such people, everything else leaves them out."""
+    labels, results = random_coco(9, images=20, people=80, detections=200)
+    for number, annotation in enumerate(labels["annotations"]):
+        if number % 3 == 0:
+            annotation["ignore"] = number % 2
+        if number % 9 == 0:
+            del annotation["iscrowd"]
+    gt, dt = write_json("gt.json", labels), write_json("dt.json", results)
+    for annotation in labels["annotations"]:
+        annotation.setdefault("iscrowd", 0)  # without the key pycocotools ends in a KeyError
+    theirs = pycocotools_stats(write_json("full.json", labels), dt, get_skeleton("coco17").sigmas)
+    result = evaluate(gt, dt, metrics=["oks"])
+    assert [result["all"][k] for k in KEYS] == pytest.approx(list(theirs), abs=1e-9)
+    flagged = sum(bool(a.get("ignore")) and not a["iscrowd"] for a in labels["annotations"])
+    assert any(note.startswith(f"{flagged} people are flagged ignore") for note in result["notes"])
+
+
 def test_sizes_that_do_not_occur_are_explained(write_json, random_coco) -> None:
     labels, results = random_coco(0, images=10, people=20, detections=30)
     for annotation in labels["annotations"]:
