@@ -71,6 +71,7 @@ class _Writer:
         data = group.create_dataset(name, values.T.shape, h5py.ref_dtype)
         for place in np.ndindex(values.T.shape):
             self.count += 1
-            self.put(self.file.require_group("#refs#"), str(self.count), values.T[place])
-            data[place] = self.file["#refs#"][str(self.count)].ref
+            number = str(self.count)
+            self.put(self.file.require_group("#refs#"), number, values.T[place])
+            data[place] = self.file["#refs#"][number].ref
         return data
