@@ -7,7 +7,7 @@ SHARED=${SHARED:-../shared}
 HERE=$(dirname "$0")
 
 echo "== OKS against pycocotools"
-python "$HERE/oks_speed.py"
+python "$HERE/evaluate.py"
 if [ -d "$SHARED/data" ]; then
   echo "== the shipped model: accuracy"
   python "$HERE/default_model.py" --data "$SHARED/data" --out "${RUNS:-runs}/scores"
