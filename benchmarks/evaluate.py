@@ -117,7 +117,7 @@ def main() -> None:
         print(f"{name:14}{one:14.10f}{two:14.10f}")
     print(f"{'time, s':14}{ours['seconds']:14.2f}{theirs['seconds']:14.2f}")
     print(f"{'processor, s':14}{ours['cpu']:14.2f}{theirs['cpu']:14.2f}")
-X:14}{ours['mib']:14.0f}{theirs['mib']:14.0f}")
+    print(f"{'memory, MiB':14}{ours['mib']:14.0f}{theirs['mib']:14.0f}")
     ratios = [theirs[key] / ours[key] for key in ("seconds", "cpu")]
     print(f"ratio of times {ratios[0]:.1f}, of processor times {ratios[1]:.1f}")
     if difference > 1e-9:
