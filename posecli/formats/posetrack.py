@@ -82,9 +82,7 @@ def read(src: Path, options: ReadOptions, warn: release.Warn) -> Dataset:
     value = _joined(files)
     where = str(files[0]) if len(files) == 1 else str(files[0].parent)
     images = value["images"]
-    root = options.image_root
-    if root is None:
-        root = image_root_of(files[0], str(images[0].get("file_name", ""))) if images else files[0].parent
+    root = options.image_root if options.image_root is not None else _root(files[0], images)
     _fill_sizes(images, Path(root), where)
     value["videos"] = _videos(images, where)
     by_image = {i.get("id"): i for i in images}
@@ -99,6 +97,16 @@ def read(src: Path, options: ReadOptions, warn: release.Warn) -> Dataset:
             raise PoseError(f"unknown image id {entry.get('image_id')!r}", at)
     value["annotations"] += _ignore_regions(value, where, warn)
     return release.coco_dataset(value, files[0], POSETRACK18, root, warn)
+
+
+def _root(path: Path, images: list[dict[str, Any]]) -> Path:
+    """The folder that file names are relative to: where one of the pictures is, else that above ``annotations/``."""
+    for image in images:
+        name = str(image.get("file_name", ""))
+        root = image_root_of(path, name)
+        if name and (root / name).exists():
+            return root
+    return next((p.parent for p in path.parents if p.name == "annotations"), path.parent)
 
 
 def _joined(files: list[Path]) -> dict[str, Any]:
