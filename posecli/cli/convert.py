@@ -31,10 +31,14 @@ _READING = "Reading"
 _IMAGES = "Images"
 _OUTPUT = "Output"
 # Said here so that --help need not import readers and writers; a test compares with `FORMS` and `FORMATS`.
-_FORMS = "coco, coco-dataset, coco-results, stream, csv, csv-wide, openpose, parquet, cvat, labelme, labelstudio"
+_FORMS = (
+    "coco, coco-dataset, coco-results, stream, csv, csv-wide, openpose, parquet, cvat, labelme, "
+    "labelstudio, yolo, deeplabcut"
+)
 _FORMATS = (
-    "auto, mars_lab, lspet, lsp, mpii, flic, aic, crowdpose, posetrack, penn, jhmdb, parquet, csv, labelme, "
-    "labelstudio, cvat, pose_stream, coco_results, alphapose, mediapipe, coco, mars"
+    "auto, mars_lab, lspet, lsp, mpii, flic, aic, crowdpose, posetrack, penn, jhmdb, parquet, csv, "
+    "labelme, labelstudio, cvat, yolo, deeplabcut, pose_stream, coco_results, alphapose, mediapipe, coco, "
+    "mars"
 )
 
 
