@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from posecli.metrics import crowdpose
 from posecli.metrics.comparison import difference_entry, p_values
 from posecli.metrics.groups import AP_KEYS, Group
 from posecli.metrics.measures import Side
@@ -20,6 +21,7 @@ from posecli.metrics.resampling import Key, Sampler
 
 _WEIGHTS_AT_ONCE = 5_000_000  # counts held at once: 40 MB
 FEW_UNITS = 10  # below, a percentile interval is known to be too narrow
+AP_LIKE = (*AP_KEYS, *crowdpose.KEYS)  # -1 where there is nobody to find
 _NOT_MEASURED = ("frames", "people", "intervals", "counted")
 
 
@@ -111,7 +113,7 @@ def _add_differences(
     for name, value in before.items():
         if name in _NOT_MEASURED or value is None or after.get(name) is None:
             continue
-        if name in AP_KEYS and -1 in (value, after[name]):
+        if name.removeprefix("CrowdPose_") in AP_LIKE and -1 in (value, after[name]):
             continue
         key = (name, column)
         interval = None

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from posecli.metrics import oks
-from posecli.metrics.groups import Group, rows_of, videos_of
+from posecli.metrics import crowdpose, oks
+from posecli.metrics.groups import AP_KEYS, Group, rows_of, videos_of
 from posecli.metrics.measures import Measure, Side
 
 _ZERO = np.zeros(1)
@@ -52,7 +52,8 @@ class ApSampler:
     """AP and AR of draws in which units count several times, or not at all.
 
     Repeats of a detection have the same score and do not change the interpolated precision, so weighted cumulative sums
-    over the sorted detections give what evaluating the drawn set would (frames of equal score in their order).
+    over the sorted detections give what evaluating the drawn set would (in which the repeats of a frame follow one
+    another). Only where detections of one frame have equal scores do their repeats take turns, and are written out.
 
     Args:
         matches: of one prediction, or of several on the same labels; these are sorted together, and the weights say
@@ -60,10 +61,17 @@ class ApSampler:
         unit: (F,) the unit of each frame.
         size: number of units U.
         frames: (F,) boolean mask of the frames that count; None for all.
+        copies: the greatest weight that will come.
     """
 
     def __init__(
-        self, matches: Sequence[oks.Matches], unit: np.ndarray, size: int, frames: np.ndarray | None = None
+        self,
+        matches: Sequence[oks.Matches],
+        unit: np.ndarray,
+        size: int,
+        frames: np.ndarray | None = None,
+        *,
+        copies: int = 1,
     ) -> None:
         first = matches[0]
         self._at50, self._at75 = (np.isclose(first.thresholds, value) for value in (0.5, 0.75))
@@ -79,6 +87,9 @@ class ApSampler:
         )
         order = np.lexsort((np.arange(len(score)), frame, -score))
         column = (unit[frame] + size * side)[order]
+        again, column, self._tied = _write_out_ties(score[order], frame[order], column, size * len(matches), copies)
+        order = order[again]
+        self._steps = np.arange(1, copies + 1)
         self._ranges = []
         for a, name in enumerate(first.ranges):
             matched, ignored = (
@@ -105,7 +116,10 @@ class ApSampler:
             count = len(part.thresholds)
             precision, recall = np.full((2, len(weights), count), np.nan)
             for b in np.flatnonzero(totals):
-                precision[b], recall[b] = _accumulate(part, weights[b], totals[b])
+                row = weights[b]
+                if len(self._tied):
+                    row = np.concatenate([row, (row[self._tied][:, None] >= self._steps).ravel()])
+                precision[b], recall[b] = _accumulate(part, row, totals[b])
             if part.name == "all":
                 for key, numbers in (("AP", precision), ("AR", recall)):
                     values[key] = numbers.mean(axis=1)
@@ -114,6 +128,34 @@ class ApSampler:
             else:
                 values[f"AP_{part.name}"], values[f"AR_{part.name}"] = precision.mean(axis=1), recall.mean(axis=1)
         return values
+
+
+def _write_out_ties(
+    score: np.ndarray, frame: np.ndarray, column: np.ndarray, columns: int, copies: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Puts ``copies`` repeats of detections that share score and frame in the order they have when repeated.
+
+    Args:
+        score, frame, column: (D,) sorted by falling score, then frame.
+        columns: number of weight columns.
+
+    Returns:
+        (D',) which detection stands at each place; (D',) its weight column; (T,) columns after which ``copies`` further
+        ones each are appended: 1 where the weight is at least 1, at least 2, ...
+    """
+    nothing = np.zeros(0, np.int64)
+    alike = (score[1:] == score[:-1]) & (frame[1:] == frame[:-1])
+    tied = np.append(alike, False) | np.insert(alike, 0, False) if len(score) else np.zeros(0, bool)
+    if copies == 1 or not tied.any():
+        return np.arange(len(score)), column, nothing
+    cluster = np.cumsum(np.insert(~alike, 0, True))
+    again = np.repeat(np.arange(len(score)), np.where(tied, copies, 1))
+    copy = np.arange(len(again)) - np.searchsorted(again, again, "left")
+    order = np.lexsort((again, copy, cluster[again]))
+    again, copy = again[order], copy[order]
+    which = np.unique(column[tied])
+    place = np.searchsorted(which, column[again])
+    return again, np.where(tied[again], columns + place * copies + copy, column[again]), which
 
 
 def _plan(name: str, people: np.ndarray, column: np.ndarray, matched: np.ndarray, ignored: np.ndarray) -> _Range:
@@ -243,17 +285,16 @@ class Sampler:
     """
 
     def __init__(self, side: Side, group: Group, unit: np.ndarray, size: int, *, columns: bool = False) -> None:
-        self._side, self._unit, self._size, self._frames = side, unit, size, group.frames
-        self._ap = None
-        if side.matches is not None and group.track is None:
-            self._ap = ApSampler([side.matches], unit, size, group.frames)
+        self._side, self._group, self._unit, self._size = side, group, unit, size
         self._shares = ShareSampler(side, group, unit, size, columns=columns)
+        self._columns = columns
         self._sequences: dict[str, np.ndarray] = {}
         for key, sequence in side.sequences.items():
             chosen = videos_of(sequence, group, side)
             if chosen is not None and chosen.any():
+                filmed = group.frames & (side.video >= 0)
                 unit_of_video = np.full(int(side.video.max()) + 1, -1)
-                unit_of_video[side.video[group.frames]] = unit[group.frames]
+                unit_of_video[side.video[filmed]] = unit[filmed]
                 totals = np.zeros((size, sequence.sums.shape[1]))
                 np.add.at(totals, unit_of_video[sequence.video[chosen]], sequence.sums[chosen])
                 self._sequences[key] = totals
@@ -261,31 +302,56 @@ class Sampler:
     def draw(self, weights: np.ndarray) -> dict[Key, np.ndarray]:
         """(metric, "") or (metric, joint) -> (B,) over the draws ``weights`` (B, U); NaN where nothing is measured."""
         values: dict[Key, np.ndarray] = {}
-        if self._ap is not None:
-            values |= {(k, ""): v for k, v in self._ap.draw(weights, weights).items()}
+        for sampler, names in self._ap_samplers([self._side], int(weights.max(initial=1))):
+            drawn = sampler.draw(weights, weights)
+            values |= {(name, ""): drawn[key] for key, name in names.items() if key in drawn}
         for key, totals in self._sequences.items():
-            values |= _scores(self._side, key, weights @ totals)
+            values |= self._scores(key, weights @ totals)
         return values | self._shares.draw(weights)
 
     def draw_differences(self, other: Sampler, swapped: np.ndarray) -> dict[Key, np.ndarray]:
         """``other`` minus this one, over draws in which the units where ``swapped`` (B, U) is 1 change sides."""
         kept = 1.0 - swapped
         values: dict[Key, np.ndarray] = {}
-        if self._ap is not None and other._ap is not None:
-            both = [m for m in (self._side.matches, other._side.matches) if m is not None]
-            joined = ApSampler(both, self._unit, self._size, self._frames)
-            everybody = np.ones_like(swapped)
-            mine = joined.draw(np.hstack([kept, swapped]), everybody)
-            theirs = joined.draw(np.hstack([swapped, kept]), everybody)
-            values |= {(k, ""): theirs[k] - mine[k] for k in mine}
+        everybody = np.ones_like(swapped)
+        for sampler, names in self._ap_samplers([self._side, other._side], 1):
+            mine = sampler.draw(np.hstack([kept, swapped]), everybody)
+            theirs = sampler.draw(np.hstack([swapped, kept]), everybody)
+            values |= {(name, ""): theirs[key] - mine[key] for key, name in names.items() if key in mine}
         for key in self._sequences.keys() & other._sequences.keys():
             a, b = self._sequences[key], other._sequences[key]
-            mine_of, theirs_of = (_scores(self._side, key, kept @ x + swapped @ y) for x, y in ((a, b), (b, a)))
+            mine_of, theirs_of = (self._scores(key, kept @ x + swapped @ y) for x, y in ((a, b), (b, a)))
             values |= {k: theirs_of[k] - mine_of[k] for k in mine_of}
         before = self._shares.draw_swapped(other._shares, swapped)
         after = other._shares.draw_swapped(self._shares, swapped)
         return values | {k: after[k] - before[k] for k in before}
 
+    def _scores(self, key: str, totals: np.ndarray) -> dict[Key, np.ndarray]:
+        """Figures of a tracking metric from sums (B, C), those of its parts too where columns were asked for."""
+        sequence = self._side.sequences[key]
+        values: dict[Key, np.ndarray] = {(name, ""): np.asarray(v) for name, v in sequence.score(totals).items()}
+        if self._columns and sequence.score_columns is not None:
+            for name, parts in sequence.score_columns(totals).items():
+                values |= {(name, column): parts[..., c] for c, column in enumerate(sequence.columns)}
+        return values
 
-def _scores(side: Side, key: str, totals: np.ndarray) -> dict[Key, np.ndarray]:
-    return {(name, ""): np.asarray(v, np.float64) for name, v in side.sequences[key].score(totals).items()}
+    def _ap_samplers(self, sides: Sequence[Side], copies: int) -> list[tuple[ApSampler, dict[str, str]]]:
+        """Samplers of COCO's and CrowdPose's AP of these predictions together, each with its keys' names in results."""
+        unit, size, group = self._unit, self._size, self._group
+        if group.track is not None:
+            return []
+        found = []
+        coco = [s.matches for s in sides if s.matches is not None]
+        if len(coco) == len(sides):
+            names = {key: key for key in AP_KEYS}
+            found.append((ApSampler(coco, unit, size, group.frames, copies=copies), names))
+        crowd = [s.crowdpose for s in sides if s.crowdpose is not None]
+        if len(crowd) == len(sides):
+            names = {key: f"CrowdPose_{key}" for key in ("AP", "AP50", "AP75", "AR", "AR50", "AR75")}
+            found.append((ApSampler(crowd, unit, size, group.frames, copies=copies), names))
+            for level, mask in crowdpose.level_frames(sides[0].crowd_index).items():
+                frames = mask & group.frames
+                if frames.any():
+                    names = {"AP": f"CrowdPose_AP_{level}"}
+                    found.append((ApSampler(crowd, unit, size, frames, copies=copies), names))
+        return found
