@@ -14,6 +14,7 @@ is a video is that video's frame ``frame_id``. Keys this module does not know ar
 from __future__ import annotations
 
 import json
+import math
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -356,7 +357,9 @@ def box_from_xywh(value: Any, name: str, at: str) -> np.ndarray | None:
     PoseError with ``at`` on anything but four finite numbers with width and height of at least 0."""
     if value is None or (isinstance(value, list) and not value):
         return None
-    box = _numbers(value, 4, name, at)
+    # Ten thousand boxes are the rule, so the usual form does not go through an array.
+    usual = isinstance(value, list) and len(value) == 4 and all(type(v) is float for v in value)
+    box = value if usual and all(map(math.isfinite, value)) else _numbers(value, 4, name, at)
     if box[2] < 0 or box[3] < 0:
         raise PoseError(f"{name} {value!r} has a negative size", at, "boxes are x, y, width, height")
     if not box[2] and not box[3]:

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
+
+from posecli.metrics.tracking import assign
 
 HEAD_SHARE = 0.5
 JOINT_SUMS = ("labelled", "matched", "misses", "false_positives", "switches", "distance")
@@ -81,7 +82,7 @@ def _match(
     rest = np.zeros(0, np.int64)
     if allowed.any():
         cost = np.where(allowed, distance, _FAR)
-        rows, columns = linear_sum_assignment(cost)
+        rows, columns = assign(cost)
         rest = np.flatnonzero(allowed[rows, columns])
         pairs += [(int(rows[r]), int(columns[r])) for r in rest]
     switches = 0

@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 THRESHOLD = 0.5
 ALPHAS = np.arange(1, 20) * 0.05
@@ -45,6 +44,14 @@ class TrackedFrame:
     labels: np.ndarray
     predicted: np.ndarray
     similarity: np.ndarray
+
+
+def assign(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the assignment of least summed cost (as many as the smaller side has)."""
+    from scipy.optimize import linear_sum_assignment  # a third of a second: only whoever tracks pays for it
+
+    rows, columns = linear_sum_assignment(cost)
+    return rows, columns
 
 
 def _sizes(frames: Sequence[TrackedFrame]) -> tuple[int, int]:
@@ -80,7 +87,7 @@ def clear_mot(frames: Sequence[TrackedFrame], threshold: float = THRESHOLD) -> n
         # 1000 is more than any sum of similarities in a frame: old correspondences come first.
         value = np.where(p[None, :] == before[g][:, None], 1000.0, 0.0) + frame.similarity
         value[frame.similarity < threshold - _EPS] = 0.0
-        rows, columns = linear_sum_assignment(-value)
+        rows, columns = assign(-value)
         real = value[rows, columns] > _EPS
         rows, columns = rows[real], columns[real]
         people, partners = g[rows], p[columns]
@@ -117,7 +124,7 @@ def identity(frames: Sequence[TrackedFrame], threshold: float = THRESHOLD) -> np
         labelled += len(frame.labels)
         predicted += len(frame.predicted)
     # Leaving a pair unassigned costs its common frames and nothing else, so the greatest sum is the paper's least cost.
-    rows, columns = linear_sum_assignment(-together)
+    rows, columns = assign(-together)
     true = float(together[rows, columns].sum())
     return np.array([true, labelled - true, predicted - true])
 
@@ -143,7 +150,7 @@ def hota(frames: Sequence[TrackedFrame]) -> np.ndarray:
     matches = np.zeros((len(ALPHAS), num_labels, num_predicted))
     for frame in frames:
         g, p, s = frame.labels, frame.predicted, frame.similarity
-        rows, columns = linear_sum_assignment(-(aligned[np.ix_(g, p)] * s))
+        rows, columns = assign(-(aligned[np.ix_(g, p)] * s))
         values = s[rows, columns]
         for a, alpha in enumerate(ALPHAS):
             real = values >= alpha - _EPS
