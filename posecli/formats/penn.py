@@ -24,7 +24,7 @@ One person a frame; `track_id` 0. Pictures need not be there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,11 +53,10 @@ _NPZ = {
 
 @dataclass(frozen=True)
 class _Sequence:
-    """One sequence as it stands in the file: x, y, visibility (T, 13), box (T, 4) with NaN for none."""
+    """One sequence: xy (T, 13, 2) and visibility (T, 13) in our terms, box (T, 4) as in the file with NaN for none."""
 
     number: int
-    x: np.ndarray
-    y: np.ndarray
+    xy: np.ndarray
     visibility: np.ndarray
     box: np.ndarray
     action: str
@@ -65,7 +64,6 @@ class _Sequence:
     train: int
     width: int
     height: int
-    where: str
 
 
 def _matrices(src: Path) -> list[Path]:
@@ -139,8 +137,7 @@ def read(src: Path, options: ReadOptions, warn: release.Warn) -> Dataset:
 
 def _video(sequence: _Sequence, every: int) -> tuple[Video, list[Record], int]:
     """A sequence's video entry, its frames, and how many boxes enclose nothing."""
-    xy, visibility = _joints(sequence)
-    count = len(xy)
+    xy, visibility, count = sequence.xy, sequence.visibility, len(sequence.xy)
     # The first pixel is 1, for boxes as for joints.
     boxes = sequence.box - 1.0
     with np.errstate(invalid="ignore"):
@@ -168,17 +165,15 @@ def _video(sequence: _Sequence, every: int) -> tuple[Video, list[Record], int]:
     return video, records, int((stated & ~real)[::every].sum())
 
 
-def _joints(sequence: _Sequence) -> tuple[np.ndarray, np.ndarray]:
-    """x, y (T, 13, 2) counted from 0 and v (T, 13) in the order of our skeleton."""
-    flags = sequence.visibility
+def _joints(
+    x: np.ndarray, y: np.ndarray, flags: np.ndarray, name: Callable[[int], str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """x, y (T, 13, 2) counted from 0 and v (T, 13) in the order of our skeleton; ``name`` names a row in errors."""
     odd = np.argwhere(~np.isin(flags, (0, 1)))
     if len(odd):
         t, column = odd[0]
         joint = PENNACTION13.keypoints[COLUMNS.index(int(column))]
-        raise PoseError(
-            f"visibility of {joint!r} is {flags[t, column]:g}", f"{sequence.where}, frame {t + 1}", "0 or 1"
-        )
-    x, y = sequence.x, sequence.y
+        raise PoseError(f"visibility of {joint!r} is {flags[t, column]:g}", name(int(t)), "0 or 1")
     with np.errstate(invalid="ignore"):
         marked = (np.abs(x - y) < 1e-3) & (x <= _LARGEST_MARK)
     guess = np.isfinite(x) & np.isfinite(y) & ~marked
@@ -188,8 +183,7 @@ def _joints(sequence: _Sequence) -> tuple[np.ndarray, np.ndarray]:
     odd = np.argwhere((visibility > 0) & ~np.isfinite(xy).all(axis=2))
     if len(odd):
         t, joint = odd[0]
-        what = f"a coordinate of {PENNACTION13.keypoints[joint]!r} is not finite"
-        raise PoseError(what, f"{sequence.where}, frame {t + 1}")
+        raise PoseError(f"a coordinate of {PENNACTION13.keypoints[joint]!r} is not finite", name(int(t)))
     xy[visibility == 0] = np.nan
     return xy, visibility
 
@@ -213,11 +207,12 @@ def _of_matrix(path: Path, warn: release.Warn) -> _Sequence:
         box = np.concatenate([box, np.full((count - len(box), 4), np.nan)])
     if not path.stem.isascii() or not path.stem.isdigit():
         raise PoseError("the name of the file is not the number of a sequence", where, "like labels/0001.mat")
+    xy, visibility = _joints(x, y, flags, lambda t: f"{where}, frame {t + 1}")
     return _Sequence(
-        int(path.stem), x, y, flags, box, matlab.text(matlab.field(value, "action", where), where),
+        int(path.stem), xy, visibility, box, matlab.text(matlab.field(value, "action", where), where),
         matlab.text(matlab.field(value, "pose", where), where),
         _train(matlab.number(matlab.field(value, "train", where), f"{where}, train"), where),
-        *_size(width, height, where), where,
+        *_size(width, height, where),
     )  # fmt: skip
 
 
@@ -235,8 +230,16 @@ def _of_archive(path: Path) -> Iterator[_Sequence]:
     for name in ("action", "view"):
         if arrays[name].shape != (count,) or arrays[name].dtype.kind != "U":
             raise PoseError(f"{name} is not {count} texts", where)
+    if lengths.sum() != rows:
+        raise PoseError(f"{rows} rows for sequences of {lengths.sum():g} frames", where)
     if len(np.unique(numbers)) < count:
         raise PoseError("a sequence stands twice", where)
+
+    def moment(row: int) -> str:
+        i = int(np.argmax((starts <= row) & (row < starts + lengths)))
+        return f"{where}, sequence {numbers[i]:g}, frame {row - starts[i] + 1:g}"
+
+    xy, visibility = _joints(x, y, flags, moment)
     for i in range(count):
         number, start, length = int(numbers[i]), int(starts[i]), int(lengths[i])
         at = f"{where}, sequence {number}"
@@ -244,8 +247,8 @@ def _of_archive(path: Path) -> Iterator[_Sequence]:
             raise PoseError(f"rows {start} to {start + length} of {rows}, {sizes[i, 2]:g} frames stated", at)
         part = slice(start, start + length)
         yield _Sequence(
-            number, x[part], y[part], flags[part], boxes[part], str(arrays["action"][i]), str(arrays["view"][i]),
-            _train(train[i], at), *_size(sizes[i, 1], sizes[i, 0], at), at,
+            number, xy[part], visibility[part], boxes[part], str(arrays["action"][i]), str(arrays["view"][i]),
+            _train(train[i], at), *_size(sizes[i, 1], sizes[i, 0], at),
         )  # fmt: skip
 
 
