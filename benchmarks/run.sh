@@ -8,6 +8,8 @@ HERE=$(dirname "$0")
 
 echo "== OKS against pycocotools"
 python "$HERE/evaluate.py"
+echo "== intervals and comparison"
+python "$HERE/intervals.py"
 if [ -d "$SHARED/data" ]; then
   echo "== the shipped model: accuracy"
   python "$HERE/default_model.py" --data "$SHARED/data" --out "${RUNS:-runs}/scores"
