@@ -73,7 +73,7 @@ def _has_further_keys(person: Instance) -> bool:
 # What there is to hold of a person besides the places of its joints.
 FEATURES: dict[str, Callable[[Instance], bool]] = {
     "track ids": lambda p: p.track_id is not None,
-    "joints marked hidden": lambda p: bool((p.visibility == 1).any()),
+    "hidden joints": lambda p: bool((p.visibility == 1).any()),
     "joint scores": _has_unusual_scores,
     "person scores": lambda p: p.person_score != 1,
     "boxes": lambda p: p.box_xyxy is not None,
@@ -284,7 +284,7 @@ def _coco(dataset: Dataset, path: Path, warn: Warn) -> int:
     return sum(len(r.instances) for r in dataset.records)
 
 
-_TABLE = frozenset({"track ids", "joints marked hidden", "joint scores", "person scores", "people without joints"})
+_TABLE = frozenset({"track ids", "hidden joints", "joint scores", "person scores", "people without joints"})
 FORMS: dict[str, Form] = {
     "coco-dataset": Form("COCO keypoint data set, one JSON file", ALL, None, _coco),
     "coco-results": Form(

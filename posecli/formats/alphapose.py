@@ -39,11 +39,14 @@ if TYPE_CHECKING:
 Warn = Callable[[str], None]
 _KEYS = {"image_id", "category_id", "keypoints", "joints", "pose_keypoints_2d", "score", "box", "idx"}
 
+# Other lists of JSON name joints under this key.
+_NUMBERS = rb'"keypoints"\s*:\s*\[\s*[-+\d]'
+
 
 def recognise(src: Path) -> str | None:
     """A reason when ``src`` is a list of detections whose images are names, or an object of bodies by picture name."""
     head = head_of(src) if src.is_file() and src.suffix == ".json" else b""
-    if re.match(rb"\[\s*\{", head) and b'"keypoints"' in head and re.search(rb'"image_id"\s*:\s*"', head):
+    if re.match(rb"\[\s*\{", head) and re.search(_NUMBERS, head) and re.search(rb'"image_id"\s*:\s*"', head):
         return "a list of detections with image_id (picture names) and keypoints"
     people = rb'(bodies"\s*:\s*\[\s*(\{\s*"joints"|\])|people"\s*:\s*\[\s*(\{\s*"pose_keypoints_2d"|\]))'
     if re.match(rb'\{\s*"[^"]+\.\w{2,5}"\s*:\s*\{\s*"version"\s*:\s*[\d."]+\s*,\s*"' + people, head):

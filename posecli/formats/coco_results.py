@@ -32,11 +32,14 @@ if TYPE_CHECKING:
 Warn = Callable[[str], None]
 _KEYS = {"image_id", "category_id", "keypoints", "score", "bbox", "track_id", "heat"}
 
+# Other lists of JSON name joints under this key.
+_NUMBERS = rb'"keypoints"\s*:\s*\[\s*[-+\d]'
+
 
 def recognise(src: Path) -> str | None:
     """A reason when ``src`` is a list of detections with keypoints whose images are numbers."""
     head = head_of(src) if src.is_file() and src.suffix == ".json" else b""
-    if re.match(rb"\[\s*\{", head) and b'"keypoints"' in head and re.search(rb'"image_id"\s*:\s*\d', head):
+    if re.match(rb"\[\s*\{", head) and re.search(_NUMBERS, head) and re.search(rb'"image_id"\s*:\s*\d', head):
         return "a list of detections with image_id (numbers) and keypoints"
     return None
 

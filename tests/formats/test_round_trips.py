@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from doc_samples import picture
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from made_labels import assert_same, assert_same_person, datasets
@@ -19,7 +20,7 @@ from posecli.exports import ALL, FORMS, export_dataset, export_stream, labels_of
 from posecli.formats import WRITERS, coco, read_dataset
 from posecli.formats.openpose import read_openpose
 from posecli.predictions import FramePoses, StreamHeader, read_stream
-from posecli.skeletons import COCO17, MPII16
+from posecli.skeletons import COCO17
 from posecli.types import Dataset, Instance, Record
 
 FEW = settings(
@@ -38,7 +39,7 @@ def poorer(dataset: Dataset, keep: frozenset[str]) -> Dataset:
     def person(p: Instance) -> Instance:
         return replace(
             p,
-            visibility=p.visibility if "joints marked hidden" in keep else np.where(p.visibility > 0, 2, 0),
+            visibility=p.visibility if "hidden joints" in keep else np.where(p.visibility > 0, 2, 0),
             score=p.score if "joint scores" in keep else np.ones_like(p.score),
             person_score=p.person_score if "person scores" in keep else 1.0,
             box_xyxy=p.box_xyxy if "boxes" in keep else None,
@@ -118,7 +119,7 @@ def test_stream_holds_everything_but_digits(dataset: Dataset) -> None:
 def test_tables(form: str, dataset: Dataset) -> None:
     tracked = all(p.track_id is not None for p in people_of(dataset))
     scored = any((p.score[p.visibility > 0] != 1).any() for p in people_of(dataset))
-    keep = FORMS[form].holds - ({"joints marked hidden"} if scored else {"joint scores", "person scores"})
+    keep = FORMS[form].holds - ({"hidden joints"} if scored else {"joint scores", "person scores"})
     wanted = poorer(dataset, frozenset(keep))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.csv"
@@ -151,21 +152,33 @@ def test_tables(form: str, dataset: Dataset) -> None:
 
 
 @pytest.mark.parametrize("form", sorted(WRITERS))
-@settings(parent=FEW, max_examples=10)
-@given(dataset=datasets(rich=False, skeletons=(COCO17, MPII16)))
-def test_labelling_tools(form: str, dataset: Dataset) -> None:
-    """Whatever a tool's file cannot hold, its writer says; joints, boxes and pictures are never among it."""
+def test_labelling_tools(form: str, tmp_path: Path, cli: Callable) -> None:
+    """Through the command there and back: pictures, joints and their visibility, or the loss is said."""
+    people = []
+    for n in range(3):
+        xy = np.stack([np.arange(17) * 2.0 + n, np.arange(17) + 5.5], 1)
+        visibility = np.where(np.arange(17) % 5 == n, 0, 2 - (np.arange(17) % 2))
+        xy[visibility == 0] = np.nan
+        people.append(Instance(xy, visibility, np.ones(17, np.float32), box_xyxy=np.array([0.0, 5, 40, 30])))
+        picture(tmp_path / f"images/{n}.jpg")
+    records = tuple(Record(n + 1, f"{n}.jpg", 64, 48, (p,) if n < 2 else ()) for n, p in enumerate(people))
+    coco.write(Dataset(COCO17, records, (), str(tmp_path / "images")), tmp_path / "a.json")
     suffix = {"cvat": ".xml", "labelstudio": ".json", "deeplabcut": ".csv"}.get(form, "")
-    said: list[str] = []
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"out{suffix}"
-        export_dataset(dataset, path, form, warn=said.append)
-        again = read_dataset(path, form, warn=lambda message: None)
-    if form == "deeplabcut" or said:
-        return  # its own test says what is left
-    assert again.skeleton.keypoints == dataset.skeleton.keypoints
-    mine = sorted(len(r.instances) for r in dataset.records)
-    assert sorted(len(r.instances) for r in again.records) == mine
+    out = tmp_path / "images" / "out.csv" if form == "deeplabcut" else tmp_path / f"out{suffix}"
+    done = cli("convert", tmp_path / "a.json", "--out", out, "--to", form)
+    assert done.code == 0, done.err
+    back = tmp_path / "back.json"
+    again = cli("convert", out, "--out", back)  # recognised for what it is
+    assert again.code == 0, again.err
+    read = coco.read(back)
+    assert read.skeleton.keypoints == COCO17.keypoints
+    assert [Path(r.file_name).name for r in read.records] == ["0.jpg", "1.jpg", "2.jpg"]
+    hidden = "hidden joints" not in done.err
+    for record, first in zip(read.records, people[:2], strict=False):
+        (second,) = record.instances
+        np.testing.assert_array_equal(second.visibility, first.visibility if hidden else (first.visibility > 0) * 2)
+        np.testing.assert_allclose(second.xy, first.xy, atol=1e-3)
+    assert coco.absent_files(read) == []
 
 
 @FEW
