@@ -27,7 +27,7 @@ from posecli.files import replace_when_done
 from posecli.formats.found_pictures import FoundPictures, video_of
 from posecli.formats.joint_names import skeleton_from_names
 from posecli.formats.labels import SCORE_THRESHOLD, LabelFile, LabelRow, joint_columns, to_instance
-from posecli.formats.side_notes import coordinate, is_video_frame
+from posecli.formats.side_notes import coordinate, is_video_frame, tell_losses
 from posecli.formats.sniffing import head_of
 from posecli.formats.tables import Lines, csv_lines, read_deeplabcut
 from posecli.skeletons import get_skeleton
@@ -177,7 +177,7 @@ def write(dataset: Dataset, path: str | Path, *, overwrite: bool = False, warn: 
     """Writes a CSV table: pictures by name, or the frames of one video by number.
 
     With several people, or with track ids, it has the level ``individuals``; with joint scores the column
-    ``likelihood``. People without joints are left out and counted.
+    ``likelihood``. What it has no place for is counted and said.
 
     Raises:
         PoseError: frames of several videos, or of videos and pictures; the output exists.
@@ -207,9 +207,7 @@ def write(dataset: Dataset, path: str | Path, *, overwrite: bool = False, warn: 
                 person = row.get(name) if several else next(iter(record.instances), None)
                 cells += _cells(person, len(joints), scored)
             table.writerow([index, *cells])
-    empty = sum(not (p.visibility > 0).any() for p in people)
-    if empty:
-        warn(f"{path}: {empty} people without joints were left out")
+    tell_losses(dataset, path, "deeplabcut", {"track ids", "joint scores"}, warn)
 
 
 def _individuals(record: Record) -> dict[str, Instance]:

@@ -8,7 +8,7 @@ Coordinates pass unchanged between posecli and every tool: no half pixel is adde
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -260,3 +260,27 @@ def refuse_video_frames(dataset: Dataset, form: str) -> None:
     if record is not None:
         what = f"{form} shows pictures; frame {record.frame_id} is inside a video"
         raise PoseError(what, record.file_name, "write the frames out with --frames DIR")
+
+
+# What there is to lose of a person besides the places of the joints.
+_LOSSES: dict[str, Callable[[Instance], bool]] = {
+    "track ids": lambda p: p.track_id is not None,
+    "hidden joints": lambda p: bool((p.visibility == 1).any()),
+    "joint scores": lambda p: bool((p.score[p.visibility > 0] != 1).any()),
+    "person scores": lambda p: p.person_score != 1,
+    "boxes": lambda p: p.box_xyxy is not None,
+    "head boxes": lambda p: p.head_box_xyxy is not None,
+    "areas": lambda p: p.area is not None,
+    "crowds": lambda p: p.ignore,
+    "heat": lambda p: p.heat is not None,
+    "further keys": lambda p: any(k not in ("id", "iscrowd") for k in p.extra),
+    "people without joints": lambda p: not (p.visibility > 0).any(),
+}
+
+
+def tell_losses(dataset: Dataset, path: str | Path, form: str, holds: set[str], warn: Callable[[str], None]) -> None:
+    """One sentence on what the form has no place for, each with the number of people it concerns; none if nothing."""
+    people = [p for r in dataset.records for p in r.instances]
+    lost = {name: sum(map(has, people)) for name, has in _LOSSES.items() if name not in holds}
+    if any(lost.values()):
+        warn(f"{path}: {form} has no place for {', '.join(f'{n} ({c})' for n, c in lost.items() if c)}")

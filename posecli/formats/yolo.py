@@ -29,7 +29,7 @@ from posecli.files import inside, replace_when_done
 from posecli.formats.coco_write import joint_box
 from posecli.formats.labels import SCORE_THRESHOLD
 from posecli.formats.picture_size import picture_size
-from posecli.formats.side_notes import Joints, coordinate, refuse_video_frames
+from posecli.formats.side_notes import Joints, coordinate, refuse_video_frames, tell_losses
 from posecli.formats.sniffing import file_has
 from posecli.types import Dataset, Instance, Record, Skeleton
 
@@ -286,6 +286,8 @@ def write(dataset: Dataset, path: str | Path, *, overwrite: bool = False, warn: 
         (part / "data.yaml").write_text(_config(dataset.skeleton, splits), encoding="utf-8")
     if left:
         warn(f"{path}: {left} crowds and people with neither box nor joints were left out")
+    held = {"hidden joints", "boxes", "crowds", "people without joints"}
+    tell_losses(dataset, path, "yolo", held, warn)
     if unlinked:
         warn(f"{path}: {unlinked} pictures are not there; put them into images/ under the names of the labels")
 
