@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from posecli.metrics.measures import Measure, Side
-from posecli.metrics.people import LabelFrames, Labels
+from posecli.metrics.people import LabelFrames, Labels, joint_boxes_xywh
 from posecli.reports.pictures import Pictures, data_uri, is_video, to_jpeg
 
 SHOWN_SIZE = 320  # pixels of the longer side of an example in the page's own unit
@@ -125,7 +125,8 @@ def _of_one(labels: Labels, side: Side, draw: _Drawer, count: int) -> list[Examp
     what, value = person_values(side)
     paired = (side.partner >= 0) & (value >= FOUND)
     missed = np.flatnonzero((side.partner < 0) | (value < FOUND))
-    size = np.nanmax(np.ptp(_labelled_joints(labels, side), axis=1), axis=1, initial=0.0) if len(side.rows) else value
+    people = labels.people.take(side.rows)
+    size = np.nan_to_num(joint_boxes_xywh(people.xy, people.visibility)[:, 2:]).max(axis=1, initial=0.0)
     false = false_people(side)
     found = np.flatnonzero(paired)
     order = found[np.argsort(value[found], kind="stable")]
@@ -140,8 +141,8 @@ def _of_one(labels: Labels, side: Side, draw: _Drawer, count: int) -> list[Examp
         chosen = _apart(labels.frames, (_Person(int(side.frame[r]), row=int(r)) for r in rows), count)
         made.append(ExampleGroup(title, about, total, [draw(p) for p in chosen]))
     frame_of = side.partners.partner[side.predictions.people.frame[false]] if len(false) else false
-    people = (_Person(int(f), prediction=int(p)) for f, p in zip(frame_of, false, strict=True))
-    chosen = _apart(labels.frames, people, count)
+    confident = (_Person(int(f), prediction=int(p)) for f, p in zip(frame_of, false, strict=True))
+    chosen = _apart(labels.frames, confident, count)
     about = "predicted people without a labelled partner, most confident first; some are real but unlabelled"
     made.append(ExampleGroup("False", about, len(false), [draw(p) for p in chosen]))
     return [group for group in made if group.examples]

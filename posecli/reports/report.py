@@ -6,6 +6,7 @@ Everything on it comes from the result (tables, curves) and, where they are hand
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -37,6 +38,13 @@ _ABOUT = (
     ("PCK@", "joints within that share of the reference length"),
     ("PDJ_AUC", "area under the curve of detected joints"),
     ("PCP@", "limbs with both ends in place"),
+    ("CrowdPose_AP", "average precision as CrowdPose counts it"),
+    ("EPE", "distance of found joints to their labels"),
+    ("NME", "the same as a share of the reference length"),
+    ("MOTA", "people found and kept under one id"),
+    ("IDF1", "frames in which people bear their own id"),
+    ("HOTA", "detection and association in equal parts"),
+    ("PoseTrack_MOTA", "joints found and kept under one id"),
     ("heat", "local NMS score: needs no labels"),
 )
 
@@ -129,8 +137,12 @@ def report_page(
         "heat": _heat(result, names),
         "example_groups": groups,
         "pictures_note": pictures_note,
-        "no_examples": "" if groups else "Nobody to draw: no labelled person was compared." if sides else "",
-        "details": details(result),
+        "no_examples": ""
+        if groups
+        else "Nobody to draw: no labelled person was compared by OKS, PCK or PDJ."
+        if sides
+        else "",
+        "details": _details(result),
     }
     sections = (
         ("summary", "Summary", True),
@@ -145,6 +157,13 @@ def report_page(
     )
     values["contents"] = [(key, name) for key, name, there in sections if there]
     return render_page("report.html", styles=("base.css", "report.css"), **values)
+
+
+def _details(result: dict[str, Any]) -> list[str]:
+    """What the terminal prints below its table, without the figures and sentences that the page has elsewhere."""
+    figures = ("OKS: ", "mean over joints: ", "over all joints: ")
+    said = set(result.get("verdicts", ()))
+    return [line for line in details(result) if not line.startswith(figures) and line not in said]
 
 
 def short_names(paths: Sequence[str]) -> list[str]:
@@ -409,7 +428,7 @@ def _main_keys(parts: dict[str, dict[str, Any]]) -> list[str]:
     chosen: dict[str, str] = {}
     for key in dict.fromkeys(k for row in parts.values() for k in row if k != "counted"):
         chosen.setdefault(key.partition("@")[0], key)
-    return [k for k in chosen.values() if k == "mean_OKS" or k.startswith(("PCK@", "PCKh@", "PCP@"))]
+    return [k for k in chosen.values() if k == "mean_OKS" or (k.startswith(("PCK", "PCP")) and "@" in k)]
 
 
 def _part_name(key: str) -> str:
@@ -462,11 +481,13 @@ def _heat(result: dict[str, Any], names: Sequence[str]) -> list[Plot]:
         rows = side["heat_curve"]
         sources = list(dict.fromkeys(row["source"] for row in rows))
         left_out += max(0, len(sources) - plots.SERIES)
+        names_taken = Counter(PurePath(source).name or "predictions" for source in sources)
         for n, source in enumerate(sources[: plots.SERIES]):
             mine = [row for row in rows if row["source"] == source]
             pictures = all(row["file"] for row in mine)
             x = list(range(len(mine))) if pictures else [row["frame"] for row in mine]
-            name = visible(PurePath(source).name) or "predictions"
+            name = PurePath(source).name or "predictions"
+            name = source if names_taken[name] > 1 else name
             several = "second" in result
             colour, style = (number, n) if several else (n, 0)
             full = f"{label}: {name}" if several else name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import sys
 from pathlib import Path
@@ -14,11 +15,13 @@ from reports.conftest import ODD_SHOWN, Page, Sample
 
 from posecli.errors import PoseError
 from posecli.metrics import evaluate
+from posecli.predictions import FramePoses, StreamHeader, StreamWriter
 from posecli.reports import write_report
 from posecli.reports.examples import find_examples
 from posecli.reports.page import visible
 from posecli.reports.pictures import Pictures
 from posecli.reports.report import short_names
+from posecli.types import Skeleton
 
 pytest.importorskip("matplotlib")
 
@@ -199,6 +202,52 @@ def test_matplotlib_is_asked_for_in_one_line(sample: Sample, tmp_path: Path, mon
     with pytest.raises(PoseError, match=r"pip install 'posecli\[plots\]'"):
         write_report(result, tmp_path / "r.html")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_missed_people_come_by_size_whatever_joints_they_lack(tmp_path: Path) -> None:
+    """Without sigmas people are ranked by PCK; nobody is found, so that all are missed."""
+    sizes = {"small": 20, "large": 90, "medium": 50}
+    images, annotations = [], []
+    for n, (name, size) in enumerate(sizes.items(), start=1):
+        images.append({"id": n, "file_name": f"{name}.jpg", "width": 200, "height": 200})
+        points = [5, 5, 2, 5 + size, 5 + size, 2, 0, 0, 0]  # the third joint is not labelled
+        annotations.append(
+            {"id": n, "image_id": n, "category_id": 1, "keypoints": points, "num_keypoints": 2, "iscrowd": 0}
+            | {"bbox": [5, 5, size, size], "area": float(size * size)}
+        )
+    category = {"id": 1, "name": "x", "keypoints": ["tip", "middle", "end"], "skeleton": [[1, 2], [2, 3]]}
+    gt, pred, page = (tmp_path / n for n in ("gt.json", "pred.jsonl", "report.html"))
+    gt.write_text(json.dumps({"images": images, "annotations": annotations, "categories": [category]}))
+    with StreamWriter(pred) as writer:
+        writer.header(StreamHeader("p", Skeleton("x", ("tip", "middle", "end"))))
+        for n, name in enumerate(sizes):
+            writer.frame(FramePoses(n, (), file=f"{name}.jpg"))
+    seen: list = []
+    options = {"metrics": ["pck"], "match": "iou", "on_sides": lambda *parts: seen.append(parts)}
+    result = evaluate(gt, pred, by=["joint"], diagnose=True, **options)  # type: ignore[arg-type]
+    write_report(result, page, labels=seen[0][0], sides=seen[0][1])
+    text = Page(page.read_text(encoding="utf-8")).text
+    order = [text.index(f"missed {name}.jpg") for name in ("large", "medium", "small")]
+    assert order == sorted(order) and "Worst people" not in text
+
+
+@pytest.mark.parametrize("people", [True, False])
+def test_where_there_is_little_to_say(cli, sample: Sample, tmp_path: Path, people: bool) -> None:
+    """Labels without people, predictions without people: pages all the same."""
+    value = json.loads(sample.gt.read_text())
+    if not people:
+        value["annotations"] = []
+    (tmp_path / "gt.json").write_text(json.dumps(value))
+    lines = [json.loads(line) for line in sample.pred.read_text(errors="surrogateescape").splitlines()]
+    nobody = [line | {"persons": []} if "persons" in line else line for line in lines]
+    (tmp_path / "pred.jsonl").write_text("".join(json.dumps(line) + "\n" for line in nobody))
+    for n, preds in enumerate([["pred.jsonl"], ["pred.jsonl", "pred.jsonl"]]):
+        words = [tmp_path / "gt.json", *(tmp_path / p for p in preds), "--report", tmp_path / f"{n}.html"]
+        done = cli("evaluate", *words, "--bootstrap", 5, "--examples", 1)
+        assert done.code == 0, done.err
+        page = Page((tmp_path / f"{n}.html").read_text(encoding="utf-8"))
+        assert ("Nobody to draw" in page.text) == (not people or n == 1)
+        assert ("Missed" in page.text) == (people and n == 0)
 
 
 def test_short_names() -> None:
