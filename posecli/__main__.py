@@ -28,6 +28,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         # The reader of our pipe has gone (e.g. `| head`): not an error of ours, but the work was not finished.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(ExitCode.FAILED)
+    except MemoryError:
+        if debug:
+            raise
+        report_error("not enough memory: the input, or what it unpacks to, is larger than there is room for")
+        sys.exit(ExitCode.FAILED)
     except OSError as error:
         if debug:
             raise

@@ -71,8 +71,8 @@ class Skeleton:
                     raise PoseError(f"{kind} {tuple(pair)} does not name two of the {count} keypoints", where)
         if self.sigmas and len(self.sigmas) != count:
             raise PoseError(f"{len(self.sigmas)} sigmas for {count} keypoints", where)
-        if any(not s > 0 for s in self.sigmas):
-            raise PoseError("sigmas must be positive", where)
+        if any(not 0 < s < np.inf for s in self.sigmas):
+            raise PoseError("sigmas must be positive numbers", where)
         for kind, joints in (("head", self.head), ("torso", self.torso)):
             if joints and (len(joints) != 2 or any(j not in names for j in joints)):
                 raise PoseError(f"{kind} {joints} does not name two keypoints", where)
@@ -120,20 +120,40 @@ class Skeleton:
     @classmethod
     def from_json(cls, value: Mapping[str, Any], where: str = "") -> Skeleton:
         """Reads what `to_json` wrote; PoseError with ``where`` on anything else."""
-        try:
-            pairs = {
-                k: tuple((int(a), int(b)) for a, b in value.get(k) or ()) for k in ("edges", "flip_pairs", "limbs")
-            }
-            return cls(
-                name=str(value["name"]),
-                keypoints=tuple(str(k) for k in value["keypoints"]),
-                sigmas=tuple(float(s) for s in value.get("sigmas") or ()),
-                head=tuple(value.get("head") or ()),
-                torso=tuple(value.get("torso") or ()),
-                **pairs,
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise PoseError(f"not a skeleton: {error!r}", where) from None
+        if not isinstance(value, Mapping):
+            raise PoseError("not a skeleton", where, "an object with name and keypoints is wanted")
+        for key in ("name", "keypoints"):
+            if value.get(key) is None:
+                raise PoseError(f"not a skeleton: no {key!r}", where)
+        made: dict[str, Any] = {"name": str(value["name"])}
+        for key, (kind, make) in _SKELETON_LISTS.items():
+            given = value.get(key)
+            if given is None:
+                continue
+            try:
+                if not isinstance(given, (list, tuple)):
+                    raise TypeError
+                made[key] = tuple(make(item) for item in given)
+            except (TypeError, ValueError, OverflowError):
+                raise PoseError(f"not a skeleton: {key} = {str(given)[:60]}", where, f"{kind} wanted") from None
+        return cls(**made)
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    a, b = value
+    return int(a), int(b)
+
+
+# Keys of a skeleton's JSON that are lists: what of, and how an item is made.
+_SKELETON_LISTS: dict[str, tuple[str, Any]] = {
+    "keypoints": ("a list of names", str),
+    "edges": ("pairs of 0-based numbers", _pair),
+    "flip_pairs": ("pairs of 0-based numbers", _pair),
+    "limbs": ("pairs of 0-based numbers", _pair),
+    "sigmas": ("a list of numbers", float),
+    "head": ("a list of names", str),
+    "torso": ("a list of names", str),
+}
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,16 @@ def collector_paused() -> Iterator[None]:
             gc.enable()
 
 
+def _form_of_list(where: str) -> str:
+    """Which form a JSON list is; most are predictions, but some data sets were published as lists."""
+    from posecli.formats import detect
+
+    try:
+        return detect(where)[0]
+    except PoseError:
+        return ""
+
+
 def read_labels(source: Dataset | str | Path, skeleton: Skeleton | None = None, warn: Warn | None = None) -> Labels:
     """The label set at ``source``: a `Dataset`, a COCO keypoint JSON, or anything else `posecli.formats` reads.
 
@@ -64,13 +74,18 @@ def read_labels(source: Dataset | str | Path, skeleton: Skeleton | None = None, 
 
         where = str(source)
         value = coco.load_json(where)
-        if not isinstance(value, dict):
+        if isinstance(value, list) and _form_of_list(where) in ("mpii", "aic"):
+            from posecli.formats import read_dataset
+
+            dataset = read_dataset(where, warn=say)
+        elif not isinstance(value, dict):
             raise PoseError(
                 "these are results, not labels" if isinstance(value, list) else "not a data set",
                 where,
                 "posecli evaluate LABELS PREDICTIONS",
             )
-        dataset = coco.from_json(value, where, skeleton=skeleton, warn=say)
+        else:
+            dataset = coco.from_json(value, where, skeleton=skeleton, warn=say)
     else:
         from posecli.formats import read_dataset
 
