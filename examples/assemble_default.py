@@ -56,6 +56,11 @@ def best_threshold(model: PoseModel, people: list[Picture], quiet: list[Picture]
                     scored.append((person.person_score, True))
             elif not (box_iou(person.box_xyxy, picture.unknown) > 0.1).any():
                 scored.append((person.person_score, False))
+    if not scored or not wanted:
+        raise SystemExit(
+            f"no threshold can be chosen: {len(scored)} people found on the tuning pictures, {wanted} labelled there; "
+            "train the finder longer (FINDER_MINUTES), or lower --floor to rehearse the recipe"
+        )
     scored.sort(reverse=True)
     hits, shown = np.cumsum([hit for _, hit in scored]), np.arange(1, len(scored) + 1)
     f1 = 2 * hits / (shown + wanted)
@@ -81,6 +86,7 @@ def main() -> None:
     parser.add_argument("--inside", type=float, default=0.85, help="share of a box within a better one to drop it")
     parser.add_argument("--floor", type=float, default=0.05, help="least score of the finder's centres")
     parser.add_argument("--overlap", type=float, default=0.6, help="IoU above which the weaker of two boxes is dropped")
+    parser.add_argument("--pictures", type=int, default=0, help="tuning pictures of each kind, 0: all [default]")
     parser.add_argument("--measured", type=Path, help="scores.json of benchmarks/default_model.py to put on record")
     args = parser.parse_args()
 
@@ -109,7 +115,9 @@ def main() -> None:
     save()
     _, _, people, quiet = training_pools(args.data)
     people = [p for p in people if p.complete]
-    model = load_model(args.out, "cpu", options=PredictOptions(min_score=0.01))
+    if args.pictures:
+        people, quiet = people[: args.pictures], quiet[: args.pictures]
+    model = load_model(args.out, "cpu", options=PredictOptions(min_score=min(0.01, args.floor)))
     threshold, numbers = best_threshold(model, people, quiet)
     pose = pose.with_extra(threshold=round(threshold, 3), tuning=numbers)
     save()

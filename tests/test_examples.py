@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from posecli.inference import load_model
 from posecli.video import open_source
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,6 +29,37 @@ def test_demo_runs_from_scenes_to_numbers(tmp_path: Path, clip: Path) -> None:
     assert len(overlays) == 4 and open_source(overlays[0]).num_frames == 60
     assert open_source(tmp_path / "out" / "clip.overlay.mp4").num_frames == 30
     assert (tmp_path / "out" / "heat.csv").read_text().count("\n") > 200
+
+
+@pytest.mark.slow
+def test_the_recipe_of_the_shipped_weights_runs_from_labels_to_one_file(
+    tmp_path: Path, shared: Path, clip: Path, cli
+) -> None:
+    """Seconds in place of hours: what comes out has learnt nothing, but is a complete model that `infer` takes."""
+    environment = {
+        **os.environ, "BIN": str(Path(sys.executable).parent), "DATA": str(shared / "data"), "RUNS": str(tmp_path),
+        "POSE_MINUTES": "0.2", "FINDER_MINUTES": "0.2", "FLOOR": "1e-6", "PICTURES": "4",
+    }  # fmt: skip
+    run = subprocess.run(
+        ["sh", str(ROOT / "examples/train_default.sh")], env=environment, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    weights = tmp_path / "default.safetensors"
+    told = json.loads(run.stdout.splitlines()[-1])
+    assert told["bytes"] == weights.stat().st_size < 10_000_000
+    model = load_model(weights, "cpu")
+    assert model.finder is not None and model.skeleton.name == "body19" and model.threshold == told["threshold"]
+    assert {"trained_on", "licence", "tuning", "flip_test"} <= set(model.meta.extra)
+    found = cli("infer", clip, "--weights", weights, "--device", "cpu", "--end", 3, "--out", tmp_path / "poses.jsonl")
+    assert found.code == 0, found.err
+    assert len((tmp_path / "poses.jsonl").read_text().splitlines()) == 4
+
+    # A finder that finds nobody is no reason for a traceback.
+    last = [sys.executable, str(ROOT / "examples/assemble_default.py"), "--data", str(shared / "data"), "--floor", "1"]
+    last += ["--pictures", "4"]
+    last += ["--pose", str(tmp_path / "pose/last.safetensors"), "--finder", str(tmp_path / "finder/finder.safetensors")]
+    failed = subprocess.run([*last, "--out", str(tmp_path / "x.safetensors")], capture_output=True, text=True)
+    assert failed.returncode == 1 and failed.stderr.startswith("no threshold can be chosen: 0 people found")
 
 
 @pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.sh")), ids=lambda p: p.name)
