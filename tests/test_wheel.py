@@ -30,6 +30,7 @@ def test_wheel_holds_the_weights_and_stays_small(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     assert "posecli/weights/default.safetensors" in names and "posecli/py.typed" in names
+    assert {f"posecli/reports/templates/{n}" for n in ("report.html", "gallery.html", "gallery.js")} <= set(names)
     assert not [n for n in names if n.startswith(("tests/", "benchmarks/"))]
     assert wheel.stat().st_size < MOST_MEGABYTES * 1e6
 

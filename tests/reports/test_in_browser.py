@@ -163,6 +163,11 @@ def test_gallery_by_keyboard(page: Browser, gallery: Path) -> None:
     page.press("n")
     assert page.run("document.getElementById('large-place').textContent") == "2 of 10"
     assert page.run("document.querySelectorAll('#large-view text').length") == 17
+    page.press("s")
+    left = "getComputedStyle(document.querySelector('#large-view .found .bone.left')).stroke"
+    assert page.run(left) != page.run(left.replace("left'", "right'"))
+    page.press("s")
+    assert page.run(left) == page.run(left.replace("left'", "right'"))
     assert "missed" not in page.run("document.getElementById('large-people').textContent")
     page.press("Escape")
     assert not page.run("document.getElementById('large').open")

@@ -128,7 +128,7 @@
 
   // ---- the grid ----
   const grid = by("grid"), status = by("status"), large = by("large");
-  let shown = items, made = 0, current = -1, names = false;
+  let shown = items, made = 0, current = -1;
   const card = (item, place) => {
     const button = make("button", { type: "button", class: "card", "data-place": place, tabindex: place ? -1 : 0, "aria-label": `${item.n}: ${facts(item)}` });
     button.append(drawView(item), make("div", { class: "words" },
@@ -153,8 +153,9 @@
     grid.dataset.shown = shown.length;
   };
   const looks = () => {
-    const states = { "hide-label": by("show-label") && !by("show-label").checked, "hide-found": by("show-found") && !by("show-found").checked, "hide-edge": !by("show-edge").checked };
+    const states = { "hide-label": by("show-label") && !by("show-label").checked, "hide-found": by("show-found") && !by("show-found").checked, "hide-edge": !by("show-edge").checked, "by-side": by("show-sides").checked };
     for (const [name, on] of Object.entries(states)) for (const place of [grid, by("large-view")]) place.classList.toggle(name, Boolean(on));
+    if (large.open) by("large-view").replaceChildren(drawView(shown[current], by("show-names").checked));
   };
 
   // ---- one large ----
@@ -181,7 +182,7 @@
     const item = shown[place];
     by("large-name").textContent = item.n;
     by("large-place").textContent = `${(place + 1).toLocaleString("en")} of ${shown.length.toLocaleString("en")}`;
-    by("large-view").replaceChildren(drawView(item, names));
+    by("large-view").replaceChildren(drawView(item, by("show-names").checked));
     by("large-people").replaceChildren(make("p", {}, [facts(item), item.t.map((t) => data.tags[t]).join(", ")].filter(Boolean).join(" · ")), peopleTable(item));
     by("previous").disabled = place === 0;
     by("next").disabled = place === shown.length - 1;
@@ -226,8 +227,8 @@
     else if (event.key === "l") press("show-label");
     else if (event.key === "p") press("show-found");
     else if (event.key === "b") press("show-edge");
-    else if (event.key === "s") for (const part of [grid, by("large-view")]) part.classList.toggle("by-side");
-    else if (event.key === "n") { names = !names; if (large.open) open(current); }
+    else if (event.key === "s") press("show-sides");
+    else if (event.key === "n") press("show-names");
     else if (large.open && event.key === "ArrowRight") open(current + 1);
     else if (large.open && event.key === "ArrowLeft") open(current - 1);
     else if (!large.open && place >= 0 && event.key in moves) { event.preventDefault(); focus(place + moves[event.key]); }
