@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from posecli.errors import PoseError
-from posecli.files import replace_when_done
+from posecli.files import inside, replace_when_done
 from posecli.formats.clips import available_cores
 from posecli.types import Dataset, Record
 
@@ -66,7 +66,8 @@ def extract_frames(
         progress: called with the number of frames written since the last call.
 
     Raises:
-        PoseError: a video can't be read, or a video's folder exists and ``overwrite`` is false.
+        PoseError: a video can't be read, a video's folder exists and ``overwrite`` is false, or would lie outside
+            ``folder``.
     """
     folder = Path(folder)
     wanted: dict[str, list[int]] = {}
@@ -81,7 +82,8 @@ def extract_frames(
     with contextlib.ExitStack() as stack:
         tasks = []
         for name, frames in wanted.items():
-            part = stack.enter_context(replace_when_done(folder / places[name], overwrite=overwrite))
+            place = inside(folder, places[name], name)
+            part = stack.enter_context(replace_when_done(place, overwrite=overwrite))
             part.mkdir()
             video = os.path.join(dataset.root, name)
             # AVI cannot be entered in the middle: each part would be decoded from the beginning.

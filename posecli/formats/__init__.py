@@ -287,7 +287,7 @@ def _what_it_may_be(src: Path) -> str:
         with open(src, "rb") as handle:
             head = handle.read(200).lstrip()
         if head.startswith(b"["):
-            return "a JSON list: COCO results or detections are predictions, not labels"
+            return "a JSON list without joints: detections are predictions, not labels (infer --boxes takes them)"
         try:
             with open(src, encoding="utf-8") as handle:
                 json.load(handle)

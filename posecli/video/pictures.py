@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from posecli.errors import PoseError
-from posecli.files import replace_when_done
+from posecli.files import inside, replace_when_done
 from posecli.types import Frame
 from posecli.video.frame_source import FrameSource, check_file, check_range
 
@@ -153,9 +153,7 @@ class PictureWriter:
 
     def write(self, image: np.ndarray, name: str) -> Path:
         """Writes (H, W, 3) uint8 RGB under ``name`` (forward slashes make folders); returns the file's path."""
-        path = self.target if self.single else self.target / name
-        if not self.single and not path.resolve().is_relative_to(self.target.resolve()):
-            raise PoseError(f"the name {name} leads out of the folder", str(self.target))
+        path = self.target if self.single else inside(self.target, name)
         with replace_when_done(path) as part:
             suffix = path.suffix.lower()
             options = [cv2.IMWRITE_JPEG_QUALITY, 95] if suffix in (".jpg", ".jpeg") else []

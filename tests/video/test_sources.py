@@ -178,7 +178,7 @@ def test_picture_writer(tmp_path: Path) -> None:
         assert np.array_equal(read_picture(tmp_path / "out/a/b.png"), image)
         with pytest.raises(PoseError, match="cannot write a picture"):
             writer.write(image, "c.xyz")
-        with pytest.raises(PoseError, match="leads out of the folder"):
+        with pytest.raises(PoseError, match="leads out of the output folder"):
             writer.write(image, "../c.png")
     assert writer.count == 1
     with pytest.raises(PoseError, match="--overwrite"):
