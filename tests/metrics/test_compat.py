@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -177,3 +178,20 @@ def test_names_are_checked() -> None:
         evaluate(labels, lines, metrics=["pck"], compat="poseval")
     with pytest.raises(UsageError, match="head-segment, head-box, pixels"):
         evaluate(labels, lines, metrics=["pck"], pck_reference="torso,foot")
+
+
+def test_documentation_and_help_name_every_peer_and_metric() -> None:
+    from typer.testing import CliRunner
+
+    from posecli.cli.app import app
+    from posecli.metrics import METRICS
+    from posecli.metrics.pck import PCK_REFERENCES, PCKH_REFERENCES
+
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    shown = CliRunner().invoke(app, ["evaluate", "--help"], env={"COLUMNS": "1000", "TERM": "dumb"}).stdout
+    for name, peer in COMPAT.items():
+        assert f"| `{name}` | {', '.join(f'`{m}`' for m in peer.metrics)} | {'; '.join(peer.rules)} |" in page
+        assert f"{name} (" in shown
+    for name in (*METRICS, *PCK_REFERENCES, *PCKH_REFERENCES):
+        assert f"`{name}`" in page or f"`--pckh-reference {name}`" in page, name
+        assert name in shown, name
