@@ -35,7 +35,15 @@ import numpy as np
 from posecli.errors import PoseError
 from posecli.files import image_root_of
 from posecli.formats.cvat_write import NOTES, write
-from posecli.formats.side_notes import Joints, LabelledFrame, assemble, make_person, video_from_json, video_json
+from posecli.formats.side_notes import (
+    Joints,
+    LabelledFrame,
+    assemble,
+    found_below,
+    make_person,
+    video_from_json,
+    video_json,
+)
 from posecli.formats.sniffing import head_of
 from posecli.types import Dataset, Instance, Video
 
@@ -260,6 +268,7 @@ def _read_images(
     images: list[ET.Element], path: Path, notes: dict[str, Any], joints: Joints, options: ReadOptions, warn: Warn
 ) -> Dataset:
     frames, left = [], 0
+    root = None if options.image_root is None else Path(options.image_root)
     noted = notes.get("frames") if isinstance(notes.get("frames"), dict) else {}
     for n, image in enumerate(images):
         name = image.get("name")
@@ -274,12 +283,11 @@ def _read_images(
         note = (noted or {}).get(name, {})
         if not isinstance(note, Mapping):
             raise PoseError("the note 'posecli' is damaged", str(path))
-        frames.append(LabelledFrame(where, name, width, height, _in_order(people, joints), note))
+        known = name if root is None else found_below(root, name)
+        frames.append(LabelledFrame(where, known, width, height, _in_order(people, joints), note))
     if left:
         warn(f"{path}: {left} boxes belong to no person by their group_id and were left out")
-    if options.image_root is not None:
-        root = Path(options.image_root)
-    else:
+    if root is None:
         root = image_root_of(path, frames[0].file_name) if frames else path.parent
     return assemble(joints.skeleton, frames, root)
 

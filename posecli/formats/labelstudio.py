@@ -38,6 +38,7 @@ from posecli.formats.side_notes import (
     LabelledFrame,
     assemble,
     coordinate,
+    found_below,
     frame_notes,
     make_person,
     number,
@@ -107,7 +108,7 @@ def read(src: str | Path, options: ReadOptions, warn: Warn) -> Dataset:
         root = image_root_of(src, pictures[0]) if pictures else src.parent
     frames = []
     for n, (task, (results, _), name) in enumerate(zip(tasks, chosen, pictures, strict=True)):
-        frames.append(_frame(task, results, _found(root, name), root, joints, f"{src}, task {task.get('id', n)}"))
+        frames.append(_frame(task, results, found_below(root, name), root, joints, f"{src}, task {task.get('id', n)}"))
     drafts = sum(how == "prediction" for _, how in chosen)
     several = sum(how == "several" for _, how in chosen)
     if drafts:
@@ -159,12 +160,6 @@ def _picture(task: Mapping[str, Any], where: str) -> str:
     if upload:
         return unquote(upload[1])
     return unquote(urlsplit(name).path).lstrip("/") if "://" in name else name
-
-
-def _found(root: Path, name: str) -> str:
-    """The name below ``root``: as it is, or without the folders before it where only that exists."""
-    base = name.rsplit("/", 1)[-1]
-    return base if not (root / name).exists() and (root / base).exists() else name
 
 
 def _frame(

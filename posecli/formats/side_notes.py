@@ -249,6 +249,12 @@ def size(value: Any, name: str, where: str) -> int:
     return value
 
 
+def found_below(root: Path, name: str) -> str:
+    """The name below ``root``: as it is, or without the folders before it where only that exists."""
+    base = name.rsplit("/", 1)[-1]
+    return base if not (root / name).exists() and (root / base).exists() else name
+
+
 def is_video_frame(record: Record) -> bool:
     """Whether the record is a frame inside a video file and not a picture of its own."""
     return record.frame_id is not None and PurePosixPath(record.file_name).suffix.lower() in _VIDEO
