@@ -19,11 +19,16 @@ Warn = Callable[[str], None]
 COCO_KEYS = ("images", "annotations", "categories")
 
 
+MANY = 100
+"""A folder with more JSON files than this has one a picture or a video, not one a data set."""
+
+
 def json_files(src: Path, folders: Sequence[str] = ("", "annotations")) -> list[Path]:
-    """JSON files at ``src``: itself, or those in the folder and in ``folders`` of it."""
+    """JSON files at ``src``: itself, or those in the folder and in ``folders`` of it; none of a folder with `MANY`."""
     if src.is_file():
         return [src] if src.suffix == ".json" else []
-    return [p for f in folders for p in sorted((src / f).glob("*.json"))]
+    found = [sorted((src / f).glob("*.json")) for f in folders]
+    return [p for paths in found if len(paths) <= MANY for p in paths]
 
 
 def mentions(path: Path, words: Iterable[str], without: Iterable[str] = ()) -> bool:

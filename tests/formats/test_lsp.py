@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.io import savemat
+from made_matlab import save73
+from scipy.io import loadmat, savemat
 
 from posecli.convert import recording_names
 from posecli.errors import PoseError
@@ -45,6 +46,16 @@ def test_flags_mean_opposite_things(
     assert np.isnan(person.xy[7:]).all() == (flag0 == 0)
     assert (dataset.records[1].width, dataset.records[1].height) == (40, 30)
     assert (Path(dataset.root) / dataset.records[1].file_name).exists()
+
+
+def test_a_matrix_of_version_73(tmp_path: Path, make_picture: Any) -> None:
+    root = folder(tmp_path, make_picture, 4, "3 14 N")
+    joints = loadmat(root / "joints.mat")["joints"]
+    wanted = read_dataset(root)
+    save73(root / "joints.mat", {"joints": joints})
+    for a, b in zip(read_dataset(root).records, wanted.records, strict=True):
+        assert np.array_equal(a.instances[0].xy, b.instances[0].xy)
+        assert np.array_equal(a.instances[0].visibility, b.instances[0].visibility)
 
 
 def test_axes_decide_without_pictures_of_telling_names(tmp_path: Path, make_picture: Any) -> None:
