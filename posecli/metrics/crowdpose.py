@@ -15,7 +15,9 @@ from posecli.metrics import oks
 
 LEVELS = (("easy", 0.0, 0.2), ("medium", 0.2, 0.8), ("hard", 0.8, np.inf))
 AREA_SHARE = 0.53
-KEYS = ("AP", "AP50", "AP75", "AR", "AR50", "AR75", "AP_easy", "AP_medium", "AP_hard")
+KEYS = tuple(
+    f"CrowdPose_{key}" for key in ("AP", "AP50", "AP75", "AR", "AR50", "AR75", "AP_easy", "AP_medium", "AP_hard")
+)
 
 
 def crowdpose_areas(box_xywh: np.ndarray) -> np.ndarray:
@@ -33,7 +35,7 @@ def level_frames(crowd_index: np.ndarray) -> dict[str, np.ndarray]:
 def crowdpose_scores(
     matches: oks.Matches, crowd_index: np.ndarray, frames: np.ndarray | None = None, *, rounded: bool = False
 ) -> dict[str, float]:
-    """``CrowdPose_`` + `KEYS` of the frames chosen; -1 where no labelled person counts.
+    """`KEYS` to values, of the frames chosen; -1 where no labelled person counts.
 
     Args:
         matches: with the area range ``all``.
@@ -50,4 +52,4 @@ def crowdpose_scores(
     for level, mask in level_frames(crowd_index).items():
         value = float(oks.precision_recall(matches, "all", mask if frames is None else mask & frames)[0].mean())
         scores[f"AP_{level}"] = round(value, 4) if rounded else value
-    return {f"CrowdPose_{key}": scores[key] for key in KEYS}
+    return {key: scores[key.removeprefix("CrowdPose_")] for key in KEYS}

@@ -7,6 +7,7 @@ from typing import Any
 from posecli.metrics.groups import AP_KEYS
 
 _BOUNDS = {"medium": "32^2 to 96^2", "large": "above 96^2"}
+_WHOLE_FRAMES = ("AP", "CrowdPose_AP", "MOTA", "IDF1", "HOTA", "PoseTrack_MOTA", "heat")
 # Of a figure's name, what it needs; the first that fits speaks.
 _NEEDS = (
     ("PCK_pixels", "no labelled joint counts"),
@@ -35,8 +36,10 @@ def explain(result: dict[str, Any]) -> list[str]:
     several = False
     for by, rows in result["groups"].items():
         if by == "track":
-            if any(row.get("AP") is None and "AP" in row for row in rows.values()):
-                notes.append("by track: AP and tracking metrics are formed over whole frames, not over one person")
+            if any(row.get(key, 0) is None for row in rows.values() for key in _WHOLE_FRAMES):
+                notes.append(
+                    "by track: AP, tracking metrics and heat are formed over whole frames, not over one person"
+                )
             continue
         several |= any(
             value is None and result["all"].get(key) is not None for row in rows.values() for key, value in row.items()

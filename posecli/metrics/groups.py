@@ -83,7 +83,7 @@ def _row(side: Side, group: Group) -> dict[str, Any]:
         if group.track is None:
             values |= crowdpose_scores(side.crowdpose, side.crowd_index, group.frames)
         else:
-            values |= dict.fromkeys(f"CrowdPose_{key}" for key in crowdpose.KEYS)
+            values |= dict.fromkeys(crowdpose.KEYS)
     for sums in side.sequences.values():
         chosen = videos_of(sums, group, side)
         if chosen is None:

@@ -189,6 +189,7 @@ def details(result: dict[str, Any]) -> list[str]:
         lines.append("OKS area: " + ", ".join(f"{rule} {count}" for rule, count in result["areas"].items()))
     lines += _counts(result)
     if "second" in result:
+        lines += [f"second: {line}" for line in _tracking_and_crowds(result["second"])]
         lines += [f"second: {line}" for line in _counts(result["second"] | {"settings": result["settings"]})]
         lines += result["verdicts"]
     if result["settings"]["bootstrap"]:
@@ -221,8 +222,10 @@ def _tracking_and_crowds(result: dict[str, Any]) -> list[str]:
             + ", ".join(f"{k[10:]} {shown(total[k], k)}" for k in joints)
         )
     if result["tracking"]:
-        left_out = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in result["tracking"].items())
-        lines.append(f"tracking over: {left_out}")
+        counts = dict(result["tracking"])
+        text = f"tracking over {counts.pop('videos')} videos, {counts.pop('frames')} frames"
+        left_out = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in counts.items() if v)
+        lines.append(f"{text}; {left_out or 'nobody left out, nobody without an id'}")
     if "compat" in result:
         lines += _figures(f"as {result['compat']['name']} prints it", result["compat"]["figures"])
     return lines

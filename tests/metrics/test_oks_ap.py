@@ -43,6 +43,7 @@ def pycocotools_stats(labels, results, sigmas) -> np.ndarray:
         (3, "coco17", 8, 120, 300, 0),  # crowded, all scores 0 or 1
         (4, "lsp14", 30, 15, 40, 2),
         (5, "coco17", 200, 400, 900, 3),
+        pytest.param(6, "coco17", 5000, 10800, 32000, 4, marks=pytest.mark.slow),  # as large as COCO val
     ],
 )
 def test_equals_pycocotools(write_json, random_coco, seed, skeleton, images, people, detections, decimals) -> None:
