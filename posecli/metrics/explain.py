@@ -38,7 +38,7 @@ def explain(result: dict[str, Any]) -> list[str]:
         if by == "track":
             if any(row.get(key, 0) is None for row in rows.values() for key in _WHOLE_FRAMES):
                 notes.append(
-                    "by track: AP, tracking metrics and heat are formed over whole frames, not over one person"
+                    "by track: AP, tracking metrics and heat are of whole frames, not of one person"
                 )
             continue
         several |= any(
