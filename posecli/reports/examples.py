@@ -15,7 +15,8 @@ from posecli.metrics.people import LabelFrames, Labels, joint_boxes_xywh
 from posecli.reports.pictures import Pictures, data_uri, is_video, to_jpeg
 
 SHOWN_SIZE = 320  # pixels of the longer side of an example in the page's own unit
-_STORED_SIZE = 480  # at most as many pixels of the picture are stored for it
+_STORED_SIZE, _LEAST_SIZE = 480, 160  # at most and at least as many pixels of a picture are stored for it
+_SHARP = 40  # so many examples are stored in full size, more of them smaller, so that the page stays below some 5 MB
 _SEEN = 0.02  # a smaller difference of likeness is not seen
 _APART = 30  # frames of a video that lie closer look alike: only one of them is an example
 _MARGIN = 0.12  # of the longer side, around the people of an example
@@ -117,8 +118,13 @@ def find_examples(
     """
     if count < 1 or person_measure(sides[0]) is None:
         return []
-    draw = _Drawer(labels, sides, names, pictures)
+    draw = _Drawer(labels, sides, names, pictures, stored_size(4 * count))
     return _of_one(labels, sides[0], draw, count) if len(sides) == 1 else _of_two(labels, sides, draw, count)
+
+
+def stored_size(examples: int) -> int:
+    """Longer side in pixels at which the pictures of so many examples are stored: about the same bytes in all."""
+    return round(min(_STORED_SIZE, max(_LEAST_SIZE, _STORED_SIZE * (_SHARP / max(examples, 1)) ** 0.5)))
 
 
 def _of_one(labels: Labels, side: Side, draw: _Drawer, count: int) -> list[ExampleGroup]:
@@ -197,8 +203,11 @@ def _apart(frames: LabelFrames, people: Iterable[_Person], count: int) -> list[_
 class _Drawer:
     """Makes an `Example` of a person."""
 
-    def __init__(self, labels: Labels, sides: Sequence[Side], names: Sequence[str], pictures: Pictures) -> None:
+    def __init__(
+        self, labels: Labels, sides: Sequence[Side], names: Sequence[str], pictures: Pictures, stored_size: int
+    ) -> None:
         self.labels, self.sides, self.names, self.pictures = labels, sides, names, pictures
+        self.stored_size = stored_size
         self.values = [person_values(side) for side in sides]
         self.edges = labels.skeleton.edges
         self.made = 0
@@ -214,7 +223,7 @@ class _Drawer:
         cut = None
         if image is not None:
             x0, y0, x1, y1 = box
-            cut = data_uri(to_jpeg(image[y0:y1, x0:x1], _STORED_SIZE))
+            cut = data_uri(to_jpeg(image[y0:y1, x0:x1], self.stored_size))
         scale = SHOWN_SIZE / max(box[2] - box[0], box[3] - box[1])
         # Pixel centres lie on integers: the cut's left edge is at -0.5.
         shift = np.array([box[0] - 0.5, box[1] - 0.5])

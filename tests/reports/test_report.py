@@ -17,7 +17,7 @@ from posecli.errors import PoseError
 from posecli.metrics import evaluate
 from posecli.predictions import FramePoses, StreamHeader, StreamWriter
 from posecli.reports import write_report
-from posecli.reports.examples import find_examples
+from posecli.reports.examples import find_examples, stored_size
 from posecli.reports.page import visible
 from posecli.reports.pictures import Pictures
 from posecli.reports.report import short_names
@@ -248,6 +248,11 @@ def test_where_there_is_little_to_say(cli, sample: Sample, tmp_path: Path, peopl
         page = Page((tmp_path / f"{n}.html").read_text(encoding="utf-8"))
         assert ("Nobody to draw" in page.text) == (not people or n == 1)
         assert ("Missed" in page.text) == (people and n == 0)
+
+
+def test_many_examples_are_stored_smaller() -> None:
+    sizes = [stored_size(n) for n in (0, 1, 40, 160, 10_000)]
+    assert sizes == [480, 480, 480, 240, 160]
 
 
 def test_short_names() -> None:
