@@ -296,7 +296,7 @@ def _read_video(
     root: ET.Element, path: Path, notes: dict[str, Any], joints: Joints, options: ReadOptions, warn: Warn
 ) -> Dataset:
     noted = notes.get("frames") if isinstance(notes.get("frames"), dict) else None
-    if noted is not None and all(str(k).isdigit() for k in noted):
+    if noted is not None and all(str(k).isdecimal() for k in noted):
         task = sorted(int(k) for k in noted)
     else:
         task, noted = _task_frames(root, path), None
@@ -326,7 +326,7 @@ def _read_video(
             elif not away and shape.tag == "points":
                 key = (group or f"track {number}", frame)
                 if key not in groups:
-                    groups[key] = _Person(where, track=int(group) if group.isdigit() else number)
+                    groups[key] = _Person(where, track=int(group) if group.isdecimal() else number)
                     people[frame].append(groups[key])
                 labelled = ET.Element("points", {**shape.attrib, "label": track.get("label", "")})
                 groups[key].joints += _points(labelled, joints, where)

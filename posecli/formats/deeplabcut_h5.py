@@ -33,7 +33,7 @@ def is_deeplabcut(path: Path) -> bool:
     try:
         with h5py.File(path, "r") as file:
             return any(isinstance(g, h5py.Group) and "pandas_type" in g.attrs for g in file.values())
-    except OSError:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError):  # h5py's, for damaged files
         return False
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,9 @@ def recognise(src: Path) -> str | None:
     """A reason when ``src`` is a labelme file or a folder with some."""
     if src.is_file():
         return "it has shapes and imagePath" if _is_labelme(src) else None
+    # Folders may hold many thousand JSON files of other kinds: a few of them show it.
+    if not any(_is_labelme(p) for p in islice(src.rglob("*.json"), 50)):
+        return None
     found = _files(src)
     return f"{len(found)} labelme files (first: {found[0].relative_to(src)})" if found else None
 

@@ -296,7 +296,7 @@ def read_deeplabcut(path: Path, lines: Lines) -> LabelFile:
     for number, cells in lines[len(heads) :]:
         where = f"{path}, row {number}"
         index = cells[first - 1].strip()
-        frame, file = (int(index), None) if index.isdigit() else (None, re.split(r"[/\\]", index)[-1])
+        frame, file = (int(index), None) if index.isdecimal() else (None, re.split(r"[/\\]", index)[-1])
         values = {}
         for i in range(first, len(cells)):
             person = head["individuals"][i] if "individuals" in head else ""

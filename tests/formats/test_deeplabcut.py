@@ -172,3 +172,17 @@ def test_a_file_that_is_no_hdf5(tmp_path: Path) -> None:
     path.write_bytes(b"\x89HDF\r\n\x1a\nrubbish")
     with pytest.raises(PoseError, match="not a DeepLabCut table"):
         read_dataset(path, "deeplabcut")
+
+
+def test_a_damaged_hdf5_is_not_recognised_and_not_a_crash(tmp_path: Path) -> None:
+    columns = [("net", "nose", c) for c in ("x", "y")]
+    whole = as_h5(tmp_path / "whole.h5", columns, [0], np.ones((1, 2)), table=True).read_bytes()
+    damaged = bytearray(whole)
+    for place in range(96, len(damaged), 97):
+        damaged[place] ^= 0xFF
+    path = tmp_path / "damaged.h5"
+    path.write_bytes(bytes(damaged))
+    with pytest.raises(PoseError):
+        detect(path)
+    with pytest.raises(PoseError):
+        read_dataset(path, "deeplabcut")
