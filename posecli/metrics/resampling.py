@@ -17,7 +17,7 @@ from posecli.metrics import crowdpose, oks
 from posecli.metrics.groups import AP_KEYS, Group, rows_of, videos_of
 from posecli.metrics.measures import Measure, Side
 
-_ZERO = np.zeros(1)
+_CELLS_AT_ONCE = 1 << 16  # draws x detections gone through together: many draws of a small set, few of a large one
 
 
 @dataclass(frozen=True)
@@ -115,11 +115,15 @@ class ApSampler:
             totals = label_weights @ part.people
             count = len(part.thresholds)
             precision, recall = np.full((2, len(weights), count), np.nan)
-            for b in np.flatnonzero(totals):
-                row = weights[b]
+            there = np.flatnonzero(totals)
+            at_once = max(1, _CELLS_AT_ONCE // (len(part.column) + 1))
+            for start in range(0, len(there), at_once):
+                b = there[start : start + at_once]
+                rows = weights[b]
                 if len(self._tied):
-                    row = np.concatenate([row, (row[self._tied][:, None] >= self._steps).ravel()])
-                precision[b], recall[b] = _accumulate(part, row, totals[b])
+                    copies = rows[:, self._tied, None] >= self._steps
+                    rows = np.hstack([rows, copies.reshape(len(b), -1)])
+                precision[b], recall[b] = _accumulate(part, rows, totals[b])
             if part.name == "all":
                 for key, numbers in (("AP", precision), ("AR", recall)):
                     values[key] = numbers.mean(axis=1)
@@ -179,29 +183,38 @@ def _plan(name: str, people: np.ndarray, column: np.ndarray, matched: np.ndarray
     return _Range(name, people, column[usual_at], tuple(thresholds))
 
 
-def _accumulate(part: _Range, row: np.ndarray, total: float) -> tuple[np.ndarray, np.ndarray]:
-    """(T,) mean interpolated precision and (T,) recall of one draw with ``total`` people."""
-    counted = np.concatenate([_ZERO, np.cumsum(row[part.column])])
-    precision, recall = np.zeros((2, len(part.thresholds)))
+def _accumulate(part: _Range, rows: np.ndarray, totals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(b, T) mean interpolated precision and recall of b draws, rows of weights, with ``totals`` (b,) people each."""
+    draws = np.arange(len(rows))[:, None]
+    # People needed for each recall: the least k with k / total >= recall, in floating point as pycocotools compares.
+    needed = np.ceil(oks.RECALLS * totals[:, None])
+    needed -= (needed - 1) / totals[:, None] >= oks.RECALLS
+    needed += needed / totals[:, None] < oks.RECALLS
+    step = needed.max() + 1  # sets the draws apart, so that one search serves all of them
+    counted = _cumulated(rows[:, part.column])
+    precision, recall = np.zeros((2, len(rows), len(part.thresholds)))
     for t, at in enumerate(part.thresholds):
-        if not len(at.hit_column):
+        count = len(at.hit_column)
+        if not count:
             continue
-        true = np.cumsum(row[at.hit_column])
-        seen = counted[at.counted_before]
+        true = np.cumsum(rows[:, at.hit_column], axis=1)
+        seen = counted[:, at.counted_before]
         if len(at.moved_column):
-            moved = np.concatenate([_ZERO, np.cumsum(row[at.moved_column] * at.moved_sign)])
-            seen += moved[at.moved_before]
-        envelope = np.maximum.accumulate((true / (seen + np.spacing(1)))[::-1])[::-1]
-        share = true / total
-        index = np.searchsorted(share, oks.RECALLS, side="left")
-        inside = index < len(share)
-        precision[t] = envelope[index[inside]].sum() / len(oks.RECALLS)
-        recall[t] = share[-1]
+            seen += _cumulated(rows[:, at.moved_column] * at.moved_sign)[:, at.moved_before]
+        envelope = np.maximum.accumulate((true / (seen + np.spacing(1)))[:, ::-1], axis=1)[:, ::-1]
+        index = np.searchsorted((true + step * draws).ravel(), (needed + step * draws).ravel(), side="left")
+        index = index.reshape(needed.shape) - count * draws
+        values = np.where(index < count, envelope[draws, np.minimum(index, count - 1)], 0.0)
+        precision[:, t] = values.sum(axis=1) / len(oks.RECALLS)
+        recall[:, t] = true[:, -1] / totals
     return precision, recall
 
 
-# (metric, "") for the value of a row, (metric, name) for a joint or limb.
-Key = tuple[str, str]
+def _cumulated(values: np.ndarray) -> np.ndarray:
+    """(b, n + 1) sums of the first 0 to n columns."""
+    sums = np.zeros((len(values), values.shape[1] + 1))
+    np.cumsum(values, axis=1, out=sums[:, 1:])
+    return sums
 
 
 @dataclass(frozen=True)
@@ -211,6 +224,10 @@ class _Sums:
     columns: tuple[str, ...]
     hits: np.ndarray
     counts: np.ndarray
+
+
+# (metric, "") for the value of a row, (metric, name) for a joint or limb.
+Key = tuple[str, str]
 
 
 class ShareSampler:
