@@ -1,0 +1,50 @@
+"""A warm server and the samples, made once for all fuzz tests."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from fuzz.samples import Sample, make_samples
+from fuzz.server import Server
+
+# Failing cases are kept here, each with the command that repeats it.
+FAILED = Path(__file__).resolve().parent / "failed"
+
+
+@dataclass(frozen=True)
+class Fuzz:
+    """What the tests work with: ``people`` tells how many people each sample of labels holds."""
+
+    server: Server
+    samples: list[Sample]
+    verbs: list[str]
+    people: dict[str, int]
+
+
+@pytest.fixture(scope="session")
+def fuzz(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuzz]:
+    from posecli.cli.app import app
+
+    root = Path(__file__).resolve().parent.parent.parent
+    shared = Path(os.environ.get("POSECLI_SHARED", root.parent / "shared"))
+    server = Server()
+    folder = tmp_path_factory.mktemp("fuzz")
+    samples = make_samples(folder, server, shared if (shared / "DESIGN.md").exists() else None)
+    known = [command.callback.__name__ for command in app.registered_commands if command.callback is not None]
+    verbs = [verb for verb in ("convert", "evaluate", "check", "stats", "render") if verb in known]
+    people = {}
+    for n, sample in enumerate(samples):
+        out = folder / f"whole{n}.json"
+        arguments = ["convert", sample.source, "--out", str(out), "--to", "coco-dataset", *sample.options]
+        if sample.name.startswith("coco-results"):
+            continue
+        ran = server.run(arguments, sample.folder)
+        assert ran.code == 0, f"the sample {sample.name} itself is not read: {ran.err}"
+        people[sample.name] = len(json.loads(out.read_text())["annotations"])
+    yield Fuzz(server, samples, verbs, people)
+    server.close()
