@@ -92,7 +92,7 @@ def _unsure(subject: Subject, doubts: list[dict[str, float]]) -> None:
 
 def _unsteady(subject: Subject, doubts: list[dict[str, float]]) -> None:
     """Joints off the line between their neighbours, and people who are there for less than their neighbours."""
-    shake = second_differences(subject, links(subject))
+    shake = _spikes(subject)
     for n in np.flatnonzero(np.isfinite(shake).any(axis=1)):
         joint = int(np.nanargmax(shake[n]))
         # The mean says whether the whole pose trembles, the largest whether one joint is lost for a frame.
@@ -106,6 +106,19 @@ def _unsteady(subject: Subject, doubts: list[dict[str, float]]) -> None:
             if numbers[i] != numbers[i - 1] and numbers[i] != numbers[i + 1]:
                 reason = f"{numbers[i]} people, {numbers[i - 1]} before and {numbers[i + 1]} after"
                 doubts[frames[i][0]][reason] = 0.6
+
+
+def _spikes(subject: Subject) -> np.ndarray:
+    """(N, K) how far each joint is from where its neighbours in time put it, in person sizes: off the line between them
+    and far from the nearer of them, so that the frames beside a jump are not blamed for it."""
+    before = links(subject)
+    there = np.flatnonzero(before >= 0)
+    size = subject.person_size
+    step = np.full((2, *subject.xy.shape[:2]), np.nan)
+    apart = np.linalg.norm(subject.xy[there] - subject.xy[before[there]], axis=2)
+    step[0, there] = apart / np.where(size[there] > 0, size[there], np.nan)[:, None]
+    step[1, before[there]] = step[0, there]
+    return np.minimum(second_differences(subject, before), step.min(axis=0))
 
 
 def _exchanged(subject: Subject, doubts: list[dict[str, float]]) -> None:
