@@ -157,6 +157,7 @@ def _frame(
     stated = [k for k in persons if k in order]
     made = [made[order.index(k)] for k in stated] + [p for g, p in zip(order, made, strict=True) if g not in stated]
     file_name = _picture_name(path, value, notes, root, root_given)
+    notes = _with_video_path(path, notes, root)
     width, height = _size(path, value, root / file_name)
     return LabelledFrame(where, file_name, width, height, tuple(made), notes), others
 
@@ -183,6 +184,15 @@ def _picture_name(path: Path, value: dict[str, Any], notes: dict[str, Any], root
         if known:
             return known[0]
     return Path(os.path.relpath(picture, os.path.abspath(root))).as_posix()
+
+
+def _with_video_path(path: Path, notes: dict[str, Any], root: Path) -> dict[str, Any]:
+    """The notes with the name of the video the picture is from relative to ``root``, like the picture's own."""
+    video, stated = notes.get("video"), notes.get("video_path")
+    if not isinstance(video, dict) or not isinstance(stated, str) or (root / str(video.get("file_name"))).exists():
+        return notes
+    place = os.path.normpath(os.path.join(os.path.abspath(path.parent), stated))
+    return {**notes, "video": {**video, "file_name": Path(os.path.relpath(place, os.path.abspath(root))).as_posix()}}
 
 
 def _size(path: Path, value: dict[str, Any], picture: Path) -> tuple[int, int]:
@@ -228,6 +238,10 @@ def _file_json(dataset: Dataset, record: Record, place: Path) -> dict[str, Any]:
     picture = record.file_name
     if dataset.root and not os.path.isabs(picture):
         picture = os.path.relpath(os.path.join(dataset.root, picture), place.parent)
+    notes = frame_notes(dataset, record)
+    if dataset.root and "video" in notes:
+        video = os.path.join(dataset.root, notes["video"]["file_name"])
+        notes["video_path"] = Path(os.path.relpath(video, place.parent)).as_posix()
     names = dataset.skeleton.keypoints
     shapes: list[dict[str, Any]] = []
     persons = {}
@@ -244,7 +258,7 @@ def _file_json(dataset: Dataset, record: Record, place: Path) -> dict[str, Any]:
         "imageHeight": record.height,
         "imageWidth": record.width,
         "posecli": {
-            **frame_notes(dataset, record),
+            **notes,
             "file_name": record.file_name,
             "skeleton": dataset.skeleton.to_json(),
             "persons": persons,

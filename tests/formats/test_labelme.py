@@ -16,7 +16,7 @@ from made_labels import assert_same, datasets
 from posecli.errors import PoseError
 from posecli.formats import WRITERS, detect, read_dataset
 from posecli.skeletons import COCO17
-from posecli.types import Dataset, Record
+from posecli.types import Dataset, Record, Video
 
 
 def point(label: str, x: float, y: float, group: int | None = None, **more: Any) -> dict[str, Any]:
@@ -90,6 +90,18 @@ def test_names_stay_relative_to_the_pictures(tmp_path: Path, make_picture: Calla
     assert json.loads((tmp_path / "labels/a.json").read_text())["imagePath"] == "../images/a.jpg"
     assert read_dataset(tmp_path / "labels").records[0].file_name == "../images/a.jpg"
     assert read_dataset(tmp_path / "labels", image_root=tmp_path / "images").records[0].file_name == "a.jpg"
+
+
+def test_the_video_of_an_extracted_frame_is_still_found(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "clip.mp4").touch()
+    video = Video(1, "clip", "in/clip.mp4", 64, 48, 25.0, 9, ("front",))
+    record = Record(1, "frames/000003.jpg", 64, 48, (), 1, 3)
+    WRITERS["labelme"](Dataset(COCO17, (record,), (video,), str(tmp_path)), tmp_path / "out")
+    again = read_dataset(tmp_path / "out")
+    assert again.videos[0].file_name == "../in/clip.mp4" and again.records[0].frame_id == 3
+    assert (again.videos[0].fps, again.videos[0].tags) == (25.0, ("front",))
+    assert read_dataset(tmp_path / "out", image_root=tmp_path).videos == (video,)
 
 
 @pytest.mark.parametrize(
