@@ -111,6 +111,13 @@ def _category(
     for i, category in enumerate(categories):
         if not isinstance(category, dict) or "id" not in category:
             raise PoseError("no 'id'", f"{where}, categories[{i}]")
+        if not _is_id(category["id"]):
+            raise PoseError(
+                f"category id {category['id']!r} is neither a number nor a name", f"{where}, categories[{i}]"
+            )
+        names = category.get("keypoints") or []
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise PoseError("'keypoints' is not a list of joint names", f"{where}, category {category['id']}")
     with_joints = [c for c in categories if c.get("keypoints")]
     if not with_joints:
         if override is None:
@@ -134,6 +141,10 @@ def _category(
             )
         skeleton = override
     return {c["id"] for c in with_joints}, skeleton
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, (int, str)) and not isinstance(value, bool)
 
 
 def _skeleton_of(category: Mapping[str, Any], where: str, warn: Warn) -> Skeleton:
@@ -165,6 +176,8 @@ def _read_videos(entries: Sequence[Any], where: str) -> tuple[Video, ...]:
         at = f"{where}, videos[{i}]"
         if not isinstance(entry, dict) or "id" not in entry:
             raise PoseError("no 'id'", at)
+        if not _is_id(entry["id"]):
+            raise PoseError(f"video id {entry['id']!r} is neither a number nor a name", at)
         if entry["id"] in seen:
             raise PoseError(f"video id {entry['id']!r} is used twice", at)
         seen.add(entry["id"])
@@ -202,15 +215,17 @@ def _read_images(entries: Sequence[Any], where: str, video_ids: set[int] | None)
             if key not in entry:
                 raise PoseError(f"no {key!r}", at)
         image_id, width, height = entry["id"], entry["width"], entry["height"]
-        if not isinstance(image_id, (int, str)) or isinstance(image_id, bool):
+        if not _is_id(image_id):
             raise PoseError(f"image id {image_id!r} is neither a number nor a name", at)
         if image_id in heads:
             raise PoseError(f"image id {image_id!r} is used twice", at)
         if not (isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0):
             raise PoseError(f"{width!r} x {height!r} is not a picture's size", f"{where}, image {image_id}")
+        if not isinstance(entry["file_name"], str):
+            raise PoseError(f"file_name {entry['file_name']!r} is not a name", f"{where}, image {image_id}")
         head: dict[str, Any] = {
             "image_id": image_id,
-            "file_name": str(entry["file_name"]),
+            "file_name": entry["file_name"],
             "width": width,
             "height": height,
         }
@@ -218,9 +233,9 @@ def _read_images(entries: Sequence[Any], where: str, video_ids: set[int] | None)
         known = _IMAGE_KEYS
         if "video_id" in entry and "frame_id" in entry:
             video_id, frame_id = entry["video_id"], entry["frame_id"]
-            if video_ids is not None and video_id not in video_ids:
+            if not _is_id(video_id) or (video_ids is not None and video_id not in video_ids):
                 raise PoseError(f"unknown video id {video_id!r}", f"{where}, image {image_id}")
-            if not isinstance(frame_id, int) or frame_id < 0:
+            if not isinstance(frame_id, int) or isinstance(frame_id, bool) or frame_id < 0:
                 raise PoseError(f"frame_id {frame_id!r} is not a 0-based frame number", f"{where}, image {image_id}")
             head |= {"video_id": video_id, "frame_id": frame_id}
             known = known | {"video_id", "frame_id"}
@@ -246,13 +261,17 @@ def _read_annotations(
         for key in ("image_id", "category_id"):
             if key not in entry:
                 raise PoseError(f"no {key!r}", at)
-        if entry["image_id"] not in heads:
-            raise PoseError(f"unknown image id {entry['image_id']!r}", at)
-        if "id" in entry:
-            if entry["id"] in seen:
-                raise PoseError("the annotation id is used twice", at)
-            seen.add(entry["id"])
-        if entry["category_id"] not in category:
+        try:
+            if entry["image_id"] not in heads:
+                raise PoseError(f"unknown image id {entry['image_id']!r}", at)
+            if "id" in entry:
+                if entry["id"] in seen:
+                    raise PoseError("the annotation id is used twice", at)
+                seen.add(entry["id"])
+            known = entry["category_id"] in category
+        except TypeError:  # lists and objects cannot be looked up
+            raise PoseError("an id is neither a number nor a name", f"{where}, annotations[{i}]") from None
+        if not known:
             others += 1
             continue
         kept.append((at, entry))

@@ -129,6 +129,8 @@ class PictureSource(FrameSource):
 class PictureWriter:
     """Writes pictures into a folder, or one picture to a file; each beside its place and then renamed.
 
+    The single picture is written at the end: not at all where the block ends with an error.
+
     JPEG (quality 95), PNG, WebP, BMP or TIFF by the name's suffix.
 
     Args:
@@ -143,6 +145,7 @@ class PictureWriter:
     def __init__(self, target: str | Path, *, single: bool = False, overwrite: bool = False) -> None:
         self.target, self.single, self.overwrite = Path(target), single, overwrite
         self.count = 0
+        self._last: tuple[Path, bytes] | None = None
         if self.target.is_dir() == single and self.target.exists():
             kind = "folder" if single else "file"
             raise PoseError(f"the output is a {kind} that exists", str(target), "choose another name")
@@ -154,24 +157,32 @@ class PictureWriter:
     def write(self, image: np.ndarray, name: str) -> Path:
         """Writes (H, W, 3) uint8 RGB under ``name`` (forward slashes make folders); returns the file's path."""
         path = self.target if self.single else inside(self.target, name)
-        with replace_when_done(path) as part:
-            suffix = path.suffix.lower()
-            options = [cv2.IMWRITE_JPEG_QUALITY, 95] if suffix in (".jpg", ".jpeg") else []
-            try:
-                done, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
-            except cv2.error:
-                done = False
-            if not done:
-                raise PoseError(f"cannot write a picture as {suffix or 'a file without suffix'}", str(path), "try .png")
-            part.write_bytes(data.tobytes())
+        suffix = path.suffix.lower()
+        options = [cv2.IMWRITE_JPEG_QUALITY, 95] if suffix in (".jpg", ".jpeg") else []
+        try:
+            done, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+        except cv2.error:
+            done = False
+        if not done:
+            raise PoseError(f"cannot write a picture as {suffix or 'a file without suffix'}", str(path), "try .png")
+        self._last = (path, data.tobytes())
+        if not self.single:
+            self.close()
         self.count += 1
         return path
 
     def close(self) -> None:
-        """Nothing is held open; here so that all writers end alike."""
+        """Writes what is held back."""
+        if self._last is not None:
+            path, data = self._last
+            with replace_when_done(path) as part:
+                part.write_bytes(data)
+            self._last = None
 
     def __enter__(self) -> PictureWriter:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None:
+            self._last = None
         self.close()

@@ -38,6 +38,8 @@ def _run(fuzz: Fuzz, numbers: range, folder: Path) -> None:
 
 
 def _kept(fuzz: Fuzz, case: cases.Case, broken: cases.Broken) -> str:
+    shutil.rmtree(case.work / "out", ignore_errors=True)
+    (case.work / "out").mkdir()
     again = fuzz.server.run(case.arguments, case.work, case.seconds)
     return cases.keep(case, again, str(broken), FAILED)
 
