@@ -11,6 +11,7 @@ from posecli.checks.findings import Finding
 from posecli.checks.subject import Subject
 
 SAME_PLACE = 0.05  # mean distance of common joints, in person sizes
+MOST = 500  # people of an image that are compared with one another; beyond, only repeated entries are looked for
 SAME_BOX = 0.95  # intersection over union of two boxes without joints
 
 
@@ -34,7 +35,7 @@ def duplicate_people(subject: Subject) -> Iterator[Finding]:
                 yield Finding("duplicate-person", subject.path, subject.records[n], what, place=subject.places[n])
             seen.setdefault(text, int(n))
         kept = [n for n in rows if n not in exact and subject.shown[n]]
-        for i, a in enumerate(kept):
+        for i, a in enumerate(kept if len(kept) <= MOST else ()):
             for b in kept[i + 1 :]:
                 yield from _similar(subject, int(a), int(b), size)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from posecli.checks.findings import Finding
 from posecli.checks.subject import Picture, Rows, Subject
+from posecli.checks.values import are_numbers, is_number, is_whole
 from posecli.errors import PoseError
 from posecli.files import image_root_of
 from posecli.formats import coco
@@ -105,7 +105,7 @@ def _pictures(value: Mapping[str, Any], path: str, findings: list[Finding]) -> t
             findings.append(Finding("duplicate-image-id", path, record, what, place=n, value=same))
             continue
         width, height = entry.get("width"), entry.get("height")
-        if not all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in (width, height)):
+        if not (is_whole(width) and is_whole(height) and width > 0 and height > 0):
             what = f"{width!r} x {height!r} is no size"
             findings.append(Finding("wrong-size", path, record, what, place=n))
             width = height = 0
@@ -124,9 +124,9 @@ def _pictures(value: Mapping[str, Any], path: str, findings: list[Finding]) -> t
             Picture(
                 f"{record} ({entry['file_name']}{f', frame {frame}' if in_video else ''})",
                 n, entry["id"], entry["file_name"], int(width or 0), int(height or 0),
-                source=known if _whole(frame) and known is not None else None,
-                frame=int(frame or 0) if _whole(frame) else 0, in_video=in_video,
-                fps=float(video["fps"]) if _number(video.get("fps")) and video["fps"] > 0 else None,
+                source=known if is_whole(frame) and known is not None else None,
+                frame=int(frame or 0) if is_whole(frame) else 0, in_video=in_video,
+                fps=float(video["fps"]) if is_number(video.get("fps")) and video["fps"] > 0 else None,
                 tags=tuple(map(str, tags)) if isinstance(tags, list) else (),
                 recording=str(entry.get("recording") or video.get("recording") or ""),
             )
@@ -140,21 +140,9 @@ def _is_video(name: str) -> bool:
     return Path(name).suffix.lower() in VIDEO_SUFFIXES
 
 
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _numbers(value: Any, count: int) -> np.ndarray | None:
     """(count,) float64, or None when it is no list of that many numbers."""
-    if not isinstance(value, list) or len(value) != count:
-        return None
-    if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value):
-        return None
-    return np.array(value, np.float64)
+    return np.array(value, np.float64) if are_numbers(value, count) else None
 
 
 def _person(
@@ -187,7 +175,7 @@ def _person(
         found("wrong-count", f"num_keypoints {entry['num_keypoints']!r}, labelled {stated}")
     box = _box(entry.get("bbox"), found)
     area = entry.get("area")
-    if area is not None and not _number(area):
+    if area is not None and not is_number(area):
         found("non-finite" if isinstance(area, float) else "malformed", f"area {area!r}", "area")
         area = None
     labelled = int((points[:, 2] > 0).sum())
@@ -196,7 +184,7 @@ def _person(
     if not labelled and not stated and box is None:
         found("empty-annotation", "no joint, no box")
     track = entry.get("track_id")
-    if track is not None and not _whole(track):
+    if track is not None and not is_whole(track):
         found("malformed", f"track_id {track!r} is no whole number")
         track = None
     scores = _numbers(entry.get("keypoint_scores"), count)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from posecli.checks.findings import Finding
 from posecli.checks.subject import Picture, Rows, Subject
+from posecli.checks.values import are_numbers, is_number, is_whole
 from posecli.errors import PoseError
 from posecli.predictions import StreamHeader, header_from_json
 
@@ -45,7 +45,7 @@ def load(path: str | Path, *, image_root: str | Path | None = None) -> tuple[Sub
         if header is None or rows is None:
             raise PoseError("not a pose stream: its first line is no header", name, 'it begins {"posecli": 1, ...}')
         frame, persons = value.get("frame"), value.get("persons")
-        if not isinstance(frame, int) or isinstance(frame, bool) or frame < 0 or not isinstance(persons, list):
+        if not is_whole(frame) or frame < 0 or not isinstance(persons, list):
             findings.append(Finding("malformed", name, where, "no frame number or no list of persons", place=(n, None)))
             continue
         file = value.get("file") if isinstance(value.get("file"), str) else None
@@ -62,7 +62,7 @@ def load(path: str | Path, *, image_root: str | Path | None = None) -> tuple[Sub
         pictures.append(
             Picture(
                 record, (n, None), value.get("image_id"), file or header.source,
-                width if isinstance(width, int) else 0, height if isinstance(height, int) else 0,
+                width if is_whole(width) else 0, height if is_whole(height) else 0,
                 source=None if file else header.source, frame=frame, in_video=file is None, fps=header.fps,
             )
         )  # fmt: skip
@@ -88,7 +88,7 @@ def _lines(name: str, findings: list[Finding]) -> list[Any]:
                     continue
                 try:
                     value = json.loads(line)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     kind = "malformed" if line.endswith("\n") else "cut-off"
                     findings.append(Finding(kind, name, f"line {n + 1}", f"not JSON: {error}", place=(n, None)))
                     lines.append(None)
@@ -101,18 +101,6 @@ def _lines(name: str, findings: list[Finding]) -> list[Any]:
     except OSError as error:
         raise PoseError(f"cannot read: {error.strerror or error}", name) from None
     return lines
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _numbers(value: Any, count: int) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) == count
-        and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value)
-    )
 
 
 def _person(
@@ -133,17 +121,17 @@ def _person(
     for k, point in enumerate(keypoints):
         if point is None:
             continue
-        if not _numbers(point, 3):
+        if not are_numbers(point, 3):
             found("malformed", f"{skeleton.keypoints[k]} is {point!r}, not null or x, y, score")
             return
-        if not all(map(_finite, point)):
+        if not all(map(is_number, point)):
             broken.append(skeleton.keypoints[k])
             continue
         points[k], there[k] = point, 2
     if broken:
         found("non-finite", ", ".join(broken), "joints")
     score, heat, box, track = (person.get(k) for k in ("score", "heat", "box", "id"))
-    if score is not None and not _finite(score):
+    if score is not None and not is_number(score):
         found("malformed", f"score {score!r}")
         score = None
     scores = [1.0 if score is None else score, *points[there > 0, 2]]
@@ -151,9 +139,9 @@ def _person(
         found("odd-score", f"{min(scores):g} to {max(scores):g}")
     corners = np.full(4, np.nan)
     if box is not None:
-        if not _numbers(box, 4):
+        if not are_numbers(box, 4):
             found("malformed", f"box {box!r} is not x, y, width, height")
-        elif not all(map(_finite, box)):
+        elif not all(map(is_number, box)):
             found("non-finite", f"box {box}", "box")
         elif box[2] < 0 or box[3] < 0:
             found("negative-box", f"box {box}")
@@ -161,7 +149,7 @@ def _person(
             corners = np.array([box[0], box[1], box[0] + box[2], box[1] + box[3]], np.float64)
     rows.add(
         frame=image, xy=points[:, :2], visibility=there, score=points[:, 2],
-        person_score=1.0 if score is None else score, heat=heat if _finite(heat) else np.nan, box_xyxy=corners,
-        area=np.nan, crowd=False, track=track if isinstance(track, int) and track >= 0 else -1, records=record,
+        person_score=1.0 if score is None else score, heat=heat if is_number(heat) else np.nan, box_xyxy=corners,
+        area=np.nan, crowd=False, track=track if is_whole(track) and track >= 0 else -1, records=record,
         places=place,
     )  # fmt: skip

@@ -53,9 +53,9 @@ def write(subject: Subject, value: Any, out: str | Path, *, overwrite: bool = Fa
     with replace_when_done(out, overwrite=overwrite) as part, open(part, "w", encoding="utf-8") as handle:
         try:
             if stream:
-                handle.writelines(json.dumps(line, allow_nan=False, ensure_ascii=False) + "\n" for line in value)
+                handle.writelines(json.dumps(line, allow_nan=False) + "\n" for line in value)
             else:
-                handle.write(json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")) + "\n")
+                handle.write(json.dumps(value, allow_nan=False, separators=(",", ":")) + "\n")
         except ValueError:
             what = "a number that is not finite stands where no repair is safe"
             raise PoseError(what, subject.path, "mend what the table lists and try again") from None

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from posecli.checks import duplicates, left_right, look_alikes, pictures, places, tracks
 from posecli.checks.findings import KINDS, Finding, by_kind, gravities
 from posecli.checks.subject import Subject, load
@@ -110,6 +112,10 @@ def check(
             places.coinciding_joints, duplicates.duplicate_people, tracks.twice_in_a_frame, tracks.unsteady_tracks,
         ):  # fmt: skip
             findings += family(subject)
+        crowded = int((np.bincount(subject.frame[subject.shown]) > duplicates.MOST).sum()) if len(subject) else 0
+        if crowded:
+            more = f"more than {duplicates.MOST} people: not compared with one another"
+            notes.append(f"{subject.path}: {crowded} images with {more}")
         findings += left_right.exchanged_sides(subject, options.confidence)
     findings += _of_files(subjects, options, notes, progress)
     kept = (f for f in findings if f.kind not in options.skip and (not options.only or f.kind in options.only))

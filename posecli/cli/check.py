@@ -109,6 +109,7 @@ def _print_table(outcome: Outcome, examples: int | None, fixed: dict[str, int] |
     from rich.text import Text
 
     from posecli.checks import KINDS, by_kind, gravities
+    from posecli.checks.values import printable
 
     out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     table = Table(show_edge=False, pad_edge=False)
@@ -124,7 +125,7 @@ def _print_table(outcome: Outcome, examples: int | None, fixed: dict[str, int] |
         for case in group[:examples]:
             sure = "" if case.confidence is None else f" [{case.confidence:.2f}]"
             where = ": ".join(p for p in ((_name(case.file) if several else ""), case.record) if p)
-            lines.append(Text(f"{where}: {case.what}{sure}" if where else f"{case.what}{sure}"))
+            lines.append(Text(printable(f"{where}: {case.what}{sure}" if where else f"{case.what}{sure}")))
         if examples is not None and len(group) > examples:
             lines.append(Text(f"... and {len(group) - examples} more", style="dim"))
         gravity = group[0].gravity

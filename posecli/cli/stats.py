@@ -120,6 +120,8 @@ def _worth(
     from rich.table import Table
     from rich.text import Text
 
+    from posecli.checks.values import printable
+
     table = Table(show_edge=False, pad_edge=False)
     for heading in ("rank", "worth", "frame", "file"):
         table.add_column(heading, justify="left" if heading == "file" else "right")
@@ -127,7 +129,7 @@ def _worth(
     for entry in listed:
         frame = str(entry["frame"]) if entry["time"] is None else f"{entry['frame']} ({entry['time']:.2f} s)"
         cells = (str(entry["rank"]), f"{entry['worth']:.2f}", frame, entry["file"], "; ".join(entry["reasons"]))
-        table.add_row(*(Text(cell) for cell in cells))
+        table.add_row(*(Text(printable(cell)) for cell in cells))
     _stdout().print(table)
 
 
@@ -141,7 +143,11 @@ def _print(result: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(result["file"]), title_justify="left", show_header=False, box=None, pad_edge=False)
+    from posecli.checks.values import printable
+
+    table = Table(
+        title=Text(printable(result["file"])), title_justify="left", show_header=False, box=None, pad_edge=False
+    )
     table.add_column()
     table.add_column(justify="right")
     table.add_column()
@@ -151,7 +157,7 @@ def _print(result: dict[str, Any]) -> None:
         total = sum(counts.values()) or 1
         for name, number in counts.items():
             bar = "█" * round(30 * number / total)
-            table.add_row(Text(f"{indent}{name}"), str(number), f"{100 * number / total:5.1f} % {bar}")
+            table.add_row(Text(printable(f"{indent}{name}")), str(number), f"{100 * number / total:5.1f} % {bar}")
 
     people = result["people"]
     table.add_row("images", str(result["images"]), f"{result['images_without_people']} without people")
@@ -167,7 +173,7 @@ def _print(result: dict[str, Any]) -> None:
     for name, joint in result["joints"].items():
         shares = [100 * joint[k] / people if people else 0 for k in ("visible", "hidden")]
         score = f", mean score {joint['score']:.2f}" if "score" in joint else ""
-        table.add_row(f"  {name}", str(joint["visible"] + joint["hidden"]),
+        table.add_row(Text(printable(f"  {name}")), str(joint["visible"] + joint["hidden"]),
                       f"{shares[0]:5.1f} % + {shares[1]:.1f} %{score}")  # fmt: skip
     if boxes := result["boxes"]:
         for key, heading in (("width", "box width"), ("height", "box height")):
@@ -188,7 +194,7 @@ def _print(result: dict[str, Any]) -> None:
         table.add_row("motion", "median", f"{moves['unit']}; 95 %; jitter (thousandths of a person size)")
         for name, joint in moves["joints"].items():
             jitter = "-" if joint["jitter"] is None else f"{joint['jitter']:.1f}"
-            table.add_row(f"  {name}", f"{joint['speed']:.3f}", f"{joint['speed_95']:.3f}; {jitter}")
+            table.add_row(Text(printable(f"  {name}")), f"{joint['speed']:.3f}", f"{joint['speed_95']:.3f}; {jitter}")
     for key in ("scores", "heat"):
         if q := result.get(key):
             table.add_row(key, f"{q['median']:.2f}", f"5 % {q['5 %']:.2f}, 95 % {q['95 %']:.2f}")

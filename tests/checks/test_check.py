@@ -361,3 +361,38 @@ def test_lspet(shared: Path) -> None:
     doubt = trunk_doubts(subject)
     assert 0.06 < np.mean(doubt > 0, where=upright) < 0.08
     assert 0.03 < np.mean(doubt >= 0.5, where=upright) < 0.04
+
+
+ODD: list[Spoil] = [
+    lambda v: v["images"][6].update(width=10**400),
+    lambda v: v["images"][6].update(width="220"),
+    lambda v: v["images"][3].update(frame_id=10**30),
+    lambda v: v["images"].append(None),
+    lambda v: v["images"][6].update(file_name="a\ud800\x1b[31m\0.jpg"),
+    lambda v: v["annotations"][6].update(keypoints=[10**400] * 51),
+    lambda v: v["annotations"][6].update(keypoints={"nose": 1}),
+    lambda v: v["annotations"][6].update(bbox="here", area=[1], track_id=1.5, num_keypoints=None),
+    lambda v: v["annotations"][6].update(id=[1], image_id={"a": 1}),
+    lambda v: v["annotations"].append(7),
+    lambda v: v.update(videos=[None, {"id": {}}]),
+]
+
+
+@pytest.mark.parametrize("spoil", ODD)
+def test_anything_in_a_file_is_a_finding_and_no_crash(
+    cli: Callable, spoil: Spoil, clean: dict[str, Any], save: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = save(clean)
+    spoil(clean)
+    path.write_text(json.dumps(clean))
+    result = cli("check", path, "--fix", tmp_path / "fixed.json")
+    assert result.code == 0, result.err
+    assert "\x1b" not in result.out
+    assert cli("stats", path).code == 0
+    assert json.loads((tmp_path / "fixed.json").read_text())
+
+
+def test_many_people_on_one_image_are_counted_not_compared(clean: dict[str, Any], save: Callable[..., Path]) -> None:
+    clean["annotations"] += [person(100 + n, 7, x=n % 200, y=n % 77 + 0.5) for n in range(600)]
+    outcome = check([save(clean)], Options(look=False))
+    assert any("more than 500 people" in note for note in outcome.notes)

@@ -1,0 +1,32 @@
+"""What counts as a number in a file that may hold anything."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, TypeGuard
+
+LARGEST = 2**53  # integers beyond are no frame numbers, sizes or pixels, and no float holds them
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """A finite number that a float holds."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return math.isfinite(value) if isinstance(value, float) else abs(value) <= LARGEST
+
+
+def is_whole(value: Any) -> TypeGuard[int]:
+    """An integer of at most `LARGEST`."""
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST
+
+
+def are_numbers(value: Any, count: int) -> bool:
+    """A list of that many numbers, NaN and infinities among them (those are another finding)."""
+    return isinstance(value, list) and len(value) == count and all(isinstance(v, float) or is_whole(v) for v in value)
+
+
+def printable(text: str) -> str:
+    """The text with everything that does not print as escapes: names in data files are other people's words."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
