@@ -47,7 +47,7 @@ def convert(
         list[str],
         typer.Argument(
             metavar="SRC...",
-            help="Folder of videos and labels, COCO JSON, LSP or LSPET, lab recordings; or a pose stream (.jsonl, -).",
+            help="Data set or labels of any form that docs/formats.md lists; or pose streams (.jsonl, - or a folder).",
             show_default=False,
         ),
     ],
@@ -88,7 +88,7 @@ def convert(
         typer.Option(
             min=0,
             max=1,
-            help="Labels with confidences: visible above this, uncertain (v = 1) below. [default: 0.3]",
+            help="Labels with confidences: visible above this, uncertain (v = 1) below. (default: 0.3)",
             rich_help_panel=_READING,
         ),
     ] = None,
@@ -106,13 +106,13 @@ def convert(
     ] = False,
     quality: Annotated[
         int | None,
-        typer.Option(min=1, max=100, help="JPEG quality for --frames. [default: 95]", rich_help_panel=_IMAGES),
+        typer.Option(min=1, max=100, help="JPEG quality for --frames. (default: 95)", rich_help_panel=_IMAGES),
     ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Videos read, or processes for --frames, at a time. [default: one a core]",
+            help="Videos read, or processes for --frames, at a time. (default: one a core)",
             rich_help_panel=_IMAGES,
         ),
     ] = None,
@@ -136,14 +136,14 @@ def convert(
     ] = False,
     to: Annotated[
         str | None,
-        typer.Option(metavar="FORM", help=f"{_FORMS}. [default: by the suffix of --out]", rich_help_panel=_OUTPUT),
+        typer.Option(metavar="FORM", help=f"{_FORMS}. (default: by the suffix of --out)", rich_help_panel=_OUTPUT),
     ] = None,
     min_score: Annotated[
         float | None,
         typer.Option(
             min=0,
             max=1,
-            help="Poses: people below are left out. [default: in forms of labels, the stream's display threshold]",
+            help="Poses: people below are left out. (default: in forms of labels, the stream's display threshold)",
             rich_help_panel=_OUTPUT,
         ),
     ] = None,
@@ -151,7 +151,7 @@ def convert(
         str | None,
         typer.Option(
             metavar="NAME=SHARE,...",
-            help="Split by recording into FILE_NAME.json each, e.g. train=0.8,val=0.2.",
+            help="Split by recording into OUT_NAME each, e.g. train=0.8,val=0.2.",
             rich_help_panel=_OUTPUT,
         ),
     ] = None,
@@ -160,7 +160,7 @@ def convert(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Turn videos with labels, or a public data set, into COCO keypoints; poses into COCO results, CSV or OpenPose.
+    """Turn labels of any form into COCO keypoints, or into any other form; poses likewise.
 
     Example: posecli convert mars/ --out coco.json --split train=0.8,val=0.2
 

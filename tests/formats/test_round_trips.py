@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from posecli.exports import ALL, FORMS, export_dataset, export_stream, labels_of
 from posecli.formats import WRITERS, coco, read_dataset
 from posecli.formats.openpose import read_openpose
 from posecli.predictions import FramePoses, StreamHeader, read_stream
-from posecli.skeletons import COCO17
+from posecli.skeletons import COCO17, MPII16
 from posecli.types import Dataset, Instance, Record
 
 FEW = settings(
@@ -351,3 +352,22 @@ def test_help_names_every_form(cli: Callable) -> None:
 
     assert verb._FORMS.replace(" ", "").split(",") == ["coco", *FORMS]
     assert verb._FORMATS.replace(" ", "").split(",") == ["auto", *FORMATS]
+
+
+@pytest.mark.parametrize("form", [name for name, form in FORMS.items() if form.write_frames is not None])
+def test_poses_are_written_frame_by_frame(form: str, tmp_path: Path) -> None:
+    """However long a stream is, only a few of its frames are held at a time."""
+    alive: list[weakref.ref[Instance]] = []
+    most = 0
+
+    def frames() -> Iterator[tuple[StreamHeader, FramePoses]]:
+        nonlocal most
+        header = StreamHeader("clip.mp4", COCO17, 64, 48, 25.0)
+        for n in range(60):
+            poses = FramePoses(n, (Instance(np.ones((17, 2)), np.full(17, 2), np.ones(17, np.float32)),), n / 25)
+            alive.append(weakref.ref(poses.instances[0]))
+            most = max(most, sum(r() is not None for r in alive))
+            yield header, poses
+
+    assert export_stream(frames(), tmp_path / "out", form, to_skeleton=MPII16) == 60
+    assert 0 < most <= 4
