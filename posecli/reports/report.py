@@ -151,4 +151,5 @@ def _interval_words(result: dict[str, Any]) -> str:
     return (
         f"Shares are x 100. Ranges are 95 % intervals, by drawing {settings['units']:,} {settings['unit']} "
         f"{settings['bootstrap']:,} times (percentile bootstrap, seed {settings['seed']})."
+        + "".join(f" Note: {note}." for note in result["notes"] if note.startswith("the intervals of"))
     )

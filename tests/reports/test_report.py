@@ -176,6 +176,12 @@ def test_two_predictions_side_by_side(two) -> None:
     assert len(page.named("use")) >= len(page.named("image")) > 2  # the second panel shows the first one's picture
 
 
+def test_intervals_of_few_units_are_doubted_where_they_stand(one) -> None:
+    result, page, _ = one
+    assert result["settings"]["units"] == 5  # four pictures and one video
+    assert page.text.index("likely too narrow") < page.text.index("All metrics", page.text.index("Shares are x 100"))
+
+
 def test_without_the_people_there_are_no_examples(sample: Sample, tmp_path: Path) -> None:
     result = evaluate(sample.gt, sample.pred)
     write_report(result, tmp_path / "r.html")
