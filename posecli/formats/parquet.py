@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 Warn = Callable[[str], None]
 _GROUP = 1 << 16  # rows held before they are written
+_LARGEST = 1 << 20  # of one group; a frame of more than that would be no frame
 _CORNERS = ("x1", "y1", "x2", "y2")
 
 
@@ -197,21 +198,36 @@ def read(path: Path, options: ReadOptions, warn: Warn) -> Dataset:
     """
     pa = _pyarrow()
     try:
-        table = pa.parquet.read_table(str(path), memory_map=True)
-    except (OSError, pa.ArrowInvalid) as error:
+        file = pa.parquet.ParquetFile(str(path), memory_map=True)
+        head = json.loads((file.schema_arrow.metadata or {})[b"posecli"])
+    except (OSError, pa.ArrowException) as error:
         raise PoseError(f"not a Parquet file: {error}", str(path)) from None
+    except (KeyError, ValueError):
+        raise PoseError("no 'posecli' metadata: not a table that posecli wrote", str(path)) from None
     try:
-        head = json.loads((table.schema.metadata or {})[b"posecli"])
         labels = head["kind"] == "labels"
         skeleton = Skeleton.from_json(head["skeleton"], str(path))
         videos = tuple(Video(**{**v, "tags": tuple(v["tags"])}) for v in head.get("videos", ()))
         info = dict(head.get("info") or {})
     except (KeyError, TypeError, ValueError):
-        raise PoseError("no 'posecli' metadata: not a table that posecli wrote", str(path)) from None
-    columns = _columns(table, _schema(pa), path)
-    records, found = _records(columns, skeleton, labels, path)
+        raise PoseError("its 'posecli' metadata is damaged", str(path)) from None
+    try:
+        records, found = _records(_groups(file, _schema(pa), path), skeleton, labels, path)
+    except (OSError, pa.ArrowException) as error:
+        raise PoseError(f"a damaged Parquet file: {error}", str(path)) from None
     root = Path(options.image_root) if options.image_root is not None else path.parent
     return Dataset(skeleton, records, videos if labels else found, str(root), info)
+
+
+def _groups(file: Any, schema: Any, path: Path) -> Iterator[tuple[int, dict[str, list[Any]]]]:
+    """(first row, columns) of each group of rows; a frame never lies in two."""
+    first = 0
+    for n in range(file.num_row_groups):
+        rows = file.metadata.row_group(n).num_rows
+        if rows > _LARGEST:  # a few bytes can claim any number of equal rows
+            raise PoseError(f"{rows} rows in one group: not a table that posecli wrote", str(path))
+        yield first, _columns(file.read_row_group(n), schema, path)
+        first += rows
 
 
 def _columns(table: pyarrow.Table, schema: Any, path: Path) -> dict[str, list[Any]]:
@@ -227,40 +243,43 @@ def _columns(table: pyarrow.Table, schema: Any, path: Path) -> dict[str, list[An
 
 
 def _records(
-    columns: dict[str, list[Any]], skeleton: Skeleton, labels: bool, path: Path
+    groups: Iterator[tuple[int, dict[str, list[Any]]]], skeleton: Skeleton, labels: bool, path: Path
 ) -> tuple[tuple[Record, ...], tuple[Video, ...]]:
     records: list[Record] = []
     videos: dict[str, Video] = {}
     place = {name: i for i, name in enumerate(skeleton.keypoints)}
-    stated = True
-    for start, end in _runs(columns, ("source", "frame", "file", "image_id", "image_key")):
-        where = f"{path}, row {start + 1}"
-        row = {name: column[start] for name, column in columns.items()}
-        people = []
-        for first, last in _runs(columns, ("n",), start, end):
-            if columns["n"][first] is not None:
-                people.append(_instance(columns, first, last, place, f"{path}, row {first + 1}"))
-        if not row["width"] or not row["height"]:
-            raise PoseError("no width and height of the frame", where)
-        image_id = row["image_id"] if row["image_key"] is None else row["image_key"]
-        stated &= image_id is not None
-        video_id, file = row["video_id"], row["file"]
-        if not labels and file is None:
-            source = str(row["source"])
-            video = videos.setdefault(
-                source,
-                Video(len(videos) + 1, Path(source).stem, source, row["width"], row["height"], row["fps"] or 0.0, 0),
-            )
-            video_id, file = video.id, source
-            end_frame = max(video.num_frames, (row["frame"] or 0) + 1)
-            videos[source] = Video(**{**asdict(video), "num_frames": end_frame, "tags": video.tags})
-        records.append(
-            Record(
-                len(records) + 1 if image_id is None else image_id, str(file), row["width"], row["height"],
-                tuple(people), video_id, row["frame"] if labels or video_id is not None else None,
-                _extra(row["image_extra"], where),
-            )
-        )  # fmt: skip
+    for offset, columns in groups:
+        for start, end in _runs(columns, ("source", "frame", "file", "image_id", "image_key")):
+            where = f"{path}, row {offset + start + 1}"
+            row = {name: column[start] for name, column in columns.items()}
+            people = []
+            for first, last in _runs(columns, ("n",), start, end):
+                if columns["n"][first] is not None:
+                    people.append(_instance(columns, first, last, place, f"{path}, row {offset + first + 1}"))
+            if not all(isinstance(row[k], int) and row[k] > 0 for k in ("width", "height")):
+                raise PoseError("no width and height of the frame", where)
+            if row["frame"] is not None and row["frame"] < 0:
+                raise PoseError(f"frame {row['frame']} is not counted from 0", where)
+            image_id = row["image_id"] if row["image_key"] is None else row["image_key"]
+            video_id, file = row["video_id"], row["file"]
+            if not labels and file is None:
+                source = str(row["source"])
+                video = videos.setdefault(
+                    source,
+                    Video(
+                        len(videos) + 1, Path(source).stem, source, row["width"], row["height"], row["fps"] or 0.0, 0
+                    ),
+                )
+                video_id, file = video.id, source
+                end_frame = max(video.num_frames, (row["frame"] or 0) + 1)
+                videos[source] = Video(**{**asdict(video), "num_frames": end_frame, "tags": video.tags})
+            records.append(
+                Record(
+                    len(records) + 1 if image_id is None else image_id, str(file), row["width"], row["height"],
+                    tuple(people), video_id, row["frame"] if labels or video_id is not None else None,
+                    _extra(row["image_extra"], where),
+                )
+            )  # fmt: skip
     if len({r.image_id for r in records}) < len(records):
         if labels:
             raise PoseError("an image id stands for two images", str(path))
@@ -322,6 +341,9 @@ def _instance(columns: dict[str, list[Any]], first: int, last: int, place: dict[
     for name in ("box", "head_box"):
         corners = [values[f"{name}_{c}"] for c in _CORNERS]
         boxes.append(None if None in corners else np.array(corners, np.float64))
+    numbers = [values[k] for k in ("person_score", "heat", "area")] + [c for b in boxes if b is not None for c in b]
+    if not np.isfinite([0.0 if v is None else v for v in numbers]).all():
+        raise PoseError("a score, area or box that is no finite number", where)
     extra = _extra(values["extra"], where)
     return Instance(
         xy=xy, visibility=visibility, score=score,

@@ -304,6 +304,24 @@ def test_parquet_of_others_is_refused(tmp_path: Path) -> None:
         read_dataset(tmp_path / "c.parquet")
 
 
+def test_damaged_parquet_is_one_error(tmp_path: Path) -> None:
+    """Bytes changed anywhere: read as something that is well-formed, or refused; never anything else."""
+    export_stream(poses(), tmp_path / "a.parquet", "parquet")
+    data = (tmp_path / "a.parquet").read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for n in range(150):
+        changed = bytearray(data[: len(data) if n % 3 else int(rng.integers(len(data)))])
+        for place in rng.integers(0, max(len(changed), 1), 1 + n % 5) if changed else ():
+            changed[place] = rng.integers(256)
+        (tmp_path / "b.parquet").write_bytes(changed)
+        try:
+            read_dataset(tmp_path / "b.parquet", "parquet", warn=lambda message: None)
+        except PoseError:
+            refused += 1
+    assert refused > 50
+
+
 def test_without_pyarrow_one_line_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(MissingExtra, match=r"pip install 'posecli\[parquet\]'"):
