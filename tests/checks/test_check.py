@@ -357,7 +357,7 @@ def test_lspet(shared: Path) -> None:
     side = {n: np.sign((joints[f"left_{n}"] - joints[f"right_{n}"])[:, 0]) for n in ("shoulder", "hip")}
     assert upright.sum() == 3083
     assert np.mean(side["shoulder"] != side["hip"], where=upright) == pytest.approx(0.091, abs=0.002)
-    # Measured across the trunk instead of the image fewer disagree; those that clearly do are 3.5 %.
+    # Measured across the trunk instead of the image fewer disagree; those that clearly do are 3.4 %.
     doubt = trunk_doubts(subject)
     assert 0.06 < np.mean(doubt > 0, where=upright) < 0.08
     assert 0.03 < np.mean(doubt >= 0.5, where=upright) < 0.04
