@@ -83,9 +83,16 @@ def progress(quiet: bool = False) -> Progress:
     return Progress(*columns, console=console(), disable=not shown, transient=True)
 
 
+# An error quotes names and values from files, which may be of any length.
+_LONGEST_ERROR = 3000
+
+
 def report_error(error: object) -> None:
-    """One clear error on stderr; never hidden by ``--quiet``."""
-    print(f"posecli: {error}", file=sys.stderr)
+    """One clear error on stderr; never hidden by ``--quiet``. Of one beyond all measure the middle is left out."""
+    text = str(error)
+    if len(text) > _LONGEST_ERROR:
+        text = f"{text[: _LONGEST_ERROR // 2]} [...] {text[-_LONGEST_ERROR // 2 :]}"
+    print(f"posecli: {text}", file=sys.stderr)
 
 
 def warn(message: str) -> None:

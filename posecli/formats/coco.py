@@ -86,6 +86,8 @@ def load_json(path: str | Path) -> Any:
         raise PoseError(f"not JSON: {error.msg}", f"{path}, line {error.lineno}, column {error.colno}") from None
     except UnicodeDecodeError:
         raise PoseError("not JSON: not UTF-8 text", str(path)) from None
+    except RecursionError:
+        raise PoseError("lists or objects lie too deep in each other", str(path)) from None
     except OSError as error:
         raise PoseError(f"cannot read: {error.strerror or error}", str(path)) from None
 
@@ -153,7 +155,7 @@ def _skeleton_of(category: Mapping[str, Any], where: str, warn: Warn) -> Skeleto
     for pair in category.get("skeleton") or ():
         try:
             a, b = (int(i) - 1 for i in pair)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise PoseError(f"skeleton edge {pair!r} is not a pair of joint numbers", where) from None
         if 0 <= a < len(names) and 0 <= b < len(names) and a != b:
             edges.append((a, b))

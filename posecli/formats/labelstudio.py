@@ -216,7 +216,10 @@ def _frame(
 
 
 def _size(results: list[dict[str, Any]], notes: Mapping[str, Any], picture: Path, where: str) -> tuple[int, int]:
-    stated = {(r["original_width"], r["original_height"]) for r in results if r.get("original_width")}
+    sizes = [(r["original_width"], r.get("original_height")) for r in results if r.get("original_width")]
+    if any(not isinstance(side, (int, float)) for size in sizes for side in size):
+        raise PoseError("original_width and original_height are not numbers", where)
+    stated = set(sizes)
     if len(stated) > 1:
         raise PoseError(f"regions state different sizes of the picture: {sorted(stated)}", where)
     for width, height in (*stated, (notes.get("width"), notes.get("height"))):

@@ -260,6 +260,8 @@ def _judge_output(case: Case, ran: Ran, folder: Path) -> None:
     most = case.most_people
     if case.out.suffix == ".json":
         value = _strict_json(text, case.out.name)
+        if case.arguments[0] == "check":
+            return  # a copy with the safe repairs: what cannot be repaired was told and stays
         count = _coco_people(value) if isinstance(value, dict) else _results_people(value)
         if most is not None and count > most:
             raise Broken(f"{count} people came out, {most} at most went in")

@@ -326,9 +326,33 @@ def _jhmdb(folder: Path) -> Sample:
     return Sample("jhmdb", folder, ".", ("joint_positions/**/*",))
 
 
+def _alphapose(folder: Path) -> Sample:
+    rng = np.random.default_rng(10)
+    _pictures(folder, ["p0.png", "p1.png"])
+    people = [
+        {"image_id": name, "category_id": 1, "score": 2.1, "box": [2, 2, 40, 40], "idx": n,
+         "keypoints": (_joints(rng) * [1, 1, 0.4]).ravel().tolist()}
+        for n, name in enumerate(("p0.png", "p0.png", "p1.png"))
+    ]  # fmt: skip
+    (folder / "alphapose-results.json").write_text(json.dumps(people))
+    options = ("--format", "alphapose", "--skeleton", "coco17")
+    return Sample("alphapose", folder, "alphapose-results.json", ("*.json",), options=options)
+
+
+def _mediapipe(folder: Path) -> Sample:
+    rng = np.random.default_rng(11)
+    marks = [[{"x": x, "y": y, "z": 0.0, "visibility": 0.8} for x, y in rng.uniform(0, 1, (33, 2))] for _ in range(2)]
+    frames = [{"frame": n, "pose_landmarks": [person]} for n, person in enumerate(marks)]
+    value = {"source": "clip.mp4", "fps": 25, "width": 64, "height": 48, "frames": frames}
+    _video(folder / "clip.mp4")
+    (folder / "clip.json").write_text(json.dumps(value))
+    return Sample("mediapipe", folder, "clip.json", ("clip.json",), options=("--format", "mediapipe"))
+
+
 BUILDERS: tuple[Callable[[Path], Sample], ...] = (
     _coco, _coco_video, *((lambda folder, form=form: _mars(folder, form)) for form in LABEL_FILES), _mars_pictures,
     _mars_openpose, _mars_lab, _lsp, _lspet, _mpii, _mpii_json, _flic, _aic, _penn, _penn_npz, _jhmdb,
+    _alphapose, _mediapipe,
 )  # fmt: skip
 
 # What a form's file may end in; a folder has none.
