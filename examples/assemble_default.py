@@ -87,6 +87,9 @@ def main() -> None:
     parser.add_argument("--floor", type=float, default=0.05, help="least score of the finder's centres")
     parser.add_argument("--overlap", type=float, default=0.6, help="IoU above which the weaker of two boxes is dropped")
     parser.add_argument("--pictures", type=int, default=0, help="tuning pictures of each kind, 0: all [default]")
+    parser.add_argument(
+        "--size-power", type=float, default=0.25, help="how much a person's size counts: looks.sized_score"
+    )
     parser.add_argument("--measured", type=Path, help="scores.json of benchmarks/default_model.py to put on record")
     args = parser.parse_args()
 
@@ -98,6 +101,7 @@ def main() -> None:
         overlap=args.overlap, stride=8,
     )  # fmt: skip
     pose = pose.with_extra(flip_test=False if args.no_flip_test else "pictures", trained_on=TRAINED_ON, licence=TERMS)
+    pose = pose.with_extra(size_power=args.size_power)
     if args.box_scale:
         pose = pose.with_extra(box_scale=args.box_scale)
     if args.measured:
