@@ -64,22 +64,26 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 convolutions added to the input (Fig. 5 right); gives 4 x ``channels`` channels."""
+    """1x1, 3x3, 1x1 convolutions added to the input (Fig. 5 right); gives 4 x ``channels`` channels.
+
+    ``stride`` is that of the 3x3 convolution, or with ``caffe`` that of the first 1x1 (as in the original Caffe models).
+    """
 
     expansion = 4
 
-    def __init__(self, channels_in: int, channels: int):
+    def __init__(self, channels_in: int, channels: int, stride: int = 1, caffe: bool = False):
         super().__init__()
         channels_out = channels * self.expansion
-        self.conv1 = nn.Conv2d(channels_in, channels, 1, bias=False)
+        first, second = (stride, 1) if caffe else (1, stride)
+        self.conv1 = nn.Conv2d(channels_in, channels, 1, first, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.conv2 = nn.Conv2d(channels, channels, 3, second, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
         self.conv3 = nn.Conv2d(channels, channels_out, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(channels_out)
         self.relu = nn.ReLU(inplace=True)
-        same = channels_in == channels_out
-        self.downsample = nn.Identity() if same else conv_norm(channels_in, channels_out, 1, relu=False)
+        same = stride == 1 and channels_in == channels_out
+        self.downsample = nn.Identity() if same else conv_norm(channels_in, channels_out, 1, stride, relu=False)
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.relu(self.bn1(self.conv1(x)))

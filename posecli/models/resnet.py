@@ -1,16 +1,79 @@
-"""Residual network trunk: an image to feature maps at strides 4, 8, 16 and 32.
+"""Residual network trunks: an image to feature maps at strides 4, 8, 16 and 32.
 
 He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", CVPR 2016, https://arxiv.org/abs/1512.03385.
-Departures, all for speed on a CPU: two 3x3 stem convolutions instead of a 7x7 and a max pooling; bottlenecks that halve
-the channels instead of quartering them (fewer, denser maps); channel counts in multiples of 16.
+`PaperResNet` is the published network, with torchvision's parameter names. `ResNet` is ours; it departs for speed on a
+CPU: two 3x3 stem convolutions instead of a 7x7 and a max pooling; bottlenecks that halve the channels instead of
+quartering them (fewer, denser maps); channel counts in multiples of 16.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from posecli.models.layers import conv_norm
+from posecli.models.layers import Bottleneck, conv_norm
+
+#: Bottlenecks in the four stages (Table 1).
+DEPTHS: dict[int, tuple[int, int, int, int]] = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+
+
+def depth_of(state: dict[str, Tensor], prefix: str = "") -> tuple[int, ...]:
+    """Blocks in each of the four stages of a state dict whose trunk's names begin with ``prefix``."""
+    counts = []
+    for stage in range(1, 5):
+        start = f"{prefix}layer{stage}."
+        counts.append(len({name[len(start) :].split(".")[0] for name in state if name.startswith(start)}))
+    return tuple(counts)
+
+
+class PaperResNet(nn.Module):
+    """The published trunk (Table 1): 7x7 convolution, 3x3 max pooling, four stages of bottlenecks.
+
+    Args:
+        blocks: of the four stages (`DEPTHS`).
+        width: of the stem and of the bottlenecks of the first stage (64 in the paper); it doubles with each stage.
+        block: makes a bottleneck from ``(channels in, channels within, stride)``, by default `layers.Bottleneck`; a list
+            has one for each stage.
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[int],
+        width: int = 64,
+        block: Callable[[int, int, int], nn.Module] | Sequence[Callable[[int, int, int], nn.Module]] = Bottleneck,
+    ):
+        super().__init__()
+        makers = list(block) if isinstance(block, Sequence) else [block] * 4
+        if len(blocks) != 4 or len(makers) != 4:
+            raise ValueError(f"four stages wanted, got {list(blocks)}")
+        self.conv1 = nn.Conv2d(3, width, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, 2, 1)
+        channels = width
+        for stage, (count, make) in enumerate(zip(blocks, makers, strict=True)):
+            within = width * 2**stage
+            layer = [make(channels, within, 1 if stage == 0 else 2)]
+            channels = within * Bottleneck.expansion
+            layer += [make(channels, within, 1) for _ in range(count - 1)]
+            self.add_module(f"layer{stage + 1}", nn.Sequential(*layer))
+        self.channels = channels
+
+    def maps(self, image: Tensor) -> list[Tensor]:
+        """(B, 3, H, W), H and W multiples of 32, to four maps (B, 4 width 2^i, H / s, W / s), s = 4, 8, 16, 32."""
+        if image.shape[-1] % 32 or image.shape[-2] % 32:
+            raise ValueError(f"the network takes heights and widths that are multiples of 32, got {tuple(image.shape)}")
+        x = self.maxpool(self.relu(self.bn1(self.conv1(image))))
+        maps = []
+        for stage in range(1, 5):
+            x = cast(nn.Module, self.get_submodule(f"layer{stage}"))(x)
+            maps.append(x)
+        return maps
+
+    def forward(self, image: Tensor) -> Tensor:
+        """The last of the `maps`."""
+        return self.maps(image)[-1]
 
 
 class HalfBottleneck(nn.Module):
