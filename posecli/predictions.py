@@ -151,6 +151,8 @@ def _lines(source: str | Path | IO[str], warn: Callable[[str], None]) -> Iterato
                     warn(f"{where}: the last line is cut off; it was dropped")
                     break
                 raise PoseError(f"not JSON: {error}", where) from None
+            except RecursionError:
+                raise PoseError("lists or objects lie too deep in each other", where) from None
             if not isinstance(value, dict):
                 raise PoseError(f"a JSON object is wanted, not {type(value).__name__}", where)
             yield where, value
@@ -269,7 +271,7 @@ def complete_prefix(path: str | Path) -> Prefix:
             where = f"{path}, line {number}"
             try:
                 value = json.loads(line) if line.strip() else None
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise PoseError(f"not JSON: {error}", where, "this file cannot be resumed") from None
             size += len(line)
             if value is None:

@@ -291,7 +291,7 @@ def _what_it_may_be(src: Path) -> str:
         try:
             with open(src, encoding="utf-8") as handle:
                 json.load(handle)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             return f"not JSON: {error}"
     return f"known: {', '.join(f'{n} ({f.about})' for n, f in FORMATS.items())}"
 

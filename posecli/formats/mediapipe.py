@@ -108,7 +108,7 @@ def _results(src: Path) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:
             if line.strip():
                 try:
                     value.append(json.loads(line))
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     raise PoseError(f"not JSON: {error}", f"{src}, line {n}") from None
     else:
         value = load_json(src)

@@ -307,7 +307,7 @@ def _extra(text: str | None, where: str) -> dict[str, Any]:
         return {}
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise PoseError("further keys are not a JSON object", where)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +44,10 @@ def collector_paused() -> Iterator[None]:
             gc.enable()
 
 
+# Forms that are lists of predictions.
+_PREDICTED = ("coco_results", "alphapose", "mediapipe")
+
+
 def _form_of_list(where: str) -> str:
     """Which form a JSON list is; most are predictions, but some data sets were published as lists."""
     from posecli.formats import detect
@@ -74,7 +77,7 @@ def read_labels(source: Dataset | str | Path, skeleton: Skeleton | None = None, 
 
         where = str(source)
         value = coco.load_json(where)
-        if isinstance(value, list) and _form_of_list(where) in ("mpii", "aic"):
+        if isinstance(value, list) and _form_of_list(where) not in ("", *_PREDICTED):
             from posecli.formats import read_dataset
 
             dataset = read_dataset(where, warn=say)
@@ -299,14 +302,10 @@ def read_results(path: str | Path, skeleton: Skeleton | None = None) -> Predicti
     Every joint counts as found, as pycocotools has it. A detection's area is its box' where the list has boxes, else
     that of the box around its joints (`COCO.loadRes`).
     """
+    from posecli.formats import coco
+
     where = str(path)
-    try:
-        with open(path, encoding="utf-8") as handle:
-            results = json.load(handle)
-    except json.JSONDecodeError as error:
-        raise PoseError(f"not JSON: {error.msg}", f"{where}, line {error.lineno}, column {error.colno}") from None
-    except UnicodeDecodeError:
-        raise PoseError("not JSON: not UTF-8 text", where) from None
+    results = coco.load_json(path)
     notes = []
     try:
         image_ids = [r["image_id"] for r in results]

@@ -198,7 +198,7 @@ def _coco(path: Path) -> list[Input]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
         images = [(str(i["file_name"]), i["id"], i.get("frame_id")) for i in value["images"]]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise PoseError("this JSON is not COCO: it has no list of images with file_name and id", str(path)) from None
     if not images:
         raise PoseError("the COCO file names no images", str(path))

@@ -145,13 +145,9 @@ def _command(
         options = rng.choice([["--json"], ["--strict", "--json"], ["--no-pictures", "--json"]])
         fix = rng.random() < 0.3
         out = work / ("out/fixed.jsonl" if source.endswith(".jsonl") else "out/fixed.json")
-        return [
-            "check",
-            source,
-            *options,
-            *(["--fix", str(out.relative_to(work))] if fix else []),
-        ], out if fix else None
-    return [verb, source, "--json"], None
+        fixing = ["--fix", str(out.relative_to(work))] if fix else []
+        return ["check", source, *options, *fixing, *sample.options], out if fix else None
+    return [verb, source, "--json", *sample.options], None
 
 
 def _convert(sample: Sample, source: str, work: Path, rng: random.Random) -> tuple[list[str], Path]:
@@ -232,10 +228,10 @@ def _judge(case: Case, ran: Ran) -> None:
         raise Broken("exit code 0 and an error")
     if case.must == "fail" and ran.code == 0 and case.arguments[0] == "convert":
         raise Broken("succeeded where only an error is right")
-    foreign = case.arguments[0] == "evaluate" and not case.sample.name.endswith(
-        ("coco", "coco-video", "video)", "coco)")
-    )
-    if case.must == "pass" and ran.code != 0 and not findings and not foreign and case.sample.name != "real-coco":
+    # The predictions at hand are of our own pictures, and not every sample has a video.
+    ours = case.arguments[0] != "evaluate" or case.sample.name in ("coco", "coco-video")
+    ours = ours and "--frames" not in case.arguments
+    if case.must == "pass" and ran.code != 0 and not findings and ours:
         raise Broken("failed on an input that means what it meant")
 
 

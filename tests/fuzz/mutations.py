@@ -189,6 +189,8 @@ def other_cells(path: Path, rng: random.Random) -> Spoilt | None:
     if path.suffix not in (".csv", ".txt"):
         return None
     lines = path.read_text(encoding="utf-8").splitlines()
+    if not lines:
+        return None
     separator = "," if "," in lines[0] else " "
     row = rng.randrange(len(lines))
     cells = lines[row].split(separator)
