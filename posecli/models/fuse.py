@@ -18,7 +18,8 @@ def fold_norms(network: nn.Module) -> nn.Module:
     """A copy of a network in evaluation mode in which norms are part of the convolutions before them.
 
     Found are convolutions followed by their norm in a `Sequential`, and members named ``conv1`` and ``bn1`` (with any
-    number) or ``adapt_conv`` and ``bn``. Other norms stay. The copy is for inference: its parameters have other names.
+    number) or ``adapt_conv`` and ``bn``. In a pre-activated block, whose ``bn1`` is declared before its ``conv1``, the
+    norm after ``conv1`` is ``bn2``. Other norms stay. The copy is for inference: its parameters have other names.
     """
     if network.training:
         raise ValueError("fold_norms takes a network in evaluation mode")
@@ -39,7 +40,11 @@ def _pairs(module: nn.Module) -> Iterator[tuple[str, str]]:
         yield from itertools.pairwise(names)
     for name in names:
         if found := re.fullmatch(r"conv(\d+)", name):
-            yield from ((name, norm) for norm in names if norm == f"bn{found[1]}")
+            own = f"bn{found[1]}"
+            before = own in names and names.index(own) < names.index(name)
+            norm = f"bn{int(found[1]) + 1}" if before else own
+            if norm in names:
+                yield name, norm
     if "adapt_conv" in names and "bn" in names:
         yield "adapt_conv", "bn"
 

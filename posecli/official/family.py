@@ -27,6 +27,7 @@ class Family:
             width, depth or head is none we know.
         sources: our network to ``{our name: official names}``; several are stacked along the first axis.
         constants: official names (pattern) that hold a constant of the code, with that constant.
+        unused: official names (patterns) of tensors that the official code keeps but never uses.
         example: ``(architecture, arguments)`` of the best-known release, for messages about unknown files.
     """
 
@@ -36,6 +37,7 @@ class Family:
     sources: Callable[[nn.Module], Sources]
     example: tuple[str, Mapping[str, Any]]
     constants: Mapping[str, Callable[[], Tensor]] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
 
 
 def same_names(network: nn.Module) -> Sources:
@@ -68,6 +70,7 @@ def convert(family: Family, network: nn.Module, state: Mapping[str, Tensor], whe
             wrong.append(f"{sources[name][0]} ({shape})")
             continue
         result[name] = torch.cat(parts) if len(parts) > 1 else parts[0]
+    left = {name for name in left if not any(re.fullmatch(pattern, name) for pattern in family.unused)}
     for pattern, constant in family.constants.items():
         for name in sorted(left):
             if re.fullmatch(pattern, name):
