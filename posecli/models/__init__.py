@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from posecli.models.dekr import DEKR, DekrBoxOutput, DekrOutput
 from posecli.models.fpn import PoseFPN, Trunk
+from posecli.models.hourglass import PytorchPoseHourglass, StackedHourglass
 from posecli.models.hrnet import HRNet, HRNetConcat
 from posecli.models.layers import HeatmapOutput
 
@@ -55,6 +56,11 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "hrnet-w48": partial(HRNet, **_SIZES["w48"]),
     "hrnet-small": partial(HRNet, **_SIZES["small"]),
     "hrnet-tiny": partial(HRNet, **_SIZES["tiny"]),
+    "hourglass": StackedHourglass,
+    "hourglass-2": partial(StackedHourglass, stacks=2),
+    "hourglass-tiny": partial(StackedHourglass, stacks=2, depth=3, channels=32, stem=(16, 32, 32)),
+    "hg": PytorchPoseHourglass,
+    "hg-tiny": partial(PytorchPoseHourglass, depth=3, channels=32, stem=(16, 32, 32)),
     "pose-fpn": PoseFPN,
     "dekr-finder": _finder,
 }
