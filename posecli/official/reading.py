@@ -16,13 +16,15 @@ from posecli.errors import PoseError
 
 _HINT = "an official .pth or a posecli .safetensors is wanted"
 _SHOWN = 20
+#: Data parallel; princeton's trainer around that; mmpose's estimators whose head has no parameters.
+_WRAPPERS = ("model.module.", "module.", "backbone.")
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """The tensors of an official ``.pth`` by name, without running anything that the file may hold.
 
-    Understood: a bare state dict, or a training checkpoint with one under ``state_dict``; names may carry the
-    data-parallel prefix ``module.``, which is removed.
+    Understood: a bare state dict, or a training checkpoint with one under ``state_dict``; what all names begin with
+    because the network was wrapped (``module.`` and the like, see `_WRAPPERS`) is removed.
 
     Raises:
         PoseError: the file is absent, empty, cut off, not a torch file, holds objects other than tensors and plain
@@ -57,8 +59,9 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     if others:
         raise PoseError(f"not only tensors in the state dict: {listing(others)}", str(path), _HINT)
     tensors = {str(name): value for name, value in state.items()}
-    if all(name.startswith("module.") for name in tensors):
-        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
+    for prefix in _WRAPPERS:
+        if all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     return tensors
 
 
