@@ -23,6 +23,7 @@ from posecli.data import person_box
 from posecli.errors import PoseError, UsageError
 from posecli.files import sha256_of
 from posecli.formats import read_dataset
+from posecli.formats.joint_mapping import match_points
 from posecli.infer_files import Job, run_jobs
 from posecli.inference import PoseModel, find_weights, load_model
 from posecli.metrics import evaluate
@@ -30,7 +31,6 @@ from posecli.metrics.summary import interval, main_columns, shown
 from posecli.person_boxes import BoxLookup, whole_picture
 from posecli.pipeline import InferOptions
 from posecli.predictions import read_headers
-from posecli.skeletons import match_joints
 from posecli.types import Dataset, Frame, Record, Skeleton
 from posecli.video import VIDEO_SUFFIXES, Input
 
@@ -286,7 +286,7 @@ def _shared_joints(test: TestSet, sets: Sequence[TestSet], models: Sequence[Skel
     others = [t.dataset.skeleton for t in sets if t is not test] + list(models)
     kept = np.ones(len(names), bool)
     for other in others:
-        kept &= match_joints(other.keypoints, names) >= 0
+        kept &= match_points(other, test.dataset.skeleton) >= 0
     if not kept.any():
         raise PoseError(
             "there is no joint that all runs and sets have",

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from posecli.errors import PoseError
-from posecli.skeletons import match_joints
+from posecli.formats.joint_mapping import match_points
 from posecli.types import Dataset, Instance, Record, Skeleton
 from posecli.video import VIDEO_SUFFIXES, VideoSource, read_picture
 
@@ -57,7 +57,7 @@ class Source:
 
 def make_source(dataset: Dataset, skeleton: Skeleton, name: str) -> Source:
     """A data set through a skeleton's joints, which meet by name; PoseError when they share none."""
-    joints = match_joints(dataset.skeleton.keypoints, skeleton.keypoints)
+    joints = match_points(dataset.skeleton, skeleton)
     if not (joints >= 0).any():
         raise PoseError(f"shares no joint with the skeleton {skeleton.name!r}", name, "choose another with --skeleton")
     return Source(dataset, joints, name)

@@ -210,6 +210,29 @@ class JointMapping:
         return value
 
 
+def match_points(source: Skeleton, target: Skeleton) -> np.ndarray:
+    """(K,) int64: for each joint of ``target`` the joint of ``source`` that is the same point, -1 where it has none."""
+    place = {point: i for i, point in enumerate(points_of(source))}
+    columns = [place.get(point, -1) for point in points_of(target)]
+    if not (_is_known(source) and _is_known(target)):
+        # Nothing but names is known of one of them.
+        plain = {point_name(n): i for i, n in enumerate(source.keypoints)}
+        used = set(columns)
+        for joint, name in enumerate(target.keypoints):
+            other = plain.get(point_name(name), -1)
+            if columns[joint] < 0 and other >= 0 and other not in used:
+                columns[joint] = other
+    return np.array(columns, dtype=np.int64)
+
+
+def other_points(source: Skeleton, target: Skeleton) -> tuple[str, ...]:
+    """Names that both sets have for different points (``head`` of Penn Action and of JHMDB); those do not meet."""
+    columns = match_points(source, target)
+    lost = set(range(source.num_keypoints)) - set(columns.tolist())
+    names = {point_name(source.keypoints[i]) for i in lost}
+    return tuple(n for n, c in zip(target.keypoints, columns, strict=True) if c < 0 and point_name(n) in names)
+
+
 def joint_mapping(source: Skeleton, target: Skeleton, *, derive: bool = True, where: str = "") -> JointMapping:
     """How people of ``source`` become people of ``target``, by the rules told in this module.
 
@@ -223,15 +246,7 @@ def joint_mapping(source: Skeleton, target: Skeleton, *, derive: bool = True, wh
     """
     have, want = points_of(source), points_of(target)
     place = {point: i for i, point in enumerate(have)}
-    columns = [place.get(point, -1) for point in want]
-    if not (_is_known(source) and _is_known(target)):
-        # Nothing but names is known of one of them.
-        plain = {point_name(n): i for i, n in enumerate(source.keypoints)}
-        used = set(columns)
-        for joint, name in enumerate(target.keypoints):
-            other = plain.get(point_name(name), -1)
-            if columns[joint] < 0 and other >= 0 and other not in used:
-                columns[joint] = other
+    columns = match_points(source, target).tolist()
     parents = []
     for column, point in zip(columns, want, strict=True):
         rows = [place.get(p, -1) for p in MIDPOINTS.get(point, ())] if derive and column < 0 else []

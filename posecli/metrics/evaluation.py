@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,6 +121,10 @@ def _evaluate(
     if on_sides is not None:
         on_sides(labels, [first, *rest])
     notes: list[str] = list(labels.notes)
+    for p, c in zip(predicted, common, strict=True):
+        if c.other_points and p.skeleton is not None:
+            names = " and ".join(c.other_points)
+            notes.append(f"{names}: another point in {p.skeleton.name} than in {labels.skeleton.name}; not compared")
     groups = make_groups(labels, settings, frames_used, first, notes)
     unit, unit_name = independent_units(labels)
     result: dict[str, Any] = {
@@ -203,7 +208,7 @@ def _joints_of_all(labels: Labels, predicted: list[Predictions], joints: Sequenc
     kept = []
     for c in found:
         mask = np.isin(c.label_index, list(shared))
-        kept.append(CommonJoints(c.label_index[mask], c.predicted_index[mask], c.only_labels, c.only_predictions))
+        kept.append(replace(c, label_index=c.label_index[mask], predicted_index=c.predicted_index[mask]))
     return kept
 
 

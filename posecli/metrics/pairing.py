@@ -1,7 +1,7 @@
 """Who meets whom: predicted frames and labelled frames, joints of two skeletons, predicted and labelled people.
 
 Frames meet by picture name, by video name and frame, or by ``image_id`` (results lists, and streams whose names meet
-nothing). Joints meet by name. People of one frame meet one to one.
+nothing). Joints meet by name, as far as the name means the same point. People of one frame meet one to one.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from posecli.errors import PoseError
+from posecli.formats.joint_mapping import match_points, other_points
 from posecli.metrics.people import LabelFrames, PredictedFrames, joint_boxes_xywh
-from posecli.skeletons import match_joints
 from posecli.types import Skeleton
 
 MATCH_RULES = ("oks", "iou", "top-score")
@@ -192,21 +192,23 @@ class CommonJoints:
     Attributes:
         label_index, predicted_index: (J,) places in the two skeletons, in the labels' order.
         only_labels, only_predictions: names without a partner.
+        other_points: those of ``only_labels`` whose name the predictions give to another point.
     """
 
     label_index: np.ndarray
     predicted_index: np.ndarray
     only_labels: tuple[str, ...]
     only_predictions: tuple[str, ...]
+    other_points: tuple[str, ...] = ()
 
 
 def common_joints(labels: Skeleton, predicted: Skeleton) -> CommonJoints:
-    """Joints of both skeletons, met by name; PoseError when there is none."""
-    index = match_joints(predicted.keypoints, labels.keypoints)
+    """Joints of both skeletons that are the same point (`posecli.formats.joint_mapping`); PoseError without any."""
+    index = match_points(predicted, labels)
     kept = np.flatnonzero(index >= 0)
     if not len(kept):
         raise PoseError(
-            f"skeletons {labels.name!r} and {predicted.name!r} have no joint name in common",
+            f"skeletons {labels.name!r} and {predicted.name!r} have no joint in common",
             hint="rename joints with [rename] in a skeleton.toml",
         )
     used = set(index[kept].tolist())
@@ -215,6 +217,7 @@ def common_joints(labels: Skeleton, predicted: Skeleton) -> CommonJoints:
         index[kept],
         tuple(n for n, i in zip(labels.keypoints, index, strict=True) if i < 0),
         tuple(n for i, n in enumerate(predicted.keypoints) if i not in used),
+        other_points(predicted, labels),
     )
 
 

@@ -20,7 +20,7 @@ from posecli.checks.left_right import trunk_doubts
 from posecli.checks.subject import Picture, Subject
 from posecli.errors import PoseError, UsageError
 from posecli.files import replace_when_done
-from posecli.skeletons import match_joints
+from posecli.formats.joint_mapping import match_points
 from posecli.stats.motion import second_differences
 from posecli.stats.neighbours import frames_of_sources, links, pair_up, pose_distances
 
@@ -133,7 +133,7 @@ def _key(picture: Picture) -> tuple[str, Any]:
 
 def _contradicted(first: Subject, second: Subject, doubts: list[dict[str, float]]) -> None:
     """Joints the two models put on different places, and people only one of them sees."""
-    columns = match_joints(second.skeleton.keypoints, first.skeleton.keypoints)
+    columns = match_points(second.skeleton, first.skeleton)
     shared = np.flatnonzero(columns >= 0)
     if not len(shared):
         raise PoseError(f"{first.skeleton.name} and {second.skeleton.name} share no joint", second.path)

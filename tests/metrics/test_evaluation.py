@@ -10,7 +10,7 @@ import pytest
 from posecli.errors import PoseError, UsageError
 from posecli.metrics import evaluate
 from posecli.predictions import FramePoses, StreamHeader
-from posecli.skeletons import COCO17, LSP14
+from posecli.skeletons import COCO17, LSP14, SKELETONS
 from posecli.types import Dataset, Instance, Record, Skeleton, Video
 
 SQUARE = Skeleton(
@@ -155,8 +155,37 @@ def test_joints_meet_by_name() -> None:
             labels([whole(LSP14)], skeleton=LSP14), stream([whole(COCO17)], skeleton=COCO17), joints=["left_tentacle"]
         )
     other = Skeleton("other", ("a", "b", "c", "d"))
-    with pytest.raises(PoseError, match="no joint name in common"):
+    with pytest.raises(PoseError, match="no joint in common"):
         evaluate(labels([whole(LSP14)], skeleton=LSP14), stream([person()], skeleton=other))
+
+
+def test_one_name_for_two_points_does_not_meet() -> None:
+    """`head` is the face in JHMDB and some other point in Penn Action; OpenPose's neck lies between the shoulders."""
+
+    def whole(name: str) -> Instance:
+        count = SKELETONS[name].num_keypoints
+        xy = np.arange(2.0 * count).reshape(count, 2)
+        return Instance(xy=xy, visibility=np.full(count, 2), score=np.ones(count), area=5000.0)
+
+    def joints(label: str, prediction: str) -> tuple[dict, list[str]]:
+        result = evaluate(
+            labels([whole(label)], skeleton=SKELETONS[label]),
+            stream([whole(prediction)], skeleton=SKELETONS[prediction]),
+            match="top-score",
+        )
+        return result["joints"], result["notes"]
+
+    met, notes = joints("pennaction13", "jhmdb15")
+    assert "head" not in met["compared"] and len(met["compared"]) == 12
+    assert met["only_labels"] == ["head"] and set(met["only_predictions"]) == {"head", "neck", "belly"}
+    assert "head: another point in jhmdb15 than in pennaction13; not compared" in notes
+    met, notes = joints("lsp14", "openpose_body25")
+    assert met["only_labels"] == ["neck", "head_top"] and "neck" in met["only_predictions"]
+    assert "neck: another point in openpose_body25 than in lsp14; not compared" in notes
+    met, notes = joints("lsp14", "halpe26")  # the same point under two names
+    assert met["only_labels"] == [] and not any("another point" in n for n in notes)
+    met, _ = joints("pennaction13", "pennaction13")
+    assert "head" in met["compared"]
 
 
 def test_people_with_few_joints() -> None:
