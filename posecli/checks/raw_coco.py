@@ -41,11 +41,12 @@ def of_dataset(dataset: Dataset, path: str) -> tuple[Subject, list[Finding]]:
     subject, findings = _columns(coco.to_json(dataset), path, dataset.root, dataset.skeleton, "other")
     # Fields that `to_json` fills in itself were not stated by anybody.
     given = [i for r in dataset.records for i in r.instances]
-    for n, instance in enumerate(given):
-        if instance.box_xyxy is None:
-            subject.box_xyxy[n] = np.nan
-        if instance.area is None:
-            subject.area[n] = np.nan
+    # People who were found malformed have no row: a row's place is the number of its annotation.
+    for row, place in enumerate(subject.places):
+        if given[place].box_xyxy is None:
+            subject.box_xyxy[row] = np.nan
+        if given[place].area is None:
+            subject.area[row] = np.nan
     return subject, [f for f in findings if f.kind != "zero-area"]
 
 
