@@ -23,6 +23,7 @@ formats frames exports convert
 metrics
 reports
 checks stats
+zoo
 models codecs grouping losses tracking
 checkpoint official readout looks inference
 person_boxes pipeline infer_files
