@@ -21,6 +21,22 @@ def test_every_verb_has_help_with_an_example_and_stands_in_the_readme(cli: Calla
     assert f"posecli {verb} " in (ROOT / "README.md").read_text()
 
 
+def test_help_shows_the_whole_text_of_each_option(cli: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Brackets in a help text are markup to rich, which leaves out what it takes for a tag."""
+    import typer.main
+
+    from posecli.cli.app import app
+
+    monkeypatch.setenv("COLUMNS", "1000")  # nothing is wrapped
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    assert set(commands) >= set(VERBS)
+    for verb, command in commands.items():
+        said = " ".join(cli(verb, "--help").out.split())
+        for parameter in command.params:
+            text = " ".join((parameter.help or "").split())
+            assert text and text in said, f"{verb} {parameter.name}: {text}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_options_in_examples_exist(cli: Callable, page: Path) -> None:
     helps = {verb: cli(verb, "--help").out for verb in VERBS}

@@ -47,7 +47,7 @@ def browse(
     ] = 2000,
     min_score: Annotated[
         float | None,
-        typer.Option(help="Least score of a person. [default: the stream's display threshold]", min=0, max=1),
+        typer.Option(help="Least score of a person. (default: the stream's display threshold)", min=0, max=1),
     ] = None,
     size: Annotated[int, typer.Option(help="Longer side of the stored pictures, pixels.", min=64, max=4096)] = 480,
     skeleton: Annotated[

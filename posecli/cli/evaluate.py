@@ -88,7 +88,7 @@ def evaluate(
     bootstrap: Annotated[
         int | None,
         typer.Option(
-            help="Draws for 95 % intervals, over videos or pictures. [default: 0; 1000 with PRED2 or --report]", min=0
+            help="Draws for 95 % intervals, over videos or pictures. (default: 0; 1000 with PRED2 or --report)", min=0
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the draws.", min=0)] = 0,

@@ -36,7 +36,7 @@ def train(
     val: Annotated[str | None, typer.Option(help="COCO keypoint JSON to validate on.", rich_help_panel=_DATA)] = None,
     image_root: Annotated[
         list[str] | None,
-        typer.Option(help="Folder of the pictures, one for each --data. [default: the JSON's]", rich_help_panel=_DATA),
+        typer.Option(help="Folder of the pictures, one for each --data. (default: the JSON's)", rich_help_panel=_DATA),
     ] = None,
     val_image_root: Annotated[
         str | None, typer.Option(help="Folder of the validation pictures.", rich_help_panel=_DATA)
@@ -44,14 +44,14 @@ def train(
     data_weights: Annotated[
         str | None,
         typer.Option(
-            help="Share of each --data in the samples, e.g. 4,1. [default: by size]",
+            help="Share of each --data in the samples, e.g. 4,1. (default: by size)",
             rich_help_panel=_DATA,
         ),
     ] = None,
     skeleton: Annotated[
         str | None,
         typer.Option(
-            help="Joints to learn: a name or a skeleton.toml. [default: the first data's]", rich_help_panel=_DATA
+            help="Joints to learn: a name or a skeleton.toml. (default: the first data's)", rich_help_panel=_DATA
         ),
     ] = None,
     workers: Annotated[
