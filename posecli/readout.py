@@ -18,6 +18,7 @@ from torch import Tensor
 
 from posecli.checkpoint import ModelMeta
 from posecli.codecs import affine
+from posecli.codecs.background import drop_background
 from posecli.codecs.boxes import decode_people, merge_scales
 from posecli.codecs.dark import decode_dark
 from posecli.codecs.gaussian import average_flipped, decode_gaussian, mirror_heatmap
@@ -118,15 +119,24 @@ def _read_softmax(output: Any, mirrored: Any, meta: ModelMeta) -> tuple[Tensor, 
 def _read_heatmap(
     decode: Callable[[Tensor], tuple[Tensor, Tensor]], output: Any, mirrored: Any, meta: ModelMeta
 ) -> Any:
-    maps = output.heatmap.float()
+    maps = _joint_maps(output, meta)
     if mirrored is not None:
         shift = bool(meta.extra.get("flip_shift", True))
-        maps = average_flipped(maps, mirrored.heatmap.float(), meta.skeleton.flip_index, shift)
+        maps = average_flipped(maps, _joint_maps(mirrored, meta), meta.skeleton.flip_index, shift)
     xy, score = decode(maps)
     # Map pixel u lies on input pixel (stride u); DARK's convention maps first and last pixels onto each other.
+    # Some official code means the middle of the pixels that a map pixel was made from (`map_offset` 0.5).
     less = 1 if meta.extra.get("convention") == "dark" else 0
     factor = [(n - less) / (m - less) for n, m in zip(meta.input_size, (maps.shape[3], maps.shape[2]), strict=True)]
-    return xy * torch.tensor(factor, device=xy.device), score
+    xy = (xy + float(meta.extra.get("map_offset", 0.0))) * torch.tensor(factor, device=xy.device)
+    # `peak`: the height of the targets that the network learnt, 255 in some official code.
+    return xy, score / float(meta.extra.get("peak", 1.0))
+
+
+def _joint_maps(output: Any, meta: ModelMeta) -> Tensor:
+    """The joints' maps (B, K, h, w), without the background's where the network gives one."""
+    maps, place = output.heatmap.float(), meta.extra.get("background")
+    return drop_background(maps, str(place)) if place else maps
 
 
 TOP_DOWN: dict[str, TopDown] = {

@@ -23,7 +23,8 @@ from torch import Tensor
 
 from posecli import augment
 from posecli.augment_pictures import Cutout, cut_out, pictures_of
-from posecli.checkpoint import ModelMeta
+from posecli.checkpoint import ModelMeta, build
+from posecli.codecs.background import add_background
 from posecli.codecs.gaussian import encode_gaussian
 from posecli.codecs.offsets import encode_heatmap, encode_offset, person_centres
 from posecli.codecs.softmax import encode_softmax, softmax_cross_entropy_2d
@@ -146,14 +147,23 @@ class TopDownTask(Task):
 
     "softmax": cross-entropy of distributions (`codecs.softmax`), the mean over labelled joints. "gaussian": squared
     error of Gaussians (`losses.joint_mse`), the mean over joints, labelled or not, and pixels.
+
+    Attributes:
+        stride: input pixels that a map pixel stands for. background: place of a further map that is high where no joint
+            is (`codecs.background`), or None. Both as the network's attributes of these names say.
     """
 
-    terms: ClassVar = {"heatmap": 1.0}
-    stride = 4
+    terms: ClassVar[Mapping[str, float]] = {"heatmap": 1.0}
 
     def __init__(self, settings: TrainSettings, sources: Sequence[Source], skeleton: Skeleton, codec: str) -> None:
         super().__init__(settings, sources, skeleton)
         self.codec = codec
+        self.background: str | None = None
+        arguments = {"keypoints": skeleton.num_keypoints, **settings.builder_arguments()}
+        with torch.device("meta"):  # without its tensors
+            network = build(self.meta(settings.model, arguments), "training settings")
+        self.stride = int(getattr(network, "stride", 4))
+        self.background = getattr(network, "background", None)
         self.upper = np.array([not any(part in name.lower() for part in _LOWER) for name in skeleton.keypoints])
         self._people = [self._usable(source) for source in self.sources]
         self.counts = [len(people) for people in self._people]
@@ -212,6 +222,8 @@ class TopDownTask(Task):
             return {"image": image, "xy": xy.astype(np.float32), "weight": labelled.astype(np.float32)}
         map_size = (size[0] // self.stride, size[1] // self.stride)
         target, weight = encode_gaussian(xy, labelled, size, map_size, settings.sigma)
+        if self.background:
+            target, weight = add_background(target, weight, self.background)
         return {"image": image, "target": target, "weight": weight}
 
     def _crop(
@@ -263,7 +275,11 @@ class TopDownTask(Task):
             skeleton=self.skeleton,
             input_size=self.settings.input_size,
             codec=self.codec,
-            extra={"box_scale": self.settings.val_box_scale, "threshold": self.settings.threshold},
+            extra={
+                "box_scale": self.settings.val_box_scale,
+                "threshold": self.settings.threshold,
+                **({"background": self.background} if self.background else {}),
+            },
         )
 
 
