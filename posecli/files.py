@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from posecli.errors import PoseError
 
@@ -38,6 +40,28 @@ def replace_when_done(path: str | Path, *, overwrite: bool = True) -> Iterator[P
         else:
             part.unlink(missing_ok=True)
         raise
+
+
+def json_text(value: Any, where: str | Path, **how: Any) -> str:
+    """A value as strict JSON; text stands as it is, but for halves of characters, which UTF-8 cannot hold.
+
+    Args:
+        value: plain values. where: the output, for the message. how: of `json.dumps`.
+
+    Raises:
+        PoseError: a number in it is not finite.
+    """
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False, **how)
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value, allow_nan=False, **how)
+    except ValueError:
+        hint = "posecli check finds it in the input"
+        raise PoseError(
+            "a value kept from the input (a key of its own, a mask) is not finite", str(where), hint
+        ) from None
+    return text
 
 
 def sha256_of(path: str | Path) -> str:

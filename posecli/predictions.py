@@ -234,7 +234,12 @@ class StreamWriter:
 
     def _line(self, value: dict[str, Any]) -> None:
         # One write per line, so that an interruption falls between lines and not inside one.
-        self._handle.write(json.dumps(value, allow_nan=False) + "\n")
+        try:
+            line = json.dumps(value, allow_nan=False)
+        except ValueError:
+            what = "a value kept from the input (a key of its own) is not finite"
+            raise PoseError(what, "pose stream", "posecli check finds it in the input") from None
+        self._handle.write(line + "\n")
         self._handle.flush()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from posecli.files import replace_when_done
+from posecli.files import json_text, replace_when_done
 from posecli.types import Dataset, Instance, Record, Skeleton, Video
 
 # OKS area of a person without a mask: 0.53 of the joint box, as CrowdPose and AI Challenger do.
@@ -27,7 +26,7 @@ def write(dataset: Dataset, path: str | Path, *, overwrite: bool = True) -> None
     value = to_json(moved(dataset, here))
     with replace_when_done(path, overwrite=overwrite) as part, open(part, "w", encoding="utf-8") as handle:
         # dumps is several times faster than dump: it takes the C encoder.
-        handle.write(json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")))
+        handle.write(json_text(value, path, separators=(",", ":")))
         handle.write("\n")
 
 

@@ -13,7 +13,6 @@ over and counted. The key ``posecli`` of the file keeps what labelme has no fiel
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from itertools import islice
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from posecli.errors import PoseError
-from posecli.files import inside, replace_when_done
+from posecli.files import inside, json_text, replace_when_done
 from posecli.formats.coco import load_json
 from posecli.formats.picture_size import picture_size
 from posecli.formats.side_notes import (
@@ -224,7 +223,7 @@ def write(dataset: Dataset, path: str | Path, *, overwrite: bool = False, warn: 
                 raise PoseError(f"two pictures would both be labelled in {name}", record.file_name)
             place.parent.mkdir(parents=True, exist_ok=True)
             final = folder / place.relative_to(part)
-            text = json.dumps(_file_json(dataset, record, final), ensure_ascii=False, allow_nan=False, indent=1)
+            text = json_text(_file_json(dataset, record, final), final, indent=1)
             place.write_text(text + "\n", encoding="utf-8")
 
 

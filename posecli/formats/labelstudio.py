@@ -19,7 +19,6 @@ toName="image">`` with ``person``.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 
 from posecli.errors import PoseError
-from posecli.files import image_root_of, replace_when_done
+from posecli.files import image_root_of, json_text, replace_when_done
 from posecli.formats.coco import load_json
 from posecli.formats.picture_size import picture_size
 from posecli.formats.side_notes import (
@@ -292,7 +291,7 @@ def write(dataset: Dataset, path: str | Path, *, overwrite: bool = False, warn: 
     drafts = any(p.person_score != 1 or (p.score != 1).any() for p in people)
     tasks = [_task(dataset, record, n, drafts) for n, record in enumerate(dataset.records, 1)]
     with replace_when_done(path, overwrite=overwrite) as part:
-        part.write_text(json.dumps(tasks, ensure_ascii=False, allow_nan=False, indent=1) + "\n", encoding="utf-8")
+        part.write_text(json_text(tasks, path, indent=1) + "\n", encoding="utf-8")
 
 
 def _task(dataset: Dataset, record: Record, number_: int, drafts: bool) -> dict[str, Any]:
