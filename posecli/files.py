@@ -42,11 +42,11 @@ def replace_when_done(path: str | Path, *, overwrite: bool = True) -> Iterator[P
         raise
 
 
-def json_text(value: Any, where: str | Path, **how: Any) -> str:
+def json_text(value: Any, **how: Any) -> str:
     """A value as strict JSON; text stands as it is, but for halves of characters, which UTF-8 cannot hold.
 
     Args:
-        value: plain values. where: the output, for the message. how: of `json.dumps`.
+        value: plain values. how: of `json.dumps`.
 
     Raises:
         PoseError: a number in it is not finite.
@@ -57,10 +57,8 @@ def json_text(value: Any, where: str | Path, **how: Any) -> str:
     except UnicodeEncodeError:
         return json.dumps(value, allow_nan=False, **how)
     except ValueError:
-        hint = "posecli check finds it in the input"
-        raise PoseError(
-            "a value kept from the input (a key of its own, a mask) is not finite", str(where), hint
-        ) from None
+        what = "a value kept from the input (a key of its own, a mask) is not finite"
+        raise PoseError(what, hint="posecli check looks at the input") from None
     return text
 
 
