@@ -100,7 +100,7 @@ def build(meta: ModelMeta, where: str = "") -> nn.Module:
         raise PoseError(f"unknown architecture {meta.architecture!r}", where, f"known: {', '.join(sorted(MODELS))}")
     try:
         return MODELS[meta.architecture](**meta.arguments)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise PoseError(f"{meta.architecture}: {error}", where) from None
 
 

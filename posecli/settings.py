@@ -196,10 +196,11 @@ class TrainSettings:
             low, high = getattr(self, key)
             if not 0 < low <= high:
                 raise wrong(key, "two positive numbers, the smaller first")
+        step = SIZE_STEPS.get(family(self.model), 32)
         for key, sizes in (("input_size", self.input_size), ("small_size", self.small_size)):
-            if any(n % 32 or n < 0 for n in sizes) or (key == "input_size" and min(sizes) < 32):
-                raise wrong(key, "multiples of 32")
-        if self.small_until > 0 and min(self.small_size) < 32:
+            if any(n % step or n < 0 for n in sizes) or (key == "input_size" and min(sizes) < step):
+                raise wrong(key, f"multiples of {step}")
+        if self.small_until > 0 and min(self.small_size) < step:
             raise wrong("small_until", "small_size is needed too")
         for key in ("data_weights", "image_root"):
             if getattr(self, key) and len(getattr(self, key)) != len(self.data):
@@ -258,11 +259,33 @@ _POSE_FPN = {
     "min_side": 40.0,
 }  # fmt: skip
 
+# What the papers of single-person networks do not do.
+_PLAIN: dict[str, Any] = {
+    "optimizer": "adam", "schedule": "step", "weight_decay": 0.0, "half_body": 0.0, "shift": 0.0, "colour": 0.0,
+    "grey": 0.0, "blur": 0.0, "noise": 0.0, "occlude": 0.0, "ema": 0.0, "warmup": 0, "clip": 0.0,
+}  # fmt: skip
+# princeton-vl/pytorch_stacked_hourglass@ceedc14, README and `data/MPII/dp.py`: Adam at 1e-3 in batches of 16, 200,000
+# steps (144 epochs of MPII), a fifth after half of them; turned by up to 30 degrees, 0.75 to 1.25 times the usual
+# region. The paper (Sec. 3.2) has RMSprop at 2.5e-4, which its authors found worse there.
+_HOURGLASS = {
+    **_PLAIN, "input_size": (256, 256), "lr": 1e-3, "batch": 16, "epochs": 144, "lr_steps": (0.5,), "lr_factor": 0.2,
+    "sigma": 1.0, "rotation": 15.0, "box_scale": (0.94, 1.56), "colour": 0.3,
+}  # fmt: skip
+# bearpaw/pytorch-pose@edc7aec, `example/main.py`: batches of 6, a tenth after 60 and 90 of 100 epochs.
+_HG = {
+    **_HOURGLASS, "lr": 2.5e-4, "batch": 6, "epochs": 100, "lr_steps": (0.6, 0.9), "lr_factor": 0.1, "rotation": 30.0,
+}  # fmt: skip
+
+#: Widths and heights are multiples of this, by family; 32 where nothing is said.
+SIZE_STEPS = {"hourglass": 64, "hg": 64}
+
 MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
     "hrnet": _HRNET,
     "dekr-rescore": _RESCORE,  # before "dekr", whose name it begins with
     "dekr": _DEKR,
     "pose-fpn": _POSE_FPN,
+    "hourglass": _HOURGLASS,
+    "hg": _HG,
 }
 
 
