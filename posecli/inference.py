@@ -70,6 +70,7 @@ def load_model(
     *,
     skeleton: Skeleton | None = None,
     input_size: tuple[int, int] | None = None,
+    release: str | None = None,
     box_weights: str | Path | None = None,
     rescore: str | Path | None = None,
     options: PredictOptions | None = None,
@@ -82,6 +83,7 @@ def load_model(
         weights: name or path.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         skeleton, input_size: override what the table of official releases says of a bare official file.
+        release: name of the row of that table, where the file fits several.
         box_weights: for top-down models, the model that finds the people; by default the one inside the file, else the
             shipped model's. Loaded when first needed.
         rescore: DEKR's rescoring net, for bottom-up models: an official file, or one of `train --model dekr-rescore`.
@@ -95,8 +97,8 @@ def load_model(
     path = find_weights(weights)
     finder = None
     if path.suffix == ".safetensors":
-        if skeleton is not None or input_size is not None:
-            raise UsageError("skeleton and input size stand in the file", str(path), "leave them out")
+        if skeleton is not None or input_size is not None or release is not None:
+            raise UsageError("skeleton, input size and release stand in the file", str(path), "leave them out")
         network, meta = load_checkpoint(path)
         found = load_finder(path)
         if found is not None and box_weights is None:
@@ -105,7 +107,7 @@ def load_model(
         from posecli.official import load_official
 
         extra = {} if warn is None else {"warn": warn}
-        network, meta = load_official(path, skeleton=skeleton, input_size=input_size, **extra)
+        network, meta = load_official(path, skeleton=skeleton, input_size=input_size, release=release, **extra)
     model = PoseModel(network, meta, device=device, finder=finder, options=options, box_weights=box_weights, fold=fold)
     model.weights_path = path
     if rescore is not None:
@@ -248,6 +250,8 @@ class PoseModel:
         if mirror is not None:
             batch = mirror(batch)
         values = (batch.float() - self._mean) / self._std
+        if self.meta.extra.get("channels") == "bgr":
+            values = values.flip(1)
         if self.device.type != "mps":
             values = values.contiguous(memory_format=torch.channels_last)
         with torch.inference_mode(), self._autocast():

@@ -45,6 +45,13 @@ def infer(
         str | None,
         typer.Option("--weights", "-w", help="A .safetensors or official .pth file.", rich_help_panel=_MODEL),
     ] = None,
+    release: Annotated[
+        str | None,
+        typer.Option(
+            help="Official .pth files that fit several releases: which it is, e.g. pose_resnet_50_caffe_256x192.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
     box_weights: Annotated[
         str | None,
         typer.Option(
@@ -166,6 +173,7 @@ def infer(
     network = load_model(
         weights or model,
         device,
+        release=release,
         box_weights=box_weights,
         rescore=rescore,
         options=PredictOptions(

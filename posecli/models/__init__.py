@@ -17,6 +17,8 @@ from posecli.models.fpn import PoseFPN, Trunk
 from posecli.models.hourglass import PytorchPoseHourglass, StackedHourglass
 from posecli.models.hrnet import HRNet, HRNetConcat
 from posecli.models.layers import HeatmapOutput
+from posecli.models.resnet import DEPTHS
+from posecli.models.simple_baseline import SimpleBaseline
 
 __all__ = ["DEKR", "MODELS", "DekrBoxOutput", "DekrOutput", "HRNet", "HeatmapOutput", "PoseFPN"]
 
@@ -56,6 +58,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "hrnet-w48": partial(HRNet, **_SIZES["w48"]),
     "hrnet-small": partial(HRNet, **_SIZES["small"]),
     "hrnet-tiny": partial(HRNet, **_SIZES["tiny"]),
+    **{f"simple-baseline-{depth}": partial(SimpleBaseline, blocks=blocks) for depth, blocks in DEPTHS.items()},
+    "simple-baseline-tiny": partial(SimpleBaseline, blocks=(1, 1, 1, 1), width=16, channels=32),
     "hourglass": StackedHourglass,
     "hourglass-2": partial(StackedHourglass, stacks=2),
     "hourglass-tiny": partial(StackedHourglass, stacks=2, depth=3, channels=32, stem=(16, 32, 32)),

@@ -66,7 +66,7 @@ class BasicBlock(nn.Module):
 class Bottleneck(nn.Module):
     """1x1, 3x3, 1x1 convolutions added to the input (Fig. 5 right); gives 4 x ``channels`` channels.
 
-    ``stride`` is that of the 3x3 convolution, or with ``caffe`` that of the first 1x1 (as in the original Caffe models).
+    ``stride`` is that of the 3x3 convolution, or with ``caffe`` that of the first 1x1, as in the first Caffe models.
     """
 
     expansion = 4

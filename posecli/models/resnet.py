@@ -33,8 +33,7 @@ class PaperResNet(nn.Module):
     Args:
         blocks: of the four stages (`DEPTHS`).
         width: of the stem and of the bottlenecks of the first stage (64 in the paper); it doubles with each stage.
-        block: makes a bottleneck from ``(channels in, channels within, stride)``, by default `layers.Bottleneck`; a list
-            has one for each stage.
+        block: makes a bottleneck from ``(channels in, channels within, stride)``; a list has one for each stage.
     """
 
     def __init__(

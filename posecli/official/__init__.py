@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from posecli.checkpoint import ModelMeta
 from posecli.errors import PoseError
 from posecli.models import MODELS
-from posecli.official import dekr, hrnet
+from posecli.official import dekr, hourglass, hrnet, simple_baseline
 from posecli.official.family import Family, convert
 from posecli.official.reading import listing, read_state_dict
 from posecli.official.releases import Release, choose
@@ -32,10 +32,20 @@ __all__ = [
 ]  # fmt: skip
 
 #: A file is of the first family whose markers it has.
-FAMILIES: tuple[Family, ...] = (dekr.FAMILY, hrnet.FAMILY)
+FAMILIES: tuple[Family, ...] = (
+    dekr.FAMILY,
+    hrnet.FAMILY,
+    *simple_baseline.FAMILIES,
+    *hourglass.FAMILIES,
+)
 
 #: For each architecture and joint count the first row is the one taken.
-RELEASES: tuple[Release, ...] = (*dekr.RELEASES, *hrnet.RELEASES)
+RELEASES: tuple[Release, ...] = (
+    *dekr.RELEASES,
+    *hrnet.RELEASES,
+    *simple_baseline.RELEASES,
+    *hourglass.RELEASES,
+)
 
 
 def load_official(
@@ -43,6 +53,7 @@ def load_official(
     *,
     skeleton: Skeleton | str | None = None,
     input_size: tuple[int, int] | None = None,
+    release: str | None = None,
     warn: Callable[[str], None] = warnings.warn,
 ) -> tuple[nn.Module, ModelMeta]:
     """Builds the network of an official ``.pth`` file, with what is known of its release.
@@ -51,6 +62,7 @@ def load_official(
         path: the file.
         skeleton: overrides the release's skeleton (a name or a `Skeleton`); must have the file's joint count.
         input_size: overrides the release's (width, height).
+        release: name of the release the file is, where names and shapes leave it open (a row of `RELEASES`).
         warn: called with one sentence when several releases fit.
 
     Returns:
@@ -69,18 +81,24 @@ def load_official(
     if family is None or described is None:
         raise _unknown(path, state)
     architecture, arguments = described
-    release, found_skeleton, size = choose(
-        path, RELEASES, architecture, arguments["keypoints"], wanted, input_size, warn
+    rows = [r for r in RELEASES if r.family in ("", family.name)]
+    taken, found_skeleton, size = choose(
+        path, rows, architecture, arguments["keypoints"], wanted, input_size, warn, release
     )
-    network = MODELS[architecture](**arguments)
-    network.load_state_dict(convert(family, network, state, str(path)))
+    arguments = {**arguments, **taken.arguments}
+    # Without drawing weights that are replaced at once; `convert` gives every tensor that the network has.
+    with torch.device("meta"):
+        network = MODELS[architecture](**arguments)
+    network.load_state_dict(convert(family, network, state, str(path)), assign=True)
     meta = ModelMeta(
         architecture=architecture,
         arguments=arguments,
         skeleton=found_skeleton,
         input_size=size,
-        codec=release.codec,
-        extra={**release.extra, "release": release.name},
+        mean=taken.mean,
+        std=taken.std,
+        codec=taken.codec,
+        extra={**taken.extra, "release": taken.name},
     )
     return network.eval(), meta
 

@@ -59,7 +59,7 @@ def convert(family: Family, network: nn.Module, state: Mapping[str, Tensor], whe
         parts = [state[source] for source in sources[name] if source in state]
         left.difference_update(sources[name])
         if name.endswith("num_batches_tracked"):
-            result[name] = parts[0].reshape(()) if parts else torch.zeros_like(tensor)
+            result[name] = parts[0].reshape(()) if parts else torch.zeros((), dtype=tensor.dtype)
             continue
         absent = [source for source in sources[name] if source not in state]
         missing += absent
@@ -69,7 +69,7 @@ def convert(family: Family, network: nn.Module, state: Mapping[str, Tensor], whe
             shape = "x".join(map(str, parts[0].shape))
             wrong.append(f"{sources[name][0]} ({shape})")
             continue
-        result[name] = torch.cat(parts) if len(parts) > 1 else parts[0]
+        result[name] = (torch.cat(parts) if len(parts) > 1 else parts[0]).to(tensor.dtype)
     left = {name for name in left if not any(re.fullmatch(pattern, name) for pattern in family.unused)}
     for pattern, constant in family.constants.items():
         for name in sorted(left):
