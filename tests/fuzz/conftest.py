@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from fuzz.samples import Sample, make_samples
 from fuzz.server import Server
 

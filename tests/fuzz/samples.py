@@ -16,8 +16,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import scipy.io
-from fuzz.server import Server
 
+from fuzz.server import Server
 from posecli.skeletons import COCO17
 from posecli.video import VideoWriter
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from fuzz import cases
 from fuzz.conftest import FAILED, Fuzz
 from fuzz.mutations import OUTSIDE, Spoilt, places
 from fuzz.samples import CATEGORY, Sample
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
 from posecli.exports import FORMS
 from posecli.formats import FORMATS
 
