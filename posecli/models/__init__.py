@@ -13,6 +13,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from posecli.models.dekr import DEKR, DekrBoxOutput, DekrOutput
+from posecli.models.fastpose import FastPose
 from posecli.models.fpn import PoseFPN, Trunk
 from posecli.models.hourglass import PytorchPoseHourglass, StackedHourglass
 from posecli.models.hrnet import HRNet, HRNetConcat
@@ -65,6 +66,12 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "hourglass-tiny": partial(StackedHourglass, stacks=2, depth=3, channels=32, stem=(16, 32, 32)),
     "hg": PytorchPoseHourglass,
     "hg-tiny": partial(PytorchPoseHourglass, depth=3, channels=32, stem=(16, 32, 32)),
+    **{
+        f"fastpose-{depth}{ending}": partial(FastPose, blocks=blocks, **arguments)
+        for ending, arguments in (("", {}), ("-dcn", {"dcn": True}), ("-duc", {"duc": (4, 2, 1)}))
+        for depth, blocks in DEPTHS.items()
+    },
+    "fastpose-tiny": partial(FastPose, blocks=(1, 1, 1, 1), width=16),
     "pose-fpn": PoseFPN,
     "dekr-finder": _finder,
 }

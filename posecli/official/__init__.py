@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from posecli.checkpoint import ModelMeta
 from posecli.errors import PoseError
 from posecli.models import MODELS
-from posecli.official import dekr, hourglass, hrnet, simple_baseline
+from posecli.official import dekr, fastpose, hourglass, hrnet, simple_baseline
 from posecli.official.family import Family, convert
 from posecli.official.reading import listing, read_state_dict
 from posecli.official.releases import Release, choose
@@ -36,6 +36,7 @@ FAMILIES: tuple[Family, ...] = (
     dekr.FAMILY,
     hrnet.FAMILY,
     *simple_baseline.FAMILIES,
+    fastpose.FAMILY,
     *hourglass.FAMILIES,
 )
 
@@ -44,6 +45,7 @@ RELEASES: tuple[Release, ...] = (
     *dekr.RELEASES,
     *hrnet.RELEASES,
     *simple_baseline.RELEASES,
+    *fastpose.RELEASES,
     *hourglass.RELEASES,
 )
 
