@@ -25,6 +25,7 @@ from posecli.files import sha256_of
 from posecli.geometry import apply_affine, keypoint_box, warp
 from posecli.models.fuse import fold_norms
 from posecli.models.rescore import RescoreNet, rescore
+from posecli.profiling import stage
 from posecli.readout import BOTTOM_UP, TOP_DOWN, Person, PredictOptions
 from posecli.types import Crop, Instance, Skeleton
 
@@ -175,6 +176,11 @@ class PoseModel:
         return self.meta.codec in TOP_DOWN
 
     @property
+    def role(self) -> str:
+        """What its stages are called by in a profile."""
+        return "pose " if self.top_down else "finder "
+
+    @property
     def threshold(self) -> float:
         """Calibrated person score above which people are shown, tracked and counted; 0.2 where nobody calibrated."""
         return float(self.meta.extra.get("threshold", 0.2))
@@ -209,7 +215,7 @@ class PoseModel:
             boxes: for top-down models, an (N, 4) array of x0 y0 x1 y1 per picture; by default the finder's.
             still: the pictures are no frames of a video; a model may take more care over them (``extra["flip_test"]``
                 may be ``"pictures"``), and looks at people that the finder takes for unlikely. In a video those below
-                half the display threshold are left out.
+                the display threshold are left out.
 
         Returns:
             For each picture a list of `Instance` in its pixels; empty when nobody is found.
@@ -226,26 +232,46 @@ class PoseModel:
         else:
             people = self._people_finder().predict(images)
             if still and self.options.second_look:
-                found = self._looked_at(images, people)
+                found = self._sized(images, self._looked_at(images, people))
             else:
+                people = self._sized(images, people)
                 if not still:
-                    # No joint score lifts a person above the finder's own: far below the threshold nobody would be
-                    # shown, and in a video every crop costs time.
-                    people = [[p for p in persons if p.person_score >= self.threshold / 2] for persons in people]
+                    # No joint score lifts a person above the finder's own: below the threshold nobody would be shown,
+                    # and in a video every crop costs time.
+                    people = [[p for p in persons if p.person_score >= self.threshold] for persons in people]
                 found = self._predict_top_down(images, people, self._flip_test(still))
-            power = float(self.meta.extra.get("size_power", 0.0))
-            found = [
-                [looks.sized_score(p, image.shape[1], image.shape[0], power) for p in persons]
-                for image, persons in zip(images, found, strict=True)
-            ]
-        floor, most = self.options.min_score, self.options.max_persons
+        return [self.kept(people) for people in found]
+
+    def find(self, images: Sequence[np.ndarray]) -> list[list[Instance]]:
+        """Where people are, for top-down models: the finder's boxes with its certainty, before joints are looked for.
+
+        No person of `predict` has a score above this certainty.
+        """
+        return self._sized(images, self._people_finder().predict(images))
+
+    def _sized(self, images: Sequence[np.ndarray], people: Sequence[Sequence[Instance]]) -> list[list[Instance]]:
+        power = float(self.meta.extra.get("size_power", 0.0))
         return [
-            sorted((p for p in people if p.person_score >= floor), key=lambda p: -p.person_score)[:most]
-            for people in found
+            [looks.sized_score(p, image.shape[1], image.shape[0], power) for p in persons]
+            for image, persons in zip(images, people, strict=True)
         ]
+
+    def look(self, images: Sequence[np.ndarray], people: Sequence[Sequence[Instance]]) -> list[list[Instance]]:
+        """The same people in the same order with the joints seen in their boxes, as in frames of a video; for top-down
+        models. ``person_score`` becomes what it was times the mean joint score."""
+        return self._predict_top_down(images, people, self._flip_test(False))
+
+    def kept(self, people: Sequence[Instance]) -> list[Instance]:
+        """Those who are to be given out, best first."""
+        floor, most = self.options.min_score, self.options.max_persons
+        return sorted((p for p in people if p.person_score >= floor), key=lambda p: -p.person_score)[:most]
 
     def maps(self, crops: np.ndarray, mirror: Callable[[Tensor], Tensor] | None = None) -> Any:
         """The network's raw output for uint8 crops (B, h, w, 3): normalised on the device, first mirrored if asked."""
+        with stage(f"{self.role}network", pool=True):
+            return self._maps(crops, mirror)
+
+    def _maps(self, crops: np.ndarray, mirror: Callable[[Tensor], Tensor] | None) -> Any:
         batch = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device).permute(0, 3, 1, 2)
         if mirror is not None:
             batch = mirror(batch)
@@ -320,14 +346,16 @@ class PoseModel:
                 chunk = members[start : start + self.options.batch]
                 outputs, mirrored = [], []
                 for s in range(len(options.scales)):
-                    crops = np.stack([warp(images[i], plans[i][s]) for i in chunk])
+                    with stage(f"{self.role}preprocess"):
+                        crops = np.stack([warp(images[i], plans[i][s]) for i in chunk])
                     outputs.append(self.maps(crops))
                     if flip_test and codec.mirror is not None:
                         mirrored.append(self.maps(crops, codec.mirror))
-                people = codec.decode(outputs, mirrored, options, self.meta)
-                for i, persons in zip(chunk, people, strict=True):
-                    reference = plans[i][codec.reference_scale(options.scales)]
-                    found[i] = self._rescored([_to_instance(p, reference) for p in persons])
+                with stage(f"{self.role}read maps", pool=True):
+                    people = codec.decode(outputs, mirrored, options, self.meta)
+                    for i, persons in zip(chunk, people, strict=True):
+                        reference = plans[i][codec.reference_scale(options.scales)]
+                        found[i] = self._rescored([_to_instance(p, reference) for p in persons])
         return found
 
     def _rescored(self, people: list[Instance]) -> list[Instance]:
@@ -364,9 +392,20 @@ class PoseModel:
         closer = self._predict_top_down(
             images, [[replace(p, box_xyxy=looks.box_around(p)) for p in persons] for persons in again], flip_test
         )
-        return [
+        poses = [
             looks.merged(found, one, two, [*near, *wide])
             for found, one, two, near, wide in zip(people, first, second, closer, again, strict=True)
+        ]
+        # A last look from nearer by, now that the outline is known.
+        tight = [
+            [looks.nearer(pose) if sure else None for pose, sure in zip(persons, chosen, strict=True)]
+            for persons, chosen in zip(poses, likely, strict=True)
+        ]
+        last = self._predict_top_down(images, [[p for p in persons if p is not None] for persons in tight], flip_test)
+        seen = [iter(persons) for persons in last]
+        return [
+            [pose if near is None else looks.agreed([pose, next(nearest)]) for pose, near in zip(a, b, strict=True)]
+            for a, b, nearest in zip(poses, tight, seen, strict=True)
         ]
 
     def _predict_top_down(
@@ -379,11 +418,14 @@ class PoseModel:
         for start in range(0, len(jobs), self.options.batch):
             part = jobs[start : start + self.options.batch]
             planned = crops[start : start + self.options.batch]
-            pixels = np.stack([warp(images[i], crop) for (i, _), crop in zip(part, planned, strict=True)])
+            with stage("crops"):
+                pixels = np.stack([warp(images[i], crop) for (i, _), crop in zip(part, planned, strict=True)])
             mirrored = self.maps(pixels, _mirror) if flip_test else None
-            xy, score = codec.decode(self.maps(pixels), mirrored, self.meta)
-            for (i, box), crop, points, scores in zip(part, planned, _numpy(xy), _numpy(score), strict=True):
-                found[i].append(_refined(box, apply_affine(crop.inverse, points), scores))
+            maps = self.maps(pixels)
+            with stage("pose read maps", pool=True):
+                xy, score = codec.decode(maps, mirrored, self.meta)
+                for (i, box), crop, points, scores in zip(part, planned, _numpy(xy), _numpy(score), strict=True):
+                    found[i].append(_refined(box, apply_affine(crop.inverse, points), scores))
         return found
 
 

@@ -30,6 +30,12 @@ def test_box_moves_towards_the_pose_by_the_stated_share() -> None:
     assert looks.moved_box(person(), person(score=0.1)).box_xyxy == pytest.approx([0, 0, 100, 200])
 
 
+def test_nearer_box_is_smaller_about_the_same_middle() -> None:
+    # Joints grown by a tenth of 180: 116 x 216 about (50, 100); times 0.875.
+    assert looks.nearer(person()).box_xyxy == pytest.approx([50 - 50.75, 100 - 94.5, 50 + 50.75, 100 + 94.5])
+    assert looks.nearer(person(score=0.1)) is None
+
+
 def test_two_looks_outvote_a_third() -> None:
     astray = CORNERS.copy()
     astray[2] = [20, 30]
