@@ -50,7 +50,7 @@ def moved_box(person: Instance, pose: Instance) -> Instance:
 
 
 def nearer(pose: Instance) -> Instance | None:
-    """The person with a box drawn tightly around the pose, for a look from nearer by; None where no joint is certain."""
+    """The person with a tight box around the pose, for a look from nearer by; None where no joint is certain."""
     box = box_around(pose)
     if box is None:
         return None
