@@ -24,7 +24,7 @@ from posecli.models.layers import initialise, staged_output
 
 
 class HourglassOutput(NamedTuple):
-    """`heatmaps` (B, S, K, h, w): the guess of each of S stacks; ``heatmap`` is the last, ``stages`` are all of them."""
+    """`heatmaps` (B, S, K, h, w): the guess of each of S stacks; ``heatmap`` the last, ``stages`` all of them."""
 
     heatmaps: Tensor
 
@@ -142,9 +142,7 @@ class StackedHourglass(nn.Module):
         self.layer1 = Residual(stem[0], stem[1], separable)
         self.layer2 = Residual(stem[1], stem[2], separable)
         self.layer3 = Residual(stem[2], channels, separable)
-        self.hourglasses = nn.ModuleList(
-            Hourglass(depth, channels, blocks, increase, separable) for _ in range(stacks)
-        )
+        self.hourglasses = nn.ModuleList(Hourglass(depth, channels, blocks, increase, separable) for _ in range(stacks))
         self.residuals = nn.ModuleList(_residuals(channels, channels, blocks, separable) for _ in range(stacks))
         self.features = nn.ModuleList(
             nn.Sequential(nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True))

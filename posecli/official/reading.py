@@ -16,8 +16,8 @@ from posecli.errors import PoseError
 
 _HINT = "an official .pth or a posecli .safetensors is wanted"
 _SHOWN = 20
-#: Data parallel; princeton's trainer around that; mmpose's estimators whose head has no parameters.
-_WRAPPERS = ("model.module.", "module.", "backbone.")
+#: Data parallel, and princeton's trainer around that.
+_WRAPPERS = ("model.module.", "module.")
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:

@@ -1,0 +1,17 @@
+"""Every trainable network learns eight pictures by heart: targets, loss, network, decoding and crops fit together."""
+
+import pytest
+from learning import Pupil, make_people
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "rate", "steps", "settings"),
+    [
+        pytest.param("hourglass-tiny", 2e-3, 300, {}, id="hourglass"),
+        pytest.param("hourglass-tiny", 2e-3, 300, {"model_arguments": '{"separable": true}'}, id="hourglass-separable"),
+        pytest.param("hg-tiny", 2e-3, 300, {}, id="hg"),
+    ],
+)
+def test_eight_pictures(tmp_path, model, rate, steps, settings):
+    assert Pupil(make_people(tmp_path / "data"), model, **settings).learn_by_heart(rate, steps) == 1.0
