@@ -443,7 +443,7 @@ def make_task(settings: TrainSettings, sources: Sequence[Source], skeleton: Skel
     kind = family(settings.model)
     if kind == "pose-fpn":
         return TopDownTask(settings, sources, skeleton, "softmax")
-    if kind in ("hrnet", "simple-baseline", "fastpose", "hourglass", "hg"):
+    if kind in ("hrnet", "simple-baseline", "fastpose", "hourglass", "hg", "cpm"):
         return TopDownTask(settings, sources, skeleton, "gaussian")
     if kind == "dekr":
         return DekrTask(settings, sources, skeleton)

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
+from posecli.models.cpm import CPM
 from posecli.models.dekr import DEKR, DekrBoxOutput, DekrOutput
 from posecli.models.fastpose import FastPose
 from posecli.models.fpn import PoseFPN, Trunk
@@ -72,6 +73,9 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
         for depth, blocks in DEPTHS.items()
     },
     "fastpose-tiny": partial(FastPose, blocks=(1, 1, 1, 1), width=16),
+    "cpm": CPM,
+    "cpm-3": partial(CPM, stages=3),
+    "cpm-tiny": partial(CPM, stages=3, channels=16, wide=32, middle=8, features=16),
     "pose-fpn": PoseFPN,
     "dekr-finder": _finder,
 }

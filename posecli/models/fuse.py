@@ -18,7 +18,7 @@ def fold_norms(network: nn.Module) -> nn.Module:
     """A copy of a network in evaluation mode in which norms are part of the convolutions before them.
 
     Found are convolutions followed by their norm in a `Sequential`, and members named ``conv1`` and ``bn1`` (with any
-    number) or ``adapt_conv`` and ``bn``. In a pre-activated block, whose ``bn1`` is declared before its ``conv1``, the
+    number), or ``...conv`` and ``bn`` next to each other. In a pre-activated block, whose ``bn1`` is declared before its ``conv1``, the
     norm after ``conv1`` is ``bn2``. Other norms stay. The copy is for inference: its parameters have other names.
     """
     if network.training:
@@ -45,8 +45,7 @@ def _pairs(module: nn.Module) -> Iterator[tuple[str, str]]:
             norm = f"bn{int(found[1]) + 1}" if before else own
             if norm in names:
                 yield name, norm
-    if "adapt_conv" in names and "bn" in names:
-        yield "adapt_conv", "bn"
+    yield from ((name, after) for name, after in itertools.pairwise(names) if name.endswith("conv") and after == "bn")
 
 
 def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:

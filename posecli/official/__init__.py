@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from posecli.checkpoint import ModelMeta
 from posecli.errors import PoseError
 from posecli.models import MODELS
-from posecli.official import dekr, fastpose, hourglass, hrnet, simple_baseline
+from posecli.official import cpm, dekr, fastpose, hourglass, hrnet, simple_baseline
 from posecli.official.family import Family, convert
 from posecli.official.reading import listing, read_state_dict
 from posecli.official.releases import Release, choose
@@ -38,6 +38,7 @@ FAMILIES: tuple[Family, ...] = (
     *simple_baseline.FAMILIES,
     fastpose.FAMILY,
     *hourglass.FAMILIES,
+    *cpm.FAMILIES,
 )
 
 #: For each architecture and joint count the first row is the one taken.
@@ -47,6 +48,7 @@ RELEASES: tuple[Release, ...] = (
     *simple_baseline.RELEASES,
     *fastpose.RELEASES,
     *hourglass.RELEASES,
+    *cpm.RELEASES,
 )
 
 
