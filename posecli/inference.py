@@ -28,6 +28,7 @@ from posecli.models.rescore import RescoreNet, rescore
 from posecli.profiling import stage
 from posecli.readout import BOTTOM_UP, TOP_DOWN, Person, PredictOptions
 from posecli.types import Crop, Instance, Skeleton
+from posecli.zoo import fetch, find_entry, suggestions
 
 __all__ = ["DEFAULT_MODEL", "PoseModel", "PredictOptions", "find_weights", "load_model", "pick_device"]
 
@@ -47,8 +48,12 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
-def find_weights(name: str | Path) -> Path:
-    """The file of a weights path, or of the name of a model that comes with the package."""
+def find_weights(name: str | Path, progress: Callable[[int, int | None], None] | None = None) -> Path:
+    """The file of a weights path, or of the name of a model that comes with the package or is public.
+
+    Public weights (`posecli.zoo`) are fetched into the user's cache unless they are there; ``progress`` is called with
+    the bytes there are and the bytes there will be.
+    """
     path = Path(name)
     if path.is_file():
         return path
@@ -56,12 +61,18 @@ def find_weights(name: str | Path) -> Path:
     candidate = shipped / f"{name}.safetensors"
     if candidate.is_file():
         return candidate
+    entry = find_entry(str(name))
+    if entry is not None:
+        return fetch(entry, progress=progress)
     here = ", ".join(sorted(p.stem for p in shipped.glob("*.safetensors"))) or "none"
     if path.suffix in {".safetensors", ".pth", ".pt", ".tar"}:
         raise PoseError("no such weights file", str(name), f"models that come with posecli: {here}")
+    near = suggestions(str(name))
     raise PoseError(
         f"no weights for the model {str(name)!r}",
-        hint=f"give a file with --weights; models that come with posecli: {here}",
+        hint=f"did you mean {', '.join(near)}?"
+        if near
+        else f"give a file with --weights; models that come with posecli: {here}; posecli models lists public ones",
     )
 
 
@@ -197,7 +208,7 @@ class PoseModel:
         """
         from posecli.official import load_rescore
 
-        network, skeleton = load_rescore(path)
+        network, skeleton = load_rescore(find_weights(path))
         if self.top_down or skeleton != self.skeleton.name:
             raise UsageError(
                 f"this rescoring net is for bottom-up poses of {skeleton}, {self.name} gives {self.skeleton.name}",

@@ -17,7 +17,7 @@ ROOT = Path(posecli.__file__).parent
 ORDER = """
 errors files types skeletons
 video
-geometry stages
+geometry profiling stages
 predictions drawing render render_files
 formats frames exports convert
 metrics
@@ -26,10 +26,10 @@ checks stats
 zoo
 models codecs grouping losses tracking
 checkpoint official readout looks inference
-person_boxes pipeline infer_files
+person_boxes following pipeline infer_files
 scenes
 augment augment_pictures settings data distributed tasks validation learner run_log training rescoring
-cross
+cross catalogue
 cli __main__
 """.split()
 

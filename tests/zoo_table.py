@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import re
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from posecli.catalogue import outline
 from posecli.models import MODELS
 
 TABLE = Path(__file__).resolve().parent.parent / "posecli" / "zoo" / "table.json"
@@ -90,12 +90,12 @@ def _use(row: dict[str, Any]) -> tuple[str, str, str, str]:
     return "model", "", "", "no network of ours reads it"
 
 
+@cache
 def _megabytes(architecture: str, keypoints: int) -> int:
     """Size of the tensors in float32."""
     if architecture == "dekr-rescore":
         return 1
-    with torch.device("meta"):
-        state = MODELS[architecture](keypoints=keypoints).state_dict()
+    state = outline(MODELS[architecture], keypoints=keypoints).state_dict()
     return round(sum(t.numel() for t in state.values()) * 4 / 1e6)
 
 

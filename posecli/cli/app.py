@@ -40,12 +40,13 @@ def _add_verbs() -> None:
     from posecli.cli.cross import cross
     from posecli.cli.evaluate import evaluate
     from posecli.cli.infer import infer
+    from posecli.cli.models import models
     from posecli.cli.render import render
     from posecli.cli.scenes import scenes
     from posecli.cli.stats import stats
     from posecli.cli.train import train
 
-    for verb in (convert, train, infer, evaluate, cross, render, check, stats, browse, scenes):
+    for verb in (convert, train, infer, evaluate, cross, render, check, stats, browse, scenes, models):
         app.command()(verb)
 
 

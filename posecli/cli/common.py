@@ -87,6 +87,25 @@ def progress(quiet: bool = False) -> Progress:
 _LONGEST_ERROR = 3000
 
 
+def fetched(weights: str, quiet: bool = False) -> str:
+    """The file of a weights path or name; public weights come into the cache, with a display of how far they are."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    from posecli.inference import find_weights
+
+    shown = sys.stderr.isatty() and not quiet
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console(), disable=not shown, transient=True) as bar:
+        task = bar.add_task(f"fetching {weights}", total=None, visible=False)
+
+        def advance(done: int, total: int | None) -> None:
+            bar.update(task, completed=done, total=total, visible=True)
+
+        return str(find_weights(weights, advance))
+
+
 def report_error(error: object) -> None:
     """One clear error on stderr; never hidden by ``--quiet``. Of one beyond all measure the middle is left out."""
     text = str(error)

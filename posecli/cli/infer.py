@@ -14,6 +14,7 @@ from posecli.cli.common import (
     OverwriteOption,
     QuietOption,
     console,
+    fetched,
     print_json,
     progress,
     report_error,
@@ -43,7 +44,12 @@ def infer(
     ] = "default",
     weights: Annotated[
         str | None,
-        typer.Option("--weights", "-w", help="A .safetensors or official .pth file.", rich_help_panel=_MODEL),
+        typer.Option(
+            "--weights",
+            "-w",
+            help="A .safetensors or official .pth file, or public weights by name (posecli models).",
+            rich_help_panel=_MODEL,
+        ),
     ] = None,
     release: Annotated[
         str | None,
@@ -171,10 +177,10 @@ def infer(
         roi=(region[0], region[1], region[2], region[3]) if region else None,
     )  # fmt: skip
     network = load_model(
-        weights or model,
+        fetched(weights or model, quiet),
         device,
         release=release,
-        box_weights=box_weights,
+        box_weights=box_weights and fetched(box_weights, quiet),
         rescore=rescore,
         options=PredictOptions(
             flip_test=flip_test,

@@ -14,6 +14,7 @@ from posecli.cli.common import (
     OverwriteOption,
     QuietOption,
     console,
+    fetched,
     print_json,
     progress,
     report_error,
@@ -120,6 +121,7 @@ def train(
     from posecli.rescoring import train_rescoring
     from posecli.settings import RESUMABLE, parse_assignments, read_toml, resolve
     from posecli.training import train as run_training
+    from posecli.zoo import find_entry
 
     options: dict[str, Any] = {
         "data": data, "val": val, "image_root": image_root, "val_image_root": val_image_root,
@@ -127,6 +129,8 @@ def train(
         "init": init, "seed": seed, "epochs": epochs, "max_minutes": max_minutes, "batch": batch,
         "accumulate": accumulate, "lr": lr, "precision": precision, "metric": metric, "tensorboard": tensorboard,
     }  # fmt: skip
+    if init and find_entry(init):
+        options["init"] = fetched(init, quiet)
     given = {key: value for key, value in options.items() if value not in (None, [])}
     given |= parse_assignments(assignments or [])
     if resume and (config or overwrite):

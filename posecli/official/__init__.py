@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from posecli.checkpoint import ModelMeta
 from posecli.errors import PoseError
 from posecli.models import MODELS
-from posecli.official import cpm, dekr, fastpose, hourglass, hrnet, simple_baseline
+from posecli.official import cpm, dekr, fastpose, hourglass, hrnet, mmpose, simple_baseline
 from posecli.official.family import Family, convert
 from posecli.official.reading import listing, read_state_dict
 from posecli.official.releases import Release, choose
@@ -35,6 +35,7 @@ __all__ = [
 FAMILIES: tuple[Family, ...] = (
     dekr.FAMILY,
     hrnet.FAMILY,
+    *mmpose.FAMILIES,
     *simple_baseline.FAMILIES,
     fastpose.FAMILY,
     *hourglass.FAMILIES,
@@ -45,6 +46,7 @@ FAMILIES: tuple[Family, ...] = (
 RELEASES: tuple[Release, ...] = (
     *dekr.RELEASES,
     *hrnet.RELEASES,
+    *mmpose.RELEASES,
     *simple_baseline.RELEASES,
     *fastpose.RELEASES,
     *hourglass.RELEASES,

@@ -24,7 +24,7 @@ FAMILY = Family("HRNet", (WIDTH_NAME, "final_layer.weight"), _describe, same_nam
 _EXTRA = {"convention": "hrnet", "licence": "MIT", "source": "leoxiaobin/deep-high-resolution-net.pytorch@6f69e46"}
 
 RELEASES = tuple(
-    Release(f"pose_hrnet_{size}_{name}", f"hrnet-{size}", skeleton, input_size, "gaussian", _EXTRA)
+    Release(f"pose_hrnet_{size}_{name}", f"hrnet-{size}", skeleton, input_size, "gaussian", _EXTRA, family="HRNet")
     for skeleton, shapes in (
         ("coco17", {"256x192": (192, 256), "384x288": (288, 384)}),
         ("mpii16", {"256x256_mpii": (256, 256)}),

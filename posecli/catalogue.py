@@ -1,0 +1,116 @@
+"""What there is to choose from: our networks, with size, input and reading; the shipped models; the public weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from posecli.models import MODELS
+from posecli.official import RELEASES
+from posecli.settings import MODEL_DEFAULTS, family, resolve
+from posecli.zoo import Entry, entries, local_file
+
+_FILLING = {
+    "kaiming_uniform_",
+    "kaiming_normal_",
+    "constant_",
+    "zeros_",
+    "ones_",
+    "uniform_",
+    "normal_",
+    "trunc_normal_",
+    "fill_",
+    "zero_",
+}
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves new tensors without values."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if getattr(func, "__name__", "") in _FILLING:
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+def outline(builder: Callable[..., nn.Module], **arguments: Any) -> nn.Module:
+    """A network's names and shapes, without values or memory for them, in a fraction of the time."""
+    with torch.device("meta"), _Unfilled():
+        return builder(**arguments)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One network of ours.
+
+    Attributes:
+        name: what ``train --model`` takes.
+        parameters: how many, with 17 keypoints.
+        input_size: (width, height) that ``train`` starts from; None where it is not trained by ``posecli train``.
+        recipe: family whose training defaults it has; "" for none.
+        codec: how its maps are read; "" where ``train`` has no recipe.
+        skeletons: of its public weights; after training it gives the joints of the data.
+        weights: public files that it reads.
+        paper: first line of the network's documentation.
+    """
+
+    name: str
+    parameters: int
+    input_size: tuple[int, int] | None
+    recipe: str
+    codec: str
+    skeletons: tuple[str, ...]
+    weights: int
+    paper: str
+
+
+def architectures() -> list[Architecture]:
+    """All networks, in the order of `MODELS`."""
+    found = []
+    for name, builder in MODELS.items():
+        network = outline(builder, keypoints=17)
+        recipe = family(name) if family(name) in MODEL_DEFAULTS and name != "dekr-finder" else ""
+        settings = resolve({"model": name}) if recipe else None
+        public = [e for e in entries() if e.architecture == name and e.offered]
+        released = [r.skeleton for r in RELEASES if r.architecture == name]
+        document = (__import__(type(network).__module__, fromlist=["_"]).__doc__ or "").strip().splitlines()
+        found.append(
+            Architecture(
+                name,
+                sum(p.numel() for p in network.parameters()),
+                settings.input_size if settings else None,
+                recipe,
+                _codec(name, settings),
+                tuple(dict.fromkeys(released)),
+                len(public),
+                document[0] if document else "",
+            )
+        )
+    return found
+
+
+def _codec(name: str, settings: Any) -> str:
+    """The reading that a training run of this network notes in its weights."""
+    if settings is None:
+        return ""
+    return str(getattr(settings, "codec", "") or {"dekr": "dekr", "pose-fpn": "softmax"}.get(family(name), "gaussian"))
+
+
+def shipped() -> list[str]:
+    """Names of the models that come with the package."""
+    folder = Path(str(resources.files("posecli"))) / "weights"
+    return sorted(p.stem for p in folder.glob("*.safetensors"))
+
+
+def public(entry: Entry) -> Mapping[str, Any]:
+    """A public file as plain values, with whether it is offered, fetched by hand, and here."""
+    return {**asdict(entry), "offered": entry.offered, "by_hand": entry.by_hand, "here": local_file(entry).is_file()}
