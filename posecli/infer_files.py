@@ -17,11 +17,11 @@ import numpy as np
 from posecli.errors import PoseError, UsageError
 from posecli.inference import PoseModel
 from posecli.person_boxes import BoxLookup
-from posecli.pipeline import InferOptions, make_tracker, poses_of, stream_header
+from posecli.pipeline import InferOptions, make_follower, make_tracker, poses_of, replay, stream_header
 from posecli.predictions import FramePoses, StreamWriter, complete_prefix, read_stream
+from posecli.profiling import stage
 from posecli.render import Style, draw_line, overlay_writer, render_stream
 from posecli.stages import Background
-from posecli.tracking.oks import OksTracker
 from posecli.types import Frame
 from posecli.video import FrameSource, Input, PictureWriter, VideoWriter
 
@@ -200,6 +200,7 @@ def _run(
         source = stack.enter_context(job.input.open())
         header = stream_header(source, model, job.input.name)
         tracker = make_tracker(source, model.skeleton, options, model.threshold)
+        follower = make_follower(source, model, options, boxes)
         resume_at = None
         # Only now: a source that cannot be opened leaves no file behind.
         writer = writer_of()
@@ -209,7 +210,8 @@ def _run(
             assert job.stream is not None
             resume_at = _resume_at(source, options, last)
             summary.resumed_at = resume_at
-            _replay(job, tracker)
+            own = (pair for pair in read_stream(job.stream) if pair[0].source == job.input.name)
+            replay(own, source, options, tracker, follower)
         draw = None
         if job.overlay is not None and last is None:
             output = _overlay(job, source, options, overwrite)
@@ -231,11 +233,13 @@ def _run(
             options,
             boxes=boxes,
             tracker=tracker,
+            follower=follower,
             resume_at=resume_at,
             image_ids=job.input.image_ids,
         )
         for frame, line in lines:
-            writer.frame(line)
+            with stage("write"):
+                writer.frame(line)
             summary.frames += 1
             summary.people += sum(p.person_score >= model.threshold for p in line.instances)
             if draw is not None and frame is not None:
@@ -267,16 +271,6 @@ def _overlay(job: Job, source: FrameSource, options: InferOptions, overwrite: bo
 
 def _resume_at(source: FrameSource, options: InferOptions, last: int) -> int:
     return _range(source, options)[0] if last < 0 else last + options.every
-
-
-def _replay(job: Job, tracker: OksTracker | None) -> None:
-    """Brings the tracker to the state it had after the last line of this source."""
-    if tracker is None or job.stream is None:
-        return
-    for header, line in read_stream(job.stream):
-        if header.source == job.input.name and not line.extra.get("broken"):
-            time = line.time if line.time is not None else line.frame / (header.fps or 25.0)
-            tracker.replay(line.instances, round(time, 6))
 
 
 def parse_numbers(text: str, count: int | None, what: str) -> tuple[float, ...]:

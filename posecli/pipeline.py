@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from posecli.errors import UsageError
+from posecli.following import Follower
 from posecli.inference import DEFAULT_MODEL, PoseModel, load_model
 from posecli.person_boxes import BoxLookup
 from posecli.predictions import FramePoses, StreamHeader
+from posecli.profiling import stage
 from posecli.stages import prefetch
 from posecli.tracking.oks import OksTracker
 from posecli.types import Frame, Instance, Skeleton
@@ -33,6 +35,8 @@ class InferOptions:
         every: step between frames.
         roi: x, y, width, height of the part of the picture to look at; coordinates stay those of the whole picture.
         batch: frames that go through the model together.
+        find_every: videos: seconds between the finder's runs, people are followed meanwhile (`posecli.following`); 0:
+            it runs in every frame. For models with a finder that are given no boxes.
     """
 
     track: str = "auto"
@@ -41,12 +45,15 @@ class InferOptions:
     every: int = 1
     roi: tuple[float, float, float, float] | None = None
     batch: int = 8
+    find_every: float = 0.2
 
     def __post_init__(self) -> None:
         if self.track not in ("auto", "none", "oks"):
             raise UsageError(f"unknown tracker {self.track!r}", hint="auto, none or oks")
         if self.every < 1 or self.batch < 1:
             raise UsageError("every and batch must be at least 1")
+        if not 0 <= self.find_every < float("inf"):
+            raise UsageError("seconds between runs of the finder must be 0 or more")
         if self.roi is not None and (self.roi[2] < 1 or self.roi[3] < 1):
             raise UsageError(f"the region {self.roi} is empty", hint="--roi x,y,width,height in pixels")
 
@@ -86,6 +93,21 @@ def make_tracker(source: FrameSource, skeleton: Skeleton, options: InferOptions,
     return OksTracker(skeleton, min_score=threshold) if wanted else None
 
 
+def make_follower(
+    source: FrameSource, model: PoseModel, options: InferOptions, boxes: BoxLookup | None
+) -> Follower | None:
+    """What follows people between the finder's runs, or None where every frame is looked at by itself."""
+    wanted = options.find_every > 0 and source.kind != "pictures" and boxes is None
+    if not wanted or not model.top_down or not model.skeleton.sigmas:
+        return None
+    period = round(options.find_every * (source.fps or 25.0) / options.every)
+    size = (source.width, source.height)
+    if options.roi is not None:
+        x, y, width, height = (round(v) for v in options.roi)
+        size = (min(x + width, size[0]) - max(x, 0), min(y + height, size[1]) - max(y, 0))
+    return Follower(model, period, size)
+
+
 def stream_header(source: FrameSource, model: PoseModel, name: str | None = None) -> StreamHeader:
     """The header line of a source's stream."""
     pictures = source.kind == "pictures"
@@ -108,6 +130,7 @@ def poses_of(
     *,
     boxes: BoxLookup | None = None,
     tracker: OksTracker | None = None,
+    follower: Follower | None = None,
     resume_at: int | None = None,
     image_ids: Mapping[int, int | str] | None = None,
 ) -> Iterator[tuple[Frame | None, FramePoses]]:
@@ -120,7 +143,7 @@ def poses_of(
         model: loaded.
         options: see `InferOptions`.
         boxes: for top-down models.
-        tracker: one that goes on from earlier lines; by default a new one as the options ask.
+        tracker, follower: such as go on from earlier lines; by default new ones as the options ask.
         resume_at: go on from this frame instead of ``options.start``.
         image_ids: frame index to ``image_id`` where a COCO file names them; by default the index plus one.
     """
@@ -131,6 +154,8 @@ def poses_of(
         return
     if tracker is None and resume_at is None:
         tracker = make_tracker(source, model.skeleton, options, model.threshold)
+    if follower is None and resume_at is None:
+        follower = make_follower(source, model, options, boxes)
     # Frames wait in a queue as large as a batch: one batch decodes while the other is in the network.
     live, still = source.kind == "camera", source.kind == "pictures"
     batch = 1 if live else options.batch
@@ -138,13 +163,18 @@ def poses_of(
     lines = _Lines(source, first, stop, options.every, image_ids or {})
     with contextlib.closing(frames):
         for chunk in _chunks(frames, batch):
-            for frame, people in zip(chunk, _people(chunk, model, options, boxes, lines.image_id, still), strict=True):
+            for frame, people, same in _people(
+                chunk, model, options, boxes, lines.image_id, still, follower, source, start
+            ):
                 yield from lines.before(frame.index)
-                time = frame.time if frame.time is not None else frame.index / (source.fps or 25.0)
+                time = _time(frame, source)
                 written = tuple(as_written(p) for p in people)
-                if tracker is not None:
-                    written = tracker.update(written, round(time, 6))
-                yield frame, lines.of(frame, written)
+                with stage("tracking"):
+                    if follower is not None:
+                        follower.see(_in_region(written, options), time)
+                    if tracker is not None:
+                        written = tracker.update(written, time)
+                yield frame, lines.of(frame, written, same)
     yield from lines.rest()
 
 
@@ -166,12 +196,13 @@ class _Lines:
         """The ``image_id`` of a frame."""
         return self._image_ids.get(index, index + 1)
 
-    def of(self, frame: Frame, people: tuple[Instance, ...]) -> FramePoses:
-        """The line of a frame with its people."""
+    def of(self, frame: Frame, people: tuple[Instance, ...], same: bool = False) -> FramePoses:
+        """The line of a frame with its people; ``same``: it shows what the frame before showed."""
         index, image_id = frame.index, self.image_id(frame.index)
         self._next = index + self._every
         if self._source.kind != "pictures":
-            return FramePoses(frame=index, instances=people, time=frame.time, image_id=image_id)
+            extra = {"same": True} if same else {}
+            return FramePoses(frame=index, instances=people, time=frame.time, image_id=image_id, extra=extra)
         height, width = frame.image.shape[:2]
         return FramePoses(
             frame=index, instances=people, image_id=image_id, file=frame.source, width=width, height=height
@@ -200,23 +231,90 @@ def _people(
     boxes: BoxLookup | None,
     image_id: Callable[[int], int | str],
     still: bool,
-) -> list[list[Instance]]:
-    images = [frame.image for frame in chunk]
-    given = None if boxes is None else [boxes(frame, image_id(frame.index)) for frame in chunk]
+    follower: Follower | None,
+    source: FrameSource,
+    start: int,
+) -> Iterator[tuple[Frame, list[Instance], bool]]:
+    """Each frame with its people, and whether it shows what the one before showed."""
+    parts = [region_of(frame.image, options) for frame in chunk]
+    shift = _origin(options)
+    if follower is None:
+        given = None if boxes is None else [boxes(f, image_id(f.index)) - np.tile(shift, 2) for f in chunk]
+        for frame, people in zip(chunk, model.predict(parts, given, still=still), strict=True):
+            yield frame, [_shifted(p, shift) for p in people], False
+        return
+    numbers = [(frame.index - start) // options.every for frame in chunk]
+    ahead: dict[int, list[Instance]] = {}
+    if model.device.type != "cpu":
+        # A device is better used by many pictures at once; on a CPU that gains nothing.
+        due = [i for i, number in enumerate(numbers) if follower.scheduled(number)]
+        ahead = dict(zip(due, model.find([parts[i] for i in due]), strict=True))
+    for i, (frame, part, number) in enumerate(zip(chunk, parts, numbers, strict=True)):
+
+        def find(i: int = i, part: np.ndarray = part) -> list[Instance]:
+            return ahead[i] if i in ahead else model.find([part])[0]
+
+        people, same = follower.people(part, number, _time(frame, source), find)
+        yield frame, [_shifted(p, shift) for p in people], same
+
+
+def _time(frame: Frame, source: FrameSource) -> float:
+    return line_time(frame.time, frame.index, source.fps)
+
+
+def line_time(time: float | None, index: int, fps: float | None) -> float:
+    """Seconds of a frame for tracking, with the precision of the stream."""
+    return round(time if time is not None else index / (fps or 25.0), 6)
+
+
+def region_of(image: np.ndarray, options: InferOptions) -> np.ndarray:
+    """The part of a picture (H, W, 3) that is looked at; UsageError where the region lies outside."""
     if options.roi is None:
-        return model.predict(images, given, still=still)
+        return image
     x, y, width, height = (round(v) for v in options.roi)
-    parts = [image[max(y, 0) : y + height, max(x, 0) : x + width] for image in images]
-    if any(0 in part.shape for part in parts):
-        size = f"{images[0].shape[1]} x {images[0].shape[0]}"
+    part = image[max(y, 0) : max(y + height, 0), max(x, 0) : max(x + width, 0)]
+    if 0 in part.shape:
+        size = f"{image.shape[1]} x {image.shape[0]}"
         raise UsageError(f"the region {x},{y},{width},{height} lies outside the picture of {size}")
-    shift = np.array([max(x, 0), max(y, 0)], dtype=np.float64)
-    if given is not None:
-        given = [b - np.tile(shift, 2) for b in given]
-    return [[_shifted(p, shift) for p in people] for people in model.predict(parts, given, still=still)]
+    return part
+
+
+def _origin(options: InferOptions) -> np.ndarray:
+    """(2,) first pixel of the region."""
+    return np.zeros(2) if options.roi is None else np.array([max(round(v), 0) for v in options.roi[:2]], np.float64)
+
+
+def _in_region(people: Sequence[Instance], options: InferOptions) -> list[Instance]:
+    """Written people in pixels of the region."""
+    shift = _origin(options)
+    return [_shifted(p, -shift) for p in people]
+
+
+def replay(
+    lines: Iterable[tuple[StreamHeader, FramePoses]],
+    source: FrameSource,
+    options: InferOptions,
+    tracker: OksTracker | None,
+    follower: Follower | None,
+) -> None:
+    """Brings tracker and follower to the state they had after the last of a source's lines."""
+    looked = None
+    for header, line in lines:
+        if line.extra.get("broken"):
+            continue
+        time = line_time(line.time, line.frame, header.fps)
+        if tracker is not None:
+            tracker.replay(line.instances, time)
+        if follower is not None:
+            follower.see(_in_region(line.instances, options), time)
+            looked = looked if line.extra.get("same") else line.frame
+    if follower is not None and looked is not None:
+        follower.start(region_of(source.read_at(looked).image, options))
 
 
 def _shifted(person: Instance, shift: np.ndarray) -> Instance:
+    if not shift.any():
+        return person
     box = None if person.box_xyxy is None else person.box_xyxy + np.tile(shift, 2)
     return replace(person, xy=(person.xy + shift).astype(np.float32), box_xyxy=box)
 

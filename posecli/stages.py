@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable, Generator, Iterable
 from typing import Generic, TypeVar
 
+from posecli.profiling import name_thread, stage, stage_of, wait
+
 T = TypeVar("T")
 _END = object()
 
@@ -20,8 +22,8 @@ class _Failure:
         self.error = error
 
 
-def prefetch(items: Iterable[T], size: int) -> Generator[T, None, None]:
-    """Yields ``items``, produced by a thread at most ``size`` items ahead.
+def prefetch(items: Iterable[T], size: int, name: str = "decode") -> Generator[T, None, None]:
+    """Yields ``items``, produced by a thread at most ``size`` items ahead; ``name`` is the stage's in a profile.
 
     An error in the producer is raised here, after the items before it. Closing the generator stops the producer.
     """
@@ -39,8 +41,11 @@ def prefetch(items: Iterable[T], size: int) -> Generator[T, None, None]:
 
     def produce() -> None:
         try:
-            for item in items:
-                if not put(item):
+            name_thread(name)
+            for item in stage_of(items, name):
+                with wait(f"{name}: room in the queue"):
+                    taken = put(item)
+                if not taken:
                     return
             put(_END)
         except BaseException as error:
@@ -53,7 +58,8 @@ def prefetch(items: Iterable[T], size: int) -> Generator[T, None, None]:
     thread.start()
     try:
         while True:
-            item = waiting.get()
+            with wait(f"model: frames from {name}"):
+                item = waiting.get()
             if item is _END:
                 return
             if isinstance(item, _Failure):
@@ -68,11 +74,13 @@ class Background(Generic[T]):
     """Hands items to a consumer that runs in a thread of its own, at most ``size`` items behind.
 
     Used as a context manager: leaving it waits for the consumer to finish and raises its error; leaving it with an
-    error drops what is queued. `put` raises the consumer's error as soon as there is one.
+    error drops what is queued. `put` raises the consumer's error as soon as there is one. ``name`` is the stage's in a
+    profile.
     """
 
-    def __init__(self, consume: Callable[[T], None], size: int) -> None:
+    def __init__(self, consume: Callable[[T], None], size: int, name: str = "draw and encode") -> None:
         self._consume = consume
+        self._name = name
         self._queue: queue.Queue = queue.Queue(maxsize=max(1, size))
         self._error: BaseException | None = None
         self._abandoned = False
@@ -80,14 +88,17 @@ class Background(Generic[T]):
         self._thread.start()
 
     def _run(self) -> None:
+        name_thread("encode")
         while True:
-            item = self._queue.get()
+            with wait(f"{self._name}: frames to work on"):
+                item = self._queue.get()
             if item is _END:
                 return
             # After an error keep emptying the queue, so that `put` never waits for a consumer that is gone.
             if self._error is None and not self._abandoned:
                 try:
-                    self._consume(item)
+                    with stage(self._name):
+                        self._consume(item)
                 except BaseException as error:
                     self._error = error
 
@@ -95,7 +106,8 @@ class Background(Generic[T]):
         """Queues an item; waits while the consumer is too far behind."""
         if self._error is not None:
             raise self._error
-        self._queue.put(item)
+        with wait(f"model: room before {self._name}"):
+            self._queue.put(item)
 
     def __enter__(self) -> Background[T]:
         return self

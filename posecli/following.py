@@ -1,0 +1,244 @@
+"""People of a video followed from frame to frame: looked for around their last pose, not found anew each time.
+
+A finder in every frame costs most of the time, and what it says of neighbouring frames hardly differs. Between its runs
+each person is looked for in the box around the last pose, moved on by its velocity; that is also the better box, since
+finders cut raised arms (`looks.moved_box`). The finder runs
+
+- every ``period`` frames, counted from the first one,
+- when the picture changes as at a cut,
+- when a shown person's joint scores fall, and in the three frames after one was lost.
+
+What it finds is paired with the people followed. Who is not seen loses certainty and is given up soon.
+
+The state after a frame follows from the written lines alone (and from the picture last looked at), so that a run that
+was interrupted goes on as if nothing had happened: `Follower.see` every line, then `Follower.start`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from posecli import looks
+from posecli.geometry import box_iou
+from posecli.grouping.pose_nms import oks_nms
+from posecli.inference import PoseModel
+from posecli.profiling import stage
+from posecli.tracking.oks import OksTracker
+from posecli.types import Instance
+
+__all__ = ["Follower", "thumbnail"]
+
+_SIDE = 160  # pixels of a thumbnail's longer side; a pixel is the mean of a block
+_SAME = 2.0  # grey levels by which no block may differ between pictures that count as the same
+_CUT = 30.0  # mean difference of blocks from which on another scene is supposed
+_STEADY = 0.03  # of the box's longer side: smaller changes leave the box where it is
+_SAME_PERSON = 0.3  # IoU of a box found and one followed
+_TRUSTED = 0.45  # from this IoU on the followed box is kept, below the finder's is taken
+_UNSEEN = 0.7  # certainty left to a person after each scheduled run of the finder that did not see it
+_FALLEN = 0.6  # of the usual mean joint score: below it the person may have been lost
+_DUPLICATE = 0.75  # OKS of two poses that are one person's
+_INSIDE = 0.3  # share of the box that must lie in the picture
+_STAYS = 0.6  # with a larger share in the picture nobody is about to leave it
+_GAP = 0.5  # seconds over which nobody is followed
+_SURE_JOINT = 0.15  # joints below this score say nothing of motion
+_LOST_FRAMES = 3
+_FASTEST = 0.5  # of the box's longer side: the furthest that velocity may move a box
+
+
+def thumbnail(image: np.ndarray) -> np.ndarray:
+    """(h, w, 3) int16: a picture (H, W, 3) uint8 in means of blocks, longer side 160 or the picture's own."""
+    height, width = image.shape[:2]
+    zoom = min(1.0, _SIDE / max(height, width))
+    size = (max(1, round(width * zoom)), max(1, round(height * zoom)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA).reshape(size[1], size[0], 3).astype(np.int16)
+
+
+@dataclass
+class _Followed:
+    person: Instance  # as written last
+    certainty: float  # the finder's, as far as it still holds
+    velocity: np.ndarray  # (2,) pixels a second
+    time: float
+    usual: float  # running mean of the mean joint score
+    frames: int  # in which it was seen
+
+
+class Follower:
+    """Gives the people of a video's frames; call `people`, then `see`, once a frame and in order.
+
+    Args:
+        model: top-down, with a finder; its skeleton has sigmas.
+        period: frames from one scheduled run of the finder to the next.
+        size_wh: of the pictures.
+    """
+
+    def __init__(self, model: PoseModel, period: int, size_wh: tuple[int, int]) -> None:
+        self._model = model
+        self._period = max(1, period)
+        self._size = np.array(size_wh, dtype=np.float64)
+        self._links = OksTracker(model.skeleton, max_age=_GAP)
+        self._known: dict[int, _Followed] = {}
+        self._current: list[int] = []
+        self._lost: dict[int, int] = {}
+        self._looked: np.ndarray | None = None
+
+    def scheduled(self, number: int) -> bool:
+        """Whether the finder runs in any case in the frame with this number (0: the first of the run)."""
+        return number % self._period == 0
+
+    def start(self, looked: np.ndarray) -> None:
+        """Takes the picture (H, W, 3) that was looked at last, to go on with the next."""
+        self._looked = thumbnail(looked)
+
+    def people(
+        self, image: np.ndarray, number: int, time: float, find: Callable[[], list[Instance]]
+    ) -> tuple[list[Instance], bool]:
+        """The people of the next frame, and whether they are those of the frame before, unchanged.
+
+        Args:
+            image: (H, W, 3) uint8.
+            number: of the frame, counted in steps from the first one of the run.
+            time: seconds.
+            find: runs the finder on this picture (`PoseModel.find`); called only where needed.
+        """
+        with stage("compare with last frame"):
+            small = thumbnail(image)
+            change = None
+            if self._looked is not None and self._looked.shape == small.shape:
+                change = np.abs(small - self._looked)
+        if change is not None and change.max() <= _SAME:
+            return [replace(self._known[i].person, track_id=None) for i in self._current], True
+        self._looked = small
+        cut = change is None or float(change.mean()) > _CUT
+        carried = {} if cut else self._carried(time)
+        if cut or self.scheduled(number) or self._lost:
+            return self._look(image, self._joined(carried, find(), self.scheduled(number))), False
+        posed = self._model.look([image], [list(carried.values())])[0]
+        fallen = {i for i, pose in zip(carried, posed, strict=True) if self._has_fallen(i, pose)}
+        if fallen:
+            return self._look(image, self._joined(carried, find(), False, fallen)), False
+        return self._single(posed), False
+
+    def see(self, people: Sequence[Instance], time: float) -> None:
+        """Takes the people of a frame as they were written; all that is remembered comes from here."""
+        linked = self._links.update([replace(p, track_id=None) for p in people], time)
+        before, self._current = self._current, []
+        for person in linked:
+            assert person.track_id is not None  # the least score of `_links` is 0
+            self._current.append(person.track_id)
+            self._known[person.track_id] = self._seen(self._known.get(person.track_id), person, time)
+        self._lost = {i: left - 1 for i, left in self._lost.items() if left > 1 and i not in self._current}
+        for i in set(before) - set(self._current):
+            known = self._known[i]
+            if known.frames >= _LOST_FRAMES and self._shown(known) and self._inside(_moved(known, time)) >= _STAYS:
+                self._lost[i] = _LOST_FRAMES
+        self._known = {i: k for i, k in self._known.items() if time - k.time <= _GAP or i in self._current}
+
+    def _seen(self, last: _Followed | None, person: Instance, time: float) -> _Followed:
+        mean = float(person.score.mean())
+        certainty = float(np.clip(person.person_score / max(mean, 1e-3), 0, 1))
+        if last is None:
+            return _Followed(person, certainty, np.zeros(2), time, mean, 1)
+        velocity = last.velocity
+        both = (person.score >= _SURE_JOINT) & (last.person.score >= _SURE_JOINT)
+        if time > last.time:
+            step = (person.xy - last.person.xy)[both].astype(np.float64).mean(0) if both.any() else np.zeros(2)
+            # Half of the new velocity: noise of the joints must not throw the box away.
+            velocity = 0.5 * velocity + 0.5 * step / (time - last.time)
+        return _Followed(person, certainty, velocity, time, 0.8 * last.usual + 0.2 * mean, last.frames + 1)
+
+    def _shown(self, known: _Followed) -> bool:
+        return known.person.person_score >= self._model.threshold
+
+    def _has_fallen(self, number: int, pose: Instance) -> bool:
+        known = self._known[number]
+        return self._shown(known) and float(pose.score.mean()) < _FALLEN * known.usual
+
+    def _inside(self, box: np.ndarray) -> float:
+        """Share of a box that lies in the picture."""
+        size = np.clip(np.minimum(box[2:], self._size) - np.maximum(box[:2], 0), 0, None)
+        return float(size.prod() / max((box[2:] - box[:2]).prod(), 1e-9))
+
+    def _carried(self, time: float) -> dict[int, Instance]:
+        """The people of the last frame where they should be now, by number."""
+        carried = {}
+        for i in self._current:
+            known = self._known[i]
+            person = known.person
+            sure = known.certainty >= self._model.threshold and person.person_score >= self._model.threshold / 2
+            if not sure or time - known.time > _GAP or person.box_xyxy is None:
+                continue
+            box = _moved(known, time)
+            if self._inside(box) >= _INSIDE:
+                carried[i] = replace(person, box_xyxy=box, person_score=known.certainty, track_id=None)
+        return carried
+
+    def _joined(
+        self,
+        carried: dict[int, Instance],
+        found: Sequence[Instance],
+        scheduled: bool,
+        fallen: Collection[int] = frozenset(),
+    ) -> list[Instance]:
+        """People followed and people found, each once; those that the finder no longer believes in are left out."""
+        people = list(carried.values())
+        overlap = box_iou(_boxes(people), _boxes(found))
+        partner: dict[int, int] = {}
+        for cell in np.argsort(-overlap, axis=None, kind="stable").tolist():
+            i, j = divmod(cell, len(found))
+            if overlap[i, j] < _SAME_PERSON:
+                break
+            if i not in partner and j not in partner.values():
+                partner[i] = j
+        joined = []
+        for i, (number, person) in enumerate(carried.items()):
+            if i in partner:
+                other = found[partner[i]]
+                keep = overlap[i, partner[i]] >= _TRUSTED and number not in fallen
+                certainty = (person.person_score + other.person_score) / 2
+                joined.append(
+                    replace(
+                        person,
+                        box_xyxy=person.box_xyxy if keep else other.box_xyxy,
+                        person_score=certainty,
+                        heat=other.heat,
+                    )
+                )
+            elif number not in fallen:
+                joined.append(replace(person, person_score=person.person_score * (_UNSEEN if scheduled else 1.0)))
+        joined += [p for j, p in enumerate(found) if j not in partner.values()]
+        return [p for p in joined if p.person_score >= self._model.threshold]
+
+    def _look(self, image: np.ndarray, people: Sequence[Instance]) -> list[Instance]:
+        return self._single(self._model.look([image], [people])[0])
+
+    def _single(self, people: Sequence[Instance]) -> list[Instance]:
+        """Each person once, and only those who are to be given out, best first."""
+        if len(people) > 1:
+            boxes = _boxes(people)
+            kept = oks_nms(
+                np.stack([p.xy for p in people]),
+                np.array([p.person_score for p in people]),
+                (boxes[:, 2:] - boxes[:, :2]).prod(1) * 0.53,
+                self._model.skeleton.sigmas,
+                _DUPLICATE,
+            )
+            people = [people[i] for i in sorted(kept)]
+        return self._model.kept(people)
+
+
+def _boxes(people: Sequence[Instance]) -> np.ndarray:
+    return np.array([np.asarray(p.box_xyxy) for p in people], dtype=np.float64).reshape(-1, 4)
+
+
+def _moved(known: _Followed, time: float) -> np.ndarray:
+    """(4,) where to look for a person: around the last pose, moved on; its last box where that is nearly the same."""
+    box = np.asarray(known.person.box_xyxy, dtype=np.float64)
+    side = float((box[2:] - box[:2]).max())
+    step = np.clip(known.velocity * (time - known.time), -_FASTEST * side, _FASTEST * side)
+    wanted = np.asarray(looks.moved_box(known.person, known.person).box_xyxy) + np.tile(step, 2)
+    return box if np.abs(wanted - box).max() <= _STEADY * side else wanted

@@ -1,0 +1,236 @@
+"""Where the time of a run goes: `stage` around every step, a table at the end. Costs one comparison a step when off.
+
+Core-seconds are those of the step's own thread, and for networks those of the library's pool as well: what the process
+used meanwhile, less what is known to belong to other threads. Decoders' and encoders' own threads are told by their
+names, which only Linux shows; elsewhere their time is counted to the network they ran beside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+__all__ = ["Profile", "Usage", "name_thread", "profiled", "stage", "stage_of", "wait"]
+
+T = TypeVar("T")
+_TASKS = Path("/proc/self/task")
+_active: Profile | None = None
+_off: AbstractContextManager[None] = contextlib.nullcontext()
+
+
+@dataclass
+class Usage:
+    """What a stage took: seconds on the clock, core-seconds, times it ran."""
+
+    seconds: float = 0.0
+    core_seconds: float = 0.0
+    calls: int = 0
+
+
+@dataclass
+class Profile:
+    """What was measured; filled by `stage` and `wait` while it is active (`profiled`).
+
+    Attributes:
+        stages: by name, in the order of first use.
+        waits: seconds that a thread waited for another, by what it waited for.
+        seconds, core_seconds: of everything between begin and end, all threads.
+    """
+
+    stages: dict[str, Usage] = field(default_factory=dict)
+    waits: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    core_seconds: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _clocks: dict[int, tuple[int, float]] = field(default_factory=dict, repr=False)
+    _helpers: dict[str, tuple[str, float]] = field(default_factory=dict, repr=False)
+    _owner: dict[str, int] = field(default_factory=dict, repr=False)
+    _names: dict[str, str] = field(default_factory=dict, repr=False)
+    _own_tasks: set[str] = field(default_factory=set, repr=False)
+
+    def table(self, frames: int) -> dict[str, Any]:
+        """The result as plain values: rows with shares, waits, and the stage that sets the pace.
+
+        The pace is set by the thread that waits least for the others; the stage is the longest of that thread.
+        """
+        known = sum(usage.core_seconds for usage in self.stages.values())
+        rows = [
+            {
+                "stage": name,
+                "seconds": round(usage.seconds, 4),
+                "core_seconds": round(usage.core_seconds, 4),
+                "share": round(usage.core_seconds / max(self.core_seconds, known, 1e-9), 4),
+                "ms_per_frame": round(1000 * usage.core_seconds / max(frames, 1), 3),
+                "calls": usage.calls,
+            }
+            for name, usage in self.stages.items()
+        ]
+        other = max(self.core_seconds - known, 0.0)
+        rows.append(
+            {
+                "stage": "other",
+                "seconds": None,
+                "core_seconds": round(other, 4),
+                "share": round(other / max(self.core_seconds, known, 1e-9), 4),
+                "ms_per_frame": round(1000 * other / max(frames, 1), 3),
+                "calls": None,
+            }
+        )
+        busy: dict[int, float] = {}
+        for name, usage in self.stages.items():
+            busy[self._owner[name]] = busy.get(self._owner[name], 0.0) + usage.seconds
+        limit = None
+        if busy:
+            slowest = max(busy, key=lambda thread: busy[thread])
+            limit = max(
+                (n for n in self.stages if self._owner[n] == slowest), key=lambda name: self.stages[name].seconds
+            )
+        return {
+            "frames": frames,
+            "seconds": round(self.seconds, 4),
+            "core_seconds": round(self.core_seconds, 4),
+            "frames_per_second": round(frames / max(self.seconds, 1e-9), 2),
+            "cores": os.cpu_count(),
+            "stages": rows,
+            "waits": {name: round(seconds, 4) for name, seconds in self.waits.items()},
+            "limit": limit,
+        }
+
+    def _enter(self) -> None:
+        """Makes the clock of the calling thread known."""
+        ident = threading.get_ident()
+        if ident not in self._clocks and hasattr(time, "pthread_getcpuclockid"):
+            with self._lock:
+                self._clocks[ident] = (time.pthread_getcpuclockid(ident), time.thread_time())
+
+    def _other_threads(self) -> float:
+        """Core-seconds so far of the threads that are known by themselves, this one included."""
+        total = 0.0
+        with self._lock:
+            for ident, (clock, last) in self._clocks.items():
+                # A thread that has ended has no clock any more; its last reading stays.
+                with contextlib.suppress(OSError):
+                    last = time.clock_gettime(clock)
+                    self._clocks[ident] = (clock, last)
+                total += last
+            return total + sum(seconds for _, seconds in self._read_helpers().values())
+
+    def _read_helpers(self) -> dict[str, tuple[str, float]]:
+        """Decoders' and encoders' own threads: number to name and core-seconds, also of those that have ended."""
+        with contextlib.suppress(OSError):
+            for task in os.listdir(_TASKS):
+                with contextlib.suppress(OSError, ValueError, IndexError):
+                    name = self._names.get(task)
+                    if name is None:
+                        name = self._names[task] = (_TASKS / task / "comm").read_text().strip()
+                    if name.startswith(("av:", "encode")) and task not in self._own_tasks:
+                        used = int((_TASKS / task / "schedstat").read_text().split()[0]) / 1e9
+                        self._helpers[task] = (name, used)
+        return self._helpers
+
+    def _settle(self) -> None:
+        """Adds the time of decoders' and encoders' own threads to their stages."""
+        for name, seconds in self._read_helpers().values():
+            owner = "decode" if name.startswith("av:") else "draw and encode"
+            if owner in self.stages:
+                self.stages[owner].core_seconds += seconds
+
+    def _add(self, name: str, seconds: float, core_seconds: float) -> None:
+        with self._lock:
+            usage = self.stages.setdefault(name, Usage())
+            self._owner.setdefault(name, threading.get_ident())
+            usage.seconds += seconds
+            usage.core_seconds += core_seconds
+            usage.calls += 1
+
+    def _wait(self, name: str, seconds: float) -> None:
+        with self._lock:
+            self.waits[name] = self.waits.get(name, 0.0) + seconds
+
+
+@contextlib.contextmanager
+def profiled() -> Iterator[Profile]:
+    """Everything within is measured; read the profile after leaving. One at a time in a process."""
+    global _active
+    if _active is not None:
+        raise RuntimeError("a profile is being taken already")
+    profile = Profile()
+    began, used = time.perf_counter(), time.process_time()
+    _active = profile
+    try:
+        yield profile
+    finally:
+        _active = None
+        profile.seconds, profile.core_seconds = time.perf_counter() - began, time.process_time() - used
+        profile._settle()
+
+
+def stage(name: str, *, pool: bool = False) -> AbstractContextManager[None]:
+    """Counts what happens within to a stage.
+
+    Args:
+        name: of the stage; stages don't lie in each other.
+        pool: a library computes this in threads of its own, whose time is to be counted too.
+    """
+    return _off if _active is None else _measure(_active, name, pool)
+
+
+@contextlib.contextmanager
+def _measure(profile: Profile, name: str, pool: bool) -> Iterator[None]:
+    profile._enter()
+    used, others = time.process_time(), profile._other_threads() if pool else 0.0
+    own, began = time.thread_time(), time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds, core = time.perf_counter() - began, time.thread_time() - own
+        if pool:
+            core += max(time.process_time() - used - (profile._other_threads() - others), 0.0)
+        profile._add(name, seconds, core)
+
+
+def wait(name: str) -> AbstractContextManager[None]:
+    """Counts what happens within as waiting for another thread."""
+    return _off if _active is None else _waiting(_active, name)
+
+
+@contextlib.contextmanager
+def _waiting(profile: Profile, name: str) -> Iterator[None]:
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        profile._wait(name, time.perf_counter() - began)
+
+
+def stage_of(items: Iterable[T], name: str) -> Iterator[T]:
+    """The same items; making each of them is counted to a stage."""
+    iterator = iter(items)
+    try:
+        while True:
+            with stage(name):
+                try:
+                    item = next(iterator)
+                except StopIteration:
+                    return
+            yield item
+    finally:
+        close: Callable[[], None] | None = getattr(iterator, "close", None)
+        if close is not None:
+            close()
+
+
+def name_thread(name: str) -> None:
+    """Names the calling thread for the system, so that threads that a library starts from it are told apart."""
+    if _active is None:
+        return
+    with contextlib.suppress(OSError):
+        _active._own_tasks.add(str(threading.get_native_id()))
+        (_TASKS / str(threading.get_native_id()) / "comm").write_text(name)
