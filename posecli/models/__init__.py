@@ -75,7 +75,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "fastpose-tiny": partial(FastPose, blocks=(1, 1, 1, 1), width=16),
     "cpm": CPM,
     "cpm-3": partial(CPM, stages=3),
-    "cpm-tiny": partial(CPM, stages=3, channels=16, wide=32, middle=8, features=16),
+    "cpm-tiny": partial(CPM, stages=3, channels=8, wide=32, middle=8, features=16),
     "pose-fpn": PoseFPN,
     "dekr-finder": _finder,
 }
