@@ -34,20 +34,27 @@ RECORDED = ("PCK", "mean_OKS", "AP", "per_picture")
 LARGEST = 10_000_000
 
 
-def best_threshold(model: PoseModel, people: list[Picture], quiet: list[Picture]) -> tuple[float, dict[str, float]]:
-    """The person score with the best F1, and recall, precision and F1 there.
+def best_threshold(
+    model: PoseModel, people: list[Picture], quiet: list[Picture], most_false: float
+) -> tuple[float, dict[str, float]]:
+    """The person score with the best F1, and recall, precision, F1 and false people a quiet picture there.
 
+    Where that shows more than ``most_false`` people a picture on the pictures without anybody, the least score that
+    does not is taken instead.
     People shorter than a tenth of the picture's longer side count neither as missed nor as found.
     """
     scored: list[tuple[float, bool]] = []
     wanted = 0
-    for picture in [p for p in people if p.complete] + quiet:
+    false: list[float] = []
+    for picture, empty in [(p, False) for p in people if p.complete] + [(p, True) for p in quiet]:
         image = picture.read()
         boxes = picture.boxes_xyxy
         large = (boxes[:, 2:] - boxes[:, :2]).max(1, initial=0) >= 0.1 * max(image.shape[:2])
         wanted += int(large.sum())
         taken: set[int] = set()
-        for person in model.predict([image])[0]:
+        found = model.predict([image])[0]
+        false += [person.person_score for person in found] if empty else []
+        for person in found:
             overlap = box_iou(person.box_xyxy, boxes)[0]
             free = [g for g in np.argsort(-overlap) if g not in taken and overlap[g] >= 0.5]
             if free:
@@ -67,7 +74,14 @@ def best_threshold(model: PoseModel, people: list[Picture], quiet: list[Picture]
     # The middle of the plateau around the best: one picture more or less should not move it far.
     near = np.flatnonzero(f1 >= f1.max() - 0.005)
     at = int(near[len(near) // 2])
-    numbers = {"recall": hits[at] / wanted, "precision": hits[at] / shown[at], "f1": f1[at]}
+    allowed = int(most_false * len(quiet))
+    if len(false) > allowed:
+        scores = [score for score, _ in scored]
+        at = min(at, sum(score > sorted(false, reverse=True)[allowed] for score in scores) - 1)
+    if at < 0:
+        raise SystemExit("nobody scores above the false people on pictures without anybody; train the finder longer")
+    quietly = sum(score >= scored[at][0] for score in false) / max(len(quiet), 1)
+    numbers = {"recall": hits[at] / wanted, "precision": hits[at] / shown[at], "f1": f1[at], "false": quietly}
     return scored[at][0], {k: round(float(v), 4) for k, v in numbers.items()}
 
 
@@ -88,8 +102,9 @@ def main() -> None:
     parser.add_argument("--overlap", type=float, default=0.6, help="IoU above which the weaker of two boxes is dropped")
     parser.add_argument("--pictures", type=int, default=0, help="tuning pictures of each kind, 0: all [default]")
     parser.add_argument(
-        "--size-power", type=float, default=0.25, help="how much a person's size counts: looks.sized_score"
+        "--size-power", type=float, default=0.1, help="how much a person's size counts: looks.sized_score"
     )
+    parser.add_argument("--most-false", type=float, default=0.08, help="people shown a picture without anybody")
     parser.add_argument("--measured", type=Path, help="scores.json of benchmarks/default_model.py to put on record")
     args = parser.parse_args()
 
@@ -122,7 +137,7 @@ def main() -> None:
     if args.pictures:
         people, quiet = people[: args.pictures], quiet[: args.pictures]
     model = load_model(args.out, "cpu", options=PredictOptions(min_score=min(0.01, args.floor)))
-    threshold, numbers = best_threshold(model, people, quiet)
+    threshold, numbers = best_threshold(model, people, quiet, args.most_false)
     pose = pose.with_extra(threshold=round(threshold, 3), tuning=numbers)
     save()
     size = args.out.stat().st_size
