@@ -155,6 +155,10 @@ class PoseModel:
     ) -> None:
         if meta.codec not in TOP_DOWN and meta.codec not in BOTTOM_UP:
             raise PoseError(f"unknown codec {meta.codec!r}", hint=f"known: {', '.join([*TOP_DOWN, *BOTTOM_UP])}")
+        wanted = (options or PredictOptions()).codec
+        if wanted is not None and (wanted not in TOP_DOWN or meta.codec not in TOP_DOWN):
+            what = f"unknown codec {wanted!r}" if wanted not in TOP_DOWN else "a codec is chosen for top-down models"
+            raise UsageError(what, meta.architecture, f"known: {', '.join(TOP_DOWN)}")
         self.device = device if isinstance(device, torch.device) else pick_device(device)
         self.meta = meta
         self.finder = finder
@@ -422,7 +426,7 @@ class PoseModel:
     def _predict_top_down(
         self, images: Sequence[np.ndarray], people: Sequence[Sequence[Instance]], flip_test: bool
     ) -> list[list[Instance]]:
-        codec = TOP_DOWN[self.meta.codec]
+        codec = TOP_DOWN[self.options.codec or self.meta.codec]
         jobs = [(i, p) for i, persons in enumerate(people) for p in persons if p.box_xyxy is not None]
         crops = [codec.crop(np.asarray(p.box_xyxy), self.meta) for _, p in jobs]
         found: list[list[Instance]] = [[] for _ in images]
@@ -442,7 +446,7 @@ class PoseModel:
 
 def _finder_options(options: PredictOptions | None) -> PredictOptions:
     """The finder's own run: flip test, scales and the floor are the top-down model's matter."""
-    return replace(options or PredictOptions(), flip_test=None, scales=(1.0,), min_score=0.0)
+    return replace(options or PredictOptions(), flip_test=None, scales=(1.0,), min_score=0.0, codec=None)
 
 
 def _mirror(batch: Tensor) -> Tensor:

@@ -20,9 +20,10 @@ from posecli.checkpoint import ModelMeta
 from posecli.codecs import affine
 from posecli.codecs.background import drop_background
 from posecli.codecs.boxes import decode_people, merge_scales
-from posecli.codecs.dark import decode_dark
-from posecli.codecs.gaussian import average_flipped, decode_gaussian, mirror_heatmap
-from posecli.codecs.softmax import decode_softmax
+from posecli.codecs.gaussian import average_flipped, mirror_heatmap
+from posecli.codecs.integral import distribution
+from posecli.codecs.softmax import decode_local_mean, decode_softmax
+from posecli.codecs.top_down import CODECS, to_input
 from posecli.geometry import box_xyxy_to_xywh, crop_from_box, fit_picture
 from posecli.grouping import dekr
 from posecli.types import Crop
@@ -42,6 +43,7 @@ class PredictOptions:
         min_score: people below this score are dropped (a low floor; the display threshold is another thing).
         batch: crops or pictures that go through a network together.
         precision: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+        codec: reads the maps of a top-down model (a name of `codecs.top_down.CODECS`). None: the one that taught it.
     """
 
     flip_test: bool | None = None
@@ -51,6 +53,7 @@ class PredictOptions:
     min_score: float = 0.0
     batch: int = 32
     precision: str = "float32"
+    codec: str | None = None
 
 
 @dataclass(frozen=True)
@@ -116,34 +119,38 @@ def _read_softmax(output: Any, mirrored: Any, meta: ModelMeta) -> tuple[Tensor, 
     return decode_softmax(logits, meta.input_size[0] // logits.shape[3])
 
 
-def _read_heatmap(
-    decode: Callable[[Tensor], tuple[Tensor, Tensor]], output: Any, mirrored: Any, meta: ModelMeta
-) -> Any:
+def _read_heatmap(name: str, output: Any, mirrored: Any, meta: ModelMeta) -> Any:
+    """The maps of a network, whatever taught it, read by the codec `name`."""
+    if name == meta.codec == "softmax":
+        return _read_softmax(output, mirrored, meta)
+    taught, reading = CODECS[meta.codec], CODECS[name]
     maps = _joint_maps(output, meta)
     if mirrored is not None:
-        shift = bool(meta.extra.get("flip_shift", True))
+        shift = bool(meta.extra.get("flip_shift", taught.grid == "corner"))
         maps = average_flipped(maps, _joint_maps(mirrored, meta), meta.skeleton.flip_index, shift)
-    xy, score = decode(maps)
-    # Map pixel u lies on input pixel (stride u); DARK's convention maps first and last pixels onto each other.
-    # Some official code means the middle of the pixels that a map pixel was made from (`map_offset` 0.5).
-    less = 1 if meta.extra.get("convention") == "dark" else 0
-    factor = [(n - less) / (m - less) for n, m in zip(meta.input_size, (maps.shape[3], maps.shape[2]), strict=True)]
-    xy = (xy + float(meta.extra.get("map_offset", 0.0))) * torch.tensor(factor, device=xy.device)
+    xy, score = reading.decode(maps)
+    if taught.learns == "logits":
+        score = decode_local_mean(maps)[1]
+    elif name == "softmax":
+        score = maps.flatten(2).amax(-1)
+    # DARK's convention maps first and last pixels onto each other. Some official code means the middle of the pixels
+    # that a map pixel was made from (`map_offset` 0.5).
+    grid = "ends" if meta.extra.get("convention") == "dark" else taught.grid
+    xy = to_input(xy + float(meta.extra.get("map_offset", 0.0)), grid, meta.input_size, (maps.shape[3], maps.shape[2]))
     # `peak`: the height of the targets that the network learnt, 255 in some official code.
     return xy, score / float(meta.extra.get("peak", 1.0))
 
 
 def _joint_maps(output: Any, meta: ModelMeta) -> Tensor:
-    """The joints' maps (B, K, h, w), without the background's where the network gives one."""
+    """The joints' maps (B, K, h, w): of logits the distributions; without the background's where there is one."""
     maps, place = output.heatmap.float(), meta.extra.get("background")
-    return drop_background(maps, str(place)) if place else maps
+    maps = drop_background(maps, str(place)) if place else maps
+    if CODECS[meta.codec].learns != "logits":
+        return maps
+    return distribution(maps, "softmax", float(meta.extra.get("beta", 1.0)))
 
 
-TOP_DOWN: dict[str, TopDown] = {
-    "softmax": TopDown(_box_crop, _read_softmax),
-    "gaussian": TopDown(_box_crop, partial(_read_heatmap, decode_gaussian)),
-    "dark": TopDown(_box_crop, partial(_read_heatmap, decode_dark)),
-}
+TOP_DOWN: dict[str, TopDown] = {name: TopDown(_box_crop, partial(_read_heatmap, name)) for name in CODECS}
 
 
 def _fitted(width: int, height: int, scale: float, scales: Sequence[float], meta: ModelMeta) -> Crop:

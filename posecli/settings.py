@@ -53,6 +53,10 @@ class TrainSettings:
         clip: largest norm of the gradient; 0 for none.
         ema: decay of the average of the weights that is validated and saved; 0 for none.
         precision: "float32", "bfloat16" or "float16" (CUDA only).
+        codec: how a top-down model's maps are taught and read, a name of `posecli.codecs.top_down.TEACHING`; "" for the
+            model's usual one.
+        integral_heat: what the codec "integral" learns besides places: "none", "gaussian" (squared error of Gaussian
+            maps, whose softmax is then sharpened) or "softmax" (cross-entropy). integral_weight: of that loss.
         sigma: of the Gaussian targets, map pixels.
         rotation: standard deviation, cut at twice that, top-down; largest angle, bottom-up. rotation_any: share of
             samples turned by any angle.
@@ -108,6 +112,9 @@ class TrainSettings:
     clip: float = 5.0
     ema: float = 0.999
     precision: str = "float32"
+    codec: str = ""
+    integral_heat: str = "none"
+    integral_weight: float = 1.0
     sigma: float = 2.0
     rotation: float = 22.0
     rotation_any: float = 0.0
@@ -147,6 +154,7 @@ class TrainSettings:
             "schedule": ("cosine", "step", "constant"),
             "precision": ("float32", "bfloat16", "float16"),
             "unlabelled": ("mask", "background"),
+            "integral_heat": ("none", "gaussian", "softmax"),
             "metric": ("mean-oks", "pck"),
         }
         for key, known in choices.items():
@@ -155,7 +163,9 @@ class TrainSettings:
         for key in ("epochs", "batch", "accumulate"):
             if getattr(self, key) < 1:
                 raise wrong(key, "at least 1")
-        for key in ("lr", "sigma", "val_every", "save_every", "val_box_scale"):
+        if self.integral_heat != "none" and self.codec != "integral":
+            raise wrong("integral_heat", 'codec = "integral" is needed too')
+        for key in ("lr", "integral_weight", "sigma", "val_every", "save_every", "val_box_scale"):
             if not getattr(self, key) > 0:
                 raise wrong(key, "more than 0")
         for key in (

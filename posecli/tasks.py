@@ -25,11 +25,12 @@ from posecli import augment
 from posecli.augment_pictures import Cutout, cut_out, pictures_of
 from posecli.checkpoint import ModelMeta, build
 from posecli.codecs.background import add_background
-from posecli.codecs.gaussian import encode_gaussian
+from posecli.codecs.integral import distribution, expectation, integral_l1
 from posecli.codecs.offsets import encode_heatmap, encode_offset, person_centres
 from posecli.codecs.softmax import encode_softmax, softmax_cross_entropy_2d
+from posecli.codecs.top_down import CODECS, TEACHING, to_map
 from posecli.data import Source, person_box, read_image
-from posecli.errors import PoseError
+from posecli.errors import PoseError, UsageError
 from posecli.geometry import apply_affine, crop_from_box, warp
 from posecli.losses import DEKR_OFFSET_FACTOR, dekr_heatmap_loss, dekr_offset_loss, joint_mse
 from posecli.models.rescore import RESCORE_MODEL
@@ -40,6 +41,10 @@ from posecli.types import Crop, Instance, Record, Skeleton
 _HALF_MARGIN, _HALF_LEAST = 1.25, 0.4
 # Share of top-down samples that stand as they are.
 _UNTURNED = 0.35
+# The softmax of maps of height 1 is nearly flat; times this, nine tenths of it lie in a Gaussian of 2 pixels.
+_SHARP = 20.0
+# A squared error's mean over a map is small beside that of places: a joint fills about a hundredth of its map.
+_PIXELS_OF_A_JOINT = 100.0
 _LOWER = ("hip", "knee", "ankle", "foot", "toe", "heel", "leg")
 
 
@@ -145,8 +150,10 @@ class Task(abc.ABC):
 class TopDownTask(Task):
     """One person a sample, cut out around the box; one map for each joint.
 
-    "softmax": cross-entropy of distributions (`codecs.softmax`), the mean over labelled joints. "gaussian": squared
-    error of Gaussians (`losses.joint_mse`), the mean over joints, labelled or not, and pixels.
+    By the codec (`codecs.top_down`): "softmax": cross-entropy of distributions (`codecs.softmax`), the mean over
+    labelled joints. "integral": absolute error of mean places (`codecs.integral`), the mean over labelled joints, alone
+    or with one of the other two losses. All others: squared error of Gaussians (`losses.joint_mse`), the mean over
+    joints, labelled or not, and pixels.
 
     Attributes:
         stride: input pixels that a map pixel stands for. background: place of a further map that is high where no joint
@@ -157,13 +164,29 @@ class TopDownTask(Task):
 
     def __init__(self, settings: TrainSettings, sources: Sequence[Source], skeleton: Skeleton, codec: str) -> None:
         super().__init__(settings, sources, skeleton)
+        if codec not in TEACHING:
+            raise UsageError(f"codec {codec!r}", "training settings", f"one of {', '.join(TEACHING)}")
         self.codec = codec
+        self.logits = CODECS[codec].learns == "logits"
+        self.beta = _SHARP if settings.integral_heat == "gaussian" else 1.0
+        if codec == "integral":
+            self.terms = {"coordinates": 1.0} | {  # type: ignore[misc]
+                "none": {},
+                "softmax": {"heatmap": settings.integral_weight},
+                "gaussian": {"heatmap": settings.integral_weight * _PIXELS_OF_A_JOINT},
+            }[settings.integral_heat]
         self.background: str | None = None
         arguments = {"keypoints": skeleton.num_keypoints, **settings.builder_arguments()}
         with torch.device("meta"):  # without its tensors
             network = build(self.meta(settings.model, arguments), "training settings")
         self.stride = int(getattr(network, "stride", 4))
         self.background = getattr(network, "background", None)
+        if self.background and self.logits:
+            raise UsageError(
+                f"the codec {codec} has no place for the background map of {settings.model}",
+                "training settings",
+                "take gaussian, dark or udp",
+            )
         self.upper = np.array([not any(part in name.lower() for part in _LOWER) for name in skeleton.keypoints])
         self._people = [self._usable(source) for source in self.sources]
         self.counts = [len(people) for people in self._people]
@@ -218,10 +241,17 @@ class TopDownTask(Task):
             patch = read_image(data.dataset.root, data.dataset.records[other])
             image = self._occluded(image, rng, patch)
         xy = np.where(labelled[:, None], xy, 0)
-        if self.codec == "softmax":
-            return {"image": image, "xy": xy.astype(np.float32), "weight": labelled.astype(np.float32)}
+        places = {"xy": xy.astype(np.float32), "weight": labelled.astype(np.float32)} if self.logits else {}
+        if self.logits and settings.integral_heat != "gaussian":
+            return {"image": image, **places}
+        taught = CODECS["dark" if self.logits else self.codec]
         map_size = (size[0] // self.stride, size[1] // self.stride)
-        target, weight = encode_gaussian(xy, labelled, size, map_size, settings.sigma)
+        on_map = to_map(xy, CODECS[self.codec].grid, size, map_size)
+        encode = taught.encode
+        assert encode is not None
+        target, weight = encode(on_map, labelled, map_size, settings.sigma)
+        if self.logits:
+            return {"image": image, **places, "target": target}
         if self.background:
             target, weight = add_background(target, weight, self.background)
         return {"image": image, "target": target, "weight": weight}
@@ -252,21 +282,40 @@ class TopDownTask(Task):
         return crop_from_box(box + np.tile(move, 2), size, scale, angle, flip=rng.random() < settings.flip)
 
     def sizes(self, batch: Mapping[str, Tensor]) -> Tensor:
-        counted = batch["weight"].sum() if self.codec == "softmax" else torch.tensor(batch["target"].numel())
-        return counted.double().reshape(1)
+        joints = batch["weight"].sum().double().cpu().reshape(1)
+        pixels = torch.tensor([float(batch["target"].numel())], dtype=torch.float64) if "target" in batch else joints
+        if self.codec == "integral":
+            return torch.cat([joints, pixels])[: len(self.terms)]
+        return pixels
 
     def sums(self, output: Any, batch: Mapping[str, Tensor]) -> Tensor:
         # Networks with supervision within learn at every stage alike.
         stages = getattr(output, "stages", (output.heatmap,))
+        if self.codec == "integral":
+            return torch.stack([self._integral_terms(stage, batch) for stage in stages]).sum(0)
         if self.codec == "softmax":
-            maps = stages[-1]
-            # The same share of the body in the small pictures of a run's first part.
-            sigma = self.settings.sigma * maps.shape[3] * self.stride / self.settings.input_size[0]
-            target = encode_softmax(batch["xy"], (maps.shape[3], maps.shape[2]), self.stride, sigma)
-            losses = [softmax_cross_entropy_2d(stage, target, batch["weight"]) for stage in stages]
+            losses = [
+                softmax_cross_entropy_2d(stage, self._softmax_target(stage, batch), batch["weight"]) for stage in stages
+            ]
         else:
             losses = [joint_mse(stage, batch["target"], batch["weight"]).total for stage in stages]
         return torch.stack(losses).sum().reshape(1)
+
+    def _softmax_target(self, maps: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        # The same share of the body in the small pictures of a run's first part.
+        sigma = self.settings.sigma * maps.shape[3] * self.stride / self.settings.input_size[0]
+        return encode_softmax(batch["xy"], (maps.shape[3], maps.shape[2]), self.stride, sigma)
+
+    def _integral_terms(self, maps: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """(terms,): places, and maps where they are learnt too."""
+        target = (batch["xy"] - (self.stride - 1) / 2) / self.stride
+        found = expectation(distribution(maps, "softmax", self.beta))
+        losses = [integral_l1(found, target, batch["weight"], (maps.shape[3], maps.shape[2]))]
+        if self.settings.integral_heat == "softmax":
+            losses.append(softmax_cross_entropy_2d(maps, self._softmax_target(maps, batch), batch["weight"]))
+        elif self.settings.integral_heat == "gaussian":
+            losses.append(joint_mse(maps, batch["target"], batch["weight"]).total)
+        return torch.stack(losses)
 
     def meta(self, architecture: str, arguments: Mapping[str, Any]) -> ModelMeta:
         return ModelMeta(
@@ -279,6 +328,7 @@ class TopDownTask(Task):
                 "box_scale": self.settings.val_box_scale,
                 "threshold": self.settings.threshold,
                 **({"background": self.background} if self.background else {}),
+                **({"beta": self.beta} if self.codec == "integral" else {}),
             },
         )
 
@@ -442,9 +492,11 @@ def make_task(settings: TrainSettings, sources: Sequence[Source], skeleton: Skel
         raise PoseError("a rescoring net is no network of pictures", hint="posecli.rescoring.train_rescoring trains it")
     kind = family(settings.model)
     if kind == "pose-fpn":
-        return TopDownTask(settings, sources, skeleton, "softmax")
+        return TopDownTask(settings, sources, skeleton, settings.codec or "softmax")
     if kind in ("hrnet", "simple-baseline", "fastpose", "hourglass", "hg", "cpm"):
-        return TopDownTask(settings, sources, skeleton, "gaussian")
+        return TopDownTask(settings, sources, skeleton, settings.codec or "gaussian")
     if kind == "dekr":
+        if settings.codec:
+            raise UsageError(f"codec {settings.codec!r}", "training settings", "codecs are chosen for top-down models")
         return DekrTask(settings, sources, skeleton)
     raise PoseError(f"no training recipe for the model {settings.model!r}")

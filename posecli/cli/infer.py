@@ -58,6 +58,14 @@ def infer(
             rich_help_panel=_MODEL,
         ),
     ] = None,
+    codec: Annotated[
+        str | None,
+        typer.Option(
+            help="Top-down models: how heat maps are read, e.g. argmax, gaussian, dark, udp, integral "
+            "(else as the model was taught)",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
     box_weights: Annotated[
         str | None,
         typer.Option(
@@ -189,6 +197,7 @@ def infer(
             max_persons=max_persons,
             min_score=min_score,
             precision=precision,
+            codec=codec,
         ),
         warn=warn,
     )

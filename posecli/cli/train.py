@@ -87,6 +87,14 @@ def train(
     precision: Annotated[
         str | None, typer.Option(help="float32, bfloat16 or float16.", rich_help_panel=_LEARNING)
     ] = None,
+    codec: Annotated[
+        str | None,
+        typer.Option(
+            help="Top-down models: how heat maps are taught: gaussian, dark, udp, softmax, integral. "
+            "(default: the model's)",
+            rich_help_panel=_LEARNING,
+        ),
+    ] = None,
     metric: Annotated[
         str | None, typer.Option(help="Best weights by: mean-oks or pck.", rich_help_panel=_LEARNING)
     ] = None,
@@ -127,7 +135,8 @@ def train(
         "data": data, "val": val, "image_root": image_root, "val_image_root": val_image_root,
         "data_weights": _numbers(data_weights), "skeleton": skeleton, "workers": workers, "model": model,
         "init": init, "seed": seed, "epochs": epochs, "max_minutes": max_minutes, "batch": batch,
-        "accumulate": accumulate, "lr": lr, "precision": precision, "metric": metric, "tensorboard": tensorboard,
+        "accumulate": accumulate, "lr": lr, "precision": precision, "codec": codec, "metric": metric,
+        "tensorboard": tensorboard,
     }  # fmt: skip
     if init and find_entry(init):
         options["init"] = fetched(init, quiet)

@@ -135,6 +135,44 @@ def _with_third(points: np.ndarray) -> np.ndarray:
     return np.array([a, b, b + np.array([-direct[1], direct[0]], dtype=np.float32)], dtype=np.float32)
 
 
+def udp_matrix(center: np.ndarray, size: np.ndarray, output_size: Sequence[int], rotation: float = 0.0) -> np.ndarray:
+    """UDP's map from image to output pixels (open-mmlab/mmpose@759b39c, `mmpose/structures/bbox/transforms.py`).
+
+    The region's size, in pixels, goes to the output's size less one in each axis by itself; the centre goes to
+    ((w - 1) / 2, (h - 1) / 2).
+
+    Args:
+        center, size: (2,) of the region, image pixels.
+        output_size: (w, h).
+        rotation: degrees about the centre.
+
+    Returns:
+        (2, 3) float64.
+    """
+    center, size = np.asarray(center, dtype=np.float64), np.asarray(size, dtype=np.float64)
+    angle = math.radians(rotation)
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    zoom = (np.asarray(output_size, dtype=np.float64) - 1) / size
+    linear = zoom[:, None] * turn
+    return np.hstack([linear, (zoom * size / 2 - linear @ center)[:, None]])
+
+
+def box_of(center: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """(..., 4) corners of boxes of these centres and sizes (..., 2)."""
+    center, half = np.asarray(center), np.asarray(size) * 0.5
+    return np.concatenate([center - half, center + half], axis=-1)
+
+
+def enlarged_box(box_xyxy: np.ndarray, share: float, image_size: Sequence[int]) -> np.ndarray:
+    """Boxes (..., 4) grown by a share of their sides (half of it at each end), cut off at an image of (width, height);
+    AlphaPose's boxes at test time have 0.25 (MVIG-SJTU/AlphaPose@c60106d)."""
+    box = np.asarray(box_xyxy, dtype=np.float64)
+    more = (box[..., 2:] - box[..., :2]) * share / 2
+    low = np.maximum(box[..., :2] - more, 0)
+    high = np.minimum(box[..., 2:] + more, np.asarray(image_size))
+    return np.concatenate([low, high], axis=-1)
+
+
 def dekr_train_matrix(
     center: np.ndarray, scale: float, resolution: int, rotation: float = 0.0
 ) -> tuple[np.ndarray, float]:

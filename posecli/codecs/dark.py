@@ -47,7 +47,7 @@ def encode_dark(
 
 
 @lru_cache(maxsize=8)
-def _kernel(size: int) -> tuple[float, ...]:
+def gaussian_taps(size: int) -> tuple[float, ...]:
     """OpenCV's Gaussian of that size with sigma 0: fixed values up to 7, else sigma 0.3 ((size - 1) / 2 - 1) + 0.8."""
     import cv2
 
@@ -61,7 +61,7 @@ def blur(heatmap: Tensor, kernel: int = 11) -> Tensor:
     it either way. Computed in float32 or better.
     """
     maps = heatmap.to(torch.promote_types(heatmap.dtype, torch.float32))
-    taps = torch.tensor(_kernel(kernel), device=maps.device, dtype=maps.dtype)
+    taps = torch.tensor(gaussian_taps(kernel), device=maps.device, dtype=maps.dtype)
     batch, count, height, width = maps.shape
     smooth = maps.reshape(batch * count, 1, height, width)
     smooth = functional.conv2d(smooth, taps.view(1, 1, 1, -1), padding=(0, kernel // 2))

@@ -34,22 +34,34 @@ def decode_softmax(logits: Tensor, stride: int, reach: int = 2) -> tuple[Tensor,
     The place is the mean of the distribution in a window of `reach` pixels around its highest pixel (the mode,
     refined); the score is the probability that falls into the window.
     """
-    batch, keypoints, height, width = logits.shape
-    probability = logits.flatten(2).float().softmax(dim=-1)
-    best = probability.argmax(dim=-1)
+    probability = logits.flatten(2).float().softmax(dim=-1).view(logits.shape)
+    uv, mass = decode_local_mean(probability, reach)
+    return uv * stride + (stride - 1) / 2, mass
+
+
+def decode_local_mean(maps: Tensor, reach: int = 2) -> tuple[Tensor, Tensor]:
+    """The mean place in a window of `reach` pixels around the highest pixel of maps (B, K, h, w); negative values count
+    as 0.
+
+    Returns:
+        (B, K, 2) map pixels and (B, K) sums of the window, of a distribution the probability that falls into it.
+    """
+    batch, keypoints, _, width = maps.shape
+    best = maps.flatten(2).argmax(dim=-1)
     column, row = best % width, best // width
-    offset = torch.arange(-reach, reach + 1, device=logits.device)
-    # The window keeps its size at the border: pixels beyond it hold no probability.
-    padded = functional.pad(probability.view(batch, keypoints, height, width), (reach,) * 4)
+    offset = torch.arange(-reach, reach + 1, device=maps.device)
+    # The window keeps its size at the border: pixels beyond it hold nothing.
+    padded = functional.pad(maps.clamp(min=0), (reach,) * 4)
     rows = (row[..., None] + reach + offset)[..., :, None]
     columns = (column[..., None] + reach + offset)[..., None, :]
     window = padded.flatten(2).gather(2, (rows * (width + 2 * reach) + columns).flatten(2))
     window = window.view(batch, keypoints, 2 * reach + 1, 2 * reach + 1)
     mass = window.sum(dim=(-2, -1))
     shift = offset.to(window.dtype)
-    u = column + (window.sum(dim=-2) * shift).sum(dim=-1) / mass
-    v = row + (window.sum(dim=-1) * shift).sum(dim=-1) / mass
-    return torch.stack([u, v], dim=-1) * stride + (stride - 1) / 2, mass
+    some = mass.clamp(min=torch.finfo(window.dtype).tiny)
+    u = column + (window.sum(dim=-2) * shift).sum(dim=-1) / some
+    v = row + (window.sum(dim=-1) * shift).sum(dim=-1) / some
+    return torch.stack([u, v], dim=-1), mass
 
 
 def softmax_cross_entropy_2d(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ CPU: two 3x3 stem convolutions instead of a 7x7 and a max pooling; bottlenecks t
 quartering them (fewer, denser maps); channel counts in multiples of 16.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 import torch
@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from posecli.models.layers import Bottleneck, conv_norm
 
 #: Bottlenecks in the four stages (Table 1).
-DEPTHS: dict[int, tuple[int, int, int, int]] = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+DEPTHS: dict[int, tuple[int, ...]] = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
-def depth_of(state: dict[str, Tensor], prefix: str = "") -> tuple[int, ...]:
+def depth_of(state: Mapping[str, Tensor], prefix: str = "") -> tuple[int, ...]:
     """Blocks in each of the four stages of a state dict whose trunk's names begin with ``prefix``."""
     counts = []
     for stage in range(1, 5):

@@ -20,7 +20,7 @@ _USUAL_DUC = [4, 2, 1]
 
 
 def _describe(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Any]] | None:
-    architecture = _ARCHITECTURES.get(depth_of(state, "preact."))  # type: ignore[call-overload]
+    architecture = _ARCHITECTURES.get(depth_of(state, "preact."))
     if architecture is None:
         return None
     arguments: dict[str, Any] = {"keypoints": state["conv_out.weight"].shape[0]}

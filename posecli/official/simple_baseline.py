@@ -25,7 +25,7 @@ def _family(name: str, trunk: str, head: str) -> Family:
     """A repository that prefixes the names of the trunk and of the layers after it."""
 
     def describe(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Any]] | None:
-        architecture = _ARCHITECTURES.get(depth_of(state, trunk))  # type: ignore[call-overload]
+        architecture = _ARCHITECTURES.get(depth_of(state, trunk))
         if architecture is None:
             return None
         start = f"{head}deconv_layers."
