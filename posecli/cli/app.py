@@ -39,6 +39,7 @@ def _add_verbs() -> None:
     from posecli.cli.convert import convert
     from posecli.cli.cross import cross
     from posecli.cli.evaluate import evaluate
+    from posecli.cli.export import export
     from posecli.cli.infer import infer
     from posecli.cli.models import models
     from posecli.cli.render import render
@@ -46,7 +47,7 @@ def _add_verbs() -> None:
     from posecli.cli.stats import stats
     from posecli.cli.train import train
 
-    for verb in (convert, train, infer, evaluate, cross, render, check, stats, browse, scenes, models):
+    for verb in (convert, train, infer, evaluate, cross, render, check, stats, browse, scenes, models, export):
         app.command()(verb)
 
 

@@ -128,7 +128,9 @@ def adaptive_conv(x: Tensor, geometry: Tensor, weight: Tensor, bias: Tensor | No
     per_joint = weight.shape[1]
     joints = channels // per_joint
     # On a CPU as many joints at once as keep the sampled values in the cache; elsewhere all of them.
-    together = max(1, _CACHED_VALUES // (batch * 9 * per_joint * height * width)) if x.device.type == "cpu" else joints
+    together = joints
+    if x.device.type == "cpu" and not torch.compiler.is_exporting():  # an exported network takes any batch
+        together = max(1, _CACHED_VALUES // (batch * 9 * per_joint * height * width))
     geometry = geometry.to(torch.promote_types(geometry.dtype, torch.float32)).contiguous()
     kernel = weight.reshape(joints, -1, per_joint * 9)
     channels_last = x.is_contiguous(memory_format=torch.channels_last)
@@ -177,7 +179,8 @@ def _sample_and_mix(x: Tensor, grid: Tensor, kernel: Tensor) -> Tensor:
     joints, _, inner = kernel.shape
     source = x.reshape(batch * joints, channels // joints, height, width).to(grid.dtype)
     # grid_sample spreads its batch over threads: a single map is read in several strips of rows.
-    strips = next(n for n in (8, 4, 2, 1) if height % n == 0) if batch * joints == 1 else 1
+    single = not torch.compiler.is_exporting() and batch * joints == 1
+    strips = next(n for n in (8, 4, 2, 1) if height % n == 0) if single else 1
     if strips > 1:
         source = source.expand(strips, -1, -1, -1)
         grid = grid.view(9, strips, height // strips, width, 2).transpose(0, 1)
