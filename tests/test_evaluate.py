@@ -166,7 +166,7 @@ def test_files_that_are_not_what_they_should_be(cli, files, tmp_path) -> None:
     empty, text = tmp_path / "empty.jsonl", tmp_path / "text.jsonl"
     empty.write_text("")
     text.write_text("hello\nworld\n")
-    for bad in (empty, text, tmp_path / "absent.jsonl", gt):
+    for bad in (empty, text, tmp_path / "absent.jsonl"):
         outcome = cli("evaluate", gt, bad)
         assert outcome.code == 1, bad
         assert str(bad) in outcome.err

@@ -37,8 +37,8 @@ _FORMS = (
 )
 _FORMATS = (
     "auto, mars_lab, lspet, lsp, mpii, flic, aic, crowdpose, posetrack, penn, jhmdb, parquet, csv, "
-    "labelme, labelstudio, cvat, yolo, deeplabcut, pose_stream, coco_results, alphapose, mediapipe, coco, "
-    "mars"
+    "labelme, labelstudio, cvat, yolo, deeplabcut, pose_stream, coco_results, alphapose, openpose, mediapipe, "
+    "coco, mars"
 )
 
 
@@ -188,14 +188,18 @@ def convert(
     kind = _kind(to, out, bool(streams))
     talk = console(quiet)
     asked = _Asked(target, not no_derived, drop_empty, overwrite, json_, quiet)
-    as_poses = bool(streams) and form_of(kind, poses=True).write_frames is not None
-    if streams:
+    folders = [] if streams else _openpose_folders(sources, format_, kind)
+    as_poses = bool(folders) or (bool(streams) and form_of(kind, poses=True).write_frames is not None)
+    if streams or folders:
         # Poses in a form of labels become a data set on the way, for which most options mean something.
-        given = {"--format": format_ != "auto", "--skeleton": skeleton, "--label-fps": label_fps}
+        given: dict[str, object] = {"--label-fps": label_fps}
+        if streams:
+            given |= {"--format": format_ != "auto", "--skeleton": skeleton}
         if as_poses:
             given |= {
                 "--frames": frames, "--no-frames": no_frames, "--every": every > 1, "--drop-empty": drop_empty,
-                "--split": split, "--image-root": image_root, "--score-threshold": score_threshold is not None,
+                "--split": split, "--image-root": image_root if streams else None,
+                "--score-threshold": score_threshold is not None,
             }  # fmt: skip
         if workers is not None and frames is None:
             given["--workers"] = True
@@ -205,7 +209,7 @@ def convert(
     elif min_score is not None:
         raise UsageError("--min-score is for pose streams")
     if as_poses:
-        _convert_streams(streams, out, kind, asked, min_score)
+        _convert_poses(streams or folders, out, kind, asked, min_score, skeleton, image_root)
         return
 
     from posecli.convert import parse_shares
@@ -384,11 +388,33 @@ def _with_streams_of_folders(sources: list[str]) -> list[str]:
     return found
 
 
-def _convert_streams(streams: list[str], out: str, kind: str, asked: _Asked, min_score: float | None) -> None:
-    """Poses frame by frame into a form of poses."""
+def _openpose_folders(sources: list[str], format_: str, kind: str) -> list[str]:
+    """The sources, when they are OpenPose folders to be written in a form of poses, which needs no video's size."""
+    from pathlib import Path
+
+    from posecli.exports import FORMS
+    from posecli.formats.openpose import recognise
+
+    if kind not in FORMS or FORMS[kind].write_frames is None or format_ not in ("auto", "openpose"):
+        return []
+    return sources if all(recognise(Path(s)) for s in sources) else []
+
+
+def _convert_poses(
+    sources: list[str],
+    out: str,
+    kind: str,
+    asked: _Asked,
+    min_score: float | None,
+    skeleton: str | None,
+    image_root: str | None,
+) -> None:
+    """Pose streams or OpenPose folders, frame by frame, into a form of poses."""
     from itertools import chain
+    from pathlib import Path
 
     from posecli.convert import export_stream
+    from posecli.formats.openpose import read_poses
     from posecli.predictions import read_stream
 
     talk = console(asked.quiet)
@@ -398,7 +424,10 @@ def _convert_streams(streams: list[str], out: str, kind: str, asked: _Asked, min
         changes.append(change)
         _tell_change(change, talk)
 
-    frames = chain.from_iterable(read_stream(s, warn=warn) for s in streams)
+    frames = chain.from_iterable(
+        read_poses(Path(s), skeleton, image_root, warn) if Path(s).is_dir() else read_stream(s, warn=warn)
+        for s in sources
+    )
     count = export_stream(
         frames, out, kind, to_skeleton=asked.target, derive=asked.derive, overwrite=asked.overwrite,
         min_score=min_score, told=told, warn=warn,

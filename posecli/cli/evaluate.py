@@ -39,7 +39,12 @@ def _thresholds(texts: list[str] | None) -> Any:
 def evaluate(
     gt: Annotated[Path, typer.Argument(metavar="GT", help="Labels: COCO keypoint JSON, or anything convert reads.")],
     pred: Annotated[
-        str, typer.Argument(metavar="PRED", help="Pose stream (- for stdin), folder of streams, or COCO results.")
+        str,
+        typer.Argument(
+            metavar="PRED",
+            help="Pose stream (- for stdin), folder of streams, COCO results, AlphaPose, MediaPipe, OpenPose folder; "
+            "or a second set of labels.",
+        ),
     ],
     pred2: Annotated[
         str | None, typer.Argument(metavar="[PRED2]", help="A second prediction, compared with the first.")
@@ -80,10 +85,11 @@ def evaluate(
         bool, typer.Option("--only-predicted", help="Leave out labelled frames the stream has no line for.")
     ] = False,
     skeleton: Annotated[
-        str | None, typer.Option(help="Skeleton of the labels (name or skeleton.toml) in place of the file's.")
+        str | None,
+        typer.Option(help="Skeleton of labels (and predictions) that do not name their joints: name or skeleton.toml."),
     ] = None,
     pred_skeleton: Annotated[
-        str | None, typer.Option(help="Skeleton of a COCO results list whose joints are not the labels'.")
+        str | None, typer.Option(help="Skeleton of predictions that do not name their joints, if not the labels'.")
     ] = None,
     bootstrap: Annotated[
         int | None,

@@ -26,7 +26,7 @@ import numpy as np
 from posecli.errors import PoseError
 from posecli.formats.coco import box_from_xywh, load_json
 from posecli.formats.coco_results import chosen_skeleton, triples
-from posecli.formats.found_pictures import FoundPictures, video_header, video_of
+from posecli.formats.found_pictures import FoundPictures, StatedPictures, stated_header, video_header, video_of
 from posecli.formats.label_poses import labels_of_poses
 from posecli.formats.side_notes import number
 from posecli.formats.sniffing import head_of
@@ -64,11 +64,17 @@ def read(src: str | Path, options: ReadOptions, warn: Warn) -> Dataset:
 
 
 def read_poses(
-    src: Path, skeleton: str | Path | Skeleton | None, image_root: str | Path | None, warn: Warn
+    src: Path,
+    skeleton: str | Path | Skeleton | None,
+    image_root: str | Path | None,
+    warn: Warn,
+    stated: StatedPictures | None = None,
 ) -> Iterator[tuple[StreamHeader, FramePoses]]:
     """The detections as poses, of pictures (one frame each, in the order of the file) or of a video's frames.
 
-    They are a video's when ``image_root`` is a video, or one of the file's own stem lies beside it.
+    They are a video's when ``image_root`` is a video, or one of the file's own stem lies beside it. With ``stated`` the
+    pictures and videos are those of a data set and need not be there: names that are numbers, and no pictures of it,
+    are frames of its video of the file's stem, or of its only one.
 
     Raises:
         PoseError: naming file and entry, for anything that is no detection; no skeleton, or one with another number of
@@ -83,10 +89,15 @@ def read_poses(
     _put_in_range(by_name, src, warn)
     video = video_of(src, image_root)
     if video is not None:
-        yield from _frames_of_video(by_name, video, chosen, str(src))
+        yield from _frames_of_video(by_name, *video_header(video, chosen), str(src))
         return
+    if stated is not None and all(PurePosixPath(n).stem.isdecimal() and not stated.named(n)[1] for n in by_name):
+        known = stated.video([src.stem])
+        if known is not None:
+            yield from _frames_of_video(by_name, stated_header(known, chosen), known.num_frames, str(src))
+            return
     root = src.parent if image_root is None else Path(image_root)
-    pictures = FoundPictures(root, str(src))
+    pictures = stated or FoundPictures(root, str(src))
     header = StreamHeader(root.resolve().name, chosen)
     for frame, (name, people) in enumerate(by_name.items()):
         yield header, FramePoses(frame, tuple(people), None, None, *pictures.named(name))
@@ -153,18 +164,17 @@ def _put_in_range(by_name: dict[str, list[Instance]], src: Path, warn: Warn) -> 
 
 
 def _frames_of_video(
-    by_name: dict[str, list[Instance]], video: Path, skeleton: Skeleton, where: str
+    by_name: dict[str, list[Instance]], header: StreamHeader, length: int, where: str
 ) -> Iterator[tuple[StreamHeader, FramePoses]]:
-    header, length = video_header(video, skeleton)
     people: dict[int, list[Instance]] = {}
     for name, group in by_name.items():
         stem = PurePosixPath(name).stem
         if not stem.isdecimal():
-            raise PoseError(f"{name!r} is not the number of a frame of {video.name}", where)
+            raise PoseError(f"{name!r} is not the number of a frame of {header.source}", where)
         people[int(stem)] = group
     last = max(people, default=-1)
     if length and last >= length:
-        raise PoseError(f"frame {last}, but {video.name} has {length} frames", where, "another video's results?")
+        raise PoseError(f"frame {last}, but {header.source} has {length} frames", where, "another video's results?")
     for frame in range(max(length, last + 1)):
         time = frame / header.fps if header.fps else None
         yield header, FramePoses(frame, tuple(people.get(frame, ())), time)

@@ -16,7 +16,7 @@ from posecli.formats.openpose import is_openpose_folder
 from posecli.formats.picture_size import picture_size
 from posecli.video import PICTURE_SUFFIXES, VIDEO_SUFFIXES, natural_key, open_source
 
-LABEL_SUFFIXES = (".json", ".csv", ".npy", ".npz", ".mat")
+LABEL_SUFFIXES = (".json", ".csv", ".h5", ".npy", ".npz", ".mat")
 LABEL_FOLDERS = ("labels", "annotations", "gt")
 # Folders that only hold things of a kind: they say nothing about the videos below them.
 _CONTAINERS = {"videos", "video", "clips", "frames", "images", *LABEL_FOLDERS}
@@ -90,7 +90,7 @@ def find_clips(root: Path) -> list[Clip]:
 def find_labels(clip: Clip, root: Path) -> Path | None:
     """The label file (or OpenPose / JSON folder) of a clip: the same stem beside it or in a sibling ``labels/``,
     ``annotations/`` or ``gt/`` of any folder up to ``root`` (with the clip's folders repeated below it, or not); for
-    DeepLabCut the stem followed by ``DLC...``; in a folder of frame images ``labels.*`` and ``CollectedData_*.csv``.
+    DeepLabCut the stem followed by ``DLC...``; in a folder of frame images ``labels.*`` and ``CollectedData_*``.
 
     Raises:
         PoseError: several files could be meant.
@@ -110,16 +110,19 @@ def find_labels(clip: Clip, root: Path) -> Path | None:
         for suffix in LABEL_SUFFIXES:
             if (place / f"{stem}{suffix}").is_file():
                 found[place / f"{stem}{suffix}"] = None
-        for path in sorted(place.glob(f"{_literal(stem)}DLC*.csv")):
-            found[path] = None
+        for pattern in (f"{_literal(stem)}DLC*.csv", f"{_literal(stem)}DLC*.h5"):
+            found |= dict.fromkeys(sorted(place.glob(pattern)))
         folder = place / stem
         if folder.is_dir() and (folder != clip.path) and any(folder.glob("*.json")):
             found[folder] = None
     if clip.pictures:
         found |= dict.fromkeys(p for s in LABEL_SUFFIXES if (p := clip.path / f"labels{s}").is_file())
-        found |= dict.fromkeys(sorted(clip.path.glob("CollectedData_*.csv")))
+        for suffix in (".csv", ".h5"):
+            found |= dict.fromkeys(sorted(clip.path.glob(f"CollectedData_*{suffix}")))
         if is_openpose_folder(clip.path):
             found[clip.path] = None
+    # DeepLabCut writes each table twice: the CSV says the same as the H5, and needs nothing installed to be read.
+    found = {p: None for p in found if p.suffix != ".h5" or p.with_suffix(".csv") not in found}
     if len(found) > 1:
         names = ", ".join(str(p) for p in found)
         raise PoseError(f"several label files for {clip.name}: {names}", hint="keep one of them")

@@ -3,8 +3,8 @@
 Source: J. Li et al., "CrowdPose: Efficient Crowded Scenes Pose Estimation and A New Benchmark", CVPR 2019
 (https://github.com/Jeff-sjtu/CrowdPose): ``crowdpose_{train,val,trainval,test}.json`` beside ``images/``.
 
-- ``crowdIndex`` of an image is in 0..1; the paper counts up to 0.1 as easy, the published code and figures below 0.2, both
-  from 0.8 as hard. It stays a key of the image.
+- ``crowdIndex`` of an image is in 0..1; the paper counts up to 0.1 as easy, the published code and figures below 0.2,
+  both from 0.8 as hard. It stays a key of the image.
 - The category calls the top of the head ``head``; it is `crowdpose14`'s ``top_head``.
 - v is COCO's 0, 1, 2. ``num_keypoints`` leaves out head and neck; we count all 14, as COCO does its joints.
 - There is no ``area``. The benchmark's own evaluation takes 0.53 of the person box, and so does this reader.

@@ -130,6 +130,11 @@ def read(src: str | Path, options: ReadOptions, warn: Warn) -> Dataset:
     return Dataset(skeleton, tuple(records), tuple(videos), str(root))
 
 
+def read_table(path: Path) -> LabelFile:
+    """One CSV or H5 table as labels of frames or pictures; raises as `read` does."""
+    return _table(path)[0]
+
+
 def _table(path: Path) -> tuple[LabelFile, Lines]:
     if path.suffix in (".h5", ".hdf5"):
         from posecli.formats.deeplabcut_h5 import h5_lines

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from posecli.errors import PoseError
 from posecli.formats.picture_size import picture_size
 from posecli.predictions import StreamHeader
-from posecli.types import Skeleton
+from posecli.types import Skeleton, Video
 from posecli.video import PICTURE_SUFFIXES, VIDEO_SUFFIXES, VideoSource
 
 
@@ -39,6 +40,45 @@ class FoundPictures:
             what = f"{len(names)} pictures in {self.root} are called {number}"
             raise PoseError(what, self.where, "say where the pictures are with --image-root")
         return names[0], *picture_size(self.root / names[0])
+
+
+class StatedPictures:
+    """Pictures and videos as a data set states them, for poses that are only compared with its labels: nothing needs to
+    be there as a file.
+
+    Args:
+        sizes: picture name to width and height.
+        videos: of the data set.
+    """
+
+    def __init__(self, sizes: Mapping[str, tuple[int, int]], videos: Sequence[Video]) -> None:
+        self.sizes = sizes
+        self.videos = videos
+        last: dict[str, set[tuple[int, int]]] = {}
+        for name, size in sizes.items():
+            last.setdefault(name.replace("\\", "/").rsplit("/", 1)[-1], set()).add(size)
+        self._by_last = last
+
+    def named(self, name: str) -> tuple[str, int | None, int | None]:
+        """The name, with the picture's width and height where the data set has one of that name."""
+        known = self._by_last.get(name.replace("\\", "/").rsplit("/", 1)[-1], set())
+        width, height = self.sizes.get(name) or (next(iter(known)) if len(known) == 1 else (0, 0))
+        return name, width or None, height or None
+
+    def video(self, stems: Sequence[str]) -> Video | None:
+        """The video of one of these names, without folders and suffix, else the only one there is."""
+        for stem in stems:
+            found = [v for v in self.videos if stem in (Path(v.name).name, Path(v.file_name).stem)]
+            if len(found) == 1:
+                return found[0]
+        return self.videos[0] if len(self.videos) == 1 else None
+
+
+def stated_header(video: Video, skeleton: Skeleton) -> StreamHeader:
+    """The header of a stream of a video that a data set states."""
+    return StreamHeader(
+        video.file_name or video.name, skeleton, video.width or None, video.height or None, video.fps or None
+    )
 
 
 def video_of(path: Path, image_root: str | Path | None, stated: str | None = None) -> Path | None:

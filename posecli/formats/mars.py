@@ -1,9 +1,11 @@
 """A folder of videos with labels beside them: the format ``mars``.
 
 Videos (or folders of frame images in their place) lie anywhere below the folder. The labels of each are a file of the
-same stem beside it or in a sibling ``labels/``, ``annotations/`` or ``gt/``; `clips` says where exactly. Forms: JSON
-(`frame_json`), CSV wide, long and DeepLabCut (`tables`), ``.npy``/``.npz``/``.mat`` arrays (`arrays`), a folder of
-OpenPose JSON (`openpose`). ``skeleton.toml`` in the folder names the joints, and maps the files' names by ``[rename]``.
+same stem beside it or in a sibling ``labels/``, ``annotations/`` or ``gt/``; `clips` says where exactly.
+
+Forms: JSON (`frame_json`), CSV wide, long and DeepLabCut (`tables`; `deeplabcut` for its H5), ``.npy``, ``.npz`` and
+``.mat`` arrays (`arrays`), a folder of OpenPose JSON (`openpose`). ``skeleton.toml`` in the folder names the joints,
+and maps the files' names by ``[rename]``.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from posecli.formats.clips import (
     recording_of,
     tags_of,
 )
+from posecli.formats.deeplabcut import read_table
 from posecli.formats.frame_json import read_frame_json, read_frame_json_folder
 from posecli.formats.joint_names import skeleton_from_names
 from posecli.formats.labels import SCORE_THRESHOLD, LabelFile, LabelRow, joint_columns, to_instance
@@ -112,7 +115,7 @@ def read_labels(path: Path) -> LabelFile:
         if openpose.is_openpose_folder(path):
             return openpose.read_openpose(path)
         return read_frame_json_folder(path, sorted(path.glob("*.json")))
-    readers = {".json": read_frame_json, ".csv": read_csv}
+    readers = {".json": read_frame_json, ".csv": read_csv, ".h5": read_table}
     return readers.get(path.suffix, read_array)(path)
 
 
@@ -157,6 +160,8 @@ def _warn_of_leftovers(base: Path, clips: Sequence[Clip], found: Mapping[str, Pa
     left = []
     for path in sorted(base.rglob("*")):
         if path.suffix not in LABEL_SUFFIXES or path in used or used & set(path.parents):
+            continue
+        if path.suffix == ".h5" and path.with_suffix(".csv") in used:  # the same table
             continue
         # Folders hold JSON of many kinds (settings, calibrations): only that of our own form is meant as labels.
         if path.suffix != ".json" or b'"persons"' in path.read_bytes():

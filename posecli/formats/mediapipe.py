@@ -24,7 +24,7 @@ import numpy as np
 
 from posecli.errors import PoseError
 from posecli.formats.coco import load_json
-from posecli.formats.found_pictures import FoundPictures, video_header, video_of
+from posecli.formats.found_pictures import FoundPictures, StatedPictures, stated_header, video_header, video_of
 from posecli.formats.label_poses import labels_of_poses
 from posecli.formats.side_notes import number, size
 from posecli.formats.sniffing import head_of
@@ -62,8 +62,13 @@ def read(src: str | Path, options: ReadOptions, warn: Warn) -> Dataset:
     return labels_of_poses(frames, root=root, score_threshold=options.score_threshold, warn=warn)
 
 
-def read_poses(src: Path, image_root: str | Path | None) -> Iterator[tuple[StreamHeader, FramePoses]]:
+def read_poses(
+    src: Path, image_root: str | Path | None, pictures_of: StatedPictures | None = None
+) -> Iterator[tuple[StreamHeader, FramePoses]]:
     """The landmarks as poses of ``mediapipe33`` in pixels.
+
+    With ``pictures_of`` sizes that the file does not say are those of a data set's pictures and videos, whose files
+    need not be there.
 
     Raises:
         PoseError: naming file and result, for another number of landmarks than 33, a number that is none, pixels in
@@ -73,11 +78,16 @@ def read_poses(src: Path, image_root: str | Path | None) -> Iterator[tuple[Strea
     stated = head.get("source") or head.get("video")
     with_files = [r for r in results if r.get("file") or r.get("image")]
     if with_files:
-        yield from _pictures(src, head, results, Path(image_root) if image_root is not None else src.parent)
+        root = Path(image_root) if image_root is not None else src.parent
+        yield from _pictures(src, head, results, root, pictures_of)
         return
     video = video_of(src, image_root, str(stated) if stated else None)
+    stems = [*([Path(str(stated)).stem] if stated else []), src.stem]
+    known = pictures_of.video(stems) if video is None and pictures_of is not None else None
     if video is not None:
         header, length = video_header(video, MEDIAPIPE33)
+    elif known is not None and known.width and known.height:
+        header, length = stated_header(known, MEDIAPIPE33), known.num_frames
     else:
         if head.get("width") is None or head.get("height") is None:
             hint = "say which video it is with --image-root VIDEO, or put width and height into the file"
@@ -133,7 +143,7 @@ def _time(result: Mapping[str, Any], frame: int, fps: float | None, where: str) 
 
 
 def _pictures(
-    src: Path, head: Mapping[str, Any], results: list[dict[str, Any]], root: Path
+    src: Path, head: Mapping[str, Any], results: list[dict[str, Any]], root: Path, stated: StatedPictures | None
 ) -> Iterator[tuple[StreamHeader, FramePoses]]:
     pictures = FoundPictures(root, str(src))
     header = StreamHeader(str(head.get("source") or root.resolve().name), MEDIAPIPE33)
@@ -145,7 +155,8 @@ def _pictures(
         if result.get("width") is not None and result.get("height") is not None:
             place = (name, size(result["width"], "width", where), size(result["height"], "height", where))
         else:
-            place = pictures.named(name)
+            known, width, height = stated.named(name) if stated is not None else (name, None, None)
+            place = (known, width, height) if width and height else pictures.named(name)
         yield header, FramePoses(n, _people(result, place[1], place[2], where), None, None, *place)
 
 

@@ -9,17 +9,27 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from posecli.errors import PoseError
 from posecli.formats.coco import load_json
+from posecli.formats.coco_results import chosen_skeleton
+from posecli.formats.found_pictures import StatedPictures, stated_header, video_header, video_of
+from posecli.formats.label_poses import labels_of_poses
 from posecli.formats.labels import LabelFile, LabelRow, Third
+from posecli.predictions import FramePoses, StreamHeader
 from posecli.skeletons import SKELETONS
-from posecli.types import Instance, Skeleton
+from posecli.types import Dataset, Instance, Skeleton
+from posecli.video import PICTURE_SUFFIXES, VIDEO_SUFFIXES
+
+if TYPE_CHECKING:
+    from posecli.formats import ReadOptions
+
+Warn = Callable[[str], None]
 
 # The body models that OpenPose writes under this key; a skeleton.toml beside the folder says otherwise.
 BODY_MODELS = {25: "openpose_body25", 18: "openpose_coco18"}
@@ -61,6 +71,86 @@ def read_openpose(folder: Path) -> LabelFile:
     if not frames:
         raise PoseError("no *_keypoints.json in it", str(folder))
     return LabelFile(folder, "OpenPose JSON folder", tuple(rows), Third.SCORE, None, labelled=tuple(frames))
+
+
+def recognise(src: Path) -> str | None:
+    """A reason when ``src`` is a folder of such files and of no pictures."""
+    if not src.is_dir() or not is_openpose_folder(src):
+        return None
+    if any(p.suffix.lower() in (*PICTURE_SUFFIXES, *VIDEO_SUFFIXES) for p in src.iterdir()):
+        return None
+    return "a folder of *_keypoints.json"
+
+
+def read(src: str | Path, options: ReadOptions, warn: Warn) -> Dataset:
+    """Reads the folder as labels of its video, by `labels_of_poses` of `read_poses`; the video is the one given as
+    ``options.image_root``, or the one of the folder's or the files' name in it (None: beside the folder)."""
+    src = Path(src)
+    frames = list(read_poses(src, options.skeleton, options.image_root, warn))
+    video = _video_of(src, options.image_root)
+    if video is None:
+        hint = "say which video it is with --image-root VIDEO; as a stream (--out x.jsonl) it needs none"
+        raise PoseError("no video beside it, and the files do not say how large the frames are", str(src), hint)
+    return labels_of_poses(frames, root=video.parent, score_threshold=options.score_threshold, warn=warn)
+
+
+def read_poses(
+    src: Path,
+    skeleton: str | Path | Skeleton | None,
+    image_root: str | Path | None,
+    warn: Warn,
+    stated: StatedPictures | None = None,
+) -> Iterator[tuple[StreamHeader, FramePoses]]:
+    """The folder's people as poses, a frame a file; of unknown size without a video (found, or ``stated``).
+
+    A person's score is the mean of its joints' confidences: OpenPose states none.
+
+    Raises:
+        PoseError: what `read_openpose` refuses; frames beyond the video's end; joints that are not those of the
+            skeleton, or without one no body model of OpenPose.
+    """
+    label = read_openpose(src)
+    if skeleton is None:
+        chosen = skeleton_of(label)
+        warn(f"{src}: {chosen.num_keypoints} joints a person: taken as OpenPose's {chosen.name}")
+    else:
+        chosen = chosen_skeleton(skeleton, len(label.rows[0].xy) if label.rows else None, str(src))
+    video = _video_of(src, image_root)
+    known = None if video is not None or stated is None else stated.video([src.name, _stem(src)])
+    if video is not None:
+        header, length = video_header(video, chosen)
+    elif known is not None:
+        header, length = stated_header(known, chosen), known.num_frames
+    else:
+        header, length = StreamHeader(_stem(src), chosen), 0
+    people: dict[int, list[Instance]] = {frame: [] for frame in label.labelled}
+    for row in label.rows:
+        people[int(row.frame or 0)].append(_person(row))
+    if length and max(people) >= length:
+        what = f"frame {max(people)}, but {header.source} has {length} frames"
+        raise PoseError(what, str(src), "another video's folder?")
+    for frame in sorted(people):
+        yield header, FramePoses(frame, tuple(people[frame]), frame / header.fps if header.fps else None)
+
+
+def _person(row: LabelRow) -> Instance:
+    found = np.isfinite(row.xy).all(axis=1)
+    score = np.clip(np.where(found, row.third, 0), 0, 1).astype(np.float32)
+    mean = round(float(score[found].mean()), 4) if found.any() else 0.0
+    return Instance(
+        xy=row.xy, visibility=np.where(found, 2, 0), score=score, person_score=mean, track_id=row.track_id,
+        extra=dict(row.extra),
+    )  # fmt: skip
+
+
+def _stem(folder: Path) -> str:
+    """The video's name in the files' names."""
+    first = min(p.name for p in folder.glob("*_keypoints.json"))
+    return re.sub(r"_?\d+_keypoints\.json$", "", first) or folder.name
+
+
+def _video_of(folder: Path, image_root: str | Path | None) -> Path | None:
+    return video_of(folder, image_root) or video_of(folder.with_name(_stem(folder) + ".json"), image_root)
 
 
 def _row(person: Any, where: str, frame: int) -> LabelRow:

@@ -57,7 +57,8 @@ def evaluate(
 
     Args:
         gt: labels: a `Dataset`, a COCO keypoint JSON, or anything `posecli.formats` reads.
-        pred: predictions: pose stream, folder of streams, ``-``, COCO results list, or `(StreamHeader, FramePoses)`s.
+        pred: predictions: pose stream, folder of streams, ``-``, COCO results list, AlphaPose, MediaPipe, OpenPose, a
+            second data set of labels, or `(StreamHeader, FramePoses)`s.
         pred2: a second prediction to compare with the first on the same frames, joints and draws.
         metrics: of `METRICS`.
         match: how labelled and predicted people of a frame pair up for everything but AP: ``oks``, ``iou``,
@@ -77,7 +78,8 @@ def evaluate(
         compat: a name of `posecli.metrics.compat.COMPAT`: that scorer's rules, and its figures in ``compat``.
         only_predicted: leave out labelled frames that a stream has no line for.
         diagnose: also say what kinds of errors there are and what each costs, see `posecli.metrics.diagnosis`.
-        skeleton: replaces the labels' skeleton; pred_skeleton: joints of a results list.
+        skeleton: replaces the labels' skeleton; pred_skeleton: joints of predictions that do not name them (None: the
+            same).
         warn: takes remarks of the readers; None: they stand in ``notes``.
         on_sides: is handed the labels and the measures of each prediction, person by person (what reports draw).
 
@@ -99,7 +101,12 @@ def evaluate(
     )  # fmt: skip
     with collector_paused():
         labels = read_labels(gt, skeleton, warn)
-        predicted = [read_predictions(p, skeleton=pred_skeleton, warn=warn) for p in (pred, pred2) if p is not None]
+        unnamed = pred_skeleton or skeleton  # of predictions that do not name their joints
+        predicted = [
+            read_predictions(p, skeleton=unnamed, frames=labels.frames, warn=warn)
+            for p in (pred, pred2)
+            if p is not None
+        ]
     return _evaluate(labels, predicted, settings, joints, on_sides, diagnose)
 
 

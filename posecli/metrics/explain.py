@@ -37,9 +37,7 @@ def explain(result: dict[str, Any]) -> list[str]:
     for by, rows in result["groups"].items():
         if by == "track":
             if any(row.get(key, 0) is None for row in rows.values() for key in _WHOLE_FRAMES):
-                notes.append(
-                    "by track: AP, tracking metrics and heat are of whole frames, not of one person"
-                )
+                notes.append("by track: AP, tracking metrics and heat are of whole frames, not of one person")
             continue
         several |= any(
             value is None and result["all"].get(key) is not None for row in rows.values() for key, value in row.items()

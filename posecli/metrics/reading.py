@@ -1,13 +1,15 @@
 """Labels and predictions as columns, from files, data sets and streams.
 
 Labels: whatever `posecli.formats` reads, or a `Dataset`. Predictions: a pose stream (JSON Lines; a file, ``-``, a
-folder of streams, or an iterable of `(StreamHeader, FramePoses)`), or a COCO results list (``.json``).
+folder of streams, or an iterable of `(StreamHeader, FramePoses)`), a COCO results list (``.json``), or what
+`posecli.metrics.foreign` reads.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,14 +50,22 @@ def collector_paused() -> Iterator[None]:
 _PREDICTED = ("coco_results", "alphapose", "mediapipe")
 
 
-def _form_of_list(where: str) -> str:
-    """Which form a JSON list is; most are predictions, but some data sets were published as lists."""
+def _form_of_json(where: str) -> str:
+    """Which form of `posecli.formats` a JSON file is, "" for none."""
     from posecli.formats import detect
 
     try:
         return detect(where)[0]
     except PoseError:
         return ""
+
+
+def _read_unknown(where: str, skeleton: Skeleton | None, say: Warn) -> Dataset:
+    """A data set of whatever form it is; the skeleton names the joints where the form does not."""
+    from posecli.formats import FORMATS, detect, read_dataset
+
+    form, _ = detect(where)
+    return read_dataset(where, form, skeleton=skeleton if "skeleton" in FORMATS[form].takes else None, warn=say)
 
 
 def read_labels(source: Dataset | str | Path, skeleton: Skeleton | None = None, warn: Warn | None = None) -> Labels:
@@ -77,10 +87,9 @@ def read_labels(source: Dataset | str | Path, skeleton: Skeleton | None = None, 
 
         where = str(source)
         value = coco.load_json(where)
-        if isinstance(value, list) and _form_of_list(where) not in ("", *_PREDICTED):
-            from posecli.formats import read_dataset
-
-            dataset = read_dataset(where, warn=say)
+        form = "" if isinstance(value, dict) and value.keys() >= {"images", "annotations"} else _form_of_json(where)
+        if form not in ("", "coco", *_PREDICTED):
+            dataset = _read_unknown(where, skeleton, say)
         elif not isinstance(value, dict):
             raise PoseError(
                 "these are results, not labels" if isinstance(value, list) else "not a data set",
@@ -90,10 +99,8 @@ def read_labels(source: Dataset | str | Path, skeleton: Skeleton | None = None, 
         else:
             dataset = coco.from_json(value, where, skeleton=skeleton, warn=say)
     else:
-        from posecli.formats import read_dataset
-
         where = str(source)
-        dataset = read_dataset(where, warn=say)
+        dataset = _read_unknown(where, skeleton, say)
     if skeleton is not None and dataset.skeleton is not skeleton:
         if skeleton.keypoints != dataset.skeleton.keypoints:
             raise PoseError(
@@ -200,13 +207,16 @@ def read_predictions(
     source: str | Path | Iterable[tuple[StreamHeader, FramePoses]],
     *,
     skeleton: Skeleton | None = None,
+    frames: LabelFrames | None = None,
     warn: Warn | None = None,
 ) -> Predictions:
     """The predictions at ``source``: a stream, ``-`` (standard input), a folder of ``.jsonl`` streams, an iterable of
-    `(StreamHeader, FramePoses)`, or a COCO results list.
+    `(StreamHeader, FramePoses)`, a COCO results list, or any form that `posecli.metrics.foreign` reads.
 
     Args:
-        skeleton: joints of a results list (without it they are the labels'); a stream states its own.
+        skeleton: joints of a results list (without it they are the labels') and of other forms that do not name them;
+            a stream states its own.
+        frames: of the labels, for forms that do not say how large their pictures are.
 
     Raises:
         PoseError: unreadable files, a wrong number of joints, numbers that are not finite, streams of different joints.
@@ -224,14 +234,19 @@ def read_predictions(
     path = Path(where)
     if where != "-" and not path.exists():
         raise PoseError("no such file or folder", where)
-    if where != "-" and path.is_file():
-        start = _start(path)
-        if start.startswith(b"["):
+    if where != "-" and not _is_stream(path):
+        from posecli.metrics.foreign import OWN, form_of_predictions, read_foreign
+
+        form = form_of_predictions(path)
+        if form == "alphapose" and frames is not None and _names_ids(path, frames):
+            form = "coco_results"
+        if form and form not in OWN:
+            return _from_stream(read_foreign(path, form, skeleton, frames, say), where, notes)
+        if path.suffix == ".json":
+            if not _start(path).startswith(b"["):
+                hint = "a results list is a JSON list of detections"
+                raise PoseError("neither a pose stream nor another form of poses or labels", where, hint)
             return read_results(path, skeleton)
-        if start.startswith(b"{") and path.suffix == ".json" and b'"posecli"' not in start.split(b"\n")[0]:
-            raise PoseError(
-                "neither a pose stream nor a COCO results list", where, "a results list is a JSON list of detections"
-            )
     from posecli.predictions import read_stream
 
     if where != "-" and path.is_dir():
@@ -240,6 +255,24 @@ def read_predictions(
             raise PoseError("no .jsonl pose stream in this folder", where)
         return _from_stream((item for file in files for item in read_stream(file, warn=say)), where, notes)
     return _from_stream(read_stream(where if where == "-" else path, warn=say), where, notes)
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether the file begins as a pose stream, or the folder has such files."""
+    if path.is_dir():
+        return any(path.rglob("*.jsonl")) or not any(path.iterdir())
+    return re.search(rb'"posecli"\s*:\s*\d', _start(path).split(b"\n")[0]) is not None
+
+
+def _names_ids(path: Path, frames: LabelFrames) -> bool:
+    """Whether a list's ``image_id``s, which are text, are the labels' ids (and not names of pictures)."""
+    if not any(isinstance(i, str) for i in frames.image_id):
+        return False
+    from posecli.formats import coco
+
+    ids = {i for i in frames.image_id if isinstance(i, str)}
+    value = coco.load_json(path)
+    return isinstance(value, list) and all(isinstance(e, dict) and e.get("image_id") in ids for e in value)
 
 
 def _start(path: Path) -> bytes:

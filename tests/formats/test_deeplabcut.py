@@ -126,6 +126,12 @@ def test_results_of_a_video(tmp_path: Path, make_video: Callable[..., Path], h5:
     assert [r.frame_id for r in dataset.records] == [0, 1, 2] and dataset.records[0].file_name == "walk.mp4"
     person = dataset.records[0].instances[0]
     assert person.visibility.tolist() == [2, 1] and person.score.tolist() == [0.5, 0.25] and person.track_id is None
+    beside = read_dataset(tmp_path, "mars")  # the table is found beside its video
+    assert [r.instances[0].xy.tolist() for r in beside.records] == [r.instances[0].xy.tolist() for r in dataset.records]
+    if h5:
+        path.with_suffix(".csv").write_text("scorer,net,net\nbodyparts,nose,nose\ncoords,x,y\n0,9,9\n")
+        assert len(read_dataset(tmp_path, "mars").skeleton.keypoints) == 1  # of two that say the same, the CSV
+        path.with_suffix(".csv").unlink()
     told: list[str] = []
     WRITERS["deeplabcut"](dataset, tmp_path / "walk_posecli.csv", warn=told.append)
     assert len(told) == 1 and told[0].endswith("no place for hidden joints (1)")

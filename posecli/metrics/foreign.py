@@ -1,0 +1,86 @@
+"""Predictions in the forms of others: AlphaPose, MediaPipe, OpenPose, and any labelled data set in place of a model.
+
+Whoever only compares need not have the pictures at hand: sizes come from the labels. A data set as predictions is what
+a second annotator says: people flagged ``ignore`` and frames nobody has labelled are left out, every person's score is
+1, so that precision over score (AP) has one step only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from posecli.errors import PoseError
+from posecli.formats import alphapose, coco_results, detect, mediapipe, openpose, read_dataset
+from posecli.formats.found_pictures import StatedPictures
+from posecli.formats.label_poses import label_stream
+from posecli.metrics.people import LabelFrames
+from posecli.types import Skeleton
+
+if TYPE_CHECKING:
+    from posecli.predictions import FramePoses, StreamHeader
+
+Warn = Callable[[str], None]
+# Forms that `posecli.metrics.reading` reads itself.
+OWN = ("pose_stream", "coco_results")
+
+
+def form_of_predictions(path: Path) -> str:
+    """The form of what is no pose stream: a key of `posecli.formats.FORMATS`; "" for none known."""
+    if coco_results.recognise(path):
+        return "coco_results"  # by its first bytes: other forms may look through the whole file
+    try:
+        return detect(path)[0]
+    except PoseError:
+        return ""
+
+
+def stated_pictures(frames: LabelFrames) -> StatedPictures:
+    """What a label set says of the sizes of its pictures and videos."""
+    sizes = {
+        name: (int(width), int(height))
+        for name, video, (width, height) in zip(frames.file_name, frames.video, frames.size_wh, strict=True)
+        if video < 0
+    }
+    return StatedPictures(sizes, frames.videos)
+
+
+def read_foreign(
+    path: Path, form: str, skeleton: Skeleton | None, frames: LabelFrames | None, warn: Warn
+) -> Iterable[tuple[StreamHeader, FramePoses]]:
+    """The predictions at ``path`` as poses.
+
+    Args:
+        form: of `form_of_predictions`, not one of `OWN`.
+        skeleton: the joints, for forms that do not name them.
+        frames: of the labels, where sizes are looked up.
+
+    Raises:
+        PoseError: what the form's reader refuses.
+    """
+    stated = None if frames is None else stated_pictures(frames)
+    if form == "alphapose":
+        return alphapose.read_poses(path, skeleton, None, warn, stated)
+    if form == "openpose":
+        return openpose.read_poses(path, skeleton, None, warn, stated)
+    if form == "mediapipe":
+        return mediapipe.read_poses(path, None, stated)
+    return _labels_as_poses(path, form, skeleton, warn)
+
+
+def _labels_as_poses(
+    path: Path, form: str, skeleton: Skeleton | None, warn: Warn
+) -> Iterator[tuple[StreamHeader, FramePoses]]:
+    from posecli.formats import FORMATS
+
+    given = skeleton if "skeleton" in FORMATS[form].takes else None
+    dataset = read_dataset(path, form, skeleton=given, warn=warn)
+    records = tuple(
+        replace(r, instances=tuple(p for p in r.instances if not p.ignore))
+        for r in dataset.records
+        if r.extra.get("is_labeled") is not False
+    )
+    warn(f"{path}: a data set ({form}) as predictions: everybody's score is as it says, 1 if it says none")
+    yield from label_stream(replace(dataset, records=records), whole_names=True)

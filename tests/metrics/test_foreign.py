@@ -1,0 +1,140 @@
+"""Predictions of other tools, and labels of a second annotator, measured against labels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from posecli.errors import PoseError
+from posecli.formats import coco
+from posecli.metrics import evaluate
+from posecli.skeletons import COCO17, MEDIAPIPE33, OPENPOSE_BODY25, Skeleton
+from posecli.types import Dataset, Instance, Record, Video
+
+SIZE = (200, 100)
+
+
+def place(skeleton: Skeleton, moved: float = 0.0) -> np.ndarray:
+    """(K, 2): the same point for the same name in any skeleton."""
+    at = {name: (20.0 + 7 * i, 10.0 + 4 * i + moved) for i, name in enumerate(COCO17.keypoints)}
+    return np.array([at.get(name, (1.0, 1.0)) for name in skeleton.keypoints])
+
+
+def somebody(moved: float = 0.0) -> Instance:
+    return Instance(
+        xy=place(COCO17, moved), visibility=np.full(17, 2), score=np.ones(17), area=5000.0,
+        box_xyxy=np.array([20.0, 10, 140, 80]),
+    )  # fmt: skip
+
+
+def pictures(names: list[str], moved: float = 0.0) -> Dataset:
+    records = [Record(n, name, *SIZE, (somebody(moved),)) for n, name in enumerate(names, 1)]
+    return Dataset(COCO17, tuple(records))
+
+
+def video(frames: int) -> Dataset:
+    records = [Record(n + 1, "walk.mp4", *SIZE, (somebody(),), 1, n) for n in range(frames)]
+    return Dataset(COCO17, tuple(records), (Video(1, "walk", "walk.mp4", *SIZE, 25.0, frames),))
+
+
+def save(path: Path, value: Any) -> Path:
+    path.write_text(json.dumps(value))
+    return path
+
+
+def flat(xy: np.ndarray) -> list[float]:
+    return [v for x, y in xy.tolist() for v in (x, y, 0.9)]
+
+
+def test_alphapose_by_picture_name(tmp_path: Path) -> None:
+    """No picture is there: the labels know them."""
+    entries = [
+        {"image_id": name, "category_id": 1, "keypoints": flat(place(COCO17, off)), "score": 2.5, "box": [1, 2, 3, 4]}
+        for name, off in (("a.jpg", 0.0), ("b.jpg", 0.0), ("zzz.jpg", 0.0))
+    ]
+    path = save(tmp_path / "alphapose-results.json", entries)
+    labels = pictures(["x/a.jpg", "x/b.jpg", "x/c.jpg"])
+    result = evaluate(labels, path, metrics=["oks", "pck"], pred_skeleton=COCO17)
+    assert result["all"]["mean_OKS"] == pytest.approx(2 / 3)  # c.jpg has no prediction
+    assert result["frames"]["met_by"] == {"picture name": 2}
+    assert result["frames"]["predicted_without_labels"] == 1
+    assert evaluate(labels, path, skeleton=COCO17)["all"]["mean_OKS"] == pytest.approx(2 / 3)
+    with pytest.raises(PoseError, match="does not name its joints"):
+        evaluate(labels, path)
+
+
+def test_alphapose_of_a_video(tmp_path: Path) -> None:
+    entries = [
+        {"image_id": f"{n}.jpg", "category_id": 1, "keypoints": flat(place(COCO17)), "score": 0.5} for n in (0, 2)
+    ]
+    path = save(tmp_path / "alphapose-results.json", entries)
+    result = evaluate(video(4), path, pred_skeleton=COCO17)
+    assert result["frames"]["met_by"] == {"video name and frame": 4}
+    assert result["all"]["mean_OKS"] == pytest.approx(1 / 2)
+    entries[0]["image_id"] = "4.jpg"
+    with pytest.raises(PoseError, match="frame 4, but walk.mp4 has 4 frames"):
+        evaluate(video(4), save(path, entries), pred_skeleton=COCO17)
+
+
+@pytest.mark.parametrize("of_video", [False, True])
+def test_mediapipe_takes_its_sizes_from_the_labels(tmp_path: Path, of_video: bool) -> None:
+    people = [{"x": x / SIZE[0], "y": y / SIZE[1], "visibility": 0.9} for x, y in place(MEDIAPIPE33).tolist()]
+    results: list[dict[str, Any]] = [{"pose_landmarks": people}, {"pose_landmarks": people}]
+    if not of_video:
+        results = [{**r, "file": name} for r, name in zip(results, ("a.jpg", "b.jpg"), strict=True)]
+    path = save(tmp_path / "walk.json", results)
+    result = evaluate(video(2) if of_video else pictures(["a.jpg", "b.jpg"]), path)
+    assert result["all"]["mean_OKS"] == pytest.approx(1)
+    assert len(result["joints"]["compared"]) == 17
+
+
+def test_openpose_folder(tmp_path: Path, cli: Callable[..., Any]) -> None:
+    folder = tmp_path / "walk_json"
+    folder.mkdir()
+    for n in range(3):
+        person = {"person_id": [-1], "pose_keypoints_2d": flat(place(OPENPOSE_BODY25))}
+        save(folder / f"walk_{n:012d}_keypoints.json", {"version": 1.3, "people": [person] if n else []})
+    told: list[str] = []
+    result = evaluate(video(3), folder, warn=told.append)
+    assert result["all"]["mean_OKS"] == pytest.approx(2 / 3)
+    assert len(told) == 1 and "taken as OpenPose's openpose_body25" in told[0]
+    # By itself it becomes a stream of the same; as labels it lacks the size of its frames.
+    done = cli("convert", folder, "--out", tmp_path / "walk.jsonl", "--skeleton", "openpose_body25")
+    assert done.code == 0, done.err
+    assert evaluate(video(3), tmp_path / "walk.jsonl")["all"]["mean_OKS"] == pytest.approx(2 / 3)
+    done = cli("convert", folder, "--out", tmp_path / "walk.json")
+    assert done.code == 1 and "--image-root VIDEO" in done.err and not (tmp_path / "walk.json").exists()
+    done = cli("convert", folder, "--out", tmp_path / "x.jsonl", "--skeleton", "coco17")
+    assert done.code == 1 and "25 joints a person" in done.err
+
+
+def test_two_annotators(tmp_path: Path) -> None:
+    first, second = pictures(["a.jpg", "b.jpg"]), pictures(["a.jpg", "b.jpg"], moved=3.0)
+    crowd = replace(somebody(), ignore=True)
+    second = replace(
+        second,
+        records=(
+            replace(second.records[0], instances=(*second.records[0].instances, crowd)),
+            replace(second.records[1], extra={"is_labeled": False}, instances=()),
+        ),
+    )
+    coco.write(second, tmp_path / "ben.json")
+    result = evaluate(first, tmp_path / "ben.json", metrics=["oks", "epe"], misses="skip")
+    assert result["all"]["EPE"] == pytest.approx(3.0)
+    assert result["counts"]["people_paired"] == 1 and result["counts"]["predicted_people"] == 1
+    assert result["frames"]["predicted"] == 1  # the frame that the second has not labelled says nothing
+
+
+def test_what_is_nothing_of_the_kind(tmp_path: Path) -> None:
+    path = save(tmp_path / "settings.json", {"poses": 3})
+    with pytest.raises(PoseError, match="neither a pose stream nor another form"):
+        evaluate(pictures(["a.jpg"]), path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PoseError, match="no .jsonl pose stream in this folder"):
+        evaluate(pictures(["a.jpg"]), tmp_path / "empty")
