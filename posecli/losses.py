@@ -39,6 +39,23 @@ def joint_mse(heatmap: Tensor, target: Tensor, weight: Tensor) -> LossSum:
     return LossSum(0.5 * error.square().sum(), _size(heatmap))
 
 
+def hard_keypoint_mse(heatmap: Tensor, target: Tensor, weight: Tensor, hardest: int = 8) -> LossSum:
+    """CPN's online hard keypoint mining: the mean squared error of each person's worst joints, mean over people.
+
+    Chen et al., CVPR 2018, Sec. 3.2.2 and Table 3 (8 of COCO's 17); GengDavid/pytorch-cpn@48696a9
+    (`256.192.model/train.py`, `ohkm`). Unlabelled joints have no error, and so are learnt from only where there are
+    fewer labelled ones than `hardest`: they add nothing then.
+
+    Args:
+        heatmap, target: (B, K, h, w).
+        weight: (B, K), 0 for joints without a label.
+        hardest: joints of each person that count; all of them where K is less.
+    """
+    error = (heatmap.float() - target).square().mean((2, 3)) * weight
+    worst = error.topk(min(hardest, error.shape[1]), dim=1).values
+    return LossSum(worst.mean(1).sum(), torch.tensor(float(len(error)), device=error.device))
+
+
 def dekr_heatmap_loss(heatmap: Tensor, target: Tensor, weight: Tensor) -> LossSum:
     """DEKR's heat map loss: weighted squared error, mean over all pixels and channels.
 

@@ -301,9 +301,22 @@ _CPM = {
     **_PLAIN, "input_size": (368, 368), "lr": 5e-4, "batch": 32, "epochs": 210, "lr_steps": (170 / 210, 200 / 210),
     "warmup": 500, "sigma": 2.0, "rotation": 20.0, "box_scale": (0.88, 1.63),
 }  # fmt: skip
+# The paper's Sec. 4.1 and GengDavid/pytorch-cpn@48696a9, `256.192.model/config.py`: the rate is halved every 6 of 32
+# epochs; 0.7 to 1.35 times the usual region, turned by up to 45 degrees; `sigma` is RefineNet's (a kernel of 7 pixels).
+_CPN = {
+    **_PLAIN, "input_size": (192, 256), "lr": 5e-4, "batch": 32, "epochs": 32, "weight_decay": 1e-5, "sigma": 1.4,
+    "lr_steps": (6 / 32, 12 / 32, 18 / 32, 24 / 32, 30 / 32), "lr_factor": 0.5, "rotation": 22.5, "colour": 0.2,
+    "box_scale": (0.91, 1.75), "val_box_scale": 1.3,
+}  # fmt: skip
+# bmartacho/UniPose@bf53632, `unipose.py`: Adam at 1e-4 in batches of 8, times 0.333 every 13275 steps of up to 137500;
+# mirrored and nothing else.
+_UNIPOSE = {
+    **_PLAIN, "input_size": (368, 368), "lr": 1e-4, "batch": 8, "epochs": 100, "lr_factor": 0.333, "sigma": 3.0,
+    "lr_steps": tuple(0.0965 * n for n in range(1, 11)), "rotation": 0.0, "box_scale": (1.25, 1.25),
+}  # fmt: skip
 
 #: Widths and heights are multiples of this, by family; 32 where nothing is said.
-SIZE_STEPS = {"hourglass": 64, "hg": 64, "cpm": 8}
+SIZE_STEPS = {"hourglass": 64, "hg": 64, "cpm": 8, "unipose": 16}
 
 MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
     "hrnet": _HRNET,
@@ -315,6 +328,8 @@ MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
     "hourglass": _HOURGLASS,
     "hg": _HG,
     "cpm": _CPM,
+    "cpn": _CPN,
+    "unipose": _UNIPOSE,
 }
 
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 import abc
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
 import cv2
@@ -32,7 +33,7 @@ from posecli.codecs.top_down import CODECS, TEACHING, to_map
 from posecli.data import Source, person_box, read_image
 from posecli.errors import PoseError, UsageError
 from posecli.geometry import apply_affine, crop_from_box, warp
-from posecli.losses import DEKR_OFFSET_FACTOR, dekr_heatmap_loss, dekr_offset_loss, joint_mse
+from posecli.losses import DEKR_OFFSET_FACTOR, dekr_heatmap_loss, dekr_offset_loss, hard_keypoint_mse, joint_mse
 from posecli.models.rescore import RESCORE_MODEL
 from posecli.settings import TrainSettings, family, gentle
 from posecli.types import Crop, Instance, Record, Skeleton
@@ -254,7 +255,12 @@ class TopDownTask(Task):
             return {"image": image, **places, "target": target}
         if self.background:
             target, weight = add_background(target, weight, self.background)
-        return {"image": image, "target": target, "weight": weight}
+        more = self._more_targets(partial(encode, on_map, labelled, map_size))
+        return {"image": image, "target": target, "weight": weight, **more}
+
+    def _more_targets(self, encode: Callable[[float], tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
+        """Further targets of a sample; `encode` makes maps (K, h, w) and weights (K,) of a sigma."""
+        return {}
 
     def _crop(
         self, box: np.ndarray, xy: np.ndarray, labelled: np.ndarray, rng: Generator, size: tuple[int, int]
@@ -331,6 +337,39 @@ class TopDownTask(Task):
                 **({"beta": self.beta} if self.codec == "integral" else {}),
             },
         )
+
+
+# Kernels of 15, 11, 9 and 7 pixels, which OpenCV gives these deviations, over that of the last.
+_GLOBAL_SIGMAS = (2.6 / 1.4, 2.0 / 1.4, 1.7 / 1.4, 1.0)
+
+
+class CpnTask(TopDownTask):
+    """Top-down learning for the cascaded pyramid network (Chen et al., CVPR 2018, Sec. 3.2).
+
+    GlobalNet's levels learn all labelled joints, the coarser with wider Gaussians (GengDavid/pytorch-cpn@48696a9,
+    `dataloader/mscocoMulti.py`); RefineNet learns the 8 hardest joints of each person (online hard keypoint mining,
+    `losses.hard_keypoint_mse`). Other than there, GlobalNet also learns joints that are labelled but hidden.
+    """
+
+    terms: ClassVar[Mapping[str, float]] = {"global": 1.0, "refine": 1.0}
+
+    def __init__(self, settings: TrainSettings, sources: Sequence[Source], skeleton: Skeleton, codec: str) -> None:
+        super().__init__(settings, sources, skeleton, codec)
+        if self.logits:
+            raise UsageError(f"codec {codec!r}", "training settings", f"{settings.model} learns maps: gaussian, dark, udp")
+
+    def _more_targets(self, encode: Callable[[float], tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
+        return {"global": np.stack([encode(self.settings.sigma * factor)[0] for factor in _GLOBAL_SIGMAS])}
+
+    def sizes(self, batch: Mapping[str, Tensor]) -> Tensor:
+        return torch.tensor([batch["target"].numel(), len(batch["target"])], dtype=torch.float64)
+
+    def sums(self, output: Any, batch: Mapping[str, Tensor]) -> Tensor:
+        *levels, refined = output.stages
+        targets = batch["global"].unbind(1)
+        losses = [joint_mse(level, t, batch["weight"]).total for level, t in zip(levels, targets, strict=True)]
+        hard = hard_keypoint_mse(refined, batch["target"], batch["weight"])
+        return torch.stack([torch.stack(losses).sum(), hard.total])
 
 
 class DekrTask(Task):
@@ -493,8 +532,10 @@ def make_task(settings: TrainSettings, sources: Sequence[Source], skeleton: Skel
     kind = family(settings.model)
     if kind == "pose-fpn":
         return TopDownTask(settings, sources, skeleton, settings.codec or "softmax")
-    if kind in ("hrnet", "simple-baseline", "fastpose", "hourglass", "hg", "cpm"):
+    if kind in ("hrnet", "simple-baseline", "fastpose", "hourglass", "hg", "cpm", "unipose"):
         return TopDownTask(settings, sources, skeleton, settings.codec or "gaussian")
+    if kind == "cpn":
+        return CpnTask(settings, sources, skeleton, settings.codec or "gaussian")
     if kind == "dekr":
         if settings.codec:
             raise UsageError(f"codec {settings.codec!r}", "training settings", "codecs are chosen for top-down models")

@@ -13,6 +13,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from posecli.models.cpm import CPM
+from posecli.models.cpn import CPN
 from posecli.models.dekr import DEKR, DekrBoxOutput, DekrOutput
 from posecli.models.fastpose import FastPose
 from posecli.models.fpn import PoseFPN, Trunk
@@ -21,6 +22,7 @@ from posecli.models.hrnet import HRNet, HRNetConcat
 from posecli.models.layers import HeatmapOutput
 from posecli.models.resnet import DEPTHS
 from posecli.models.simple_baseline import SimpleBaseline
+from posecli.models.unipose import UniPose
 
 __all__ = ["DEKR", "MODELS", "DekrBoxOutput", "DekrOutput", "HRNet", "HeatmapOutput", "PoseFPN"]
 
@@ -75,6 +77,10 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "fastpose-tiny": partial(FastPose, blocks=(1, 1, 1, 1), width=16),
     "cpm": CPM,
     "cpm-3": partial(CPM, stages=3),
+    **{f"cpn-{depth}": partial(CPN, blocks=blocks) for depth, blocks in DEPTHS.items()},
+    "cpn-tiny": partial(CPN, blocks=(1, 1, 1, 1), width=16, channels=32),
+    "unipose": UniPose,
+    "unipose-tiny": partial(UniPose, blocks=(1, 1, 1, 3), width=16, channels=32, reduced=16, dropout=False),
     "cpm-tiny": partial(CPM, stages=3, channels=8, wide=32, middle=8, features=16),
     "pose-fpn": PoseFPN,
     "dekr-finder": _finder,

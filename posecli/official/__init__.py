@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from posecli.checkpoint import ModelMeta
 from posecli.errors import PoseError
 from posecli.models import MODELS
-from posecli.official import cpm, dekr, fastpose, hourglass, hrnet, mmpose, simple_baseline
+from posecli.official import cpm, cpn, dekr, fastpose, hourglass, hrnet, mmpose, simple_baseline, unipose
 from posecli.official.family import Family, convert
 from posecli.official.reading import listing, read_state_dict
 from posecli.official.releases import Release, choose
@@ -40,6 +40,8 @@ FAMILIES: tuple[Family, ...] = (
     fastpose.FAMILY,
     *hourglass.FAMILIES,
     *cpm.FAMILIES,
+    cpn.FAMILY,
+    unipose.FAMILY,
 )
 
 #: For each architecture and joint count the first row is the one taken.
@@ -51,6 +53,8 @@ RELEASES: tuple[Release, ...] = (
     *fastpose.RELEASES,
     *hourglass.RELEASES,
     *cpm.RELEASES,
+    *cpn.RELEASES,
+    *unipose.RELEASES,
 )
 
 

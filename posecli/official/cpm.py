@@ -58,7 +58,7 @@ _EXTRA = {"convention": "hrnet", "licence": "Apache-2.0", "source": "open-mmlab/
 
 # The names begin those of the published files; 0.x wrote JHMDB's and MPII's.
 RELEASES = tuple(
-    Release(name, "cpm", skeleton, size, "gaussian", _EXTRA)
+    Release(name, "cpm", skeleton, size, "mmpose", _EXTRA)
     for name, skeleton, size in (
         ("td-hm_cpm_8xb64-210e_coco-256x192", "coco17", (192, 256)),
         ("td-hm_cpm_8xb32-210e_coco-384x288", "coco17", (288, 384)),

@@ -136,19 +136,21 @@ FAMILIES = (PRINCETON, PYTORCH_POSE)
 # [0, 1]; princeton's network takes them as they are (`data/MPII/dp.py`), pytorch-pose subtracts MPII's mean and does
 # not divide (`pose/utils/transforms.py`, `color_normalize`).
 _GEOMETRY = {"convention": "hrnet", "map_offset": 0.5, "flip_shift": False}
-_release = partial(Release, skeleton="mpii16", input_size=(256, 256), codec="gaussian", std=(1.0, 1.0, 1.0))
+_release = partial(Release, skeleton="mpii16", input_size=(256, 256), std=(1.0, 1.0, 1.0))
 
 RELEASES = (
     _release(
         "stacked_hourglass_mpii",
         "hourglass",
+        codec="princeton",
         mean=(0.0, 0.0, 0.0),
         extra={**_GEOMETRY, "licence": "BSD-3-Clause", "source": "princeton-vl/pytorch_stacked_hourglass@ceedc14"},
     ),
     _release(
         "pytorch_pose_hg_mpii",
         "hg",
+        codec="pytorch-pose",
         mean=(0.4404, 0.4440, 0.4327),
-        extra={**_GEOMETRY, "licence": "GPL-3.0", "source": "bearpaw/pytorch-pose@edc7aec"},
+        extra={**_GEOMETRY, "licence": "not stated", "source": "bearpaw/pytorch-pose@edc7aec"},
     ),
 )

@@ -25,7 +25,7 @@ def test_official_output(case, tmp_path):
     warnings = []
     network, meta = load_official(tmp_path / "cpm.pth", warn=warnings.append)
     assert (meta.architecture, meta.arguments["stages"], meta.arguments["background"]) == ("cpm", 6, None)
-    assert (meta.skeleton.name, meta.input_size, meta.codec) == ("coco17", (192, 256), "gaussian")
+    assert (meta.skeleton.name, meta.input_size, meta.codec) == ("coco17", (192, 256), "mmpose")
     assert "384x288" in warnings[0]
     with torch.no_grad():
         output = network(torch.from_numpy(case["input"]))
