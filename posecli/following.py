@@ -6,7 +6,7 @@ finders cut raised arms (`looks.moved_box`). The finder runs
 
 - every ``period`` frames, counted from the first one,
 - when the picture changes as at a cut,
-- when a shown person's joint scores fall, and in the three frames after one was lost.
+- when the joint scores of a person clearly shown fall, and in the three frames after one was lost.
 
 What it finds is paired with the people followed. Who is not seen loses certainty and is given up soon.
 
@@ -46,6 +46,8 @@ _STAYS = 0.6  # with a larger share in the picture nobody is about to leave it
 _GAP = 0.5  # seconds over which nobody is followed
 _SURE_JOINT = 0.15  # joints below this score say nothing of motion
 _LOST_FRAMES = 3
+_WORTH = 0.8  # of the display threshold: people below it are only looked at when the finder runs
+_CERTAIN = 1.3  # times the display threshold: losing somebody below it is no surprise
 _FASTEST = 0.5  # of the box's longer side: the furthest that velocity may move a box
 
 
@@ -134,7 +136,7 @@ class Follower:
         self._lost = {i: left - 1 for i, left in self._lost.items() if left > 1 and i not in self._current}
         for i in set(before) - set(self._current):
             known = self._known[i]
-            if known.frames >= _LOST_FRAMES and self._shown(known) and self._inside(_moved(known, time)) >= _STAYS:
+            if known.frames >= _LOST_FRAMES and self._certain(known) and self._inside(_moved(known, time)) >= _STAYS:
                 self._lost[i] = _LOST_FRAMES
         self._known = {i: k for i, k in self._known.items() if time - k.time <= _GAP or i in self._current}
 
@@ -151,12 +153,12 @@ class Follower:
             velocity = 0.5 * velocity + 0.5 * step / (time - last.time)
         return _Followed(person, certainty, velocity, time, 0.8 * last.usual + 0.2 * mean, last.frames + 1)
 
-    def _shown(self, known: _Followed) -> bool:
-        return known.person.person_score >= self._model.threshold
+    def _certain(self, known: _Followed) -> bool:
+        return known.person.person_score >= _CERTAIN * self._model.threshold
 
     def _has_fallen(self, number: int, pose: Instance) -> bool:
         known = self._known[number]
-        return self._shown(known) and float(pose.score.mean()) < _FALLEN * known.usual
+        return self._certain(known) and float(pose.score.mean()) < _FALLEN * known.usual
 
     def _inside(self, box: np.ndarray) -> float:
         """Share of a box that lies in the picture."""
@@ -169,7 +171,7 @@ class Follower:
         for i in self._current:
             known = self._known[i]
             person = known.person
-            sure = known.certainty >= self._model.threshold and person.person_score >= self._model.threshold / 2
+            sure = known.certainty >= self._model.threshold and person.person_score >= _WORTH * self._model.threshold
             if not sure or time - known.time > _GAP or person.box_xyxy is None:
                 continue
             box = _moved(known, time)

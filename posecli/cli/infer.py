@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -142,6 +142,17 @@ def infer(
     roi: Annotated[
         str | None, typer.Option(help="Look at this part only: x,y,width,height.", rich_help_panel="Frames")
     ] = None,
+    find_every: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="Videos: seconds between searches for people, who are followed meanwhile; 0 to search every frame.",
+            rich_help_panel="Frames",
+        ),
+    ] = 0.2,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Say where the time went, stage by stage.", rich_help_panel=_OUTPUT)
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on after the last whole line of the stream.", rich_help_panel=_OUTPUT)
     ] = False,
@@ -167,6 +178,7 @@ def infer(
     from posecli.inference import PredictOptions, load_model
     from posecli.person_boxes import read_boxes, whole_picture
     from posecli.pipeline import InferOptions
+    from posecli.profiling import profiled
     from posecli.video import list_inputs
 
     if weights is not None and model != "default":
@@ -181,7 +193,7 @@ def infer(
     sources = list_inputs(inputs)
     region = parse_numbers(roi, 4, "--roi") if roi else None
     options = InferOptions(
-        track=track, start=start, end=end, every=every, batch=batch,
+        track=track, start=start, end=end, every=every, batch=batch, find_every=find_every,
         roi=(region[0], region[1], region[2], region[3]) if region else None,
     )  # fmt: skip
     network = load_model(
@@ -221,6 +233,7 @@ def infer(
         if kind != "stream" and Path(str(out)).exists() and not overwrite:
             raise PoseError("the output exists already", str(out), "choose another name or give --overwrite")
         bar = stack.enter_context(progress(quiet))
+        measured = stack.enter_context(profiled()) if profile else None
         tasks: dict[int, TaskID] = {}
 
         def on_frame(job: Job, source: FrameSource, line: FramePoses) -> None:
@@ -241,10 +254,11 @@ def infer(
             export_stream(str(target), str(out), kind, overwrite=overwrite)
             for summary in summaries:
                 summary.stream = out
-    _tell(summaries, quiet, json_)
+    table = None if measured is None else measured.table(sum(s.frames for s in summaries))
+    _tell(summaries, quiet, json_, table)
 
 
-def _tell(summaries: list[Summary], quiet: bool, json_: bool) -> None:
+def _tell(summaries: list[Summary], quiet: bool, json_: bool, profile: dict[str, Any] | None) -> None:
     """The result: JSON or the names of the files on stdout, what happened on stderr."""
     from dataclasses import asdict
 
@@ -258,10 +272,40 @@ def _tell(summaries: list[Summary], quiet: bool, json_: bool) -> None:
         if s.repaired:
             warn(f"{s.name}: {s.repaired} time stamps were missing or out of order and were replaced")
     if json_:
-        print_json([asdict(s) for s in summaries])
+        found = [asdict(s) for s in summaries]
+        print_json(found if profile is None else {"sources": found, "profile": profile})
         return
+    if profile is not None:
+        _tell_profile(profile)
     for place in dict.fromkeys(p for s in summaries for p in (s.stream, s.overlay) if p is not None):
         typer.echo(place)
+
+
+def _tell_profile(profile: dict[str, Any]) -> None:
+    """The table of `--profile`, on stderr."""
+    from rich.table import Table
+
+    talk = console(False)
+    table = Table("stage", *("core-s", "share", "core-ms a frame", "seconds", "runs"), box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in profile["stages"]:
+        seconds = "" if row["seconds"] is None else f"{row['seconds']:.2f}"
+        table.add_row(
+            row["stage"],
+            f"{row['core_seconds']:.2f}",
+            f"{row['share']:.0%}",
+            f"{row['ms_per_frame']:.2f}",
+            seconds,
+            "" if row["calls"] is None else str(row["calls"]),
+        )
+    talk.print(table)
+    for name, seconds in profile["waits"].items():
+        talk.print(f"waited {seconds:.2f} s  {name}")
+    talk.print(
+        f"{profile['frames']} frames in {profile['seconds']:.2f} s ({profile['frames_per_second']:.1f} a second), "
+        f"{profile['core_seconds']:.2f} core-seconds; the limit is: {profile['limit']}"
+    )
 
 
 def _format(name: str | None, out: str | None) -> str:
