@@ -295,8 +295,8 @@ _SIMPLE_BASELINE = {
 # MVIG-SJTU/AlphaPose@c60106d, `configs/coco/resnet/256x192_res50_lr1e-3_1x.yaml`, without its last 60 epochs on
 # proposals made from poses.
 _FASTPOSE = {**_SIMPLE_BASELINE}
-# The paper's Sec. 4.2 (turned by up to 40 degrees, 0.7 to 1.3 times the usual region, 368 x 368); optimizer and targets of
-# open-mmlab/mmpose@759b39c, `td-hm_cpm_8xb64-210e_mpii-368x368.py`.
+# The paper's Sec. 4.2 (turned by up to 40 degrees, 0.7 to 1.3 times the usual region, 368 x 368); optimizer and targets
+# of open-mmlab/mmpose@759b39c, `td-hm_cpm_8xb64-210e_mpii-368x368.py`.
 _CPM = {
     **_PLAIN, "input_size": (368, 368), "lr": 5e-4, "batch": 32, "epochs": 210, "lr_steps": (170 / 210, 200 / 210),
     "warmup": 500, "sigma": 2.0, "rotation": 20.0, "box_scale": (0.88, 1.63),

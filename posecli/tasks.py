@@ -356,7 +356,9 @@ class CpnTask(TopDownTask):
     def __init__(self, settings: TrainSettings, sources: Sequence[Source], skeleton: Skeleton, codec: str) -> None:
         super().__init__(settings, sources, skeleton, codec)
         if self.logits:
-            raise UsageError(f"codec {codec!r}", "training settings", f"{settings.model} learns maps: gaussian, dark, udp")
+            raise UsageError(
+                f"codec {codec!r}", "training settings", f"{settings.model} learns maps: gaussian, dark, udp"
+            )
 
     def _more_targets(self, encode: Callable[[float], tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
         return {"global": np.stack([encode(self.settings.sigma * factor)[0] for factor in _GLOBAL_SIGMAS])}

@@ -7,9 +7,9 @@ convolution but each stage's last and pools over 3x3; the paper's Caffe network 
     g_1: image features x and beliefs b_1 (Eq. 1)        stage 1    receptive field 167
     g_t: features x', with b_(t-1), to beliefs b_t (Eq. 2)  stage t    167 + 240 (t - 1) input pixels
 
-The paper's beliefs are P + 1 maps, the last for the background (Sec. 3.1); mmpose has P. Its picture of where the person
-is (a fourth input) is left out, as in mmpose: a top-down crop has the person in its middle. Every stage is compared with
-the same targets (Eq. 5, intermediate supervision).
+The paper's beliefs are P + 1 maps, the last for the background (Sec. 3.1); mmpose has P. Its picture of where the
+person is (a fourth input) is left out, as in mmpose: a top-down crop has the person in its middle. Every stage is
+compared with the same targets (Eq. 5, intermediate supervision).
 """
 
 from __future__ import annotations

@@ -18,8 +18,9 @@ def fold_norms(network: nn.Module) -> nn.Module:
     """A copy of a network in evaluation mode in which norms are part of the convolutions before them.
 
     Found are convolutions followed by their norm in a `Sequential`, and members named ``conv1`` and ``bn1`` (with any
-    number), or ``...conv`` and ``bn`` next to each other. In a pre-activated block, whose ``bn1`` is declared before its ``conv1``, the
-    norm after ``conv1`` is ``bn2``. Other norms stay. The copy is for inference: its parameters have other names.
+    number), or ``...conv`` and ``bn`` next to each other. In a pre-activated block, whose ``bn1`` is declared before
+    its ``conv1``, the norm after ``conv1`` is ``bn2``. Other norms stay. The copy is for inference: its parameters have
+    other names.
     """
     if network.training:
         raise ValueError("fold_norms takes a network in evaluation mode")

@@ -6,9 +6,9 @@ those of bmartacho/UniPose@bf53632 (`model/`).
 
     image -> ResNet-101 at stride 16 -> WASP (256) -> enlarged, with 48 channels of the trunk's first stage -> heat maps
 
-Where the official code departs from the paper's figures we follow the code, on which the published weights rest: WASP's
-first branch is a 1x1 convolution (its dilation of 24 has no meaning), the branches pass one and the same 1x1 convolution
-twice without a norm or an activation, and the low-level features are pooled, so that heat maps have stride 8.
+Where the official code departs from the paper's figures we follow the code, on which the published weights rest:
+WASP's first branch is a 1x1 convolution (its dilation of 24 has no meaning), the branches pass one and the same 1x1
+convolution twice without a norm or an activation, and the low-level features are pooled: heat maps have stride 8.
 The first of the maps is that of the background.
 """
 
@@ -108,7 +108,7 @@ class UniPose(nn.Module):
         blocks: of the trunk's four stages (ResNet-101, but three blocks in the last stage whatever the trunk).
         width: of the trunk's first stage (64 in the paper).
         channels: of WASP and the decoder (256). reduced: of the low-level features in the decoder (48).
-        dropout: whether training drops features, as the official code does (0.5 after WASP, 0.5 and 0.1 in the decoder).
+        dropout: whether training drops features as the official code (0.5 after WASP, 0.5 and 0.1 in the decoder).
     """
 
     stride = 8

@@ -1,7 +1,7 @@
 """Convolutional pose machine: open-mmlab/mmpose@759b39c, its `backbone` alone or a whole checkpoint of it.
 
-Our network keeps the backbone's names; the head has no parameters. Pictures are RGB, normalised by the ImageNet mean and
-deviation; crops, targets and decoding are HRNet's (`mmpose/codecs/msra_heatmap.py`). There is no map of the background.
+Our network keeps the backbone's names; the head has no parameters. Pictures are RGB, normalised by the ImageNet mean
+and deviation; crops and targets are HRNet's (`mmpose/codecs/msra_heatmap.py`). There is no map of the background.
 """
 
 from __future__ import annotations

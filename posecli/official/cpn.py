@@ -30,13 +30,13 @@ FAMILY = Family(
     ("cpn-50", {"keypoints": 17}),
 )
 
-# `256.192.model/` and `384.288.model/` (config.py, test.py), `dataloader/mscocoMulti.py`: RGB in [0, 1] less a mean; the
-# crop is the box grown by 0.2 of its width and 0.3 of its height (the height mostly decides); targets are 255 high, on
-# the pixel a joint falls into; the flip test moves nothing.
+# `256.192.model/` and `384.288.model/` (config.py, test.py), `dataloader/mscocoMulti.py`: RGB in [0, 1] less a mean;
+# the crop is the box grown by 0.2 of its width and 0.3 of its height (the height mostly decides); targets are 255 high,
+# on the pixel a joint falls into; the flip test moves nothing.
 _MEAN = (122.7717 / 255, 115.9465 / 255, 102.9801 / 255)
 _EXTRA = {
-    "convention": "hrnet", "box_scale": 1.3, "map_offset": 0.5, "peak": 255.0, "flip_shift": False, "licence": "not stated",
-    "source": "GengDavid/pytorch-cpn@48696a9",
+    "convention": "hrnet", "box_scale": 1.3, "map_offset": 0.5, "peak": 255.0, "flip_shift": False,
+    "licence": "not stated", "source": "GengDavid/pytorch-cpn@48696a9",
 }  # fmt: skip
 
 RELEASES = tuple(

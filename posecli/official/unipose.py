@@ -32,9 +32,9 @@ FAMILY = Family(
     unused=(r"decoder\.(conv2|bn2)\..*",),
 )
 
-# `utils/lsp_lspet_data.py`, `utils/mpii_data.py`: pictures as OpenCV reads them, blue first, less 128 and over 256; whole
-# pictures brought to 368 x 368 whatever their shape, where we cut the person's square; targets centred on the joint's own
-# place over the stride. There is no flip test.
+# `utils/lsp_lspet_data.py`, `utils/mpii_data.py`: pictures as OpenCV reads them, blue first, less 128 and over 256;
+# whole pictures brought to 368 x 368 whatever their shape, where we cut the person's square; targets centred on the
+# joint's own place over the stride.
 _EXTRA = {
     "convention": "hrnet", "background": "first", "channels": "bgr", "licence": "academic, non-commercial",
     "source": "bmartacho/UniPose@bf53632",
