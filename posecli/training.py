@@ -22,10 +22,10 @@ from typing import Any, NoReturn
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import posecli
-from posecli.checkpoint import ModelMeta, build, read_parts, save_model
+from posecli.checkpoint import ModelMeta, build, save_model
 from posecli.data import Loader, Mixture, Source, make_source
 from posecli.distributed import Processes, join_processes
 from posecli.errors import PoseError
@@ -36,6 +36,7 @@ from posecli.learner import Learner, NotFinite, StepOutcome, keep_freed_memory, 
 from posecli.run_log import Meter, RunLog
 from posecli.settings import RESUMABLE, TrainSettings, absolute_paths, read_toml, resolve, to_toml
 from posecli.skeletons import get_skeleton
+from posecli.surgery import transplant
 from posecli.tasks import Task, make_task
 from posecli.types import Skeleton
 from posecli.validation import Validation
@@ -130,7 +131,7 @@ class _Run:
         arguments = {"keypoints": self.skeleton.num_keypoints, **settings.builder_arguments()}
         self.meta: ModelMeta = self.task.meta(settings.model, arguments)
         network = build(self.meta, "training settings")
-        self.initialised = _initialise(network, settings.init) if settings.init else ""
+        self.initialised = str(transplant(network, self.meta, find_weights(settings.init))) if settings.init else ""
         self.learner = Learner(network, self.task, self.meta, settings, processes, device)
         self.loader = Loader(
             self.task,
@@ -405,25 +406,3 @@ def _read_validation(settings: TrainSettings, skeleton: Skeleton) -> Validation 
         return None
     dataset = coco.read(settings.val, image_root=settings.val_image_root or None)
     return Validation(make_source(dataset, skeleton, settings.val), skeleton, settings.val_limit)
-
-
-def _initialise(network: nn.Module, weights: str) -> str:
-    """Copies the tensors that fit by name and shape; says how many, and which did not."""
-    path = find_weights(weights)
-    if path.suffix == ".safetensors":
-        state = read_parts(path)["main"][0]
-    else:
-        from posecli.official import load_official
-
-        state = load_official(path)[0].state_dict()
-    own = network.state_dict()
-    fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
-    if not fitting:
-        raise PoseError("no tensor fits the model", str(path), "are the weights of another architecture?")
-    network.load_state_dict(own | fitting)
-    new = [name for name in own if name not in fitting]
-    left = [name for name in state if name not in fitting]
-    text = f"{len(fitting)} of {len(own)} tensors from {path.name}"
-    if new:
-        text += f"; {len(new)} start afresh ({', '.join(new[:3])}{', ...' if len(new) > 3 else ''})"
-    return text + (f"; {len(left)} of the file unused" if left else "")

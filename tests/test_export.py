@@ -101,7 +101,7 @@ def test_metadata(exported: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in SMALL])
+@pytest.mark.parametrize("name", SMALL)
 def test_every_family(tmp_path: Path, name: str) -> None:
     pytest.importorskip("onnxscript")
     network, meta = made(name)

@@ -25,11 +25,11 @@ reports
 checks stats
 zoo
 models codecs grouping losses tracking
-checkpoint official readout looks inference
+checkpoint official readout looks inference onnx_export
 person_boxes following pipeline infer_files
 scenes
-augment augment_pictures settings data distributed tasks validation learner run_log training rescoring
-cross catalogue
+augment augment_pictures settings data distributed tasks validation learner run_log catalogue surgery training rescoring
+cross
 cli __main__
 """.split()
 
