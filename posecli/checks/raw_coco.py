@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from posecli.errors import PoseError
 from posecli.files import image_root_of
 from posecli.formats import coco
 from posecli.types import Dataset, Skeleton
+
+_VISIBILITIES = frozenset((0.0, 1.0, 2.0))
+_NO_BOX = (math.nan,) * 4
 
 
 def load(
@@ -155,21 +159,20 @@ def _person(
 
     count = joints.num_keypoints
     flat = entry.get("keypoints")
-    points = np.zeros(3 * count) if flat in (None, []) else _numbers(flat, 3 * count)
+    points = np.zeros(3 * count) if flat is None or flat == [] else _numbers(flat, 3 * count)
     if points is None:
         size = f"{len(flat)} values" if isinstance(flat, list) else "no list"
         found("malformed", f"keypoints: {size} where {count} x, y, v are wanted")
         return
-    points = points.reshape(count, 3).copy()
-    odd = ~np.isin(points[:, 2], (0, 1, 2))
-    if odd.any():
+    points = points.reshape(count, 3)
+    seen = points[:, 2].tolist()
+    if not _VISIBILITIES.issuperset(seen):
+        odd = ~np.isin(points[:, 2], (0, 1, 2))
         names = ", ".join(f"{joints.keypoints[k]} {points[k, 2]:g}" for k in np.flatnonzero(odd)[:3])
         found("odd-visibility", names)
         points[:, 2] = np.where(odd, (points[:, 2] > 0) * 1.0, points[:, 2])
-    there = points[:, 2] > 0
-    stated = int(there.sum())
-    broken = there & ~np.isfinite(points[:, :2]).all(axis=1)
-    if broken.any():
+    stated = sum(v > 0 for v in points[:, 2].tolist())
+    if not np.isfinite(points).all() and (broken := (points[:, 2] > 0) & ~np.isfinite(points[:, :2]).all(axis=1)).any():
         found("non-finite", ", ".join(joints.keypoints[k] for k in np.flatnonzero(broken)), "joints")
         points[broken, 2] = 0
     if entry.get("num_keypoints", stated) != stated:
@@ -179,7 +182,7 @@ def _person(
     if area is not None and not is_number(area):
         found("non-finite" if isinstance(area, float) else "malformed", f"area {area!r}", "area")
         area = None
-    labelled = int((points[:, 2] > 0).sum())
+    labelled = sum(v > 0 for v in points[:, 2].tolist())
     if area is not None and area <= 0 and (labelled > 1 or box is not None):
         found("zero-area", f"area {area:g}")
     if not labelled and not stated and box is None:
@@ -188,27 +191,27 @@ def _person(
     if track is not None and not is_whole(track):
         found("malformed", f"track_id {track!r} is no whole number")
         track = None
-    scores = _numbers(entry.get("keypoint_scores"), count)
+    scores = _numbers(entry.get("keypoint_scores"), count) if "keypoint_scores" in entry else None
     rows.add(
-        frame=image, xy=points[:, :2], visibility=points[:, 2], score=np.ones(count) if scores is None else scores,
-        person_score=1.0, heat=np.nan, box_xyxy=np.full(4, np.nan) if box is None else box,
+        frame=image, xy=points[:, :2], visibility=points[:, 2], score=(1.0,) * count if scores is None else scores,
+        person_score=1.0, heat=np.nan, box_xyxy=_NO_BOX if box is None else box,
         area=np.nan if area is None or area <= 0 else area, crowd=bool(entry.get("iscrowd") or entry.get("ignore")),
         track=-1 if track is None or track < 0 else track, records=record, places=place,
     )  # fmt: skip
 
 
-def _box(value: Any, found: Any) -> np.ndarray | None:
-    """(4,) x1, y1, x2, y2; None where it is missing, broken or has no extent."""
-    if value in (None, []):
+def _box(value: Any, found: Any) -> tuple[float, ...] | None:
+    """x1, y1, x2, y2; None where it is missing, broken or has no extent."""
+    if value is None or value == []:
         return None
-    box = _numbers(value, 4)
-    if box is None:
+    if not are_numbers(value, 4):
         found("malformed", f"bbox {value!r} is not x, y, width, height")
         return None
-    if not np.isfinite(box).all():
+    x, y, width, height = map(float, value)
+    if not all(map(math.isfinite, (x, y, width, height))):
         found("non-finite", f"bbox {value}", "box")
         return None
-    if box[2] < 0 or box[3] < 0:
+    if width < 0 or height < 0:
         found("negative-box", f"bbox {value}")
         return None
-    return None if not box[2:].any() else np.array([box[0], box[1], box[0] + box[2], box[1] + box[3]])
+    return (x, y, x + width, y + height) if width or height else None

@@ -6,6 +6,7 @@ import math
 from typing import Any, TypeGuard
 
 LARGEST = 2**53  # integers beyond are no frame numbers, sizes or pixels, and no float holds them
+_PLAIN = frozenset((int, float))
 
 
 def is_number(value: Any) -> TypeGuard[float]:
@@ -22,7 +23,12 @@ def is_whole(value: Any) -> TypeGuard[int]:
 
 def are_numbers(value: Any, count: int) -> bool:
     """A list of that many numbers, NaN and infinities among them (those are another finding)."""
-    return isinstance(value, list) and len(value) == count and all(isinstance(v, float) or is_whole(v) for v in value)
+    if not isinstance(value, list) or len(value) != count:
+        return False
+    # The usual case without a step of Python for each number; anything odd is looked at one by one.
+    if count and _PLAIN.issuperset(map(type, value)) and min(value) >= -LARGEST and max(value) <= LARGEST:
+        return True
+    return all(isinstance(v, float) or is_whole(v) for v in value)
 
 
 def printable(text: str) -> str:

@@ -14,8 +14,8 @@ is a video is that video's frame ``frame_id``. Keys this module does not know ar
 from __future__ import annotations
 
 import json
-import math
 import os
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -40,6 +40,7 @@ __all__ = [
     "xywh_json",
 ]  # fmt: skip
 Warn = Callable[[str], None]
+_FAR = 2.0**53  # numbers below are finite and floats hold them
 
 
 def _warn(message: str) -> None:
@@ -332,7 +333,7 @@ def _instance(at: str, entry: Mapping[str, Any], xy: np.ndarray, visibility: np.
     if "ignore" in entry and "iscrowd" in entry:
         extra["iscrowd"] = entry["iscrowd"]
     area = entry.get("area")
-    if area is not None and not (isinstance(area, (int, float)) and np.isfinite(area) and area >= 0):
+    if area is not None and not (isinstance(area, (int, float)) and 0 <= area <= sys.float_info.max):
         raise PoseError(f"area {area!r} is not a number of pixels", at)
     track_id = entry.get("track_id")
     if track_id is not None and not isinstance(track_id, int):
@@ -379,13 +380,13 @@ def box_from_xywh(value: Any, name: str, at: str) -> np.ndarray | None:
     if value is None or (isinstance(value, list) and not value):
         return None
     # Ten thousand boxes are the rule, so the usual form does not go through an array.
-    usual = isinstance(value, list) and len(value) == 4 and all(type(v) is float for v in value)
-    box = value if usual and all(map(math.isfinite, value)) else _numbers(value, 4, name, at)
+    usual = isinstance(value, list) and len(value) == 4 and all(type(v) in (int, float) for v in value)
+    box = value if usual and all(-_FAR < v < _FAR for v in value) else _numbers(value, 4, name, at)
     if box[2] < 0 or box[3] < 0:
         raise PoseError(f"{name} {value!r} has a negative size", at, "boxes are x, y, width, height")
     if not box[2] and not box[3]:
         return None
-    return np.array([box[0], box[1], box[0] + box[2], box[1] + box[3]])
+    return np.array([box[0], box[1], box[0] + box[2], box[1] + box[3]], np.float64)
 
 
 def absent_files(dataset: Dataset) -> list[str]:

@@ -117,8 +117,8 @@ def _image_json(record: Record) -> dict[str, Any]:
 
 
 def _annotation_json(record: Record, instance: Instance, annotation_id: int) -> dict[str, Any]:
-    box, joints = instance.box_xyxy, joint_box(instance.xy, instance.visibility)
-    area = instance.area
+    box, area = instance.box_xyxy, instance.area
+    joints = joint_box(instance.xy, instance.visibility) if box is None or area is None else None
     if area is None:
         area = 0.0 if joints is None else AREA_OF_BOX * float((joints[2] - joints[0]) * (joints[3] - joints[1]))
     value: dict[str, Any] = {
@@ -135,8 +135,9 @@ def _annotation_json(record: Record, instance: Instance, annotation_id: int) -> 
         value["track_id"] = int(instance.track_id)
     if instance.head_box_xyxy is not None:
         value["head_box"] = xywh_json(instance.head_box_xyxy)
-    if np.any(instance.score != 1):
-        value["keypoint_scores"] = [round(float(s), 4) for s in instance.score]
+    scores = instance.score.tolist()
+    if any(s != 1 for s in scores):
+        value["keypoint_scores"] = [round(s, 4) for s in scores]
     if instance.person_score != 1:
         value["score"] = float(instance.person_score)
     if instance.heat is not None:
@@ -147,9 +148,9 @@ def _annotation_json(record: Record, instance: Instance, annotation_id: int) -> 
 
 def _keypoints_json(instance: Instance) -> list[float]:
     # float32 coordinates carry about 7 digits: 4 decimals bring back 110.2 instead of 110.19999694824219.
-    xy = instance.xy.astype(np.float64)
-    if instance.xy.dtype == np.float32:
-        xy = xy.round(4)
+    xy = instance.xy
+    if xy.dtype == np.float32:
+        xy = xy.astype(np.float64).round(4)
     flat: list[float] = []
     for (x, y), v in zip(xy.tolist(), instance.visibility.tolist(), strict=True):
         flat += (_number(x), _number(y), int(v)) if v else (0, 0, 0)
@@ -166,7 +167,7 @@ def xywh_json(box_xyxy: np.ndarray | None) -> list[float]:
     """``[x, y, width, height]`` as plain numbers of at most 6 decimals; zeros for None."""
     if box_xyxy is None:
         return [0, 0, 0, 0]
-    x1, y1, x2, y2 = (float(b) for b in box_xyxy)
+    x1, y1, x2, y2 = map(float, box_xyxy)
     return [_number(round(v, 6)) for v in (x1, y1, x2 - x1, y2 - y1)]
 
 
