@@ -295,6 +295,12 @@ _SIMPLE_BASELINE = {
 # MVIG-SJTU/AlphaPose@c60106d, `configs/coco/resnet/256x192_res50_lr1e-3_1x.yaml`, without its last 60 epochs on
 # proposals made from poses.
 _FASTPOSE = {**_SIMPLE_BASELINE}
+# JimmySuen/integral-human-pose@ad3f875, `experiments/hm36/resnet50v1_ft/
+# d-mh_ps-256_deconv256x3_min-int-l1_adam_bs32-4gpus_x300-270-290/lr1e-3.yaml`: a tenth after 270 and 290 of 300 epochs.
+# Samples are changed as SimpleBaseline's, by the same authors.
+_INTEGRAL = {
+    **_SIMPLE_BASELINE, "codec": "integral", "input_size": (256, 256), "epochs": 300, "lr_steps": (0.9, 290 / 300),
+}  # fmt: skip
 # The paper's Sec. 4.2 (turned by up to 40 degrees, 0.7 to 1.3 times the usual region, 368 x 368); optimizer and targets
 # of open-mmlab/mmpose@759b39c, `td-hm_cpm_8xb64-210e_mpii-368x368.py`.
 _CPM = {
@@ -316,7 +322,7 @@ _UNIPOSE = {
 }  # fmt: skip
 
 #: Widths and heights are multiples of this, by family; 32 where nothing is said.
-SIZE_STEPS = {"hourglass": 64, "hg": 64, "cpm": 8, "unipose": 16}
+SIZE_STEPS = {"integral-hourglass": 64, "hourglass": 64, "hg": 64, "cpm": 8, "unipose": 16}
 
 MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
     "hrnet": _HRNET,
@@ -325,6 +331,8 @@ MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
     "pose-fpn": _POSE_FPN,
     "simple-baseline": _SIMPLE_BASELINE,
     "fastpose": _FASTPOSE,
+    "integral-hourglass": _INTEGRAL,  # before "integral"; its sizes are the hourglass's
+    "integral": _INTEGRAL,
     "hourglass": _HOURGLASS,
     "hg": _HG,
     "cpm": _CPM,

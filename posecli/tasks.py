@@ -182,6 +182,13 @@ class TopDownTask(Task):
             network = build(self.meta(settings.model, arguments), "training settings")
         self.stride = int(getattr(network, "stride", 4))
         self.background = getattr(network, "background", None)
+        if self.codec == "integral" and getattr(network, "beta", self.beta) != self.beta:
+            raise UsageError(
+                f"the network's softmax is sharpened by {network.beta:g}, integral_heat = "
+                f"{settings.integral_heat!r} wants {self.beta:g}",
+                "training settings",
+                f"--set 'model_arguments={{\"beta\": {self.beta:g}}}'",
+            )
         if self.background and self.logits:
             raise UsageError(
                 f"the codec {codec} has no place for the background map of {settings.model}",
@@ -534,6 +541,8 @@ def make_task(settings: TrainSettings, sources: Sequence[Source], skeleton: Skel
     kind = family(settings.model)
     if kind == "pose-fpn":
         return TopDownTask(settings, sources, skeleton, settings.codec or "softmax")
+    if kind.startswith("integral"):
+        return TopDownTask(settings, sources, skeleton, settings.codec or "integral")
     if kind in ("hrnet", "simple-baseline", "fastpose", "hourglass", "hg", "cpm", "unipose"):
         return TopDownTask(settings, sources, skeleton, settings.codec or "gaussian")
     if kind == "cpn":

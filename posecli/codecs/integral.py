@@ -1,8 +1,8 @@
 """Integral regression: the joint is the mean place of a heat map taken as a distribution, not its highest pixel.
 
 Sun, Xiao, Wei, Liang, Wei, "Integral Human Pose Regression", ECCV 2018, https://arxiv.org/abs/1711.08229 (Eq. 2 and 3).
-Official code: JimmySuen/integral-human-pose@ad3f875 (`pytorch_projects/common_pytorch/.../deconv_head.py`,
-`integral_loss`); AlphaPose's variant with sigmoid: MVIG-SJTU/AlphaPose@c60106d (`alphapose/utils/transforms.py`,
+Official code: JimmySuen/integral-human-pose@ad3f875 (`pytorch_projects/common_pytorch/common_loss/integral.py`);
+AlphaPose's variant with sigmoid: MVIG-SJTU/AlphaPose@c60106d (`alphapose/utils/transforms.py`,
 `heatmap_to_coord_simple_regress`).
 
 Coordinates here are map pixels; `normalised` turns them into the paper's, ``u / w - 0.5``.
@@ -12,6 +12,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from posecli.models.integral import expectation
+
+__all__ = ["decode_integral", "distribution", "expectation", "integral_l1", "normalised"]
 
 
 def distribution(maps: Tensor, norm: str = "softmax", beta: float = 1.0) -> Tensor:
@@ -36,14 +40,6 @@ def distribution(maps: Tensor, norm: str = "softmax", beta: float = 1.0) -> Tens
     else:
         raise ValueError(f"norm {norm!r}: softmax, sigmoid or rectified wanted")
     return result.view(maps.shape)
-
-
-def expectation(probability: Tensor) -> Tensor:
-    """Mean place (..., 2), x and y in map pixels, of distributions (..., h, w) (Eq. 2); differentiable."""
-    height, width = probability.shape[-2:]
-    columns = torch.arange(width, device=probability.device, dtype=probability.dtype)
-    rows = torch.arange(height, device=probability.device, dtype=probability.dtype)
-    return torch.stack([probability.sum(-2) @ columns, probability.sum(-1) @ rows], dim=-1)
 
 
 def normalised(xy: Tensor, size: tuple[int, int]) -> Tensor:

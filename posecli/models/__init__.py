@@ -19,6 +19,7 @@ from posecli.models.fastpose import FastPose
 from posecli.models.fpn import PoseFPN, Trunk
 from posecli.models.hourglass import PytorchPoseHourglass, StackedHourglass
 from posecli.models.hrnet import HRNet, HRNetConcat
+from posecli.models.integral import IntegralPose
 from posecli.models.layers import HeatmapOutput
 from posecli.models.resnet import DEPTHS
 from posecli.models.simple_baseline import SimpleBaseline
@@ -53,6 +54,11 @@ def _finder(
     return network
 
 
+def _integral(keypoints: int, network: str, beta: float = 1.0, **arguments: Any) -> IntegralPose:
+    """Integral regression on another network of this table; ``arguments`` are that one's."""
+    return IntegralPose(MODELS[network](keypoints=keypoints, **arguments), beta)
+
+
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "dekr-w32": partial(_dekr, size="w32"),
     "dekr-w48": partial(_dekr, size="w48"),
@@ -82,6 +88,14 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "unipose": UniPose,
     "unipose-tiny": partial(UniPose, blocks=(1, 1, 1, 3), width=16, channels=32, reduced=16, dropout=False),
     "cpm-tiny": partial(CPM, stages=3, channels=8, wide=32, middle=8, features=16),
+    **{f"integral-resnet-{depth}": partial(_integral, network=f"simple-baseline-{depth}") for depth in DEPTHS},
+    "integral-hrnet-w32": partial(_integral, network="hrnet-w32"),
+    "integral-hrnet-w48": partial(_integral, network="hrnet-w48"),
+    "integral-hourglass-1": partial(_integral, network="hourglass", stacks=1),
+    "integral-hourglass-2": partial(_integral, network="hourglass", stacks=2),
+    "integral-hourglass-tiny": partial(_integral, network="hourglass-tiny"),
+    "integral-hrnet-tiny": partial(_integral, network="hrnet-tiny"),
+    "integral-resnet-tiny": partial(_integral, network="simple-baseline-tiny"),
     "pose-fpn": PoseFPN,
     "dekr-finder": _finder,
 }

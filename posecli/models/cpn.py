@@ -85,7 +85,7 @@ class GlobalNet(nn.Module):
             if levels:
                 level = level + self.upsamples[number - 1](levels[-1])
             levels.append(level)
-            for layer in self.predict[number]:  # type: ignore[union-attr]
+            for layer in self.predict[number].children():
                 level = layer(level, size) if isinstance(layer, Enlarge) else layer(level)
             heatmaps.append(level)
         return levels, heatmaps

@@ -34,9 +34,12 @@ def _dilated(trunk: PaperResNet) -> PaperResNet:
     for number, block in enumerate(trunk.get_submodule("layer4").children()):
         dilation = _LAST_DILATIONS[number % len(_LAST_DILATIONS)]
         convolution = block.get_submodule("conv2")
+        assert isinstance(convolution, nn.Conv2d)
         convolution.stride, convolution.dilation, convolution.padding = (1, 1), (dilation,) * 2, (dilation,) * 2
         if isinstance(shortcut := block.get_submodule("downsample"), nn.Sequential):
-            shortcut[0].stride = (1, 1)  # type: ignore[assignment]
+            first = shortcut[0]
+            assert isinstance(first, nn.Conv2d)
+            first.stride = (1, 1)
     return trunk
 
 

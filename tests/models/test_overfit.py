@@ -11,6 +11,9 @@ from learning import Pupil, make_people
         pytest.param("hourglass-tiny", 2e-3, 300, {}, id="hourglass"),
         pytest.param("hourglass-tiny", 2e-3, 300, {"model_arguments": '{"separable": true}'}, id="hourglass-separable"),
         pytest.param("hg-tiny", 2e-3, 300, {}, id="hg"),
+        pytest.param("cpm-tiny", 2e-3, 300, {"input_size": [192, 192]}, id="cpm"),
+        pytest.param("cpn-tiny", 2e-3, 300, {}, id="cpn"),
+        pytest.param("unipose-tiny", 2e-3, 300, {"input_size": [192, 192]}, id="unipose"),
     ],
 )
 def test_eight_pictures(tmp_path, model, rate, steps, settings):
