@@ -60,7 +60,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             help="pck=0.1,0.2 for one metric (may be repeated), or 0.1,0.2 for pck, pckh, pdj and pcp; pixels=5,10 for "
-            "--pck-reference pixels."
+            "--pck-reference pixels; tracking=0.7: the OKS of mota and idf1 (0.5)."
         ),
     ] = None,
     by: Annotated[str, typer.Option(help="Rows beside the total: tag, video, track, joint; or none.")] = "tag",

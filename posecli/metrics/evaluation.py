@@ -245,6 +245,7 @@ def _about(side: Side, labels: Labels, frames_used: np.ndarray, settings: Settin
         **({"compat": compat_block(side, settings, frames_used)} if settings.compat else {}),
         "references": side.references,
         "tracking": side.tracking,
+        **({"hota_curve": side.hota_curve} if side.hota_curve else {}),
         "areas": side.areas,
         "counts": side.counts,
         "frames": {

@@ -138,9 +138,11 @@ def measure_side(
                 labels.frames, frames_used, gt, counts_as_person & with_area, found, at, shown, pairs, values,
                 np.full(len(gt), np.nan) if head is None else head.length,
             ),
-            settings.metrics, skeleton.keypoints, poseval=settings.compat == "poseval",
+            settings.metrics, skeleton.keypoints, threshold=settings.thresholds["tracking"][0],
+            poseval=settings.compat == "poseval",
         )  # fmt: skip
         side.sequences, side.tracking = tracked.sequences, tracked.counts
+        side.hota_curve = {name: values.tolist() for name, values in tracked.curve.items()}
         side.notes += tracked.notes
 
     empty = np.ones(len(labels.frames), bool)

@@ -23,6 +23,7 @@ DEFAULT_THRESHOLDS: dict[str, tuple[float, ...]] = {
     "pdj": (0.1, 0.2, 0.3, 0.4),
     "pcp": (0.5,),
     "pixels": (5.0, 10.0, 20.0),
+    "tracking": (0.5,),
 }
 _OF_LENGTHS = ("pck", "pckh", "pdj", "pcp")
 
@@ -92,6 +93,8 @@ def check_settings(
             chosen[name] = tuple(float(v) for v in values)
             if not chosen[name] or not all(0 < v < float("inf") for v in chosen[name]):
                 raise UsageError(f"thresholds of {name} must be positive numbers")
+    if len(chosen["tracking"]) > 1 or chosen["tracking"][0] > 1:
+        raise UsageError("the threshold of tracking is one OKS, up to 1", hint="tracking=0.5")
     if bootstrap is None:
         bootstrap = 0 if pred2 is None else 1000
     if bootstrap < 0 or min_joints < 1:

@@ -9,7 +9,7 @@ joints lie mostly inside a region, is neither right nor wrong.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -55,16 +55,23 @@ class TrackingResult:
     sequences: dict[str, SequenceSums]
     counts: dict[str, int]
     notes: tuple[str, ...]
+    curve: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def track_sides(
-    data: Tracked, metrics: tuple[str, ...], joints: tuple[str, ...], *, poseval: bool = False
+    data: Tracked,
+    metrics: tuple[str, ...],
+    joints: tuple[str, ...],
+    *,
+    threshold: float = tracking.THRESHOLD,
+    poseval: bool = False,
 ) -> TrackingResult:
     """The tracking metrics asked for.
 
     Args:
         metrics: of `TRACKING_METRICS`.
         joints: K names.
+        threshold: OKS from which on two people are the same, for MOTA and IDF1 and for who is beside the point.
         poseval: PoseTrack's figures with the habits of poseval (`posecli.metrics.compat`).
 
     Raises:
@@ -91,22 +98,24 @@ def track_sides(
     if notes:
         return TrackingResult({}, counts, notes)
     sequences: dict[str, SequenceSums] = {}
+    curve: dict[str, np.ndarray] = {}
     people_here = here[data.labels.frame]
     if any(m in metrics for m in PEOPLE_METRICS):
-        taking_part = base & ~_beside_the_point(data, data.counted, similar, inside)
+        taking_part = base & ~_beside_the_point(data, data.counted, similar, inside, threshold)
         counts["predicted_on_ignored"] = int((base & ~taking_part).sum())
         counted = data.counted & people_here
         _count(counts, data, counted, taking_part)
         lists = [list(_people_frames(data, v, here, counted, taking_part)) for v in videos]
         if "mota" in metrics:
-            sums = np.array([tracking.clear_mot(f) for f in lists])
+            sums = np.array([tracking.clear_mot(f, threshold) for f in lists])
             sequences["mota"] = SequenceSums(videos, sums, tracking.clear_scores)
         if "idf1" in metrics:
-            sums = np.array([tracking.identity(f) for f in lists])
+            sums = np.array([tracking.identity(f, threshold) for f in lists])
             sequences["idf1"] = SequenceSums(videos, sums, tracking.identity_scores)
         if "hota" in metrics:
             sums = np.array([tracking.hota(f).ravel() for f in lists])
             sequences["hota"] = SequenceSums(videos, sums, tracking.hota_scores)
+            curve = tracking.hota_curve(sums.sum(axis=0))
     if "posetrack" in metrics:
         sized = data.counted & people_here & ~np.isnan(data.head)
         counts["people_without_head_size"] = int((data.counted & people_here & np.isnan(data.head)).sum())
@@ -114,7 +123,7 @@ def track_sides(
             near = np.zeros(len(data.predicted))
             mine = sized[data.pairs[0]]
             np.maximum.at(near, data.pairs[1][mine], data.similarity[mine])
-            left_out = np.zeros(len(base), bool) if poseval else _beside_the_point(data, sized, near, None)
+            left_out = np.zeros(len(base), bool) if poseval else _beside_the_point(data, sized, near, None, threshold)
             taking_part = base & ~left_out
             counts["predicted_on_ignored_joints"] = int((base & left_out).sum())
             _count(counts, data, sized, taking_part)
@@ -122,7 +131,7 @@ def track_sides(
             sequences["posetrack"] = _joint_sequences(videos, sums, joints)
         else:
             notes = ("no PoseTrack MOTA: nobody has a head box, and the skeleton's head segment is not labelled",)
-    return TrackingResult(sequences, counts, notes)
+    return TrackingResult(sequences, counts, notes, curve)
 
 
 def _joint_sequences(videos: np.ndarray, sums: np.ndarray, joints: tuple[str, ...]) -> SequenceSums:
@@ -150,16 +159,18 @@ def _count(counts: dict[str, int], data: Tracked, people: np.ndarray, taking_par
     counts["predicted_without_id"] = int((data.predicted.track[taking_part] < 0).sum())
 
 
-def _beside_the_point(data: Tracked, counted: np.ndarray, similar: np.ndarray, inside: np.ndarray | None) -> np.ndarray:
+def _beside_the_point(
+    data: Tracked, counted: np.ndarray, similar: np.ndarray, inside: np.ndarray | None, threshold: float
+) -> np.ndarray:
     """(M,) bool: predictions on people or in regions that do not count, and on nobody who does."""
     other = np.zeros(len(data.predicted))
     theirs = (~counted & ~_drawn_regions(data))[data.pairs[0]]
     np.maximum.at(other, data.pairs[1][theirs], data.similarity[theirs])
-    hidden = other >= tracking.THRESHOLD
+    hidden = other >= threshold
     if inside is not None:
         found = data.predicted.visibility > 0
         hidden |= 2 * (inside & found).sum(axis=1) > np.maximum(found.sum(axis=1), 1)
-    return hidden & (similar < tracking.THRESHOLD)
+    return hidden & (similar < threshold)
 
 
 def _drawn_regions(data: Tracked) -> np.ndarray:

@@ -111,7 +111,7 @@ class Side:
     ``rows`` are the evaluated people among the labels', ``partner`` the predicted person each was paired with (-1 for
     nobody), ``common`` the joints compared; ``track`` and ``frame`` are those of ``rows``; ``video`` is (F,) the video
     of each labelled frame. ``crowdpose`` are the matches of CrowdPose's AP, ``sequences`` the tracking metrics
-    asked for, ``tracking`` what they left out and why.
+    asked for, ``tracking`` what they left out and why, ``hota_curve`` HOTA and its parts by threshold.
     """
 
     predictions: Predictions
@@ -133,4 +133,5 @@ class Side:
     counts: dict[str, int] = field(default_factory=dict)
     areas: dict[str, int] = field(default_factory=dict)
     tracking: dict[str, int] = field(default_factory=dict)
+    hota_curve: dict[str, list[float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

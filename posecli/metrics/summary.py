@@ -211,7 +211,8 @@ def _tracking_and_crowds(result: dict[str, Any]) -> list[str]:
         lines.append(f"CrowdPose (area 0.53 of the labelled box): {names}")
     people = [k for k in _TRACKING if k in total]
     if people:
-        text = "tracking of people (OKS >= 0.5; HOTA: 0.05 to 0.95): "
+        least = result["settings"]["thresholds"]["tracking"][0]
+        text = f"tracking of people (OKS >= {least:g}; HOTA: 0.05 to 0.95): "
         text += ", ".join(f"{k} {shown(total[k], k)}" for k in people)
         counted = [k for k in total if k.startswith("MOT_")]
         lines.append(text + "".join(f", {k[4:].replace('_', ' ')} {shown(total[k], k)}" for k in counted))

@@ -211,3 +211,13 @@ def hota_scores(sums: np.ndarray) -> dict[str, np.ndarray]:
             "LocA": where.sum(axis=-1) / found,
         }
     return {name: np.where(nobody, np.nan, value) for name, value in scores.items()}
+
+
+def hota_curve(sums: np.ndarray) -> dict[str, np.ndarray]:
+    """HOTA, DetA and AssA (19,) at each of `ALPHAS`, under ``thresholds``, from the (7 * 19,) sums of all sequences."""
+    tp, fn, fp, association = sums.reshape(len(HOTA_SUMS), len(ALPHAS))[:4]
+    detection = tp / np.maximum(tp + fn + fp, 1)
+    association = association / np.maximum(tp, 1)
+    return {
+        "thresholds": ALPHAS.round(2), "HOTA": np.sqrt(detection * association), "DetA": detection, "AssA": association,
+    }  # fmt: skip

@@ -54,6 +54,19 @@ def curve_plots(result: dict[str, Any], names: Sequence[str], sides: Sequence[Si
             )
         )
     lines = [
+        plots.Line(f"{label}, {key}" if several else key, curve["thresholds"], curve[key],
+                   number if several else row, row if several else 0)
+        for number, (label, side) in enumerate(both)
+        for curve in [side.get("hota_curve")]
+        if curve
+        for row, key in enumerate(("HOTA", "DetA", "AssA"))
+    ]  # fmt: skip
+    if lines:
+        plot = plots.line_plot(lines, title="HOTA", xlabel="OKS threshold", ylabel="share")
+        made.append(
+            Plot("HOTA", plot, about="tracking of people: detection, association, and the root of their product")
+        )
+    lines = [
         plots.Line(
             f"{label}, {key}" if several else key, side["precision_recall"]["recall"], values,
             number if several else row, row if several else 0,

@@ -12,6 +12,7 @@ from posecli.errors import UsageError
 from posecli.metrics import evaluate
 from posecli.metrics.compat import COMPAT
 from posecli.metrics.heatmap_accuracy import heatmap_accuracy
+from posecli.metrics.pck import mean_over_grid
 from posecli.predictions import FramePoses, StreamHeader
 from posecli.skeletons import get_skeleton
 from posecli.types import Dataset, Instance, Record, Skeleton
@@ -128,6 +129,12 @@ def test_mmpose_computes_this(shared) -> None:
             theirs = float(case[f"pck_{threshold}"][j])
             assert (found is None and theirs == -1) or found == pytest.approx(theirs, abs=1e-6)
     assert figures["AUC px"] == pytest.approx(float(case["auc_norm30"]), abs=1e-6)
+    # mmpose's AUC is the mean of thresholds i / bins; how many bins is the caller's choice there, 20 by default.
+    distance = np.linalg.norm(pred - gt, axis=-1)
+    for bins, name in ((20, "auc_norm30"), (8, "auc_norm30_bins8")):
+        shares = mean_over_grid(distance, np.full(len(gt), 30.0), np.arange(bins) / bins, strict=True)
+        by_joint = [shares[mask[:, j], j].mean() for j in range(9) if mask[:, j].any()]
+        assert np.mean(by_joint) == pytest.approx(float(case[name]), abs=1e-6)
     assert figures["EPE"] == pytest.approx(float(case["epe"]), rel=1e-6)
     assert figures["NME"] == pytest.approx(float(case["nme"]), rel=1e-6)
 

@@ -78,7 +78,7 @@ def test_alphapose_of_a_video(tmp_path: Path) -> None:
     assert result["frames"]["met_by"] == {"video name and frame": 4}
     assert result["all"]["mean_OKS"] == pytest.approx(1 / 2)
     entries[0]["image_id"] = "4.jpg"
-    with pytest.raises(PoseError, match="frame 4, but walk.mp4 has 4 frames"):
+    with pytest.raises(PoseError, match=r"frame 4, but walk\.mp4 has 4 frames"):
         evaluate(video(4), save(path, entries), pred_skeleton=COCO17)
 
 
@@ -136,5 +136,5 @@ def test_what_is_nothing_of_the_kind(tmp_path: Path) -> None:
     with pytest.raises(PoseError, match="neither a pose stream nor another form"):
         evaluate(pictures(["a.jpg"]), path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(PoseError, match="no .jsonl pose stream in this folder"):
+    with pytest.raises(PoseError, match=r"no \.jsonl pose stream in this folder"):
         evaluate(pictures(["a.jpg"]), tmp_path / "empty")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from posecli.errors import PoseError
+from posecli.errors import PoseError, UsageError
 from posecli.metrics import evaluate
 from posecli.metrics.summary import main_table
 from posecli.predictions import FramePoses, StreamHeader
@@ -74,6 +74,10 @@ def test_tracks_of_two_videos() -> None:
     assert set(result["groups"]["joint"]) == set(BODY.keypoints)
     assert result["groups"]["joint"]["neck"]["PoseTrack_MOTA"] == pytest.approx(1 - 2 / 16)
     assert result["tracking"]["videos"] == 2
+    curve = result["hota_curve"]
+    assert curve["thresholds"][0] == 0.05 and curve["thresholds"][-1] == 0.95
+    assert np.mean(curve["HOTA"]) == pytest.approx(result["all"]["HOTA"])
+    assert np.mean(curve["AssA"]) == pytest.approx(result["all"]["AssA"])
     assert result["units"]["MOT_switches"] == "count"
 
 
@@ -86,6 +90,18 @@ def test_tracks_with_intervals_and_two_predictions() -> None:
     assert low == pytest.approx(1 - 4 / 6)
     assert high == 1
     assert result["difference"]["all"]["MOTA"]["value"] == pytest.approx(-8 / 24)
+
+
+def test_threshold_of_tracking() -> None:
+    # All 10 px to the right: OKS = mean of exp(-100 / (2 * 1250 * (2 sigma)^2)) over the joints, for everybody.
+    gt, pred = videos([two(1, 2)] * 2), streams([two(5, 6, off=(10, 0))] * 2)
+    oks = evaluate(gt, pred, metrics=["oks"])["all"]["mean_OKS"]
+    assert 0.05 < oks < 0.95
+    for threshold, found in ((oks - 0.02, 1), (oks + 0.02, 0)):
+        row = evaluate(gt, pred, metrics=["mota", "idf1"], thresholds={"tracking": [threshold]})["all"]
+        assert row["IDF1"] == found and row["MOTA"] == (1 if found else -1)
+    with pytest.raises(UsageError, match="one OKS, up to 1"):
+        evaluate(gt, pred, metrics=["mota"], thresholds={"tracking": [0.5, 0.7]})
 
 
 def test_who_takes_part_in_tracking() -> None:
