@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,16 @@ def replace_when_done(path: str | Path, *, overwrite: bool = True) -> Iterator[P
         else:
             part.unlink(missing_ok=True)
         raise
+
+
+def refuse_device(path: str | Path) -> None:
+    """PoseError where the path is, or leads to, a device: /dev/zero has no end. Pipes may be read."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):  # opening it says what is wrong
+        return
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        raise PoseError("a device, not a file", str(path))
 
 
 def json_text(value: Any, **how: Any) -> str:

@@ -29,6 +29,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from posecli.errors import PoseError
+from posecli.files import refuse_device
 from posecli.types import Instance, Skeleton
 
 VERSION = 1
@@ -130,6 +131,7 @@ def _lines(source: str | Path | IO[str], warn: Callable[[str], None]) -> Iterato
     """``("file, line 3", value)`` for every line that is not blank; PoseError for an empty stream."""
     if isinstance(source, str | Path) and str(source) != "-":
         name = str(source)
+        refuse_device(name)
         try:
             handle: IO[str] = open(source, encoding="utf-8", errors="surrogateescape")  # noqa: SIM115  (closed below)
         except OSError as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from posecli.errors import PoseError
-from posecli.files import inside
+from posecli.files import inside, refuse_device
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,12 @@ def test_links_are_followed(tmp_path: Path) -> None:
     (tmp_path / "out/link").symlink_to(tmp_path)
     with pytest.raises(PoseError, match="through a link"):
         inside(tmp_path / "out", "link/x.jpg")
+
+
+def test_devices_are_no_files(tmp_path: Path) -> None:
+    link = tmp_path / "labels.json"
+    link.symlink_to("/dev/zero")
+    with pytest.raises(PoseError, match="a device, not a file"):
+        refuse_device(link)
+    for fine in (tmp_path, tmp_path / "nowhere", __file__):
+        refuse_device(fine)

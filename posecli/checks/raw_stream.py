@@ -12,6 +12,7 @@ from posecli.checks.findings import Finding
 from posecli.checks.subject import Picture, Rows, Subject
 from posecli.checks.values import are_numbers, is_number, is_whole
 from posecli.errors import PoseError
+from posecli.files import refuse_device
 from posecli.predictions import StreamHeader, header_from_json
 
 
@@ -80,6 +81,7 @@ def load(path: str | Path, *, image_root: str | Path | None = None) -> tuple[Sub
 
 def _lines(name: str, findings: list[Finding]) -> list[Any]:
     lines: list[Any] = []
+    refuse_device(name)
     try:
         with open(name, encoding="utf-8") as handle:
             for n, line in enumerate(handle):

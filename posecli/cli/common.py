@@ -131,5 +131,5 @@ def print_json(value: Any) -> None:
             return [clean(v) for v in item]
         return item
 
-    json.dump(clean(value), sys.stdout, indent=2)
-    sys.stdout.write("\n")
+    # dumps is several times faster than dump.
+    sys.stdout.write(json.dumps(clean(value), indent=2) + "\n")

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from posecli.errors import PoseError
-from posecli.files import image_root_of
+from posecli.files import image_root_of, refuse_device
 from posecli.formats.coco_write import category_json, joint_box, to_json, write, xywh_json
 from posecli.formats.joint_names import skeleton_from_names, spelling
 from posecli.types import Dataset, Instance, Record, Skeleton, Video
@@ -80,6 +80,7 @@ def read(
 
 def load_json(path: str | Path) -> Any:
     """The parsed file; PoseError with file, line and column when it is not JSON or not readable."""
+    refuse_device(path)
     try:
         with open(path, encoding="utf-8") as handle:
             return json.load(handle)

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from posecli.errors import PoseError
+from posecli.files import refuse_device
 from posecli.formats.alignment import align, describe_rates
 from posecli.formats.clips import Clip, ClipFacts, facts_of
 from posecli.formats.coco import joint_box, load_json
@@ -103,6 +104,7 @@ def read_joints2d(path: Path) -> Joints2d:
     """Reads a label file; PoseError with the row for a wrong count of numbers, a number that is none, a frame number
     that is no whole number from 0 or stands twice. Confidence NaN or 0 is a joint not found."""
     numbers, values, where = [], [], []
+    refuse_device(path)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from posecli.errors import PoseError
+from posecli.files import refuse_device
 from posecli.formats.labels import LabelFile, LabelRow, Third, check_unique
 
 _V_NAMES = {"v", "visibility", "vis", "visible"}
@@ -73,6 +74,7 @@ def read_csv(path: Path, *, by_source: bool = False) -> LabelFile:
 
 def csv_lines(path: Path) -> Lines:
     """Line number and cells of each row that is not blank; every row as long as the first."""
+    refuse_device(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

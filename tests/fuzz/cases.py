@@ -207,7 +207,7 @@ def run(case: Case, server: Server) -> Ran:
 
 def _judge(case: Case, ran: Ran) -> None:
     if ran.code is None:
-        raise Broken(f"did not end within {case.seconds:g} s")
+        raise Broken(f"did not end within {case.seconds:g} s of processor time")
     if ran.code not in (0, 1, 2):
         raise Broken(f"exit code {ran.code}")
     found = PYTHON_SPEAKING.search(ran.err)
