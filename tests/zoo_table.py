@@ -30,7 +30,8 @@ SKELETONS = {
 READERS: dict[tuple[str, str], tuple[tuple[str, str, str], ...]] = {
     ("DEKR+HRNet", "official DEKR"): ((r"hrnetw(\d+)", "dekr-w{}", "dekr"),),
     ("HRNet", "official HRNet"): ((r"hrnet_w(\d+)", "hrnet-w{}", "gaussian"),),
-    ("HRNet", "mmpose 1.x"): ((r"hrnet-w(\d+)", "hrnet-w{}", "gaussian"),),
+    ("HRNet", "mmpose 1.x"): ((r"hrnet-w(\d+)", "hrnet-w{}", "mmpose"),),
+    ("CPM", "mmpose 1.x"): ((r"(cpm)", "{}", "mmpose"),),
     ("SimpleBaseline2D+ResNet", "official HRNet"): ((r"resnet_(\d+)", "simple-baseline-{}", "gaussian"),),
     ("SimpleBaseline2D+ResNet", "mmpose 1.x"): ((r"res(\d+)", "simple-baseline-{}", "gaussian"),),
     ("SimpleBaseline2D+ResNet+DarkPose", "mmpose 1.x"): ((r"res(\d+)", "simple-baseline-{}", "dark"),),

@@ -12,6 +12,7 @@ import zoo_table
 from posecli.catalogue import outline
 from posecli.models import MODELS
 from posecli.official import FAMILIES, load_official
+from posecli.official.family import Family
 from posecli.skeletons import get_skeleton
 from posecli.zoo import Entry, entries, find_entry, suggestions
 
@@ -49,17 +50,28 @@ def test_names() -> None:
     assert entry.name in suggestions("td-hm_hrnet-w32_8xb64-210e_coco-384")
 
 
+FAMILY_MODULES = {"hrnet": ("hrnet", "mmpose"), "simple-baseline": ("simple_baseline",), "cpm": ("cpm",)}
+
+
+def kind_of(entry: Entry) -> str:
+    return re.sub(r"-(w?\d+)$", "", entry.architecture)
+
+
 def published_form(entry: Entry) -> dict[str, torch.Tensor]:
     """A state dict as the publisher names it, of zeros that take no memory."""
-    network = outline(MODELS[entry.architecture], keypoints=entry.keypoints)
-    old = entry.provider.startswith("mmpose") and "/v1/" not in entry.url
-    wanted = "keypoint_head." if old else "head." if entry.provider.startswith("mmpose") else ""
-    family = next(
-        f for f in FAMILIES
-        if f.describe.__module__.split(".")[-1] in FAMILY_MODULES[entry.architecture.rsplit("-", 1)[0]]
-        and any(m.startswith(wanted) if wanted else not m.startswith(("backbone.", "preact.")) for m in f.markers)
-        and (not wanted or wanted + "final_layer.weight" in f.markers)
-    )  # fmt: skip
+    mmpose = entry.provider.startswith("mmpose")
+    head = ("head." if "/v1/" in entry.url else "keypoint_head.") + "final_layer.weight"
+
+    def theirs(family: Family) -> bool:
+        if family.describe.__module__.split(".")[-1] not in FAMILY_MODULES[kind_of(entry)]:
+            return False
+        prefixes = {marker.split(".")[0] for marker in family.markers} & {"backbone", "preact"}
+        if kind_of(entry) == "cpm" or not mmpose:
+            return prefixes == ({"backbone"} if mmpose else set())
+        return prefixes == {"backbone"} and head in family.markers
+
+    family = next(f for f in FAMILIES if theirs(f))
+    network = outline(MODELS[entry.architecture], **{**family.example[1], "keypoints": entry.keypoints})
     own = network.state_dict()
     return {
         source: torch.zeros((), dtype=own[name].dtype).expand(own[name].shape)
@@ -68,14 +80,11 @@ def published_form(entry: Entry) -> dict[str, torch.Tensor]:
     }
 
 
-FAMILY_MODULES = {"hrnet": ("hrnet", "mmpose"), "simple-baseline": ("simple_baseline",)}
-
-
 def one_of_each() -> list[Entry]:
     """An entry for each form, family, data set and reading."""
     kinds = {}
     for e in OFFERED:
-        if e.kind == "model" and e.architecture.rsplit("-", 1)[0] in FAMILY_MODULES:
+        if e.kind == "model" and kind_of(e) in FAMILY_MODULES:
             kinds.setdefault((e.provider, "/v1/" in e.url, e.architecture[:6], e.dataset, e.codec), e)
     return list(kinds.values())
 
