@@ -42,8 +42,10 @@ class TrainSettings:
         small_until: share of the run at `small_size`.
         gentle_from: share of the run from which on samples are changed half as much (see `gentle`).
         epochs: length of the run, unless `max_minutes` is given.
-        max_minutes: wall-clock budget that drives the whole schedule; 0 for none. Such a run can be resumed, but its
+        max_minutes: budget that drives the whole schedule; 0 for none. Such a run can be resumed, but its
             learning rates depend on the machine's speed: only runs by epochs repeat bit for bit.
+        clock: what `max_minutes` counts: "wall", or "processor": this process's processor time over its torch threads,
+            so that other work on the machine takes nothing from the run (with `workers` 0 the loading counts too).
         epoch_samples: samples in an epoch; 0: as many as there are.
         batch: samples a network pass; `accumulate`: passes a step (per process).
         optimizer: "adamw" or "adam".
@@ -57,7 +59,8 @@ class TrainSettings:
             model's usual one.
         integral_heat: what the codec "integral" learns besides places: "none", "gaussian" (squared error of Gaussian
             maps, whose softmax is then sharpened) or "softmax" (cross-entropy). integral_weight: of that loss.
-        sigma: of the Gaussian targets, map pixels.
+        sigma: of the Gaussian targets, map pixels. fine_sigma: of a cascade's fine maps, input pixels.
+        phases: a cascade's shares of the run from which on its second network learns, and from which on both do.
         rotation: standard deviation, cut at twice that, top-down; largest angle, bottom-up. rotation_any: share of
             samples turned by any angle.
         scale: least and largest factor on the size of the region shown, bottom-up.
@@ -99,6 +102,7 @@ class TrainSettings:
     gentle_from: float = 1.0
     epochs: int = 100
     max_minutes: float = 0.0
+    clock: str = "wall"
     epoch_samples: int = 0
     batch: int = 32
     accumulate: int = 1
@@ -116,6 +120,8 @@ class TrainSettings:
     integral_heat: str = "none"
     integral_weight: float = 1.0
     sigma: float = 2.0
+    fine_sigma: float = 1.5
+    phases: tuple[float, float] = (0.5, 0.75)
     rotation: float = 22.0
     rotation_any: float = 0.0
     scale: tuple[float, float] = (0.75, 1.5)
@@ -156,6 +162,7 @@ class TrainSettings:
             "unlabelled": ("mask", "background"),
             "integral_heat": ("none", "gaussian", "softmax"),
             "metric": ("mean-oks", "pck"),
+            "clock": ("wall", "processor"),
         }
         for key, known in choices.items():
             if getattr(self, key) not in known:
@@ -165,7 +172,7 @@ class TrainSettings:
                 raise wrong(key, "at least 1")
         if self.integral_heat != "none" and self.codec != "integral":
             raise wrong("integral_heat", 'codec = "integral" is needed too')
-        for key in ("lr", "integral_weight", "sigma", "val_every", "save_every", "val_box_scale"):
+        for key in ("lr", "integral_weight", "sigma", "fine_sigma", "val_every", "save_every", "val_box_scale"):
             if not getattr(self, key) > 0:
                 raise wrong(key, "more than 0")
         for key in (
@@ -207,6 +214,9 @@ class TrainSettings:
             if not 0 < low <= high:
                 raise wrong(key, "two positive numbers, the smaller first")
         step = SIZE_STEPS.get(family(self.model), 32)
+        depth = self.builder_arguments().get("depth")
+        if step == _FULL_HOURGLASS and isinstance(depth, int) and 1 <= depth <= 8:
+            step = 4 * 2**depth
         for key, sizes in (("input_size", self.input_size), ("small_size", self.small_size)):
             if any(n % step or n < 0 for n in sizes) or (key == "input_size" and min(sizes) < step):
                 raise wrong(key, f"multiples of {step}")
@@ -217,6 +227,8 @@ class TrainSettings:
                 raise wrong(key, f"one for each of the {len(self.data)} data files, or none")
         if any(not w > 0 for w in self.data_weights):
             raise wrong("data_weights", "positive numbers")
+        if not 0 <= self.phases[0] <= self.phases[1] <= 1:
+            raise wrong("phases", "two shares of the run, the earlier first")
         if any(not 0 < s < 1 for s in self.lr_steps) or list(self.lr_steps) != sorted(self.lr_steps):
             raise wrong("lr_steps", "rising shares of the run, between 0 and 1")
         self.builder_arguments()
@@ -314,6 +326,13 @@ _CPN = {
     "lr_steps": (6 / 32, 12 / 32, 18 / 32, 24 / 32, 30 / 32), "lr_factor": 0.5, "rotation": 22.5, "colour": 0.2,
     "box_scale": (0.91, 1.75), "val_box_scale": 1.3,
 }  # fmt: skip
+# The CVPR 2015 paper's Sec. 3.1 and 3.3: 256 x 256 for MPII, sigma 1.5, turned by up to 20 degrees, 0.5 to 1.5 times the
+# usual size; the NIPS 2014 paper learns by RMSprop with momentum, which Adam is nearest to. Rate, its schedule and the
+# lengths of the phases are ours.
+_TOMPSON = {
+    **_PLAIN, "codec": "cascade", "input_size": (256, 256), "lr": 3e-4, "schedule": "cosine", "batch": 16,
+    "epochs": 100, "sigma": 1.5, "fine_sigma": 1.5, "rotation": 10.0, "box_scale": (0.83, 2.5),
+}  # fmt: skip
 # bmartacho/UniPose@bf53632, `unipose.py`: Adam at 1e-4 in batches of 8, times 0.333 every 13275 steps of up to 137500;
 # mirrored and nothing else.
 _UNIPOSE = {
@@ -321,8 +340,12 @@ _UNIPOSE = {
     "lr_steps": tuple(0.0965 * n for n in range(1, 11)), "rotation": 0.0, "box_scale": (1.25, 1.25),
 }  # fmt: skip
 
+# Of an hourglass as in the paper, 4 halvings after a quarter; another depth has another.
+_FULL_HOURGLASS = 64
 #: Widths and heights are multiples of this, by family; 32 where nothing is said.
-SIZE_STEPS = {"integral-hourglass": 64, "hourglass": 64, "hg": 64, "cpm": 8, "unipose": 16}
+SIZE_STEPS = {
+    **dict.fromkeys(("integral-hourglass", "hourglass", "hg"), _FULL_HOURGLASS), "cpm": 8, "unipose": 16,
+}  # fmt: skip
 
 MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
     "hrnet": _HRNET,
@@ -338,6 +361,7 @@ MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
     "cpm": _CPM,
     "cpn": _CPN,
     "unipose": _UNIPOSE,
+    "tompson": _TOMPSON,
 }
 
 

@@ -149,7 +149,7 @@ class _Run:
         self.total_steps = settings.epochs * self.loader.steps_per_epoch
         self.step = 0
         self.used = 0.0  # seconds of the sessions before this one
-        self.started = time.monotonic()
+        self.started = self._now()
         self.last_validated = 0.0  # epochs or minutes
         self.validated: dict[str, float] | None = None
         self.best: dict[str, float] | None = None
@@ -161,8 +161,13 @@ class _Run:
 
     @property
     def elapsed(self) -> float:
-        """Seconds of training, sessions before included; the first process's."""
-        return self.used + time.monotonic() - self.started
+        """Seconds of training by the settings' clock, sessions before included; the first process's."""
+        return self.used + self._now() - self.started
+
+    def _now(self) -> float:
+        if self.settings.clock == "processor":
+            return time.process_time() / torch.get_num_threads()
+        return time.monotonic()
 
     def progress(self, step: int, elapsed: float) -> float:
         """How far the run is, 0 to 1."""
@@ -219,6 +224,7 @@ class _Run:
             meter.waited += time.monotonic() - before
             share = self.progress(self.step, clock)
             rate = learning_rate(self.settings, self.step, share)
+            self.task.begin_step(self.learner.network, share)
             try:
                 outcome = self.learner.learn(batches, rate)
             except NotFinite as error:
@@ -329,7 +335,7 @@ class _Run:
             self.step = state["step"]
             self.meter.load_state(state["meter"])
             self.last_validated, self.validated, self.best = state["last_validated"], state["validated"], state["best"]
-            self.used, self.started = state["elapsed"], time.monotonic()
+            self.used, self.started = state["elapsed"], self._now()
         except Exception as error:
             reason = str(error).splitlines()[0] if str(error) else repr(error)
             raise PoseError(f"the saved state cannot be used: {reason}", str(path)) from None

@@ -495,6 +495,26 @@ def test_wall_clock_budget_and_small_start(toy: Path, tmp_path: Path) -> None:
     assert rates[-1] < max(rates)
 
 
+def test_processor_clock_stands_still_while_others_work(toy: Path, tmp_path: Path) -> None:
+    def rest(record: dict[str, object]) -> None:
+        if record["event"] == "step" and record["step"] in (1, 2):
+            time.sleep(0.5)
+
+    settings = small(toy, max_minutes=0.01, clock="processor")
+    used, before = time.process_time(), time.monotonic()
+    result = train(settings, tmp_path / "run", report=rest)
+    assert time.monotonic() - before > 1  # longer than the budget of 0.6 seconds
+    assert time.process_time() - used >= 0.6
+    assert result.steps > 3
+
+
+def test_hourglass_of_another_depth_takes_other_sizes() -> None:
+    arguments = '{"stacks": 1, "depth": 2}'
+    assert resolve({"model": "hourglass", "model_arguments": arguments, "input_size": [48, 64]}).input_size == (48, 64)
+    with pytest.raises(UsageError, match="multiples of 64"):
+        resolve({"model": "hourglass", "input_size": [48, 64]})
+
+
 def test_command_line(toy: Path, tmp_path: Path, cli) -> None:
     arguments = ["--data", toy, "--model", "pose-fpn", "--out", tmp_path / "run", "--epochs", 1, "--workers", 0]
     arguments += [
