@@ -500,7 +500,7 @@ def test_processor_clock_stands_still_while_others_work(toy: Path, tmp_path: Pat
         if record["event"] == "step" and record["step"] in (1, 2):
             time.sleep(0.5)
 
-    settings = small(toy, max_minutes=0.01, clock="processor")
+    settings = small(toy, max_minutes=0.01, clock="processor", epoch_samples=1000)
     used, before = time.process_time(), time.monotonic()
     result = train(settings, tmp_path / "run", report=rest)
     assert time.monotonic() - before > 1  # longer than the budget of 0.6 seconds
