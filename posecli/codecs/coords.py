@@ -9,17 +9,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from posecli.models.deeppose import denormalise, normalise
+
 
 def encode_coords(xy: Tensor, box_xyxy: Tensor) -> Tensor:
     """Points (..., K, 2) to coordinates relative to boxes (..., 4): (y - centre) / (width, height) (Eq. 1)."""
-    centre, size = _centre_and_size(box_xyxy)
-    return (xy - centre) / size
+    return normalise(xy, *_centre_and_size(box_xyxy))
 
 
 def decode_coords(values: Tensor, box_xyxy: Tensor) -> Tensor:
     """The inverse of `encode_coords`: (..., K, 2) to pixels."""
-    centre, size = _centre_and_size(box_xyxy)
-    return values * size + centre
+    return denormalise(values, *_centre_and_size(box_xyxy))
 
 
 def _centre_and_size(box_xyxy: Tensor) -> tuple[Tensor, Tensor]:
@@ -30,3 +30,39 @@ def _centre_and_size(box_xyxy: Tensor) -> tuple[Tensor, Tensor]:
 def input_box(size: tuple[int, int], like: Tensor) -> Tensor:
     """(4,) box of a whole network input of (width, height): the outer sides of its pixels."""
     return torch.tensor([-0.5, -0.5, size[0] - 0.5, size[1] - 0.5], device=like.device, dtype=like.dtype)
+
+
+def decode_places(places: Tensor, size: tuple[int, int]) -> Tensor:
+    """Places normalised by the whole network input (..., K, 2) to its pixels; ``size`` is (width, height)."""
+    return decode_coords(places, input_box(size, places))
+
+
+def fitted_errors(errors: Tensor, weight: Tensor) -> Tensor:
+    """Sums from which `mean_and_deviation` come: (3, K, 2) float64 of weight, error and squared error.
+
+    Args:
+        errors: (B, K, 2) predicted less true places. weight: (B, K), 0 where there is no label.
+    """
+    errors, weight = errors.double(), weight.double()[..., None].expand_as(errors)
+    return torch.stack([weight.sum(0), (weight * errors).sum(0), (weight * errors * errors).sum(0)])
+
+
+def mean_and_deviation(sums: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (K, 2) of each joint's errors from summed `fitted_errors`.
+
+    A joint with fewer than two labels gets the numbers of all joints together; without any labels they are 0.
+    """
+    everything = sums.sum(1, keepdim=True).expand_as(sums)
+    count, first, second = torch.where(sums[:1] >= 2, sums, everything)
+    mean = first / count.clamp(min=1)
+    return mean, (second / count.clamp(min=1) - mean * mean).clamp(min=0).sqrt()
+
+
+def simulated_predictions(truth: Tensor, mean: Tensor, deviation: Tensor, noise: Tensor) -> Tensor:
+    """Where an earlier stage might have put joints (Sec. 3.2): y + delta, delta from a normal distribution.
+
+    Args:
+        truth: (..., 2). mean, deviation: of the earlier stage's errors, same shape and unit. noise: (..., 2) standard
+            normal numbers.
+    """
+    return truth + mean + deviation * noise
