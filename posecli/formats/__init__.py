@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,10 @@ Warn = Callable[[str], None]
 
 def _warn(message: str) -> None:
     warnings.warn(message, stacklevel=3)
+
+
+class SeveralForms(PoseError):
+    """A file or folder that fits several formats; which one it is has to be said."""
 
 
 @dataclass(frozen=True)
@@ -248,22 +252,32 @@ FORMATS: dict[str, Format] = {
 }
 
 
-def detect(src: str | Path) -> tuple[str, str]:
+# Data sets whose JSON is COCO's with rules of their own; COCO's reader would take them without a word.
+COCO_STYLE = ("aic", "crowdpose", "posetrack", "jhmdb")
+
+
+def detect(src: str | Path, among: Sequence[str] | None = None) -> tuple[str, str]:
     """Which of `FORMATS` a file or folder is, and why: ``("mars", "3 videos ..., 3 with labels")``.
 
     A particular form (LSP, say) goes before the general ones (COCO, videos with labels); a folder with
-    ``skeleton.toml`` and videos is ``mars`` whatever else lies in it.
+    ``skeleton.toml`` and videos is ``mars`` whatever else lies in it. ``among`` asks these formats only.
 
     Raises:
-        PoseError: nothing there; several forms fit (all are named with their reasons); or none, and the hint lists
-            what is known.
+        SeveralForms: several forms fit; all are named with their reasons.
+        PoseError: nothing there; or no form fits, and the hint lists what is known.
     """
     src = Path(src)
     if not src.exists():
         raise PoseError("no such file or folder", str(src))
-    if src.is_dir() and (src / "skeleton.toml").exists() and (reason := FORMATS["mars"].recognise(src)) is not None:
+    if (
+        among is None
+        and src.is_dir()
+        and (src / "skeleton.toml").exists()
+        and (reason := FORMATS["mars"].recognise(src)) is not None
+    ):
         return "mars", reason
-    found = {name: reason for name, form in FORMATS.items() if (reason := form.recognise(src)) is not None}
+    asked = FORMATS if among is None else among
+    found = {name: reason for name in asked if (reason := FORMATS[name].recognise(src)) is not None}
     particular = {name: reason for name, reason in found.items() if not FORMATS[name].general}
     if not particular and len(found) > 1 and not _has_labelled_clips(src):
         found.pop("mars", None)  # videos that a COCO file speaks of
@@ -273,7 +287,7 @@ def detect(src: str | Path) -> tuple[str, str]:
     if chosen:
         said = "; ".join(f"{name} ({reason})" for name, reason in chosen.items())
         hint = f"say which with --format {' or --format '.join(chosen)}"
-        raise PoseError(f"it could be {said}", str(src), hint)
+        raise SeveralForms(f"it could be {said}", str(src), hint)
     raise PoseError("no data set that is known here", str(src), _what_it_may_be(src))
 
 

@@ -1,8 +1,8 @@
 """Predictions in the forms of others: AlphaPose, MediaPipe, OpenPose, and any labelled data set in place of a model.
 
 Whoever only compares need not have the pictures at hand: sizes come from the labels. A data set as predictions is what
-a second annotator says: people flagged ``ignore`` and frames nobody has labelled are left out, every person's score is
-1, so that precision over score (AP) has one step only.
+a second annotator says: people flagged ``ignore``, people without a labelled joint (a box is no pose) and frames nobody
+has labelled are left out, every person's score is 1, so that precision over score (AP) has one step only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from posecli.formats import alphapose, coco_results, detect, mediapipe, openpose
 from posecli.formats.found_pictures import StatedPictures
 from posecli.formats.label_poses import label_stream
 from posecli.metrics.people import LabelFrames
-from posecli.types import Skeleton
+from posecli.types import Instance, Skeleton
 
 if TYPE_CHECKING:
     from posecli.predictions import FramePoses, StreamHeader
@@ -77,10 +77,13 @@ def _labels_as_poses(
 
     given = skeleton if "skeleton" in FORMATS[form].takes else None
     dataset = read_dataset(path, form, skeleton=given, warn=warn)
-    records = tuple(
-        replace(r, instances=tuple(p for p in r.instances if not p.ignore))
-        for r in dataset.records
-        if r.extra.get("is_labeled") is not False
-    )
-    warn(f"{path}: a data set ({form}) as predictions: everybody's score is as it says, 1 if it says none")
+    labelled = [r for r in dataset.records if r.extra.get("is_labeled") is not False]
+    records = tuple(replace(r, instances=tuple(p for p in r.instances if _has_pose(p))) for r in labelled)
+    fewer = sum(len(r.instances) for r in labelled) - sum(len(r.instances) for r in records)
+    left_out = f"; {fewer} crowds and people without joints left out" if fewer else ""
+    warn(f"{path}: a data set ({form}) as predictions: everybody's score is as it says, 1 if it says none{left_out}")
     yield from label_stream(replace(dataset, records=records), whole_names=True)
+
+
+def _has_pose(person: Instance) -> bool:
+    return not person.ignore and bool((person.visibility > 0).any())

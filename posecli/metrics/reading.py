@@ -50,12 +50,21 @@ def collector_paused() -> Iterator[None]:
 _PREDICTED = ("coco_results", "alphapose", "mediapipe")
 
 
-def _form_of_json(where: str) -> str:
-    """Which form of `posecli.formats` a JSON file is, "" for none."""
-    from posecli.formats import detect
+def _form_of_json(where: str, value: Any) -> str:
+    """Which form of `posecli.formats` a JSON file with this content is, "" for none; `SeveralForms` where several fit.
 
+    A file with COCO's keys may be another data set in COCO's clothes, unless posecli wrote it.
+    """
+    from posecli.formats import COCO_STYLE, SeveralForms, detect
+
+    in_coco_style = isinstance(value, dict) and value.keys() >= {"images", "annotations"}
+    categories = value.get("categories") if in_coco_style else None
+    if isinstance(categories, list) and any(isinstance(c, dict) and "posecli" in c for c in categories):
+        return "coco"
     try:
-        return detect(where)[0]
+        return detect(where, COCO_STYLE if in_coco_style else None)[0]
+    except SeveralForms:
+        raise
     except PoseError:
         return ""
 
@@ -87,9 +96,10 @@ def read_labels(source: Dataset | str | Path, skeleton: Skeleton | None = None, 
 
         where = str(source)
         value = coco.load_json(where)
-        form = "" if isinstance(value, dict) and value.keys() >= {"images", "annotations"} else _form_of_json(where)
+        form = _form_of_json(where, value)
         if form not in ("", "coco", *_PREDICTED):
             dataset = _read_unknown(where, skeleton, say)
+            notes.append(f"the labels were read as {form}, by that format's own rules")
         elif not isinstance(value, dict):
             raise PoseError(
                 "these are results, not labels" if isinstance(value, list) else "not a data set",

@@ -14,7 +14,7 @@ import pytest
 from posecli.errors import PoseError
 from posecli.formats import coco
 from posecli.metrics import evaluate
-from posecli.skeletons import COCO17, MEDIAPIPE33, OPENPOSE_BODY25, Skeleton
+from posecli.skeletons import COCO17, MEDIAPIPE33, OPENPOSE_BODY25, Skeleton, get_skeleton
 from posecli.types import Dataset, Instance, Record, Video
 
 SIZE = (200, 100)
@@ -138,3 +138,65 @@ def test_what_is_nothing_of_the_kind(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(PoseError, match=r"no \.jsonl pose stream in this folder"):
         evaluate(pictures(["a.jpg"]), tmp_path / "empty")
+
+
+def _posetrack(people: int) -> dict[str, Any]:
+    """A PoseTrack18 file of one video with two frames; who is labelled has a head box and a track."""
+    points = [(30.0 + 3 * i, 20.0 + 4 * i) for i in range(17)]
+    images = [
+        {"id": 10000010000 + n, "file_name": f"images/val/000001_x/00000{n}.jpg", "vid_id": "000001", "nframes": 2,
+         "frame_id": 10000010000 + n, "is_labeled": True, "width": 200, "height": 150,
+         "ignore_regions_x": [[150, 190, 190]], "ignore_regions_y": [[10, 10, 40]]}
+        for n in range(2)
+    ]  # fmt: skip
+    annotations = [
+        {"id": 100 * n + p, "image_id": 10000010000 + n, "category_id": 1, "track_id": p, "bbox_head": [30, 20, 12, 16],
+         "keypoints": [v for x, y in points for v in (x + 40 * p, y, 1)], "bbox": [30 + 40 * p, 20, 48, 64]}
+        for n in range(2)
+        for p in range(people)
+    ]  # fmt: skip
+    category = {"id": 1, "name": "person", "keypoints": list(get_skeleton("posetrack18").keypoints), "skeleton": []}
+    return {"images": images, "annotations": annotations, "categories": [category]}
+
+
+def test_posetrack_labels_by_their_own_rules(tmp_path: Path) -> None:
+    """Not silently as COCO: videos and head boxes are there, so that tracking and PCKh by the head box are."""
+    path = save(tmp_path / "000001_x.json", _posetrack(2))
+    result = evaluate(path, path, metrics=["pckh", "mota", "posetrack"])
+    assert result["all"]["MOTA"] == 1.0 and result["all"]["PoseTrack_MOTA"] == 1.0
+    reference = result["references"]["PCKh"]
+    assert reference["by_rule"] == {"head box": 4}
+    assert any("posetrack" in note for note in result["notes"])
+    assert result["counts"]["people_ignored_regions"] == 2  # the ignore regions
+
+
+def test_crowdpose_labels_by_their_own_rules(tmp_path: Path) -> None:
+    """The area of OKS is 0.53 of the labelled box, as CrowdPose has it, not of the joints' box."""
+    joints = get_skeleton("crowdpose14").keypoints
+    keypoints = [v for i in range(14) for v in (50.0 + 2 * i, 40.0 + 3 * i, 2)]
+    labels = {
+        "images": [{"id": 1, "file_name": "1.jpg", "width": 300, "height": 300, "crowdIndex": 0.5}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "num_keypoints": 12, "keypoints": keypoints,
+             "bbox": [10, 10, 200, 250]}
+        ],
+        "categories": [{"id": 1, "name": "person", "keypoints": list(joints), "skeleton": []}],
+    }  # fmt: skip
+    seen: list[Any] = []
+    path = save(tmp_path / "crowd.json", labels)
+    result = evaluate(path, path, metrics=["oks"], on_sides=lambda given, sides: seen.append(given))
+    assert seen[0].people.area.tolist() == [pytest.approx(0.53 * 200 * 250)]
+    assert result["all"]["AP"] == pytest.approx(1.0) and any("crowdpose" in note for note in result["notes"])
+
+
+def test_people_without_joints_are_no_predictions(tmp_path: Path) -> None:
+    """A second annotator who draws a box without joints has not predicted a pose."""
+    box_only = replace(somebody(), xy=np.full((17, 2), np.nan), visibility=np.zeros(17, np.int64))
+    dataset = pictures(["a.jpg"])
+    record = dataset.records[0]
+    both = replace(dataset, records=(replace(record, instances=(box_only, *record.instances)),))
+    coco.write(both, tmp_path / "both.json")
+    said: list[str] = []
+    result = evaluate(tmp_path / "both.json", tmp_path / "both.json", metrics=["oks"], warn=said.append)
+    assert result["all"]["AP"] == pytest.approx(1.0)
+    assert any("1 crowds and people without joints left out" in s for s in said)
