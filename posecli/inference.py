@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from posecli import looks
 from posecli.checkpoint import ModelMeta, load_checkpoint, load_finder
+from posecli.codecs.top_down import CASCADE
 from posecli.errors import PoseError, UsageError
 from posecli.files import sha256_of
 from posecli.geometry import apply_affine, keypoint_box, warp
@@ -159,6 +160,8 @@ class PoseModel:
         if wanted is not None and (wanted not in TOP_DOWN or meta.codec not in TOP_DOWN):
             what = f"unknown codec {wanted!r}" if wanted not in TOP_DOWN else "a codec is chosen for top-down models"
             raise UsageError(what, meta.architecture, f"known: {', '.join(TOP_DOWN)}")
+        if wanted == CASCADE != meta.codec:
+            raise UsageError("the codec cascade reads networks that give fine maps too", meta.architecture)
         self.device = device if isinstance(device, torch.device) else pick_device(device)
         self.meta = meta
         self.finder = finder

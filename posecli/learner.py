@@ -108,8 +108,13 @@ class Learner:
         self._scaler = torch.amp.GradScaler(enabled=settings.precision == "float16")
         self._spread: nn.Module = self.network
         if processes.world > 1:
-            # Buffers stay each process's own; they are averaged when saved.
-            self._spread = DistributedDataParallel(self.network, broadcast_buffers=False)
+            # Buffers stay each process's own; they are averaged when saved. A network that is learnt in phases has
+            # parts without a gradient.
+            self._spread = DistributedDataParallel(
+                self.network,
+                broadcast_buffers=False,
+                find_unused_parameters=bool(getattr(self.network, "phased", False)),
+            )
         self._statistics = _NormStatistics(self.network)
         self._mean = torch.tensor(meta.mean, device=device).view(1, 3, 1, 1) * 255
         self._std = torch.tensor(meta.std, device=device).view(1, 3, 1, 1) * 255

@@ -39,6 +39,23 @@ def joint_mse(heatmap: Tensor, target: Tensor, weight: Tensor) -> LossSum:
     return LossSum(0.5 * error.square().sum(), _size(heatmap))
 
 
+def heatmap_error(heatmap: Tensor, target: Tensor, weight: Tensor) -> LossSum:
+    """Tompson et al.'s loss: the squared error of each joint's map summed over its pixels, mean over the joints.
+
+    CVPR 2015, Eq. 1 (coarse maps) and Eq. 2 (fine maps), with joints without a label left out of the sum.
+
+    Args:
+        heatmap, target: (B, K, h, w).
+        weight: (B, K), 0 for joints without a label.
+    """
+    error = (heatmap.float() - target).square().sum((2, 3)) * weight
+    return LossSum(error.sum(), torch.tensor(float(weight.numel()), device=heatmap.device))
+
+
+#: Weight of the fine maps' loss beside the coarse maps' (lambda of Tompson et al., CVPR 2015, Eq. 3).
+TOMPSON_FINE_FACTOR = 0.1
+
+
 def hard_keypoint_mse(heatmap: Tensor, target: Tensor, weight: Tensor, hardest: int = 8) -> LossSum:
     """CPN's online hard keypoint mining: the mean squared error of each person's worst joints, mean over people.
 

@@ -20,10 +20,11 @@ from posecli.checkpoint import ModelMeta
 from posecli.codecs import affine
 from posecli.codecs.background import drop_background
 from posecli.codecs.boxes import decode_people, merge_scales
+from posecli.codecs.cascade import decode_cascade, merge_mirrored
 from posecli.codecs.gaussian import average_flipped, mirror_heatmap
 from posecli.codecs.integral import distribution
 from posecli.codecs.softmax import decode_local_mean, decode_softmax
-from posecli.codecs.top_down import CODECS, to_input
+from posecli.codecs.top_down import CASCADE, CODECS, teacher, to_input
 from posecli.geometry import box_xyxy_to_xywh, crop_from_box, fit_picture
 from posecli.grouping import dekr
 from posecli.types import Crop
@@ -43,7 +44,8 @@ class PredictOptions:
         min_score: people below this score are dropped (a low floor; the display threshold is another thing).
         batch: crops or pictures that go through a network together.
         precision: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
-        codec: reads the maps of a top-down model (a name of `codecs.top_down.CODECS`). None: the one that taught it.
+        codec: reads the maps of a top-down model (a name of `codecs.top_down.CODECS`; of a cascade the coarse ones).
+            None: the one that taught it.
     """
 
     flip_test: bool | None = None
@@ -123,7 +125,7 @@ def _read_heatmap(name: str, output: Any, mirrored: Any, meta: ModelMeta) -> Any
     """The maps of a network, whatever taught it, read by the codec `name`."""
     if name == meta.codec == "softmax":
         return _read_softmax(output, mirrored, meta)
-    taught, reading = CODECS[meta.codec], CODECS[name]
+    taught, reading = teacher(meta.codec), CODECS[name]
     maps = _joint_maps(output, meta)
     if mirrored is not None:
         shift = bool(meta.extra.get("flip_shift", taught.grid == "corner"))
@@ -145,12 +147,23 @@ def _joint_maps(output: Any, meta: ModelMeta) -> Tensor:
     """The joints' maps (B, K, h, w): of logits the distributions; without the background's where there is one."""
     maps, place = output.heatmap.float(), meta.extra.get("background")
     maps = drop_background(maps, str(place)) if place else maps
-    if CODECS[meta.codec].learns != "logits":
+    if teacher(meta.codec).learns != "logits":
         return maps
     return distribution(maps, "softmax", float(meta.extra.get("beta", 1.0)))
 
 
-TOP_DOWN: dict[str, TopDown] = {name: TopDown(_box_crop, partial(_read_heatmap, name)) for name in CODECS}
+def _read_cascade(output: Any, mirrored: Any, meta: ModelMeta) -> tuple[Tensor, Tensor]:
+    found = decode_cascade(*output)
+    if mirrored is None:
+        return found
+    turned = decode_cascade(*mirrored)
+    return merge_mirrored(found, turned, meta.skeleton.flip_index, meta.input_size[0], output.fine.shape[-1])
+
+
+TOP_DOWN: dict[str, TopDown] = {
+    **{name: TopDown(_box_crop, partial(_read_heatmap, name)) for name in CODECS},
+    CASCADE: TopDown(_box_crop, _read_cascade),
+}
 
 
 def _fitted(width: int, height: int, scale: float, scales: Sequence[float], meta: ModelMeta) -> Crop:

@@ -326,9 +326,9 @@ _CPN = {
     "lr_steps": (6 / 32, 12 / 32, 18 / 32, 24 / 32, 30 / 32), "lr_factor": 0.5, "rotation": 22.5, "colour": 0.2,
     "box_scale": (0.91, 1.75), "val_box_scale": 1.3,
 }  # fmt: skip
-# The CVPR 2015 paper's Sec. 3.1 and 3.3: 256 x 256 for MPII, sigma 1.5, turned by up to 20 degrees, 0.5 to 1.5 times the
-# usual size; the NIPS 2014 paper learns by RMSprop with momentum, which Adam is nearest to. Rate, its schedule and the
-# lengths of the phases are ours.
+# The CVPR 2015 paper's Sec. 3.1 and 3.3: 256 x 256 for MPII, sigma 1.5, turned by up to 20 degrees, 0.5 to 1.5 times
+# the usual size; the NIPS 2014 paper learns by RMSprop with momentum, which Adam is nearest to. Rate, its schedule and
+# the lengths of the phases are ours.
 _TOMPSON = {
     **_PLAIN, "codec": "cascade", "input_size": (256, 256), "lr": 3e-4, "schedule": "cosine", "batch": 16,
     "epochs": 100, "sigma": 1.5, "fine_sigma": 1.5, "rotation": 10.0, "box_scale": (0.83, 2.5),

@@ -20,20 +20,29 @@ import cv2
 import numpy as np
 import torch
 from numpy.random import Generator
-from torch import Tensor
+from torch import Tensor, nn
 
 from posecli import augment
 from posecli.augment_pictures import Cutout, cut_out, pictures_of
 from posecli.checkpoint import ModelMeta, build
 from posecli.codecs.background import add_background
+from posecli.codecs.cascade import encode_fine
 from posecli.codecs.integral import distribution, expectation, integral_l1
 from posecli.codecs.offsets import encode_heatmap, encode_offset, person_centres
 from posecli.codecs.softmax import encode_softmax, softmax_cross_entropy_2d
-from posecli.codecs.top_down import CODECS, TEACHING, to_map
+from posecli.codecs.top_down import CASCADE, TEACHING, teacher, to_map
 from posecli.data import Source, person_box, read_image
 from posecli.errors import PoseError, UsageError
 from posecli.geometry import apply_affine, crop_from_box, warp
-from posecli.losses import DEKR_OFFSET_FACTOR, dekr_heatmap_loss, dekr_offset_loss, hard_keypoint_mse, joint_mse
+from posecli.losses import (
+    DEKR_OFFSET_FACTOR,
+    TOMPSON_FINE_FACTOR,
+    dekr_heatmap_loss,
+    dekr_offset_loss,
+    hard_keypoint_mse,
+    heatmap_error,
+    joint_mse,
+)
 from posecli.models.rescore import RESCORE_MODEL
 from posecli.settings import TrainSettings, family, gentle
 from posecli.types import Crop, Instance, Record, Skeleton
@@ -91,6 +100,9 @@ class Task(abc.ABC):
         task = copy.copy(self)
         task.settings = gentle(self.settings)
         return task
+
+    def begin_step(self, network: nn.Module, progress: float) -> None:  # noqa: B027 (most have nothing to do)
+        """Before each step, at a share of the run from 0 to 1: a task that learns in phases sets the network's."""
 
     @abc.abstractmethod
     def sample(self, source: int, index: int, rng: Generator, size: tuple[int, int]) -> dict[str, np.ndarray]:
@@ -162,13 +174,16 @@ class TopDownTask(Task):
     """
 
     terms: ClassVar[Mapping[str, float]] = {"heatmap": 1.0}
+    #: Codecs that it teaches by, and whether its samples hold the joints' places besides the maps.
+    codecs: ClassVar[tuple[str, ...]] = TEACHING
+    with_places: ClassVar[bool] = False
 
     def __init__(self, settings: TrainSettings, sources: Sequence[Source], skeleton: Skeleton, codec: str) -> None:
         super().__init__(settings, sources, skeleton)
-        if codec not in TEACHING:
-            raise UsageError(f"codec {codec!r}", "training settings", f"one of {', '.join(TEACHING)}")
+        if codec not in self.codecs:
+            raise UsageError(f"codec {codec!r}", "training settings", f"one of {', '.join(self.codecs)}")
         self.codec = codec
-        self.logits = CODECS[codec].learns == "logits"
+        self.logits = teacher(codec).learns == "logits"
         self.beta = _SHARP if settings.integral_heat == "gaussian" else 1.0
         if codec == "integral":
             self.terms = {"coordinates": 1.0} | {  # type: ignore[misc]
@@ -181,6 +196,7 @@ class TopDownTask(Task):
         with torch.device("meta"):  # without its tensors
             network = build(self.meta(settings.model, arguments), "training settings")
         self.stride = int(getattr(network, "stride", 4))
+        self.size_step = int(getattr(network, "size_step", 1))
         self.background = getattr(network, "background", None)
         if self.codec == "integral" and getattr(network, "beta", self.beta) != self.beta:
             raise UsageError(
@@ -252,9 +268,9 @@ class TopDownTask(Task):
         places = {"xy": xy.astype(np.float32), "weight": labelled.astype(np.float32)} if self.logits else {}
         if self.logits and settings.integral_heat != "gaussian":
             return {"image": image, **places}
-        taught = CODECS["dark" if self.logits else self.codec]
+        taught = teacher("dark" if self.logits else self.codec)
         map_size = (size[0] // self.stride, size[1] // self.stride)
-        on_map = to_map(xy, CODECS[self.codec].grid, size, map_size)
+        on_map = to_map(xy, teacher(self.codec).grid, size, map_size)
         encode = taught.encode
         assert encode is not None
         target, weight = encode(on_map, labelled, map_size, settings.sigma)
@@ -263,6 +279,8 @@ class TopDownTask(Task):
         if self.background:
             target, weight = add_background(target, weight, self.background)
         more = self._more_targets(partial(encode, on_map, labelled, map_size))
+        if self.with_places:
+            more["xy"] = xy.astype(np.float32)
         return {"image": image, "target": target, "weight": weight, **more}
 
     def _more_targets(self, encode: Callable[[float], tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -379,6 +397,41 @@ class CpnTask(TopDownTask):
         losses = [joint_mse(level, t, batch["weight"]).total for level, t in zip(levels, targets, strict=True)]
         hard = hard_keypoint_mse(refined, batch["target"], batch["weight"])
         return torch.stack([torch.stack(losses).sum(), hard.total])
+
+
+class TompsonTask(TopDownTask):
+    """Top-down learning for the cascade of Tompson et al. (CVPR 2015, Sec. 4.2), in three phases.
+
+    Up to the first share of `phases` the coarse network learns alone (E1); up to the second it stays as it is and the
+    fine network learns in the windows that its maps lead to (E2); then both learn (E3 = E1 + 0.1 E2). The phase hangs
+    on the share of the run alone, so that a resumed run goes on in its own.
+    """
+
+    terms: ClassVar[Mapping[str, float]] = {"coarse": 1.0, "fine": TOMPSON_FINE_FACTOR}
+    codecs: ClassVar[tuple[str, ...]] = (CASCADE,)
+    with_places: ClassVar[bool] = True
+
+    def __init__(self, settings: TrainSettings, sources: Sequence[Source], skeleton: Skeleton, codec: str) -> None:
+        super().__init__(settings, sources, skeleton, codec)
+        for key, size in (("input_size", settings.input_size), ("small_size", settings.small_size)):
+            if size[0] % self.size_step or size[1] % self.size_step:
+                raise UsageError(
+                    f"{key} = {size}", "training settings", f"multiples of {self.size_step} at this pooling"
+                )
+
+    def begin_step(self, network: nn.Module, progress: float) -> None:
+        first, second = self.settings.phases
+        network.phase = "coarse" if progress < first else "fine" if progress < second else "joint"  # type: ignore[assignment]
+
+    def sizes(self, batch: Mapping[str, Tensor]) -> Tensor:
+        return torch.full((2,), float(batch["weight"].numel()), dtype=torch.float64)
+
+    def sums(self, output: Any, batch: Mapping[str, Tensor]) -> Tensor:
+        coarse = heatmap_error(output.heatmap, batch["target"], batch["weight"]).total  # Eq. 1
+        if len(output) == 1:  # the first phase: no fine maps yet
+            return torch.stack([coarse, torch.zeros_like(coarse)])
+        target = encode_fine(batch["xy"], output.corner, output.fine.shape[-1], self.settings.fine_sigma)
+        return torch.stack([coarse, heatmap_error(output.fine, target, batch["weight"]).total])  # Eq. 2, Eq. 3
 
 
 class DekrTask(Task):
@@ -545,6 +598,11 @@ def make_task(settings: TrainSettings, sources: Sequence[Source], skeleton: Skel
         return TopDownTask(settings, sources, skeleton, settings.codec or "integral")
     if kind in ("hrnet", "simple-baseline", "fastpose", "hourglass", "hg", "cpm", "unipose"):
         return TopDownTask(settings, sources, skeleton, settings.codec or "gaussian")
+    if kind == "tompson":
+        if settings.builder_arguments().get("cascade", True):
+            return TompsonTask(settings, sources, skeleton, settings.codec or CASCADE)
+        plain = "gaussian" if settings.codec in ("", CASCADE) else settings.codec
+        return TopDownTask(settings, sources, skeleton, plain)
     if kind == "cpn":
         return CpnTask(settings, sources, skeleton, settings.codec or "gaussian")
     if kind == "dekr":

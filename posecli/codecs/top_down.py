@@ -69,7 +69,17 @@ CODECS: dict[str, Codec] = {
     "cpn": Codec(decode_cpn),
 }
 
-#: Those that a network can be taught by.
+#: What a cascade's coarse maps are taught as, and how they are read alone. Its fine maps are `codecs.cascade`'s.
+CASCADE = "cascade"
+_COARSE = Codec(decode_gaussian, "maps", encode_dark, "middle")
+
+
+def teacher(name: str) -> Codec:
+    """What a network taught by the codec of that name gives in its `heatmap`."""
+    return _COARSE if name == CASCADE else CODECS[name]
+
+
+#: Those that any network can be taught by.
 TEACHING: tuple[str, ...] = tuple(name for name, codec in CODECS.items() if codec.learns)
 
 

@@ -23,6 +23,7 @@ from posecli.models.integral import IntegralPose
 from posecli.models.layers import HeatmapOutput
 from posecli.models.resnet import DEPTHS
 from posecli.models.simple_baseline import SimpleBaseline
+from posecli.models.tompson import Tompson
 from posecli.models.unipose import UniPose
 
 __all__ = ["DEKR", "MODELS", "DekrBoxOutput", "DekrOutput", "HRNet", "HeatmapOutput", "PoseFPN"]
@@ -96,6 +97,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "integral-hourglass-tiny": partial(_integral, network="hourglass-tiny"),
     "integral-hrnet-tiny": partial(_integral, network="hrnet-tiny"),
     "integral-resnet-tiny": partial(_integral, network="simple-baseline-tiny"),
+    "tompson": Tompson,
+    "tompson-tiny": partial(Tompson, channels=16, wide=48, hidden=32, dropout=0.1, window=24, fine=16),
     "pose-fpn": PoseFPN,
     "dekr-finder": _finder,
 }
