@@ -26,11 +26,15 @@ install: .venv/installed
 demo: install
 	BIN=$(BIN) sh examples/demo.sh
 
+# A process a core with one thread each: most tests are Python, and threads of several processes get in each other's way.
+WORKERS ?= auto
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile
+
 test: install
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: install
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(PYTEST) -m "slow or not slow"
 
 lint: install
 	$(BIN)/ruff check .

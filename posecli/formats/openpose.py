@@ -33,6 +33,7 @@ Warn = Callable[[str], None]
 
 # The body models that OpenPose writes under this key; a skeleton.toml beside the folder says otherwise.
 BODY_MODELS = {25: "openpose_body25", 18: "openpose_coco18"}
+_FRAME = re.compile(r"(\d+)_keypoints\.json$")
 _PERSON_KEYS = {"person_id", "pose_keypoints_2d"}
 
 
@@ -51,7 +52,7 @@ def read_openpose(folder: Path) -> LabelFile:
     rows: list[LabelRow] = []
     frames: dict[int, Path] = {}
     for path in sorted(folder.glob("*_keypoints.json")):
-        match = re.search(r"(\d+)_keypoints\.json$", path.name)
+        match = _FRAME.search(path.name)
         if match is None:
             hint = "expected name_000000000012_keypoints.json"
             raise PoseError("no frame number in the file's name", str(path), hint)
@@ -78,6 +79,9 @@ def recognise(src: Path) -> str | None:
     if not src.is_dir() or not is_openpose_folder(src):
         return None
     if any(p.suffix.lower() in (*PICTURE_SUFFIXES, *VIDEO_SUFFIXES) for p in src.iterdir()):
+        return None
+    # Other tools end names so too: COCO's person_keypoints.json has no frame number.
+    if not any(_FRAME.search(p.name) for p in src.glob("*_keypoints.json")):
         return None
     return "a folder of *_keypoints.json"
 
@@ -155,12 +159,11 @@ def _video_of(folder: Path, image_root: str | Path | None) -> Path | None:
 
 def _row(person: Any, where: str, frame: int) -> LabelRow:
     flat = person.get("pose_keypoints_2d") if isinstance(person, dict) else None
-    try:
-        points = np.array(flat, dtype=np.float64).reshape(-1, 3)
-    except (TypeError, ValueError):
-        raise PoseError("'pose_keypoints_2d' is not triples of numbers", where) from None
-    if not np.isfinite(points).all():
+    if not isinstance(flat, list) or len(flat) % 3 or not only_numbers([flat]):
+        raise PoseError("'pose_keypoints_2d' is not triples of numbers", where)
+    if not all(map(is_finite, flat)):
         raise PoseError("a number of 'pose_keypoints_2d' is not finite", where)
+    points = np.array(flat, dtype=np.float64).reshape(-1, 3)
     ids = person.get("person_id", [-1])
     track_id = ids[0] if isinstance(ids, list) and ids else ids
     # Empty lists are what OpenPose writes for parts it was not asked for.
