@@ -344,7 +344,7 @@ _UNIPOSE = {
 _FULL_HOURGLASS = 64
 #: Widths and heights are multiples of this, by family; 32 where nothing is said.
 SIZE_STEPS = {
-    **dict.fromkeys(("integral-hourglass", "hourglass", "hg"), _FULL_HOURGLASS), "cpm": 8, "unipose": 16,
+    **dict.fromkeys(("integral-hourglass", "hourglass", "hg"), _FULL_HOURGLASS), "cpm": 8, "unipose": 16, "tompson": 16,
 }  # fmt: skip
 
 MODEL_DEFAULTS: dict[str, dict[str, Any]] = {

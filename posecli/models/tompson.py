@@ -148,15 +148,16 @@ def crop_windows(features: Tensor, corner: Tensor, stride: int, window: int) -> 
     """
     batch, channels, height, width = features.shape
     joints, side = corner.shape[1], window // stride
-    steps = torch.arange(side, device=features.device, dtype=torch.float32)
+    wide = torch.promote_types(features.dtype, torch.float32)
+    steps = torch.arange(side, device=features.device, dtype=wide)
     # Feature pixel j of the window: in input pixels corner + s j + (s - 1) / 2, so in feature pixels corner / s + j.
-    places = corner.float()[..., None] / stride + steps  # (B, K, 2, side)
+    places = corner.to(wide)[..., None] / stride + steps  # (B, K, 2, side)
     x = (2 * places[:, :, 0] + 1) / width - 1
     y = (2 * places[:, :, 1] + 1) / height - 1
     grid = torch.stack(
         [x[:, :, None, :].expand(-1, -1, side, -1), y[:, :, :, None].expand(-1, -1, -1, side)], dim=-1
     ).reshape(batch, joints * side, side, 2)
-    taken = functional.grid_sample(features.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    taken = functional.grid_sample(features.to(wide), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     return taken.view(batch, channels, joints, side, side).transpose(1, 2)
 
 
