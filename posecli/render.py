@@ -6,7 +6,7 @@ What a person looks like is in `posecli.drawing`.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -172,7 +172,7 @@ def _pair_pictures(
     met: set[int] = set()
     broken: list[str] = []
     for header, line in poses:
-        index = source.index_of(line.file) if line.file is not None else line.frame
+        index = picture_of(source, line.file) if line.file is not None else line.frame
         if index is None or index >= source.num_frames or index in met:
             report.unused += 1
             continue
@@ -231,38 +231,52 @@ def overlay_writer(
 
 
 def poses_for(
-    source: FrameSource, stream: str | Path, warn: Callable[[str], None]
+    source: FrameSource,
+    stream: str | Path | Sequence[tuple[StreamHeader, FramePoses]],
+    warn: Callable[[str], None],
+    where: str = "",
 ) -> Iterator[tuple[StreamHeader, FramePoses]]:
     """The part of a stream that belongs to a source, lazily.
 
     A stream may hold several sources. The one of the same name (without folders and suffix) is taken; of a file that
-    holds only one source, that one whatever its name, with a warning.
+    holds only one source, that one whatever its name, with a warning. On a folder of pictures, where none has its name,
+    all of them: videos that are kept as pictures below it.
 
     Args:
-        stream: path, or ``"-"`` for standard input.
+        stream: path, or ``"-"`` for standard input; or poses at hand, named ``where`` in messages.
 
     Raises:
         PoseError: the stream holds no poses of that source.
     """
-    where = "standard input" if str(stream) == "-" else str(stream)
+    piped = isinstance(stream, str) and stream == "-"
+    at_hand = None if isinstance(stream, str | Path) else stream
+    where = "standard input" if piped else where or str(stream)
 
     def fits(header: StreamHeader) -> bool:
         return _stem(header.source) in (_stem(source.name), _stem(source.path))
 
-    take_any = False
-    if str(stream) != "-":
-        headers = read_headers(stream, warn=lambda message: None)
-        if len(headers) == 1 and not fits(headers[0]):
-            take_any = True
+    take_any = several = False
+    if not piped:
+        if at_hand is None:
+            headers = read_headers(str(stream), warn=lambda message: None)
+        else:
+            headers = list({id(header): header for header, _ in at_hand}.values())
+        if headers and not any(fits(h) for h in headers):
+            take_any = len(headers) == 1
+            several = len(headers) > 1 and isinstance(source, PictureSource)
+        if take_any and at_hand is None:
             warn(f"{where}: these are poses of {headers[0].source}, drawn on {source.name}")
     seen: list[str] = []
     last: StreamHeader | None = None
     taken: StreamHeader | None = None
-    for header, line in read_stream(stream, warn=warn):
+    for header, line in read_stream(str(stream), warn=warn) if at_hand is None else at_hand:
         if header is not last:
             last = header
             seen.append(header.source)
-        if not (take_any or fits(header)):
+        if several and isinstance(source, PictureSource) and picture_of(source, line.file) is not None:
+            taken = header
+            yield header, line
+        if several or not (take_any or fits(header)):
             continue
         if taken is not None and header is not taken:
             raise PoseError(f"poses of {header.source} come twice", where, "leave one of them out")
@@ -271,6 +285,21 @@ def poses_for(
     if seen and taken is None:
         names = ", ".join(dict.fromkeys(seen))
         raise PoseError(f"the stream holds poses of {names}, not of {source.name}", where)
+
+
+def picture_of(source: PictureSource, file: str | None) -> int | None:
+    """Index of the picture a line names; None for none.
+
+    Names are relative to the folder; or to a folder above it, if they begin with (the end of) its own path.
+    """
+    if file is None:
+        return None
+    index = source.index_of(file)
+    parts = PurePosixPath(file).parts
+    for cut in range(1, len(parts)):
+        if index is None and parts[cut - 1] == source.root.resolve().name:
+            index = source.index_of("/".join(parts[cut:]))
+    return index
 
 
 def _stem(name: str) -> str:

@@ -16,10 +16,11 @@ from made_clips import TURNS, damaged, make_clip, number_of, numbered_image, tur
 
 from posecli.drawing import _LEFT, _RIGHT, Style, draw_instances
 from posecli.errors import PoseError, UsageError
+from posecli.formats import coco
 from posecli.predictions import FramePoses, StreamHeader, StreamWriter, read_stream
 from posecli.render import overlay_writer, poses_for, render_stream
 from posecli.skeletons import COCO17
-from posecli.types import Instance, Skeleton
+from posecli.types import Dataset, Instance, Record, Skeleton, Video
 from posecli.video import PictureWriter, open_source, read_picture
 
 DOT = Skeleton("dot", ("nose",))
@@ -204,6 +205,35 @@ def test_pictures_meet_by_name(tmp_path: Path, cli) -> None:
     assert (done.code, "folder of the input" in done.err) == (1, True)
     done = cli("render", tmp_path / "w", poses, "--out", tmp_path / "w.mp4")
     assert (done.code, "pictures are rendered to pictures" in done.err) == (1, True)
+
+
+def test_labels_are_drawn_as_they_are(tmp_path: Path, cli) -> None:
+    """A data set in place of a stream: pictures below another folder, a video kept as pictures, crowds left out."""
+    for name in ("v/000.png", "v/001.png", "a.png"):
+        (tmp_path / "w" / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / "w" / name), numbered_image(1)[..., ::-1])
+    size = numbered_image(1).shape[1::-1]
+    crowd = replace(person([(5.0, 5.0)]), ignore=True)
+    records = (
+        Record(1, "../w/v/000.png", *size, (person([(20.0, 20.0)]), crowd), 1, 0),
+        Record(2, "../w/v/001.png", *size, (), 1, 1),
+        Record(3, "../w/a.png", *size, (person([(20.0, 20.0)]),)),
+    )
+    (tmp_path / "labels").mkdir()
+    coco.write(Dataset(DOT, records, (Video(1, "v", "../w/v", *size, 0.0, 2),)), tmp_path / "labels" / "coco.json")
+    done = cli("render", tmp_path / "w", tmp_path / "labels" / "coco.json", "--out", f"{tmp_path}/o/", "--json")
+    report = json.loads(done.out)
+    assert (done.code, report["frames"], report["people"], report["missing"]) == (0, 3, 2, 0), done.err
+    # One of the videos alone, whose pictures the labels name relative to a folder above.
+    stream_of_all = tmp_path / "all.jsonl"
+    assert cli("convert", tmp_path / "labels" / "coco.json", "--out", stream_of_all).code == 0
+    done = cli("render", tmp_path / "w" / "v", stream_of_all, "--out", f"{tmp_path}/one/", "--json")
+    report = json.loads(done.out)
+    assert (done.code, report["frames"], report["people"], report["missing"]) == (0, 2, 2, 0), done.err  # and the crowd
+    before, after = (read_picture(tmp_path / name).astype(int) for name in ("w/v/000.png", "one/000.png"))
+    assert np.abs(after - before)[20, 20].max() > 30
+    done = cli("render", tmp_path / "w", tmp_path / "w" / "a.png", "--out", f"{tmp_path}/x/")
+    assert (done.code, "Traceback" in done.err) == (1, False)
 
 
 def test_one_picture(tmp_path: Path, cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +18,10 @@ from posecli.cli.common import (
     warn,
 )
 
+if TYPE_CHECKING:
+    from posecli.predictions import FramePoses, StreamHeader
+    from posecli.video import FrameSource
+
 _LOOK = "Look"
 
 
@@ -24,7 +29,13 @@ def render(
     source: Annotated[
         str, typer.Argument(metavar="INPUT", help="The video, picture or folder that the poses were found on.")
     ],
-    poses: Annotated[str, typer.Argument(metavar="PRED", help="Pose stream (.jsonl); '-' reads standard input.")],
+    poses: Annotated[
+        str,
+        typer.Argument(
+            metavar="PRED",
+            help="Pose stream (.jsonl; '-' reads standard input), or labels: COCO JSON, or anything convert reads.",
+        ),
+    ],
     out: Annotated[
         str | None,
         typer.Option(
@@ -66,12 +77,14 @@ def render(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Draw a pose stream on the video or pictures it was made from.
+    """Draw a pose stream, or labels, on the video or pictures it was made from.
 
     Example: posecli render clip.mp4 clip.poses.jsonl --out overlay.mp4
 
     Videos come out as H.264 with the source's time stamps and sound. Also in a pipe:
     posecli infer clip.mp4 --out - | posecli render clip.mp4 - --out overlay.mp4
+
+    Labels: posecli render images/ coco.json --out drawn/
     """
     from posecli.errors import UsageError
     from posecli.render import Style, poses_for, render_stream
@@ -85,7 +98,8 @@ def render(
         first = opened.position(start) if start is not None else 0
         last = opened.position(end) if end is not None else None
         target = out if out is not None else default_target(opened)
-        lines = poses_for(opened, poses, warn)
+        stream = poses if poses == "-" or _is_stream(Path(poses)) else _labels(Path(poses), opened)
+        lines = poses_for(opened, stream, warn, poses)
         with open_writer(opened, target, first, last, every, overwrite) as writer, progress(quiet) as bar:
             total = opened.num_frames
             if total is not None:
@@ -107,3 +121,42 @@ def render(
         print_json({"out": str(target), **vars(report)})
     else:
         console(quiet).print(f"{target}: {report.frames} frames, {report.people} people drawn")
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether it is a stream, or nothing that labels could be: then the reader of streams says what is wrong."""
+    if path.suffix == ".jsonl" or not path.exists():
+        return True
+    from posecli.errors import PoseError
+    from posecli.formats import SeveralForms, detect
+
+    try:
+        return detect(path)[0] == "pose_stream"
+    except SeveralForms:
+        return False
+    except PoseError:
+        return path.is_file() and path.suffix != ".json"
+
+
+def _labels(path: Path, source: FrameSource) -> list[tuple[StreamHeader, FramePoses]]:
+    """The people of a data set (no crowds) as poses; pictures are named relative to the folder drawn on, where they lie
+    in it."""
+    from dataclasses import replace
+
+    from posecli.formats import read_dataset
+    from posecli.formats.label_poses import label_stream
+    from posecli.video import PictureSource
+
+    dataset = read_dataset(path, warn=warn)
+    lines = list(label_stream(dataset, whole_names=True))
+    if not isinstance(source, PictureSource):
+        return lines
+    root, base = source.root.resolve(), Path(dataset.root or ".")
+    named = []
+    for header, line in lines:
+        there = None if line.file is None else (base / line.file).resolve()
+        inside = there is not None and there.is_relative_to(root)
+        file = there.relative_to(root).as_posix() if there is not None and inside else line.file
+        people = tuple(p for p in line.instances if not p.ignore)
+        named.append((header, replace(line, file=file, instances=people)))
+    return named
