@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,38 @@ def refuse_device(path: str | Path) -> None:
         return
     if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
         raise PoseError("a device, not a file", str(path))
+
+
+def json_fault(error: Exception) -> str:
+    """In words, why `json` could not read a text: a ValueError or RecursionError of it."""
+    if isinstance(error, RecursionError):
+        return "lists or objects lie too deep in each other"
+    if isinstance(error, UnicodeDecodeError):
+        return "not JSON: not UTF-8 text"
+    if isinstance(error, json.JSONDecodeError):
+        return f"not JSON: {error}"
+    if "digits" in str(error):  # Python's own limit against texts that take hours
+        return "a whole number of more than 4300 digits"
+    return f"not JSON: {error}"
+
+
+def is_finite(value: Any) -> bool:
+    """Whether a value out of JSON is a number that floats hold: no truth value, NaN or infinity, no whole number of
+    hundreds of digits."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def only_numbers(lists: Iterable[Iterable[Any]], *, null: bool = False) -> bool:
+    """Whether lists out of JSON hold nothing but numbers (and ``null`` where that is allowed).
+
+    numpy would also take the text ``"7"``, ``true`` and ``null`` for numbers.
+    """
+    return set(map(type, chain.from_iterable(lists))) <= {int, float, *([type(None)] if null else [])}
 
 
 def json_text(value: Any, **how: Any) -> str:

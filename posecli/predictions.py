@@ -17,8 +17,8 @@ The form is fixed by ``docs/pose-stream.schema.json`` and told in ``docs/pose-st
 from __future__ import annotations
 
 import json
-import math
 import os
+import reprlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from posecli.errors import PoseError
-from posecli.files import refuse_device
+from posecli.files import is_finite, json_fault, refuse_device
 from posecli.types import Instance, Skeleton
 
 VERSION = 1
@@ -38,6 +38,7 @@ _HEADER_KEYS = {
 }  # fmt: skip
 _FRAME_KEYS = {"frame", "time", "image_id", "file", "width", "height", "persons"}
 _PERSON_KEYS = {"id", "score", "box", "keypoints", "heat"}
+_FAR = 2**53  # what lies beyond is no pixel, frame or id, and arrays of float32 and int64 would not hold it
 
 
 @dataclass(frozen=True)
@@ -148,13 +149,12 @@ def _lines(source: str | Path | IO[str], warn: Callable[[str], None]) -> Iterato
             where = f"{name}, line {number}"
             try:
                 value = json.loads(line, parse_constant=_no_constant)
-            except ValueError as error:
-                if not line.endswith("\n"):
+            except (ValueError, RecursionError) as error:
+                # What is cut off is no JSON; a number that is none was written so.
+                if isinstance(error, json.JSONDecodeError) and not line.endswith("\n"):
                     warn(f"{where}: the last line is cut off; it was dropped")
                     break
-                raise PoseError(f"not JSON: {error}", where) from None
-            except RecursionError:
-                raise PoseError("lists or objects lie too deep in each other", where) from None
+                raise PoseError(json_fault(error), where) from None
             if not isinstance(value, dict):
                 raise PoseError(f"a JSON object is wanted, not {type(value).__name__}", where)
             yield where, value
@@ -279,7 +279,7 @@ def complete_prefix(path: str | Path) -> Prefix:
             try:
                 value = json.loads(line) if line.strip() else None
             except (ValueError, RecursionError) as error:
-                raise PoseError(f"not JSON: {error}", where, "this file cannot be resumed") from None
+                raise PoseError(json_fault(error), where, "this file cannot be resumed") from None
             size += len(line)
             if value is None:
                 continue
@@ -427,16 +427,16 @@ def person_from_json(value: Mapping[str, Any], skeleton: Skeleton, where: str = 
 
 
 def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return is_finite(value) and abs(value) < _FAR
 
 
 def _number(value: Any, name: str, where: str) -> float:
     if not _finite(value):
-        raise PoseError(f"{name} must be a finite number, not {value!r}", where)
+        raise PoseError(f"{name} must be a finite number, not {reprlib.repr(value)}", where)
     return float(value)
 
 
 def _integer(value: Any, name: str, where: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise PoseError(f"{name} must be a whole number from 0, not {value!r}", where)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _FAR:
+        raise PoseError(f"{name} must be a whole number from 0, not {reprlib.repr(value)}", where)
     return value

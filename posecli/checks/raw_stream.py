@@ -12,7 +12,7 @@ from posecli.checks.findings import Finding
 from posecli.checks.subject import Picture, Rows, Subject
 from posecli.checks.values import are_numbers, is_number, is_whole
 from posecli.errors import PoseError
-from posecli.files import refuse_device
+from posecli.files import json_fault, refuse_device
 from posecli.predictions import StreamHeader, header_from_json
 
 
@@ -92,7 +92,7 @@ def _lines(name: str, findings: list[Finding]) -> list[Any]:
                     value = json.loads(line)
                 except (ValueError, RecursionError) as error:
                     kind = "malformed" if line.endswith("\n") else "cut-off"
-                    findings.append(Finding(kind, name, f"line {n + 1}", f"not JSON: {error}", place=(n, None)))
+                    findings.append(Finding(kind, name, f"line {n + 1}", json_fault(error), place=(n, None)))
                     lines.append(None)
                     continue
                 if not isinstance(value, dict):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from posecli.errors import PoseError, UsageError
+from posecli.files import json_fault
 from posecli.types import Dataset, Skeleton
 
 Warn = Callable[[str], None]
@@ -307,7 +308,7 @@ def _what_it_may_be(src: Path) -> str:
             with open(src, encoding="utf-8") as handle:
                 json.load(handle)
         except (ValueError, RecursionError) as error:
-            return f"not JSON: {error}"
+            return json_fault(error)
     return f"known: {', '.join(f'{n} ({f.about})' for n, f in FORMATS.items())}"
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import reprlib
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from posecli.errors import PoseError
-from posecli.files import image_root_of, refuse_device
+from posecli.files import image_root_of, is_finite, json_fault, only_numbers, refuse_device
 from posecli.formats.coco_write import category_json, joint_box, to_json, write, xywh_json
 from posecli.formats.joint_names import skeleton_from_names, spelling
 from posecli.types import Dataset, Instance, Record, Skeleton, Video
@@ -86,10 +87,8 @@ def load_json(path: str | Path) -> Any:
             return json.load(handle)
     except json.JSONDecodeError as error:
         raise PoseError(f"not JSON: {error.msg}", f"{path}, line {error.lineno}, column {error.colno}") from None
-    except UnicodeDecodeError:
-        raise PoseError("not JSON: not UTF-8 text", str(path)) from None
-    except RecursionError:
-        raise PoseError("lists or objects lie too deep in each other", str(path)) from None
+    except (ValueError, RecursionError) as error:
+        raise PoseError(json_fault(error), str(path)) from None
     except OSError as error:
         raise PoseError(f"cannot read: {error.strerror or error}", str(path)) from None
 
@@ -309,12 +308,17 @@ def _points(rows: Sequence[tuple[str, Any]], count: int) -> np.ndarray:
         else:
             flat.append(keypoints)
     try:
+        if not only_numbers(flat, null=True):
+            raise ValueError
         points = np.array(flat, dtype=np.float64).reshape(len(flat), count, 3)
-    except (TypeError, ValueError):
+    except (ValueError, OverflowError):
         for at, keypoints in rows:
             for i, number in enumerate(keypoints or ()):
-                if isinstance(number, bool) or not isinstance(number, (int, float)):
-                    raise PoseError(f"{number!r} is not a number", f"{at}, keypoint {i // 3}") from None
+                # null and NaN may stand where v is 0.
+                if isinstance(number, bool) or not isinstance(number, int | float | None):
+                    raise PoseError(f"{reprlib.repr(number)} is not a number", f"{at}, keypoint {i // 3}") from None
+                if isinstance(number, int) and not is_finite(number):
+                    raise PoseError("a number beyond all bounds", f"{at}, keypoint {i // 3}") from None
         raise
     v = points[..., 2]
     odd = np.argwhere(~np.isin(v, (0, 1, 2)))
@@ -337,8 +341,8 @@ def _instance(at: str, entry: Mapping[str, Any], xy: np.ndarray, visibility: np.
     if area is not None and not (isinstance(area, (int, float)) and 0 <= area <= sys.float_info.max):
         raise PoseError(f"area {area!r} is not a number of pixels", at)
     track_id = entry.get("track_id")
-    if track_id is not None and not isinstance(track_id, int):
-        raise PoseError(f"track_id {track_id!r} is not a whole number", at)
+    if track_id is not None and not (type(track_id) is int and -_FAR < track_id < _FAR):
+        raise PoseError(f"track_id {reprlib.repr(track_id)} is not a whole number", at)
     score = np.ones(count, dtype=np.float32)
     if entry.get("keypoint_scores") is not None:
         score = _numbers(entry["keypoint_scores"], count, "keypoint_scores", at).astype(np.float32)
@@ -366,13 +370,9 @@ def _is_fraction(value: Any) -> bool:
 
 
 def _numbers(value: Any, count: int, name: str, at: str) -> np.ndarray:
-    try:
-        numbers = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise PoseError(f"{name} {value!r} is not {count} numbers", at) from None
-    if numbers.shape != (count,) or not np.isfinite(numbers).all():
-        raise PoseError(f"{name} {value!r} is not {count} finite numbers", at)
-    return numbers
+    if not isinstance(value, list) or len(value) != count or not all(map(is_finite, value)):
+        raise PoseError(f"{name} {reprlib.repr(value)} is not {count} finite numbers", at)
+    return np.array(value, dtype=np.float64)
 
 
 def box_from_xywh(value: Any, name: str, at: str) -> np.ndarray | None:

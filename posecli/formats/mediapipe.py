@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from posecli.errors import PoseError
+from posecli.files import json_fault
 from posecli.formats.coco import load_json
 from posecli.formats.found_pictures import FoundPictures, StatedPictures, stated_header, video_header, video_of
 from posecli.formats.label_poses import labels_of_poses
@@ -119,7 +120,7 @@ def _results(src: Path) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:
                 try:
                     value.append(json.loads(line))
                 except (ValueError, RecursionError) as error:
-                    raise PoseError(f"not JSON: {error}", f"{src}, line {n}") from None
+                    raise PoseError(json_fault(error), f"{src}, line {n}") from None
     else:
         value = load_json(src)
     head: Mapping[str, Any] = {}

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from posecli.errors import PoseError
+from posecli.files import is_finite, only_numbers
 from posecli.formats.coco import load_json
 from posecli.formats.coco_results import chosen_skeleton
 from posecli.formats.found_pictures import StatedPictures, stated_header, video_header, video_of

@@ -135,11 +135,18 @@ def person(xy: np.ndarray, visibility: np.ndarray, skeleton: Skeleton, where: st
 def numbers(value: Any, shape: tuple[int, ...], name: str, where: str) -> np.ndarray:
     """A JSON list as float64 of that shape; PoseError for anything else (strings, booleans, ragged lists)."""
     try:
-        found = np.array(value)
-    except ValueError:
+        found = np.array(value) if _plain(value) else np.empty(0, dtype=object)
+    except (ValueError, OverflowError):
         found = np.empty(0, dtype=object)
     if found.shape != shape or found.dtype.kind not in "fiu":
         due = " x ".join(map(str, shape))
         seen = f"{found.shape}" if found.dtype.kind in "fiu" else "something else"
         raise PoseError(f"{name} is not {due} numbers but {seen}", where)
     return found.astype(np.float64)
+
+
+def _plain(value: Any) -> bool:
+    """Numbers, or lists of them: numpy would take ``true`` for one."""
+    if isinstance(value, list):
+        return all(map(_plain, value))
+    return isinstance(value, int | float) and not isinstance(value, bool)

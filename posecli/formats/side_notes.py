@@ -8,6 +8,7 @@ Coordinates pass unchanged between posecli and every tool: no half pixel is adde
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from posecli.errors import PoseError
+from posecli.files import is_finite
 from posecli.formats.joint_names import skeleton_from_names, spelling
 from posecli.skeletons import SKELETONS, get_skeleton
 from posecli.types import Dataset, Instance, Record, Skeleton, Video
@@ -235,8 +237,8 @@ def coordinate(value: float, single: bool = False) -> float:
 
 def number(value: Any, name: str, where: str) -> float:
     """A finite number out of a file; PoseError with ``where`` on anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise PoseError(f"{name} is {value!r}, not a finite number", where)
+    if not is_finite(value):
+        raise PoseError(f"{name} is {reprlib.repr(value)}, not a finite number", where)
     return float(value)
 
 
