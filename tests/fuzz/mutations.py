@@ -6,21 +6,20 @@ where the input still means what it meant, else None. `Spoilt.more` is the numbe
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import pickle
 import random
 import re
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from fuzz import bombs
+from fuzz.known import Moved
 
 MARKER = "was-run.marker"
 # Absolute names that a data file may ask for; nothing may ever be written there.
@@ -29,24 +28,36 @@ OUTSIDE = "/tmp/posecli-fuzz-escape"
 
 @dataclass(frozen=True)
 class Spoilt:
-    """What was done to an input."""
+    """What was done to an input.
+
+    Attributes:
+        told: in words.
+        must: ``"fail"``, ``"pass"`` or None, see the module.
+        more: people that may have been added.
+        twice: everybody may be there twice.
+        strangers: how many people may come out, at most, who did not go in as they are; None: any number.
+        moved: the one coordinate that was replaced.
+    """
 
     told: str
     must: str | None = None
     more: int = 0
     twice: bool = False
+    strangers: int | None = None
+    moved: Moved | None = None
 
 
 Mutation = Callable[[Path, random.Random], "Spoilt | None"]
 
 _NUMBERS = (
     "NaN", "Infinity", "-Infinity", "nan", "inf", "1e999", "-1e308", "-1", "0", "-0.0", "99999999999999999999",
-    "1e-320", "4294967296", "2147483648", "0.5", "true", "null", '""', '"1"', "[]", "{}",
+    "1e-320", "4294967296", "2147483648", "0.5", "true", "null", '""', '"1"', "[]", "{}", bombs.LONG_NUMBER,
+    "1" + "0" * 400, "0." + "3" * 3000, "0x10", "1_0", "\u0665",
 )  # fmt: skip
 _VALUES: tuple[Any, ...] = (
     None, True, False, -1, 0, 1, 3, 0.5, -1e308, 1e308, 10**30, float("nan"), float("inf"), "", "x", "nose",
     "../../escape.jpg", f"{OUTSIDE}/a.jpg", "..", "a\0b", "x" * 5000, "\ud83d", "C:\\x", [], [[]], [None], {}, {"x": 1},
-    [1, 2, 3], [0.0] * 51, [float("nan")] * 51, ["a"] * 51,
+    [1, 2, 3], "</script><b id=injected>", [0.0] * 51, [float("nan")] * 51, ["a"] * 51,
 )  # fmt: skip
 _KEYS = ("id", "keypoints", "file_name", "width", "frame", "name", "x", "\0", "")
 
@@ -54,14 +65,17 @@ _KEYS = ("id", "keypoints", "file_name", "width", "frame", "name", "x", "\0", ""
 # --- any file ---------------------------------------------------------------------------------------------------------
 
 
+_CLOSED = (".json", ".xml", ".npy", ".npz", ".parquet", ".h5")
+
+
 def cut_off(path: Path, rng: random.Random) -> Spoilt:
     """The file ends early."""
     data = path.read_bytes()
     at = rng.choice([0, 1, rng.randrange(max(len(data), 1)), max(len(data) - rng.randrange(1, 9), 0)])
     path.write_bytes(data[:at])
-    # Of JSON every proper beginning is broken, but for the white space at its end.
-    closed = path.suffix != ".json" or len(data[:at].rstrip()) == len(data.rstrip())
-    return Spoilt(f"cut off after {at} of {len(data)} bytes", None if closed else "fail")
+    # Of these every proper beginning is broken, but for the white space at the end of a text.
+    closed = path.suffix not in _CLOSED or len(data[:at].rstrip()) == len(data.rstrip())
+    return Spoilt(f"cut off after {at} of {len(data)} bytes", None if closed else "fail", strangers=1)
 
 
 def flip_bytes(path: Path, rng: random.Random) -> Spoilt:
@@ -81,7 +95,7 @@ def grow(path: Path, rng: random.Random) -> Spoilt:
     )
     data = path.read_bytes()
     path.write_bytes(junk + data if rng.random() < 0.5 else data + junk)
-    return Spoilt(f"{junk[:20]!r} put before or after", more=1)
+    return Spoilt(f"{junk[:20]!r} put before or after", more=1, strangers=0)
 
 
 def other_encoding(path: Path, rng: random.Random) -> Spoilt | None:
@@ -92,7 +106,7 @@ def other_encoding(path: Path, rng: random.Random) -> Spoilt | None:
         return None
     how = rng.choice(["utf-16", "utf-32", "utf-8-sig", "cp1252"])
     path.write_bytes(text.encode(how, "replace") + (b"\xe9" if how == "cp1252" else b""))
-    return Spoilt(f"written as {how}", more=1)
+    return Spoilt(f"written as {how}", more=1, strangers=0)
 
 
 def line_ends(path: Path, rng: random.Random) -> Spoilt | None:
@@ -101,7 +115,7 @@ def line_ends(path: Path, rng: random.Random) -> Spoilt | None:
     if path.suffix not in (".json", ".jsonl", ".csv", ".txt", ".toml") or b"\r" in data:
         return None
     path.write_bytes(data.replace(b"\n", b"\r\n"))
-    return Spoilt("CRLF line ends", "pass")
+    return Spoilt("CRLF line ends", "pass", strangers=0)
 
 
 def other_kind(path: Path, rng: random.Random) -> Spoilt:
@@ -109,7 +123,7 @@ def other_kind(path: Path, rng: random.Random) -> Spoilt:
     kinds: dict[str, bytes] = {
         "text": b"hello\n", "empty": b"", "zip": b"PK\x03\x04" + bytes(40), "pickle": pickle.dumps(_Marks()),
         "json": b'{"a": [1, 2]}', "list": b"[]", "number": b"7", "string": b'"x"', "null": b"null",
-        "deep": b"[" * 200_000, "xml": _ENTITIES,
+        "deep": b"[" * 200_000, "xml": bombs.ENTITIES,
         "png": b"\x89PNG\r\n\x1a\n" + bytes(30), "hdf5": b"\x89HDF\r\n\x1a\n" + bytes(200),
         "parquet": b"PAR1" + bytes(60) + b"PAR1", "mat": b"MATLAB 5.0 MAT-file".ljust(124) + b"\0\x01IM" + bytes(64),
         "npy": b"\x93NUMPY\x01\x00v\x00",
@@ -117,15 +131,6 @@ def other_kind(path: Path, rng: random.Random) -> Spoilt:
     name = rng.choice(sorted(kinds))
     path.write_bytes(kinds[name])
     return Spoilt(f"replaced by {name}")
-
-
-_ENTITIES = (
-    b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">'
-    b'<!ENTITY c "&b;&b;&b;&b;&b;&b;&b;&b;&b;&b;"><!ENTITY d "&c;&c;&c;&c;&c;&c;&c;&c;&c;&c;">'
-    b'<!ENTITY e "&d;&d;&d;&d;&d;&d;&d;&d;&d;&d;"><!ENTITY f "&e;&e;&e;&e;&e;&e;&e;&e;&e;&e;">'
-    b'<!ENTITY g "&f;&f;&f;&f;&f;&f;&f;&f;&f;&f;"><!ENTITY x SYSTEM "file:///etc/passwd">]>'
-    b"<annotations><version>1.1</version><meta>&g;&x;</meta></annotations>"
-)
 
 
 def missing(path: Path, rng: random.Random) -> Spoilt:
@@ -159,7 +164,7 @@ def other_numbers(path: Path, rng: random.Random) -> Spoilt | None:
     told = []
     for start, end in sorted(rng.sample(places, min(len(places), rng.choice([1, 1, 3]))), reverse=True):
         new = rng.choice(_NUMBERS)
-        told.append(f"{data[start:end].decode()} -> {new}")
+        told.append(f"{data[start:end].decode()} -> {new[:30]}")
         data = data[:start] + new.encode() + data[end:]
     path.write_bytes(data)
     return Spoilt("numbers: " + ", ".join(told), more=len(told))
@@ -181,7 +186,9 @@ def other_lines(path: Path, rng: random.Random) -> Spoilt | None:
     else:
         lines[0], lines[at] = lines[at], lines[0]
     path.write_bytes(b"".join(lines))
-    return Spoilt(f"line {at + 1} {how}", twice=True)
+    # The first line may name the columns; of two lines in one another's place each may be a new person.
+    few = 1 if at and how in ("dropped", "blank", "doubled") else None
+    return Spoilt(f"line {at + 1} {how}", twice=True, strangers=few)
 
 
 def other_cells(path: Path, rng: random.Random) -> Spoilt | None:
@@ -303,7 +310,7 @@ def harmless(path: Path, rng: random.Random) -> Spoilt | None:
         return None
     value["unknown to all"] = {"a": [1, None]}
     path.write_text(json.dumps(value, indent=3), encoding="utf-8")
-    return Spoilt("an unknown key, other spaces", "pass")
+    return Spoilt("an unknown key, other spaces", "pass", strangers=0)
 
 
 # --- arrays -----------------------------------------------------------------------------------------------------------
@@ -375,42 +382,21 @@ def other_arrays(path: Path, rng: random.Random) -> Spoilt | None:
 
 
 def claims(path: Path, rng: random.Random) -> Spoilt | None:
-    """A small file that says it holds very much."""
-    if path.suffix == ".npy":
-        header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999, 5, 3), }"
-        path.write_bytes(b"\x93NUMPY\x01\x00" + (len(header) + 1).to_bytes(2, "little") + header + b"\n" + bytes(80))
-        return Spoilt("a header of terabytes", "fail")
-    if path.suffix == ".npz":
-        path.write_bytes(_zip_bomb())
-        return Spoilt("a zip bomb", "fail")
-    if path.suffix == ".mat":
-        path.write_bytes(_mat_bomb())
-        return Spoilt("a compressed bomb", "fail")
+    """A small file that holds, or says it holds, very much."""
+    if path.suffix in (".npy", ".npz", ".mat"):
+        made = {".npy": bombs.npy_claim, ".npz": bombs.zip_bomb, ".mat": bombs.mat_bomb}[path.suffix]
+        path.write_bytes(made())
+        return Spoilt("a bomb", "fail")
+    if path.suffix in (".yaml", ".yml"):
+        text = path.read_text(encoding="utf-8")
+        key = rng.choice(["names", "kpt_names", "train", "unknown"])
+        path.write_text(rng.choice([bombs.yaml_aliases(key), bombs.yaml_merges()]) + text, encoding="utf-8")
+        return Spoilt("aliases that grow")
+    if path.suffix == ".json":
+        how = rng.choice(sorted(bombs.JSON_DANGERS))
+        path.write_text(bombs.JSON_DANGERS[how](path.read_text(encoding="utf-8")), encoding="utf-8")
+        return Spoilt(how, strangers=0)
     return None
-
-
-@lru_cache
-def _zip_bomb(size: int = 1 << 28) -> bytes:
-    """An .npz with one array of zeros."""
-    array, archive = io.BytesIO(), io.BytesIO()
-    header = {"descr": "|u1", "fortran_order": False, "shape": (size // 10, 5, 2)}
-    np.lib.format.write_array_header_1_0(array, header)  # type: ignore[arg-type]
-    array.write(bytes(size // 10 * 10))
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
-        packed.writestr("keypoints.npy", array.getvalue())
-    return archive.getvalue()
-
-
-@lru_cache
-def _mat_bomb(size: int = 1 << 29) -> bytes:
-    """A MATLAB 5 file with one compressed element of zeros."""
-    packer = zlib.compressobj(9)
-    parts = [packer.compress(np.array([14, size], "<u4").tobytes())]
-    block = bytes(1 << 22)
-    parts += [packer.compress(block) for _ in range(size >> 22)]
-    packed = b"".join([*parts, packer.flush()])
-    head = b"MATLAB 5.0 MAT-file".ljust(116) + bytes(8) + b"\x00\x01IM"
-    return head + np.array([15, len(packed)], "<u4").tobytes() + packed
 
 
 # --- XML --------------------------------------------------------------------------------------------------------------
@@ -422,7 +408,7 @@ def other_tags(path: Path, rng: random.Random) -> Spoilt | None:
         return None
     text = path.read_text(encoding="utf-8")
     if rng.random() < 0.15:
-        path.write_bytes(_ENTITIES.split(b"<annotations>")[0] + text.split("?>", 1)[-1].encode())
+        path.write_bytes(bombs.ENTITIES.split(b"<annotations>")[0] + text.split("?>", 1)[-1].encode())
         return Spoilt("entities that grow", None)
     attributes = list(re.finditer(r'(\w+)="([^"]*)"', text))
     if not attributes:
@@ -448,7 +434,7 @@ def strange_neighbours(path: Path, rng: random.Random) -> Spoilt:
         target.symlink_to(path.parent)
     else:
         target.write_bytes(rng.choice([b"", b"{}", path.read_bytes()[:1000]]))
-    return Spoilt(f"{name[:20]!r} beside it", twice=True)
+    return Spoilt(f"{name[:20]!r} beside it", twice=True, strangers=1)
 
 
 MUTATIONS: tuple[Mutation, ...] = (

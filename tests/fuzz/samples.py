@@ -48,7 +48,7 @@ class Sample:
 
 def _joints(rng: np.random.Generator, count: int = 17) -> np.ndarray:
     """(count, 3): somewhere on the picture, the first joint not labelled, the second hidden."""
-    xy = np.round(rng.uniform(4, 40, (count, 2)), 1)
+    xy = np.round(rng.uniform(4, 40, (count, 2)), 2)
     joints = np.column_stack([xy, np.full(count, 2)])
     joints[0], joints[1, 2] = 0, 1
     return joints
@@ -140,7 +140,7 @@ _FIVE = ("nose", "left_hip", "right_hip", "left_knee", "right_knee")
 def _tracks(people: int) -> np.ndarray:
     """(T, N, 5, 3)."""
     rng = np.random.default_rng(3)
-    xy = np.round(rng.uniform(2, 46, (FRAMES, people, 5, 2)), 1)
+    xy = np.round(rng.uniform(2, 46, (FRAMES, people, 5, 2)), 2)
     return np.concatenate([xy, np.full((FRAMES, people, 5, 1), 2.0)], axis=3)
 
 

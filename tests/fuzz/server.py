@@ -17,6 +17,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,18 +30,28 @@ WARM = (
     "numpy", "cv2", "av", "scipy.io", "scipy.optimize", "pycocotools.mask", "h5py", "typer._adapters", "rich.console",
     "rich._emoji_codes", "rich.live", "rich.progress", "rich.status", "rich.table", "posecli.cli.app",
     "posecli.convert", "posecli.exports", "posecli.predictions", "posecli.render_files", "posecli.metrics",
-    "posecli.metrics.reading", "posecli.video",
+    "posecli.metrics.reading", "posecli.video", "posecli.reports.gallery", "posecli.checks", "posecli.stats",
+    "yaml", "pyarrow.parquet", "posecli.metrics.foreign", "xml.etree.ElementTree",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Ran:
-    """What a command left. ``code``: as the shell reports it, negative for a signal; None: killed, its time was up."""
+    """What a command left.
+
+    Attributes:
+        code: as the shell reports it, negative for a signal; None: killed, its time was up.
+        out, err: what it wrote.
+        seconds, processor: that went by, and that it worked.
+        memory: the most that it, or one before it, held, in bytes.
+    """
 
     code: int | None
     out: str
     err: str
     seconds: float
+    processor: float = 0.0
+    memory: int = 0
 
 
 class Server:
@@ -56,17 +67,23 @@ class Server:
             [sys.executable, str(here / "server.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env=environment,
         )  # fmt: skip
+        self._left = tempfile.TemporaryDirectory(prefix="fuzz-server")
 
     def run(self, arguments: list[str], folder: Path, seconds: float = 20.0, stdin: Path | None = None) -> Ran:
         """One command in a folder."""
-        asked = {"arguments": arguments, "folder": str(folder), "seconds": seconds, "stdin": stdin and str(stdin)}
+        asked = {
+            "arguments": arguments, "folder": str(folder), "seconds": seconds, "stdin": stdin and str(stdin),
+            "left": self._left.name,
+        }  # fmt: skip
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(json.dumps(asked) + "\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
         if not answer:
             raise RuntimeError("the fuzz server has ended")
-        return Ran(**json.loads(answer))
+        # Through files: the result of a command may be larger than a pipe should carry.
+        said = [Path(self._left.name, name).read_bytes().decode("utf-8", "replace") for name in ("out", "err")]
+        return Ran(out=said[0], err=said[1], **json.loads(answer))
 
     def close(self) -> None:
         """Ends the process."""
@@ -74,6 +91,7 @@ class Server:
         self._process.stdin.close()
         self._process.wait(10)
         self._process.stdout.close()
+        self._left.cleanup()
 
 
 def _child(asked: dict, out: int, err: int) -> None:
@@ -114,7 +132,6 @@ def _child(asked: dict, out: int, err: int) -> None:
 
 def _serve() -> None:
     import importlib
-    import tempfile
 
     for name in WARM:
         importlib.import_module(name)
@@ -137,9 +154,10 @@ def _serve() -> None:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
         app(args=["convert", "--help"])
     answers = os.fdopen(os.dup(1), "w")
+    spent = 0.0
     for line in sys.stdin:
         asked = json.loads(line)
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        with open(Path(asked["left"], "out"), "wb") as out, open(Path(asked["left"], "err"), "wb") as err:
             started = time.monotonic()
             child = os.fork()
             if not child:
@@ -161,11 +179,12 @@ def _serve() -> None:
                 os.killpg(child, signal.SIGKILL)
             if not done:
                 os.waitpid(child, 0)
-            texts = []
-            for file in (out, err):
-                file.seek(0)
-                texts.append(file.read(1 << 20).decode("utf-8", "replace"))
-            answer = {"code": code, "out": texts[0], "err": texts[1], "seconds": time.monotonic() - started}
+            used = resource.getrusage(resource.RUSAGE_CHILDREN)
+            answer = {
+                "code": code, "seconds": time.monotonic() - started,
+                "processor": used.ru_utime + used.ru_stime - spent, "memory": used.ru_maxrss << 10,
+            }  # fmt: skip
+            spent = used.ru_utime + used.ru_stime
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 

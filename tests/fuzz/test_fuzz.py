@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fuzz import cases
+from fuzz import cases, judge
 from fuzz.conftest import FAILED, Fuzz
 from fuzz.mutations import OUTSIDE, Spoilt, places
 from fuzz.samples import CATEGORY, Sample
@@ -26,10 +26,10 @@ def _run(fuzz: Fuzz, numbers: range, folder: Path) -> None:
     codes = {0: 0, 1: 0, 2: 0}
     for number in numbers:
         place = folder / str(number)
-        case = cases.lay_out(number, fuzz.samples, fuzz.verbs, place, fuzz.people)
+        case = cases.lay_out(number, fuzz.samples, fuzz.verbs, place, fuzz.wholes)
         try:
-            codes[cases.run(case, fuzz.server).code or 0] += 1
-        except cases.Broken as broken:
+            codes[judge.run(case, fuzz.server).code or 0] += 1
+        except judge.Broken as broken:
             failures.append(_kept(fuzz, case, broken))
         shutil.rmtree(place)
     assert not failures, f"{len(failures)} of {len(numbers)} cases (kept in {FAILED}):\n" + "\n".join(failures[:12])
@@ -37,7 +37,7 @@ def _run(fuzz: Fuzz, numbers: range, folder: Path) -> None:
     assert codes[0] > 0.1 * len(numbers) and codes[1] > 0.2 * len(numbers), codes
 
 
-def _kept(fuzz: Fuzz, case: cases.Case, broken: cases.Broken) -> str:
+def _kept(fuzz: Fuzz, case: cases.Case, broken: judge.Broken) -> str:
     shutil.rmtree(case.work / "out", ignore_errors=True)
     (case.work / "out").mkdir()
     again = fuzz.server.run(case.arguments, case.work, case.seconds)
@@ -53,8 +53,8 @@ def _one(fuzz: Fuzz, folder: Path, name: str, arguments: list[str], out: str | N
     sample = Sample(name, folder, "")
     case = cases.Case(0, sample, spoilt, folder, arguments, out and work / out, seconds=seconds, **more)
     try:
-        return cases.run(case, fuzz.server).code or 0
-    except cases.Broken as broken:
+        return judge.run(case, fuzz.server).code or 0
+    except judge.Broken as broken:
         raise AssertionError(_kept(fuzz, case, broken)) from None
 
 
