@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-from posecli.data import person_box
 from posecli.errors import PoseError, UsageError
 from posecli.files import sha256_of
 from posecli.formats import read_dataset
@@ -28,10 +27,10 @@ from posecli.infer_files import Job, run_jobs
 from posecli.inference import PoseModel, find_weights, load_model
 from posecli.metrics import evaluate
 from posecli.metrics.summary import interval, main_columns, shown
-from posecli.person_boxes import BoxLookup, whole_picture
+from posecli.person_boxes import BoxLookup, labelled_boxes, whole_picture
 from posecli.pipeline import InferOptions
 from posecli.predictions import read_headers
-from posecli.types import Dataset, Frame, Record, Skeleton
+from posecli.types import Dataset, Skeleton
 from posecli.video import VIDEO_SUFFIXES, Input
 
 BOXES = ("found", "labels", "full")
@@ -148,15 +147,7 @@ def boxes_of(kind: str, model: PoseModel, dataset: Dataset) -> BoxLookup | None:
         return None
     if kind == "full":
         return whole_picture(float(model.meta.extra.get("box_scale", 1.25)))
-    by_id: dict[int | str, Record] = {r.image_id: r for r in dataset.records}
-
-    def lookup(frame: Frame, image_id: int | str) -> np.ndarray:
-        record = by_id.get(image_id)
-        people = [i for i in record.instances if not i.ignore] if record is not None else []
-        boxes = [person_box(i, np.asarray(i.xy, np.float64), i.visibility) for i in people]
-        return np.array([b for b in boxes if b is not None], np.float64).reshape(-1, 4)
-
-    return lookup
+    return labelled_boxes(dataset)
 
 
 def cross_evaluate(

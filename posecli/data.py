@@ -21,7 +21,8 @@ from torch.utils.data import DataLoader
 
 from posecli.errors import PoseError
 from posecli.formats.joint_mapping import match_points
-from posecli.types import Dataset, Instance, Record, Skeleton
+from posecli.geometry import person_box as person_box
+from posecli.types import Dataset, Record, Skeleton
 from posecli.video import VIDEO_SUFFIXES, VideoSource, read_picture
 
 # Distinguish the purposes that draw random numbers from one seed.
@@ -84,18 +85,6 @@ def read_image(root: str | Path, record: Record) -> np.ndarray:
 def _video(path: str) -> VideoSource:
     # Kept open in each process: opening reads the index of the whole file.
     return VideoSource(path, threads=1)
-
-
-def person_box(instance: Instance, xy: np.ndarray, visibility: np.ndarray) -> np.ndarray | None:
-    """(4,) corners of a person: the given box, else that of the labelled joints grown by 0.1 of its longer side."""
-    if instance.box_xyxy is not None:
-        return np.asarray(instance.box_xyxy, np.float64)
-    labelled = xy[visibility > 0]
-    if len(labelled) < 2:
-        return None
-    low, high = labelled.min(0), labelled.max(0)
-    margin = 0.1 * (high - low).max()
-    return np.concatenate([low - margin, high + margin])
 
 
 class Mixture:

@@ -142,7 +142,7 @@ class Follower:
 
     def _seen(self, last: _Followed | None, person: Instance, time: float) -> _Followed:
         mean = float(person.score.mean())
-        certainty = float(np.clip(person.person_score / max(mean, 1e-3), 0, 1))
+        certainty = float(np.clip(person.person_score / max(self._model.joints_score(person.score), 1e-3), 0, 1))
         if last is None:
             return _Followed(person, certainty, np.zeros(2), time, mean, 1)
         velocity = last.velocity

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from posecli.types import Crop
+from posecli.types import Crop, Instance
 
 # Below this scale bilinear sampling skips pixels (aliasing): the image is first shrunk by area averaging.
 AREA_BELOW = 0.5
@@ -40,6 +40,18 @@ def keypoint_box(xy: np.ndarray, visibility: np.ndarray) -> np.ndarray | None:
     """(4,) corners of the smallest box around the labelled joints; None without any."""
     found = np.asarray(xy, dtype=np.float64)[np.asarray(visibility) > 0]
     return np.concatenate([found.min(0), found.max(0)]) if len(found) else None
+
+
+def person_box(instance: Instance, xy: np.ndarray, visibility: np.ndarray) -> np.ndarray | None:
+    """(4,) corners of a person: the given box, else that of the labelled joints grown by 0.1 of its longer side."""
+    if instance.box_xyxy is not None:
+        return np.asarray(instance.box_xyxy, np.float64)
+    labelled = xy[visibility > 0]
+    if len(labelled) < 2:
+        return None
+    low, high = labelled.min(0), labelled.max(0)
+    margin = 0.1 * (high - low).max()
+    return np.concatenate([low - margin, high + margin])
 
 
 def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:

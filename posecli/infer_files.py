@@ -198,7 +198,7 @@ def _run(
         return summary
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(job.input.open())
-        header = stream_header(source, model, job.input.name)
+        header = stream_header(source, model, job.input.name, boxes)
         tracker = make_tracker(source, model.skeleton, options, model.threshold)
         follower = make_follower(source, model, options, boxes)
         resume_at = None

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from posecli import looks
+from posecli import looks, pose_scores
 from posecli.checkpoint import ModelMeta, load_checkpoint, load_finder
 from posecli.codecs.top_down import CASCADE
 from posecli.errors import PoseError, UsageError
@@ -117,6 +117,7 @@ def load_model(
         if found is not None and box_weights is None:
             finder = PoseModel(*found, device=device, options=_finder_options(options), fold=fold)
     else:
+            finder.weights_path = path
         from posecli.official import load_official
 
         extra = {} if warn is None else {"warn": warn}
@@ -230,7 +231,8 @@ class PoseModel:
 
         Args:
             images: RGB uint8 arrays (H, W, 3), of any sizes.
-            boxes: for top-down models, an (N, 4) array of x0 y0 x1 y1 per picture; by default the finder's.
+            boxes: for top-down models, an (N, 4) array of x0 y0 x1 y1 per picture, or (N, 5) with each box's score in
+                [0, 1]; by default the finder's.
             still: the pictures are no frames of a video; a model may take more care over them (``extra["flip_test"]``
                 may be ``"pictures"``), and looks at people that the finder takes for unlikely. In a video those below
                 the display threshold are left out.
@@ -250,7 +252,7 @@ class PoseModel:
         else:
             people = self._people_finder().predict(images)
             if still and self.options.second_look:
-                found = self._sized(images, self._looked_at(images, people))
+                found = self._sized(images, self._judged(people, self._looked_at(images, people)))
             else:
                 people = self._sized(images, people)
                 if not still:
@@ -258,7 +260,7 @@ class PoseModel:
                     # and in a video every crop costs time.
                     people = [[p for p in persons if p.person_score >= self.threshold] for persons in people]
                 found = self._predict_top_down(images, people, self._flip_test(still))
-        return [self.kept(people) for people in found]
+        return [self.kept(people if not self.top_down else self._once(people)) for people in found]
 
     def find(self, images: Sequence[np.ndarray]) -> list[list[Instance]]:
         """Where people are, for top-down models: the finder's boxes with its certainty, before joints are looked for.
@@ -276,12 +278,34 @@ class PoseModel:
 
     def look(self, images: Sequence[np.ndarray], people: Sequence[Sequence[Instance]]) -> list[list[Instance]]:
         """The same people in the same order with the joints seen in their boxes, as in frames of a video; for top-down
-        models. ``person_score`` becomes what it was times the mean joint score."""
+        models. ``person_score`` becomes what it was times `joints_score`."""
         return self._predict_top_down(images, people, self._flip_test(False))
 
     def kept(self, people: Sequence[Instance]) -> list[Instance]:
         """Those who are to be given out, best first."""
         floor, most = self.options.min_score, self.options.max_persons
+    def joints_score(self, scores: np.ndarray) -> float:
+        """The share of a box's score that its person keeps by the joint scores (K,), see `pose_scores.joints_score`."""
+        return pose_scores.joints_score(scores, pose_scores.rules(self.meta, self.options)[0])
+
+    def _judged(self, boxes: Sequence[Sequence[Instance]], posed: Sequence[Sequence[Instance]]) -> list[list[Instance]]:
+        """The people with the score that their box and their final joints make together.
+
+        Weights that judge by the mean keep the score that `looks.merged` gave them.
+        """
+        if pose_scores.rules(self.meta, self.options)[0] == "mean":
+            return [list(persons) for persons in posed]
+        return [
+            [replace(p, person_score=b.person_score * self.joints_score(p.score)) for b, p in zip(a, c, strict=True)]
+            for a, c in zip(boxes, posed, strict=True)
+        ]
+
+    def _once(self, people: Sequence[Instance]) -> list[Instance]:
+        """A picture's people, those left out (or lowered) whose pose is a better one's."""
+        codec, threshold = TOP_DOWN[self.meta.codec], pose_scores.rules(self.meta, self.options)[1]
+        areas = [pose_scores.crop_area(codec.crop(np.asarray(p.box_xyxy), self.meta)) for p in people]
+        return pose_scores.suppressed(people, areas, self.skeleton.sigmas, threshold, self.options.soft_nms)
+
         return sorted((p for p in people if p.person_score >= floor), key=lambda p: -p.person_score)[:most]
 
     def maps(self, crops: np.ndarray, mirror: Callable[[Tensor], Tensor] | None = None) -> Any:
@@ -334,7 +358,8 @@ class PoseModel:
             )
             # The shipped model brings its own finder; only that part is needed here.
             if self.finder.top_down and self.finder.finder is not None:
-                self.finder = self.finder.finder
+                path, self.finder = self.finder.weights_path, self.finder.finder
+                self.finder.weights_path = path
             if self.finder.top_down:
                 raise UsageError("the box weights are a top-down model", hint="give a bottom-up one, e.g. a DEKR")
         return self.finder
@@ -342,6 +367,14 @@ class PoseModel:
     def _predict_bottom_up(self, images: Sequence[np.ndarray], flip_test: bool) -> list[list[Instance]]:
         codec = BOTTOM_UP[self.meta.codec]
         # A model may have been made for several scales: it runs at them unless told otherwise.
+    def about_finder(self) -> dict[str, Any]:
+        """Who finds the people of a top-down model, for the header of a stream."""
+        finder = self._people_finder()
+        about: dict[str, Any] = {"from": "found", "model": finder.name}
+        if finder.weights_path is not None:
+            about["weights_sha256"] = finder.weights_sha256()
+        return about
+
         own = self.meta.extra.get("scales")
         options = replace(self.options, scales=tuple(own)) if own and self.options.scales == (1.0,) else self.options
         if self.options.flip_test and codec.mirror is None:
@@ -443,12 +476,23 @@ class PoseModel:
             with stage("pose read maps", pool=True):
                 xy, score = codec.decode(maps, mirrored, self.meta)
                 for (i, box), crop, points, scores in zip(part, planned, _numpy(xy), _numpy(score), strict=True):
-                    found[i].append(_refined(box, apply_affine(crop.inverse, points), scores))
+                    found[i].append(self._refined(box, apply_affine(crop.inverse, points), scores))
         return found
 
 
 def _finder_options(options: PredictOptions | None) -> PredictOptions:
     """The finder's own run: flip test, scales and the floor are the top-down model's matter."""
+    def _refined(self, box: Instance, xy: np.ndarray, score: np.ndarray) -> Instance:
+        """A person of whom the box was known, with the joints of the network and the score of both."""
+        score = np.clip(score, 0, 1)
+        return replace(
+            box,
+            xy=xy.astype(np.float32),
+            visibility=np.full(len(xy), 2),
+            score=score.astype(np.float32),
+            person_score=float(box.person_score * self.joints_score(score)),
+        )
+
     return replace(options or PredictOptions(), flip_test=None, scales=(1.0,), min_score=0.0, codec=None)
 
 
@@ -461,12 +505,17 @@ def _numpy(values: Tensor) -> np.ndarray:
 
 
 def _from_box(boxes: np.ndarray, skeleton: Skeleton) -> list[Instance]:
-    """People of whom only a box (and a certainty of 1) is known."""
+    """People of whom only a box (4,) is known, with a certainty of 1, or a box and its score (5,)."""
     count = skeleton.num_keypoints
-    boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    boxes = np.asarray(boxes, dtype=np.float64)
+    boxes = boxes.reshape(-1, 5 if boxes.shape[-1:] == (5,) else 4)
     nothing = np.full((count, 2), np.nan, np.float32)
     zeros = np.zeros(count)
-    return [Instance(nothing, zeros.astype(int), zeros.astype(np.float32), 1.0, box) for box in boxes]
+    scores = np.clip(boxes[:, 4], 0, 1) if boxes.shape[1] == 5 else np.ones(len(boxes))
+    return [
+        Instance(nothing, zeros.astype(int), zeros.astype(np.float32), float(score), box)
+        for box, score in zip(boxes[:, :4], scores, strict=True)
+    ]
 
 
 def _to_instance(person: Person, crop: Crop) -> Instance:
@@ -485,16 +534,4 @@ def _to_instance(person: Person, crop: Crop) -> Instance:
         person_score=float(np.clip(person.person_score, 0, 1)),
         box_xyxy=box if box is not None else keypoint_box(xy, visibility),
         heat=None if person.heat is None else float(np.clip(person.heat, 0, 1)),
-    )
-
-
-def _refined(box: Instance, xy: np.ndarray, score: np.ndarray) -> Instance:
-    """A person of the finder with the joints of the top-down network; score: the finder's times the joints' mean."""
-    score = np.clip(score, 0, 1)
-    return replace(
-        box,
-        xy=xy.astype(np.float32),
-        visibility=np.full(len(xy), 2),
-        score=score.astype(np.float32),
-        person_score=float(box.person_score * score.mean()),
     )

@@ -1,69 +1,138 @@
-"""Boxes of people from a file, for top-down models: a pose stream, a COCO data set, or COCO detection results.
+"""Where people are, for top-down models: boxes of a pose stream, a data set of any form, or COCO detection results.
 
 Frames find their boxes by picture name, by video and frame number, or, for results that know nothing else, by
-``image_id``. A frame that the file does not name has no people.
+``image_id``. A frame that the file does not name has no people. Whose boxes they are is told in the header of the
+stream that is made with them, and from there by `evaluate`.
 """
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
+from posecli.codecs.boxes import keep_boxes
 from posecli.errors import PoseError
-from posecli.formats import coco
+from posecli.files import sha256_of
+from posecli.formats import coco, read_dataset
+from posecli.geometry import person_box
 from posecli.predictions import read_stream
-from posecli.types import Frame
+from posecli.types import Dataset, Frame
+from posecli.video import VIDEO_SUFFIXES
 
-# Gives the boxes (N, 4) x0 y0 x1 y1 in the pixels of the whole picture for a frame and its image id.
-BoxLookup = Callable[[Frame, "int | str"], np.ndarray]
+Warn = Callable[[str], None]
+#: COCO's number for people, among the other things that a detector names.
+_PERSON = 1
+
+
+@dataclass(frozen=True)
+class BoxLookup:
+    """Boxes by frame.
+
+    Attributes:
+        find: gives the boxes (N, 4) x0 y0 x1 y1 in the pixels of the whole picture for a frame and its image id, or
+            (N, 5) with each box's score in [0, 1].
+        about: where they are from, for the stream's header: ``{"from": "labels", "file": "val.json", ...}``.
+    """
+
+    find: Callable[[Frame, int | str], np.ndarray]
+    about: Mapping[str, Any] = field(default_factory=lambda: {"from": "given"})
+
+    def __call__(self, frame: Frame, image_id: int | str) -> np.ndarray:
+        """The boxes of a frame."""
+        return self.find(frame, image_id)
 
 
 def whole_picture(scale: float) -> BoxLookup:
     """A lookup that takes the whole picture for one person; ``scale`` is how much the model enlarges boxes."""
 
-    def lookup(frame: Frame, image_id: int | str) -> np.ndarray:
+    def find(frame: Frame, image_id: int | str) -> np.ndarray:
         height, width = frame.image.shape[:2]
         middle = np.array([(width - 1) / 2, (height - 1) / 2])
         half = np.array([width, height]) / (2 * scale)
         return np.concatenate([middle - half, middle + half])[None]
 
-    return lookup
+    return BoxLookup(find, {"from": "whole picture"})
 
 
-def read_boxes(path: str | Path, min_score: float = 0.0) -> BoxLookup:
-    """The lookup of a file; boxes with a score below ``min_score`` are left out.
+def labelled_boxes(dataset: Dataset) -> BoxLookup:
+    """A lookup by ``image_id`` of a data set's labelled people, crowds left out."""
+    by_id = {record.image_id: record for record in dataset.records}
+
+    def find(frame: Frame, image_id: int | str) -> np.ndarray:
+        record = by_id.get(image_id)
+        people = [i for i in record.instances if not i.ignore] if record is not None else []
+        boxes = [person_box(i, np.asarray(i.xy, np.float64), i.visibility) for i in people]
+        return np.array([b for b in boxes if b is not None], np.float64).reshape(-1, 4)
+
+    return BoxLookup(find, {"from": "labels"})
+
+
+def read_boxes(path: str | Path, min_score: float = 0.0, nms: float = 1.0, warn: Warn | None = None) -> BoxLookup:
+    """The lookup of a file.
+
+    Args:
+        path: a pose stream, COCO detection results (a JSON list with ``image_id`` and ``bbox``), or a data set of any
+            form that `convert` reads; labelled people without a box have that around their joints.
+        min_score: boxes of streams and detections with a lower score are left out.
+        nms: boxes of streams and detections that overlap a better one by more than this IoU are left out; 1: none.
+        warn: takes what is odd but readable.
 
     Raises:
-        PoseError: the file is none of the three kinds, or a box is not four finite numbers of positive size.
+        PoseError: the file is none of these, or a box is not four finite numbers of positive size.
     """
     path = Path(path)
+    say = warn or (lambda text: None)
     named: dict[tuple[str, int | None], list[np.ndarray]] = defaultdict(list)
     numbered: dict[int | str, list[np.ndarray]] = defaultdict(list)
     if path.suffix == ".jsonl":
+        kind = "poses"
         for header, line in read_stream(path):
             key = (line.file, None) if line.file else (header.source, line.frame)
             for person in line.instances:
                 if person.box_xyxy is not None and person.person_score >= min_score:
-                    named[key].append(np.asarray(person.box_xyxy, dtype=np.float64))
-    elif isinstance(value := coco.load_json(path), list):
+                    named[key].append(np.append(np.asarray(person.box_xyxy, np.float64), person.person_score))
+    elif path.suffix == ".json" and path.is_file() and isinstance(value := coco.load_json(path), list):
+        kind = "detections"
+        if len({_category(entry) for entry in value}) > 1:
+            left = sum(_category(entry) != _PERSON for entry in value)
+            say(f"{path}: {left} of {len(value)} detections are not of category {_PERSON} (person); they were left out")
+            value = [entry if _category(entry) == _PERSON else None for entry in value]
         for row, entry in enumerate(value):
+            if entry is None:
+                continue
             box, image_id, score = _detection(entry, f"{path}, result {row}")
             if score >= min_score:
-                numbered[image_id].append(box)
+                numbered[image_id].append(np.append(box, score))
     else:
-        for record in coco.read(path).records:
+        kind = "labels"
+        for record in read_dataset(path, warn=say).records:
+            # A picture is known by its name, also where it counts as a frame of something.
+            of_video = PurePosixPath(record.file_name).suffix.lower() in VIDEO_SUFFIXES
+            key = (record.file_name, record.frame_id if of_video else None)
             for person in record.instances:
-                if person.box_xyxy is not None and not person.ignore:
-                    named[record.file_name, record.frame_id].append(np.asarray(person.box_xyxy, dtype=np.float64))
+                box = person_box(person, np.asarray(person.xy, np.float64), person.visibility)
+                if box is not None and not person.ignore:
+                    named[key].append(np.append(box, 1.0))
+    about: dict[str, Any] = {"from": kind, "file": path.name}
+    if path.is_file():
+        about["sha256"] = sha256_of(path)
+    if kind != "labels":
+        about |= {"min_score": min_score} if min_score > 0 else {}
+        about |= {"nms": nms} if nms < 1 else {}
+        for table in (named, numbered):
+            for key, boxes in table.items():
+                table[key] = _suppressed(boxes, nms)  # type: ignore[index]
     by_last_name: dict[tuple[str, int | None], list[str]] = defaultdict(list)
     for name, index in named:
         by_last_name[PurePosixPath(name).name, index].append(name)
 
-    def lookup(frame: Frame, image_id: int | str) -> np.ndarray:
+    def find(frame: Frame, image_id: int | str) -> np.ndarray:
         for index in (frame.index if frame.time is not None else None, None):
             found = named.get((frame.source, index))
             if found is None:
@@ -72,9 +141,21 @@ def read_boxes(path: str | Path, min_score: float = 0.0) -> BoxLookup:
                 found = named[names[0], index] if len(names) == 1 else None
             if found is not None:
                 return np.array(found)
-        return np.array(numbered.get(image_id, [])).reshape(-1, 4)
+        return np.array(numbered.get(image_id, [])).reshape(-1, 5)
 
-    return lookup
+    return BoxLookup(find, about)
+
+
+def _suppressed(boxes: list[np.ndarray], nms: float) -> list[np.ndarray]:
+    """The boxes (5,) of a picture left by greedy suppression, best first; all of them, in their order, for 1."""
+    if nms >= 1 or len(boxes) < 2:
+        return boxes
+    table = np.stack(boxes)
+    return [boxes[i] for i in keep_boxes(table[:, :4], table[:, 4], nms)]
+
+
+def _category(entry: object) -> object:
+    return entry.get("category_id", _PERSON) if isinstance(entry, dict) else _PERSON
 
 
 def _detection(entry: object, where: str) -> tuple[np.ndarray, int | str, float]:
@@ -83,6 +164,8 @@ def _detection(entry: object, where: str) -> tuple[np.ndarray, int | str, float]
         image_id, score = entry["image_id"], float(entry.get("score", 1.0))  # type: ignore[index,attr-defined]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PoseError(f"not a detection with image_id and bbox [x, y, width, height]: {error!r}", where) from None
+    if not isinstance(image_id, int | str) or not np.isfinite(score):
+        raise PoseError("image_id must be a number or text, score a finite number", where)
     if not np.isfinite([x, y, width, height]).all() or width <= 0 or height <= 0:
         raise PoseError(f"the box {json.dumps([x, y, width, height])} has no size", where)
     return np.array([x, y, x + width, y + height]), image_id, score

@@ -108,9 +108,14 @@ def make_follower(
     return Follower(model, period, size)
 
 
-def stream_header(source: FrameSource, model: PoseModel, name: str | None = None) -> StreamHeader:
-    """The header line of a source's stream."""
+def stream_header(
+    source: FrameSource, model: PoseModel, name: str | None = None, boxes: BoxLookup | None = None
+) -> StreamHeader:
+    """The header line of a source's stream; of a top-down model it says whose boxes it looked at."""
     pictures = source.kind == "pictures"
+    extra = {}
+    if model.top_down:
+        extra["boxes"] = dict(boxes.about if boxes is not None else model.about_finder())
     return StreamHeader(
         source=name or source.name,
         skeleton=model.skeleton,
@@ -120,6 +125,7 @@ def stream_header(source: FrameSource, model: PoseModel, name: str | None = None
         model=model.name,
         weights_sha256=model.weights_sha256(),
         threshold=model.threshold,
+        extra=extra,
     )
 
 
@@ -239,7 +245,7 @@ def _people(
     parts = [region_of(frame.image, options) for frame in chunk]
     shift = _origin(options)
     if follower is None:
-        given = None if boxes is None else [boxes(f, image_id(f.index)) - np.tile(shift, 2) for f in chunk]
+        given = None if boxes is None else [_moved(boxes(f, image_id(f.index)), shift) for f in chunk]
         for frame, people in zip(chunk, model.predict(parts, given, still=still), strict=True):
             yield frame, [_shifted(p, shift) for p in people], False
         return
@@ -256,6 +262,13 @@ def _people(
 
         people, same = follower.people(part, number, _time(frame, source), find)
         yield frame, [_shifted(p, shift) for p in people], same
+
+
+def _moved(boxes: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """Boxes (N, 4) or (N, 5) of the whole picture in pixels of the part that is looked at."""
+    boxes = np.array(boxes, np.float64)
+    boxes[:, :4] -= np.tile(shift, 2)
+    return boxes
 
 
 def _time(frame: Frame, source: FrameSource) -> float:

@@ -31,7 +31,7 @@ from posecli.distributed import Processes, join_processes
 from posecli.errors import PoseError
 from posecli.files import replace_when_done
 from posecli.formats import coco
-from posecli.inference import PoseModel, find_weights, pick_device
+from posecli.inference import PoseModel, PredictOptions, find_weights, pick_device
 from posecli.learner import Learner, NotFinite, StepOutcome, keep_freed_memory, learning_rate
 from posecli.run_log import Meter, RunLog
 from posecli.settings import RESUMABLE, TrainSettings, absolute_paths, read_toml, resolve, to_toml
@@ -285,7 +285,11 @@ class _Run:
         network = build(self.meta)
         network.load_state_dict(state)
         before = time.monotonic()
-        values = validation.run(PoseModel(network, self.meta, device=self.device), self.processes)
+        values = validation.run(
+            # Of labelled people nobody is there twice.
+            PoseModel(network, self.meta, device=self.device, options=PredictOptions(pose_nms=1.0)),
+            self.processes,
+        )
         if self.settings.metric not in values:
             why = 'the skeleton has no sigmas, give metric = "pck"'
             raise PoseError(f"no {self.settings.metric} on the validation set", self.settings.val, why)

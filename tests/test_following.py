@@ -57,6 +57,9 @@ class World:
         found = person(self.there[int(overlap.argmax())], joints=0.8)
         return replace(who, xy=found.xy, score=found.score, person_score=who.person_score * 0.8)
 
+    def joints_score(self, scores: np.ndarray) -> float:
+        return float(scores.mean())
+
     def kept(self, people: Sequence[Instance]) -> list[Instance]:
         return sorted(people, key=lambda p: -p.person_score)
 

@@ -75,7 +75,40 @@ def infer(
     boxes: Annotated[
         str | None,
         typer.Option(
-            help="Top-down models: boxes from a pose stream, a COCO JSON or detections; 'full' for the whole picture.",
+            help="Top-down models: boxes from a pose stream, a data set or COCO detections; 'full' for the whole "
+            "picture.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    box_min_score: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="--boxes of detections or poses: the least score of a box.", rich_help_panel=_MODEL
+        ),
+    ] = 0.0,
+    box_nms: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="--boxes of detections or poses: leave out boxes that overlap a better one by more than this IoU; "
+            "1 for none.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = 1.0,
+    person_score: Annotated[
+        str | None,
+        typer.Option(
+            help="Top-down models: the box's score times the mean joint score (mean), or times that of joints above "
+            "0.2 (sure, as HRNet does) (else as the weights say: sure for heat maps)",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    pose_nms: Annotated[
+        str | None,
+        typer.Option(
+            help="Top-down models: leave out poses with a larger OKS to a better one, e.g. 0.9; soft:0.9 lowers their "
+            "scores; none (else as the weights say: 0.9 for heat maps)",
             rich_help_panel=_MODEL,
         ),
     ] = None,
@@ -196,6 +229,9 @@ def infer(
         track=track, start=start, end=end, every=every, batch=batch, find_every=find_every,
         roi=(region[0], region[1], region[2], region[3]) if region else None,
     )  # fmt: skip
+    soft, suppression = _pose_nms(pose_nms)
+    if boxes in (None, "full") and (box_nms < 1 or box_min_score > 0):
+        raise UsageError("--box-nms and --box-min-score are for the boxes of a file", hint="give --boxes FILE")
     network = load_model(
         fetched(weights or model, quiet),
         device,
@@ -210,15 +246,22 @@ def infer(
             min_score=min_score,
             precision=precision,
             codec=codec,
+            person_score=person_score,
+            pose_nms=suppression,
+            soft_nms=soft,
         ),
         warn=warn,
     )
     lookup = None
+    if not network.top_down and (person_score is not None or pose_nms is not None):
+        raise UsageError("--person-score and --pose-nms are for top-down models", hint="leave them out")
     if boxes is not None:
         if not network.top_down:
             raise UsageError("--boxes is for top-down models", hint="leave it out: this model finds people itself")
         lookup = (
-            whole_picture(float(network.meta.extra.get("box_scale", 1.25))) if boxes == "full" else read_boxes(boxes)
+            whole_picture(float(network.meta.extra.get("box_scale", 1.25)))
+            if boxes == "full"
+            else read_boxes(boxes, box_min_score, box_nms, warn)
         )
 
     summaries: list[Summary] = []
@@ -306,6 +349,22 @@ def _tell_profile(profile: dict[str, Any]) -> None:
         f"{profile['frames']} frames in {profile['seconds']:.2f} s ({profile['frames_per_second']:.1f} a second), "
         f"{profile['core_seconds']:.2f} core-seconds; the limit is: {profile['limit']}"
     )
+
+
+def _pose_nms(text: str | None) -> tuple[bool, float | None]:
+    """``--pose-nms`` as (soft, OKS); None: as the weights say."""
+    from posecli.errors import UsageError
+
+    if text is None or text == "none":
+        return False, None if text is None else 1.0
+    soft, _, number = text.rpartition(":")
+    try:
+        value = float(number)
+    except ValueError:
+        value = 0.0
+    if soft not in ("", "soft") or not 0 < value <= 1:
+        raise UsageError(f"--pose-nms {text}", hint="an OKS such as 0.9, soft:0.9, or none")
+    return soft == "soft", value
 
 
 def _format(name: str | None, out: str | None) -> str:

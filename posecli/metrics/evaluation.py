@@ -248,6 +248,7 @@ def _about(side: Side, labels: Labels, frames_used: np.ndarray, settings: Settin
         **({"hota_curve": side.hota_curve} if side.hota_curve else {}),
         "areas": side.areas,
         "counts": side.counts,
+        "boxes": [dict(told) for told in side.predictions.boxes],
         "frames": {
             "labelled": len(labels.frames),
             "evaluated": int(frames_used.sum()),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -170,7 +171,8 @@ class PredictedFrames:
 class Predictions:
     """Predicted people; ``skeleton`` is None for a results list, which has the order of the labels' category.
 
-    ``people.area`` holds the detection's area as pycocotools would take it.
+    ``people.area`` holds the detection's area as pycocotools would take it. ``boxes`` are the different descriptions of
+    whose boxes a top-down model looked at, as the stream's headers have them.
     """
 
     frames: PredictedFrames
@@ -179,3 +181,4 @@ class Predictions:
     is_stream: bool = True
     source: str = ""
     notes: tuple[str, ...] = field(default=())
+    boxes: tuple[Mapping[str, Any], ...] = ()

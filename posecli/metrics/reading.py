@@ -47,7 +47,7 @@ def collector_paused() -> Iterator[None]:
 
 
 # Forms that are lists of predictions.
-_PREDICTED = ("coco_results", "alphapose", "mediapipe")
+_PREDICTED = ("coco_results", "alphapose", "mediapipe", "yolo_predictions")
 
 
 def _form_of_json(where: str, value: Any) -> str:
@@ -297,6 +297,7 @@ def _from_stream(items: Iterable[tuple[StreamHeader, FramePoses]], where: str, n
     indices: list[int] = []
     image_ids: list[int | str | None] = []
     thresholds: list[float] = []
+    boxes_of: list[dict[str, Any]] = []
     rows: list[int] = []
     people: list[Instance] = []
     skeleton: Skeleton | None = None
@@ -316,6 +317,9 @@ def _from_stream(items: Iterable[tuple[StreamHeader, FramePoses]], where: str, n
         indices.append(poses.frame)
         image_ids.append(poses.image_id)
         thresholds.append(header.threshold or 0.0)
+        told = header.extra.get("boxes")
+        if isinstance(told, dict) and told not in boxes_of:
+            boxes_of.append(told)
     if skeleton is None:
         raise PoseError("the stream holds no frame", where)
     count = skeleton.num_keypoints
@@ -336,7 +340,7 @@ def _from_stream(items: Iterable[tuple[StreamHeader, FramePoses]], where: str, n
         track=[-1 if i.track_id is None else i.track_id for i in people],
     )
     frames = PredictedFrames(sources, files, indices, image_ids, np.array(thresholds))
-    return Predictions(frames, columns, skeleton, True, where, tuple(notes))
+    return Predictions(frames, columns, skeleton, True, where, tuple(notes), tuple(boxes_of))
 
 
 def read_results(path: str | Path, skeleton: Skeleton | None = None) -> Predictions:

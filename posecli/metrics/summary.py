@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 _ERRORS = {
@@ -246,9 +247,28 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
+def whose_boxes(about: Mapping[str, Any]) -> str:
+    """What the header of a stream says of a top-down model's boxes, in words; unknown kinds are quoted."""
+    kind, file = str(about.get("from", "")), about.get("file", "")
+    words = {
+        "labels": f"the labelled ones of {file}" if file else "the labelled ones",
+        "detections": f"detections of {file}",
+        "poses": f"around the poses of {file}",
+        "found": f"found by {about.get('model', 'the model')}",
+        "whole picture": "the whole picture",
+        "given": "given by the program",
+    }.get(kind, kind or "not told")
+    if "min_score" in about:
+        words += f", score at least {about['min_score']}"
+    if "nms" in about:
+        words += f", overlapping by at most {about['nms']}"
+    return words
+
+
 def _counts(result: dict[str, Any]) -> list[str]:
     counts, frames, settings = result["counts"], result["frames"], result["settings"]
-    lines = [
+    lines = ["boxes: " + "; ".join(map(whose_boxes, result["boxes"]))] if result.get("boxes") else []
+    lines += [
         f"people: {counts['people_evaluated']} evaluated (at least {settings['min_joints']} labelled joint"
         f"{'s' if settings['min_joints'] > 1 else ''}), {counts['people_paired']} paired by {settings['match']}, "
         f"{counts['people_missed']} missed ({settings['misses']}); {counts['people_ignored_regions']} crowds and "

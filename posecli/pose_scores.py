@@ -1,0 +1,72 @@
+"""How sure a top-down model is of a person, and which of its poses show the same one.
+
+The box says how sure it is that somebody is there, the joints how well they are seen; the papers multiply the two.
+HRNet and SimpleBaseline count joints above 0.2 only and then drop poses too like a better one, since boxes that overlap
+little enough for a detector often give one pose twice (leoxiaobin/deep-high-resolution-net.pytorch@6f69e46,
+`lib/dataset/coco.py`, `evaluate`; microsoft/human-pose-estimation.pytorch@49f3f44 has the same lines, with
+`TEST.OKS_THRE` 0.9 and `TEST.IN_VIS_THRE` 0.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from posecli.checkpoint import ModelMeta
+from posecli.codecs.top_down import CODECS
+from posecli.grouping.pose_nms import hrnet_pose_score, oks_nms, soft_oks_nms
+from posecli.readout import PredictOptions
+from posecli.types import Crop, Instance
+
+#: Joint scores above this are "sure" (`TEST.IN_VIS_THRE`).
+SURE = 0.2
+#: OKS above which two poses are one person's (`TEST.OKS_THRE`).
+SAME_POSE = 0.9
+
+
+def rules(meta: ModelMeta, options: PredictOptions) -> tuple[str, float]:
+    """``(person_score, pose_nms)`` of a top-down model: as chosen, else as the weights say, else by what it learnt."""
+    of_maps = meta.codec not in CODECS or CODECS[meta.codec].learns != "logits"
+    score = options.person_score or str(meta.extra.get("person_score", "sure" if of_maps else "mean"))
+    usual = meta.extra.get("pose_nms", SAME_POSE if of_maps else 1.0)
+    return score, float(usual) if options.pose_nms is None else options.pose_nms
+
+
+def joints_score(scores: np.ndarray, rule: str) -> float:
+    """What a pose's joint scores (K,) in [0, 1] say of the whole person, [0, 1].
+
+    Args:
+        rule: "mean" of all, or "sure": the mean of those above `SURE`. Where none is, the official code gives 0 and
+            keeps the person; here it is the mean of all then, lower than any with a sure joint, so that the order
+            among such people is not lost.
+    """
+    sure = hrnet_pose_score(1.0, scores, SURE) if rule == "sure" else 0.0
+    return sure or float(np.mean(scores))
+
+
+def crop_area(crop: Crop) -> float:
+    """Square picture pixels that a crop shows: the size that the official suppression gives a person."""
+    return float(abs(np.linalg.det(crop.inverse[:2, :2])) * np.prod(crop.size_wh))
+
+
+def suppressed(
+    people: Sequence[Instance], areas: Sequence[float], sigmas: Sequence[float], threshold: float, soft: bool = False
+) -> list[Instance]:
+    """One picture's people without those whose pose is too like a better one's, best first.
+
+    Args:
+        areas: square pixels of each, see `crop_area`.
+        sigmas: of the skeleton; without any nobody is dropped, and so with a ``threshold`` of 1.
+        threshold: an OKS.
+        soft: lower the scores of such poses instead of dropping them.
+    """
+    if len(people) < 2 or not sigmas or (threshold >= 1 and not soft):
+        return list(people)
+    keypoints = np.stack([np.column_stack([p.xy, p.score]) for p in people])
+    scores = np.array([p.person_score for p in people], np.float64)
+    if soft:
+        kept, lowered = soft_oks_nms(keypoints, scores, np.array(areas), sigmas, threshold, max_poses=len(people))
+        return [replace(people[i], person_score=float(s)) for i, s in zip(kept, lowered, strict=True)]
+    return [people[i] for i in oks_nms(keypoints, scores, np.array(areas), sigmas, threshold)]
