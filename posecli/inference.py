@@ -116,8 +116,8 @@ def load_model(
         found = load_finder(path)
         if found is not None and box_weights is None:
             finder = PoseModel(*found, device=device, options=_finder_options(options), fold=fold)
-    else:
             finder.weights_path = path
+    else:
         from posecli.official import load_official
 
         extra = {} if warn is None else {"warn": warn}
@@ -281,9 +281,6 @@ class PoseModel:
         models. ``person_score`` becomes what it was times `joints_score`."""
         return self._predict_top_down(images, people, self._flip_test(False))
 
-    def kept(self, people: Sequence[Instance]) -> list[Instance]:
-        """Those who are to be given out, best first."""
-        floor, most = self.options.min_score, self.options.max_persons
     def joints_score(self, scores: np.ndarray) -> float:
         """The share of a box's score that its person keeps by the joint scores (K,), see `pose_scores.joints_score`."""
         return pose_scores.joints_score(scores, pose_scores.rules(self.meta, self.options)[0])
@@ -306,6 +303,9 @@ class PoseModel:
         areas = [pose_scores.crop_area(codec.crop(np.asarray(p.box_xyxy), self.meta)) for p in people]
         return pose_scores.suppressed(people, areas, self.skeleton.sigmas, threshold, self.options.soft_nms)
 
+    def kept(self, people: Sequence[Instance]) -> list[Instance]:
+        """Those who are to be given out, best first."""
+        floor, most = self.options.min_score, self.options.max_persons
         return sorted((p for p in people if p.person_score >= floor), key=lambda p: -p.person_score)[:most]
 
     def maps(self, crops: np.ndarray, mirror: Callable[[Tensor], Tensor] | None = None) -> Any:
@@ -364,9 +364,6 @@ class PoseModel:
                 raise UsageError("the box weights are a top-down model", hint="give a bottom-up one, e.g. a DEKR")
         return self.finder
 
-    def _predict_bottom_up(self, images: Sequence[np.ndarray], flip_test: bool) -> list[list[Instance]]:
-        codec = BOTTOM_UP[self.meta.codec]
-        # A model may have been made for several scales: it runs at them unless told otherwise.
     def about_finder(self) -> dict[str, Any]:
         """Who finds the people of a top-down model, for the header of a stream."""
         finder = self._people_finder()
@@ -375,6 +372,9 @@ class PoseModel:
             about["weights_sha256"] = finder.weights_sha256()
         return about
 
+    def _predict_bottom_up(self, images: Sequence[np.ndarray], flip_test: bool) -> list[list[Instance]]:
+        codec = BOTTOM_UP[self.meta.codec]
+        # A model may have been made for several scales: it runs at them unless told otherwise.
         own = self.meta.extra.get("scales")
         options = replace(self.options, scales=tuple(own)) if own and self.options.scales == (1.0,) else self.options
         if self.options.flip_test and codec.mirror is None:
@@ -479,9 +479,6 @@ class PoseModel:
                     found[i].append(self._refined(box, apply_affine(crop.inverse, points), scores))
         return found
 
-
-def _finder_options(options: PredictOptions | None) -> PredictOptions:
-    """The finder's own run: flip test, scales and the floor are the top-down model's matter."""
     def _refined(self, box: Instance, xy: np.ndarray, score: np.ndarray) -> Instance:
         """A person of whom the box was known, with the joints of the network and the score of both."""
         score = np.clip(score, 0, 1)
@@ -493,6 +490,9 @@ def _finder_options(options: PredictOptions | None) -> PredictOptions:
             person_score=float(box.person_score * self.joints_score(score)),
         )
 
+
+def _finder_options(options: PredictOptions | None) -> PredictOptions:
+    """The finder's own run: flip test, scales and the floor are the top-down model's matter."""
     return replace(options or PredictOptions(), flip_test=None, scales=(1.0,), min_score=0.0, codec=None)
 
 

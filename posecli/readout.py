@@ -25,8 +25,8 @@ from posecli.codecs.gaussian import average_flipped, mirror_heatmap
 from posecli.codecs.integral import distribution
 from posecli.codecs.softmax import decode_local_mean, decode_softmax
 from posecli.codecs.top_down import CASCADE, CODECS, teacher, to_input
-from posecli.geometry import box_xyxy_to_xywh, crop_from_box, fit_picture
 from posecli.errors import UsageError
+from posecli.geometry import box_xyxy_to_xywh, crop_from_box, fit_picture
 from posecli.grouping import dekr
 from posecli.types import Crop
 
@@ -47,13 +47,13 @@ class PredictOptions:
         precision: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
         codec: reads the maps of a top-down model (a name of `codecs.top_down.CODECS`; of a cascade the coarse ones).
             None: the one that taught it.
-    """
         person_score: top-down models: what joints add to the score of a person's box: "mean" (times the mean joint
             score) or "sure" (times the mean of the scores above 0.2). None: as the weights say, else "mean" for
             distributions and "sure" for heat maps, as HRNet does.
         pose_nms: top-down models: poses with a larger OKS to a better one are dropped; 1: none are. None: as the
             weights say, else 1 for distributions and 0.9 for heat maps.
         soft_nms: lower such poses' scores instead of dropping them.
+    """
 
     flip_test: bool | None = None
     second_look: bool = True
@@ -63,7 +63,6 @@ class PredictOptions:
     batch: int = 32
     precision: str = "float32"
     codec: str | None = None
-
     person_score: str | None = None
     pose_nms: float | None = None
     soft_nms: bool = False
@@ -73,6 +72,7 @@ class PredictOptions:
             raise UsageError(f"unknown person score {self.person_score!r}", hint="mean or sure")
         if self.pose_nms is not None and not 0 < self.pose_nms <= 1:
             raise UsageError(f"pose suppression at an OKS of {self.pose_nms:g}", hint="more than 0, at most 1")
+
 
 @dataclass(frozen=True)
 class Person:

@@ -145,17 +145,6 @@ class _Run:
             plan=self._plan,
             gentle=self.task.gentle(),
         )
-        self.samples_per_step = settings.batch * settings.accumulate * processes.world
-        self.total_steps = settings.epochs * self.loader.steps_per_epoch
-        self.step = 0
-        self.used = 0.0  # seconds of the sessions before this one
-        self.started = self._now()
-        self.last_validated = 0.0  # epochs or minutes
-        self.validated: dict[str, float] | None = None
-        self.best: dict[str, float] | None = None
-        self.meter = Meter(self.task.terms)
-        self.log: RunLog | None = None
-        self.stop_signal = 0
 
     # Time and schedule
 
