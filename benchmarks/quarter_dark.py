@@ -32,8 +32,8 @@ def settings(height: int, data: str, epochs: int) -> dict[str, Any]:
     """Of the network whose maps have this height."""
     depth, sigma, _ = SIZES[height]
     return lspet.SHORT_RUN | {
-        "model": "hourglass", "data": [data], "input_size": [3 * height, 4 * height], "epochs": epochs, "lr": 4e-3, "batch": 8,
-        "sigma": sigma, "codec": "dark", "seed": 1,
+        "model": "hourglass", "data": [data], "input_size": [3 * height, 4 * height], "epochs": epochs, "lr": 4e-3,
+        "batch": 8, "sigma": sigma, "codec": "dark", "seed": 1,
         "model_arguments": f'{{"stacks": 1, "depth": {depth}, "channels": 48, "stem": [8, 16, 48]}}',
     }  # fmt: skip
 
