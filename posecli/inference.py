@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from posecli import looks, pose_scores
 from posecli.checkpoint import ModelMeta, load_checkpoint, load_finder
+from posecli.codecs.coords import PLACES
 from posecli.codecs.top_down import CASCADE
 from posecli.errors import PoseError, UsageError
 from posecli.files import sha256_of
@@ -163,6 +164,8 @@ class PoseModel:
             raise UsageError(what, meta.architecture, f"known: {', '.join(TOP_DOWN)}")
         if wanted == CASCADE != meta.codec:
             raise UsageError("the codec cascade reads networks that give fine maps too", meta.architecture)
+        if wanted is not None and PLACES in (wanted, meta.codec) and wanted != meta.codec:
+            raise UsageError("networks that give places have no heat maps, and others no places", meta.architecture)
         self.device = device if isinstance(device, torch.device) else pick_device(device)
         self.meta = meta
         self.finder = finder

@@ -11,7 +11,7 @@ import copy
 import ctypes
 import math
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -135,7 +135,8 @@ class Learner:
             last = number == len(batches) - 1
             with self._exchange(last):
                 with self._autocast():
-                    output = self._spread(self._normalised(batch["image"]))
+                    image = self._normalised(batch["image"])
+                    output = self._spread(image, *self.task.inputs(self.network, image, batch))
                 terms = self.task.sums(output, batch)
                 self._scaler.scale((terms * factors).sum()).backward()
             sums += terms.detach().double().cpu()
@@ -152,6 +153,13 @@ class Learner:
         self._optimizer.zero_grad(set_to_none=True)
         self._average_weights()
         return outcome
+
+    def survey(self, batches: Iterable[Mapping[str, Tensor]]) -> None:
+        """Shows the task samples for its `survey`. All processes must ask."""
+        moved = ({key: value.to(self.device, non_blocking=True) for key, value in b.items()} for b in batches)
+        samples = ((self._normalised(batch["image"]), batch) for batch in moved)
+        with self._autocast():
+            self.task.survey(self.network, samples, self.processes.total)
 
     def _exchange(self, last: bool) -> AbstractContextManager[Any]:
         """Gradients are exchanged once a step, after the last pass."""

@@ -21,6 +21,7 @@ from posecli.codecs import affine
 from posecli.codecs.background import drop_background
 from posecli.codecs.boxes import decode_people, merge_scales
 from posecli.codecs.cascade import decode_cascade, merge_mirrored
+from posecli.codecs.coords import PLACES, decode_places
 from posecli.codecs.gaussian import average_flipped, mirror_heatmap
 from posecli.codecs.integral import distribution
 from posecli.codecs.softmax import decode_local_mean, decode_softmax
@@ -176,9 +177,19 @@ def _read_cascade(output: Any, mirrored: Any, meta: ModelMeta) -> tuple[Tensor, 
     return merge_mirrored(found, turned, meta.skeleton.flip_index, meta.input_size[0], output.fine.shape[-1])
 
 
+def _read_coordinates(output: Any, mirrored: Any, meta: ModelMeta) -> tuple[Tensor, Tensor]:
+    """Places after the last stage; nothing tells how sure they are, so every score is 1."""
+    xy = decode_places(output.places[:, -1].float(), meta.input_size)
+    if mirrored is not None:
+        turned = decode_places(mirrored.places[:, -1].float(), meta.input_size)[:, meta.skeleton.flip_index]
+        xy = (xy + torch.stack([meta.input_size[0] - 1 - turned[..., 0], turned[..., 1]], dim=-1)) / 2
+    return xy, torch.ones_like(xy[..., 0])
+
+
 TOP_DOWN: dict[str, TopDown] = {
     **{name: TopDown(_box_crop, partial(_read_heatmap, name)) for name in CODECS},
     CASCADE: TopDown(_box_crop, _read_cascade),
+    PLACES: TopDown(_box_crop, _read_coordinates),
 }
 
 

@@ -342,8 +342,18 @@ _UNIPOSE = {
 
 # Of an hourglass as in the paper, 4 halvings after a quarter; another depth has another.
 _FULL_HOURGLASS = 64
+# The paper's Sec. 3.1 and 4.1: stage 1 sees 220 x 220 pixels (the network twice that, see its module), batches of 128,
+# adaptive steps from 0.0005 on; moved at random and mirrored, and nothing else. AdaGrad's steps shrink by themselves,
+# Adam's here by a cosine in each stage. The number of epochs is ours.
+_DEEPPOSE = {
+    **_PLAIN, "schedule": "cosine", "input_size": (440, 440), "lr": 5e-4, "batch": 128, "epochs": 300, "rotation": 0.0,
+    "shift": 0.12, "box_scale": (1.25, 1.25),
+}  # fmt: skip
+_DEEPPOSE_RESNET = {**_DEEPPOSE, "input_size": (448, 448)}
+
 #: Widths and heights are multiples of this, by family; 32 where nothing is said.
 SIZE_STEPS = {
+    "deeppose": 2,
     **dict.fromkeys(("integral-hourglass", "hourglass", "hg"), _FULL_HOURGLASS), "cpm": 8, "unipose": 16, "tompson": 16,
 }  # fmt: skip
 
@@ -356,6 +366,8 @@ MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
     "fastpose": _FASTPOSE,
     "integral-hourglass": _INTEGRAL,  # before "integral"; its sizes are the hourglass's
     "integral": _INTEGRAL,
+    "deeppose-resnet": _DEEPPOSE_RESNET,  # before "deeppose"
+    "deeppose": _DEEPPOSE,
     "hourglass": _HOURGLASS,
     "hg": _HG,
     "cpm": _CPM,

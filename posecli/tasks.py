@@ -11,7 +11,7 @@ from __future__ import annotations
 import abc
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
@@ -27,6 +27,7 @@ from posecli.augment_pictures import Cutout, cut_out, pictures_of
 from posecli.checkpoint import ModelMeta, build
 from posecli.codecs.background import add_background
 from posecli.codecs.cascade import encode_fine
+from posecli.codecs.coords import PLACES, fitted_errors, mean_and_deviation, simulated_predictions
 from posecli.codecs.integral import distribution, expectation, integral_l1
 from posecli.codecs.offsets import encode_heatmap, encode_offset, person_centres
 from posecli.codecs.softmax import encode_softmax, softmax_cross_entropy_2d
@@ -43,6 +44,7 @@ from posecli.losses import (
     heatmap_error,
     joint_mse,
 )
+from posecli.models.deeppose import DeepPose, Refinement, denormalise, frame, normalise
 from posecli.models.rescore import RESCORE_MODEL
 from posecli.settings import TrainSettings, family, gentle
 from posecli.types import Crop, Instance, Record, Skeleton
@@ -55,6 +57,9 @@ _UNTURNED = 0.35
 _SHARP = 20.0
 # A squared error's mean over a map is small beside that of places: a joint fills about a hundredth of its map.
 _PIXELS_OF_A_JOINT = 100.0
+# DeepPose: simulated predictions of one picture in a step; the joints that the paper names for a pose's diameter.
+_SIMULATED = 4
+_TORSO = ("left_shoulder", "right_hip")
 _LOWER = ("hip", "knee", "ankle", "foot", "toe", "heel", "leg")
 
 
@@ -103,6 +108,30 @@ class Task(abc.ABC):
 
     def begin_step(self, network: nn.Module, progress: float) -> None:  # noqa: B027 (most have nothing to do)
         """Before each step, at a share of the run from 0 to 1: a task that learns in phases sets the network's."""
+
+    def within(self, progress: float) -> float:
+        """The share of a learning rate's course that a share of the run is: of its phase, where each has a course."""
+        return progress
+
+    def unsurveyed(self, network: nn.Module) -> bool:
+        """Whether the network's phase wants a `survey` before its first step."""
+        return False
+
+    def survey(  # noqa: B027 (most have nothing to do)
+        self,
+        network: nn.Module,
+        samples: Iterator[tuple[Tensor, Mapping[str, Tensor]]],
+        total: Callable[[Tensor], Tensor],
+    ) -> None:
+        """Looks at samples with the network as it stands and keeps in its buffers what a phase wants to know.
+
+        Args:
+            samples: this process's batches: network inputs, and what `sample` gave. total: sums over processes.
+        """
+
+    def inputs(self, network: nn.Module, image: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """What the network is given besides the pictures (B, 3, h, w) while it learns."""
+        return ()
 
     @abc.abstractmethod
     def sample(self, source: int, index: int, rng: Generator, size: tuple[int, int]) -> dict[str, np.ndarray]:
@@ -211,7 +240,10 @@ class TopDownTask(Task):
                 "training settings",
                 "take gaussian, dark or udp",
             )
-        self.upper = np.array([not any(part in name.lower() for part in _LOWER) for name in skeleton.keypoints])
+        self._find_people()
+
+    def _find_people(self) -> None:
+        self.upper = np.array([not any(part in name.lower() for part in _LOWER) for name in self.skeleton.keypoints])
         self._people = [self._usable(source) for source in self.sources]
         self.counts = [len(people) for people in self._people]
         self._check_counts()
@@ -236,7 +268,10 @@ class TopDownTask(Task):
                     people.append((r, p))
         return people
 
-    def sample(self, source: int, index: int, rng: Generator, size: tuple[int, int]) -> dict[str, np.ndarray]:
+    def _person(
+        self, source: int, index: int, rng: Generator, size: tuple[int, int]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Picture (h, w, 3) of a person, joints (K, 2) in its pixels, 0 without a label, and which have one (K,)."""
         settings, data = self.settings, self.sources[source]
         r, p = self._people[source][index]
         record = data.dataset.records[r]
@@ -264,7 +299,11 @@ class TopDownTask(Task):
             other = self._people[source][int(rng.integers(self.counts[source]))][0]
             patch = read_image(data.dataset.root, data.dataset.records[other])
             image = self._occluded(image, rng, patch)
-        xy = np.where(labelled[:, None], xy, 0)
+        return image, np.where(labelled[:, None], xy, 0), labelled
+
+    def sample(self, source: int, index: int, rng: Generator, size: tuple[int, int]) -> dict[str, np.ndarray]:
+        settings = self.settings
+        image, xy, labelled = self._person(source, index, rng, size)
         places = {"xy": xy.astype(np.float32), "weight": labelled.astype(np.float32)} if self.logits else {}
         if self.logits and settings.integral_heat != "gaussian":
             return {"image": image, **places}
@@ -432,6 +471,133 @@ class TompsonTask(TopDownTask):
             return torch.stack([coarse, torch.zeros_like(coarse)])
         target = encode_fine(batch["xy"], output.corner, output.fine.shape[-1], self.settings.fine_sigma)
         return torch.stack([coarse, heatmap_error(output.fine, target, batch["weight"]).total])  # Eq. 2, Eq. 3
+
+
+class DeepPoseTask(TopDownTask):
+    """Learning of the DeepPose cascade (Toshev & Szegedy, CVPR 2014, Sec. 3.1 and 3.2), one stage after the other.
+
+    Each of the S stages has the same share of the run. The first learns the places of all labelled joints in the whole
+    picture (Eq. 3, 4). Before each of the others starts, the stages before it look at samples, and the mean and
+    variance of every joint's error are kept with the weights. The stage then learns from simulated predictions: random
+    labelled joints, displaced at random by that distribution; from the sub-image around such a place it learns the
+    way back to the joint (Eq. 8). Loss: the mean squared distance, in shares of the picture or the sub-image.
+
+    Sub-images are as large as the labelled pose's diameter says; where a joint of the diameter has no label, as that of
+    the pose which the first stage sees.
+    """
+
+    terms: ClassVar[Mapping[str, float]] = {"coordinates": 1.0}
+
+    def __init__(self, settings: TrainSettings, sources: Sequence[Source], skeleton: Skeleton) -> None:
+        Task.__init__(self, settings, sources, skeleton)
+        if settings.codec not in ("", PLACES):
+            raise UsageError(
+                f"codec {settings.codec!r}", "training settings", f"{settings.model} gives places, no heat maps"
+            )
+        self.codec, self.background, self.phase = PLACES, None, 0
+        arguments = {"keypoints": skeleton.num_keypoints, **settings.builder_arguments()}
+        with torch.device("meta"):
+            network = build(self.meta(settings.model, arguments), "training settings")
+        assert isinstance(network, DeepPose)
+        self.stages = len(network.stages)
+        step = network.zoom * network.multiple
+        if network.side % network.multiple:
+            raise UsageError(f"side = {network.side}", "training settings", f"multiples of {network.multiple}")
+        for key, size in (("input_size", settings.input_size), ("small_size", settings.small_size)):
+            if size[0] % step or size[1] % step:
+                raise UsageError(
+                    f"{key} = {size}", "training settings", f"multiples of {step} with this zoom and trunk"
+                )
+        self._find_people()
+
+    def sample(self, source: int, index: int, rng: Generator, size: tuple[int, int]) -> dict[str, np.ndarray]:
+        image, xy, labelled = self._person(source, index, rng, size)
+        known = np.flatnonzero(labelled)
+        # A person none of whose labelled joints is in view has a joint of no weight.
+        joints = known[rng.integers(len(known), size=_SIMULATED)] if len(known) else np.zeros(_SIMULATED, int)
+        return {
+            "image": image,
+            "xy": xy.astype(np.float32),
+            "weight": labelled.astype(np.float32),
+            "joints": joints.astype(np.int64),
+            "noise": rng.normal(size=(_SIMULATED, 2)).astype(np.float32),
+        }
+
+    def begin_step(self, network: nn.Module, progress: float) -> None:
+        self.phase = min(int(progress * self.stages), self.stages - 1)
+        network.phase = self.phase  # type: ignore[assignment]
+
+    def within(self, progress: float) -> float:
+        return 1.0 if progress >= 1 else math.modf(progress * self.stages)[0]
+
+    def unsurveyed(self, network: nn.Module) -> bool:
+        assert isinstance(network, DeepPose)
+        return network.phase > 0 and not network.surveyed[network.phase - 1]
+
+    @torch.no_grad()
+    def survey(
+        self,
+        network: nn.Module,
+        samples: Iterator[tuple[Tensor, Mapping[str, Tensor]]],
+        total: Callable[[Tensor], Tensor],
+    ) -> None:
+        assert isinstance(network, DeepPose)
+        network.eval()
+        device = network.error_mean.device
+        sums = torch.zeros(3, self.skeleton.num_keypoints, 2, dtype=torch.float64, device=device)
+        for image, batch in samples:
+            found = network.places(image, network.phase)[:, -1]
+            sums += fitted_errors(found - normalise(batch["xy"], *frame(image)), batch["weight"])
+        mean, deviation = mean_and_deviation(total(sums))
+        network.error_mean[network.phase - 1] = mean.float()
+        network.error_deviation[network.phase - 1] = deviation.float()
+        network.surveyed[network.phase - 1] = 1
+
+    def inputs(self, network: nn.Module, image: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        assert isinstance(network, DeepPose)
+        if network.phase == 0:
+            return ()
+        joints, before = batch["joints"], network.phase - 1
+        middle, size = frame(image)
+        mean, deviation = network.error_mean[before][joints], network.error_deviation[before][joints]
+        truth = normalise(_chosen(batch["xy"], joints), middle, size)
+        places = denormalise(simulated_predictions(truth, mean, deviation, batch["noise"]), middle, size)
+        return network.boxes(places, self._diameters(network, image, batch)), joints
+
+    def _diameters(self, network: DeepPose, image: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """(B,) pixels."""
+        needed = list(network.diameter_joints or range(network.keypoints))
+        labelled = (batch["weight"][:, needed] > 0).all(1)
+        found = network.diameter(batch["xy"], image)
+        if not labelled.all():
+            with torch.no_grad():
+                seen = denormalise(network.places(image, 1)[:, 0], *frame(image))
+            found = torch.where(labelled, found, network.diameter(seen, image))
+        return found
+
+    def sizes(self, batch: Mapping[str, Tensor]) -> Tensor:
+        weight = batch["weight"] if self.phase == 0 else batch["weight"].gather(1, batch["joints"])
+        return weight.sum().double().cpu().reshape(1)
+
+    def sums(self, output: Any, batch: Mapping[str, Tensor]) -> Tensor:
+        if isinstance(output, Refinement):
+            xy, weight = _chosen(batch["xy"], batch["joints"]), batch["weight"].gather(1, batch["joints"])
+            target = normalise(xy, output.boxes[..., :2], output.boxes[..., 2:])
+            return ((output.displacement - target).square().sum(-1) * weight).sum().reshape(1)
+        places, weight = output.places[:, 0], batch["weight"]
+        target = normalise(batch["xy"], *frame(batch["image"].permute(0, 3, 1, 2)))
+        return ((places - target).square().sum(-1) * weight).sum().reshape(1)
+
+    def meta(self, architecture: str, arguments: Mapping[str, Any]) -> ModelMeta:
+        torso = self.skeleton.torso or tuple(j for j in _TORSO if j in self.skeleton.keypoints)
+        if "diameter" not in arguments and len(torso) == 2:
+            arguments = {**arguments, "diameter": [self.skeleton.index(joint) for joint in torso]}
+        return super().meta(architecture, arguments)
+
+
+def _chosen(values: Tensor, joints: Tensor) -> Tensor:
+    """Of (B, K, 2) those of the joints (B, J): (B, J, 2)."""
+    return values.gather(1, joints[..., None].expand(-1, -1, 2))
 
 
 class DekrTask(Task):
@@ -603,6 +769,8 @@ def make_task(settings: TrainSettings, sources: Sequence[Source], skeleton: Skel
             return TompsonTask(settings, sources, skeleton, settings.codec or CASCADE)
         plain = "gaussian" if settings.codec in ("", CASCADE) else settings.codec
         return TopDownTask(settings, sources, skeleton, plain)
+    if kind.startswith("deeppose"):
+        return DeepPoseTask(settings, sources, skeleton)
     if kind == "cpn":
         return CpnTask(settings, sources, skeleton, settings.codec or "gaussian")
     if kind == "dekr":

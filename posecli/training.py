@@ -42,6 +42,8 @@ from posecli.types import Skeleton
 from posecli.validation import Validation
 
 LOG_EVERY = 50
+#: Samples that a task's survey sees at most.
+SURVEYED = 4096
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -133,7 +135,22 @@ class _Run:
         network = build(self.meta, "training settings")
         self.initialised = str(transplant(network, self.meta, find_weights(settings.init))) if settings.init else ""
         self.learner = Learner(network, self.task, self.meta, settings, processes, device)
-        self.loader = Loader(
+        self.loader = self._make_loader()
+        self.samples_per_step = settings.batch * settings.accumulate * processes.world
+        self.total_steps = settings.epochs * self.loader.steps_per_epoch
+        self.step = 0
+        self.used = 0.0  # seconds of the sessions before this one
+        self.started = self._now()
+        self.last_validated = 0.0  # epochs or minutes
+        self.validated: dict[str, float] | None = None
+        self.best: dict[str, float] | None = None
+        self.meter = Meter(self.task.terms)
+        self.log: RunLog | None = None
+        self.stop_signal = 0
+
+    def _make_loader(self) -> Loader:
+        settings, processes = self.settings, self.processes
+        return Loader(
             self.task,
             self.mixture,
             batch=settings.batch,
@@ -212,8 +229,10 @@ class _Run:
             batches = next(stream)
             meter.waited += time.monotonic() - before
             share = self.progress(self.step, clock)
-            rate = learning_rate(self.settings, self.step, share)
+            rate = learning_rate(self.settings, self.step, self.task.within(share))
             self.task.begin_step(self.learner.network, share)
+            if self.task.unsurveyed(self.learner.network):
+                self._survey()
             try:
                 outcome = self.learner.learn(batches, rate)
             except NotFinite as error:
@@ -234,6 +253,14 @@ class _Run:
                 last_saved = time.monotonic()
             if stop and share < 1:
                 raise KeyboardInterrupt
+
+    def _survey(self) -> None:
+        """Shows the task samples like those it learns from: the first epoch's, `SURVEYED` of them at most."""
+        steps = min(self.loader.steps_per_epoch, -(-SURVEYED // self.samples_per_step))
+        with closing(self._make_loader().from_step(0)) as stream:
+            groups = (next(stream) for _ in range(steps))
+            self.learner.survey(batch for group in groups for batch in group)
+        self._tell(event="survey", step=self.step, samples=steps * self.samples_per_step)
 
     def _agree(self, last_saved: float) -> tuple[float, bool, bool]:
         """Elapsed seconds, whether to save, whether to stop: the first process decides."""

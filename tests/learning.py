@@ -73,11 +73,22 @@ class Pupil:
         arguments = {"keypoints": skeleton.num_keypoints, **self.settings.builder_arguments()}
         self.meta: ModelMeta = self.task.meta(model, arguments)
         self.learner = Learner(build(self.meta), self.task, self.meta, self.settings, Processes(), torch.device("cpu"))
-        rng = np.random.default_rng(0)
-        samples = [self.task.sample(0, i, rng, self.settings.input_size) for i in range(self.task.counts[0])]
-        batch = collate(samples)
+        self._rng = np.random.default_rng(0)
+        self.batch = self._sampled()
+
+    def _sampled(self) -> dict[str, torch.Tensor]:
+        size = self.settings.input_size
+        batch = collate([self.task.sample(0, i, self._rng, size) for i in range(self.task.counts[0])])
         assert isinstance(batch, dict)
-        self.batch = batch
+        return batch
+
+    def begin(self, progress: float) -> None:
+        """As the training loop does before a step at this share of the run."""
+        self.task.begin_step(self.learner.network, progress)
+        if self.task.unsurveyed(self.learner.network):
+            self.learner.survey([self.batch])
+        if "noise" in self.batch:  # drawn anew for each step, other than the pictures
+            self.batch = self._sampled()
 
     def step(self, rate: float) -> float:
         """One step on all pictures; the loss before it."""
@@ -100,8 +111,9 @@ class Pupil:
         """Steps until every joint is right, or all of them; the PCK reached."""
         found = 0.0
         for step in range(1, steps + 1):
+            self.begin(step / steps)
             # The last third at a tenth: running statistics of norms settle.
-            self.step(rate if step < 2 * steps / 3 else rate / 10)
+            self.step(rate if self.task.within(step / steps) < 2 / 3 else rate / 10)
             if step % every == 0 or step == steps:
                 found = self.pck(share)
                 if found == 1.0:

@@ -215,6 +215,8 @@ def _tell(talk: Console, record: dict[str, Any]) -> None:
             f"lr {record['lr']:.2g} {record['samples_per_second']:.1f} samples/s, {record['waiting']:.1%} waiting, "
             f"{record['minutes_left']:.0f} min left"
         )
+    elif kind == "survey":
+        talk.print(f"       the next stage learns from the errors of those before it on {record['samples']} samples")
     elif kind == "rescore-data":
         talk.print(f"{record['poses']} poses found, mean OKS {record['mean_oks']:.4f}")
     elif kind == "rescore-epoch":

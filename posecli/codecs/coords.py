@@ -11,6 +11,9 @@ from torch import Tensor
 
 from posecli.models.deeppose import denormalise, normalise
 
+#: Name of this codec.
+PLACES = "coordinates"
+
 
 def encode_coords(xy: Tensor, box_xyxy: Tensor) -> Tensor:
     """Points (..., K, 2) to coordinates relative to boxes (..., 4): (y - centre) / (width, height) (Eq. 1)."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from posecli.models.cpm import CPM
 from posecli.models.cpn import CPN
+from posecli.models.deeppose import DeepPose
 from posecli.models.dekr import DEKR, DekrBoxOutput, DekrOutput
 from posecli.models.fastpose import FastPose
 from posecli.models.fpn import PoseFPN, Trunk
@@ -99,6 +100,13 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "integral-resnet-tiny": partial(_integral, network="simple-baseline-tiny"),
     "tompson": Tompson,
     "tompson-tiny": partial(Tompson, channels=16, wide=48, hidden=32, dropout=0.1, window=24, fine=16),
+    "deeppose": DeepPose,
+    **{
+        f"deeppose-resnet-{depth}": partial(DeepPose, trunk="resnet", side=224, blocks=blocks)
+        for depth, blocks in DEPTHS.items()
+    },
+    "deeppose-tiny": partial(DeepPose, side=64, width=24, features=128, dropout=0.0, stride=2, grid=3),
+    "deeppose-resnet-tiny": partial(DeepPose, trunk="resnet", zoom=1, side=64, blocks=(1, 1, 1, 1), width=8),
     "pose-fpn": PoseFPN,
     "dekr-finder": _finder,
 }
