@@ -190,7 +190,7 @@ class FineNetwork(nn.Module):
             for branch, crops, stride in zip(self.branches, windows, self.strides, strict=True)
         ]
         mixed = functional.relu(self.mix(torch.stack(parts).sum(0)))
-        return self.last(mixed.reshape(len(windows[0]), -1, *mixed.shape[-2:]))
+        return self.last(mixed.reshape(windows[0].shape[0], -1, *mixed.shape[-2:]))
 
 
 class Tompson(nn.Module):
