@@ -20,3 +20,18 @@ from learning import Pupil, make_people
 )
 def test_eight_pictures(tmp_path, model, rate, steps, settings):
     assert Pupil(make_people(tmp_path / "data"), model, **settings).learn_by_heart(rate, steps) == 1.0
+
+
+@pytest.mark.slow
+def test_eight_pictures_in_three_phases(tmp_path):
+    """Tompson et al.: the fine network finds joints three times as close as the coarse one needs to."""
+    pupil, steps = Pupil(make_people(tmp_path / "data"), "tompson-tiny"), 200
+    found = {}
+    for step in range(steps):
+        phase = pupil.learner.network.phase
+        pupil.task.begin_step(pupil.learner.network, step / steps)
+        if phase == "coarse" and pupil.learner.network.phase == "fine":
+            found["coarse"] = pupil.pck(0.03)
+        pupil.step(2e-3 if step < 140 else 6e-4)
+    assert pupil.pck(0.1) == 1.0
+    assert pupil.pck(0.03) > max(0.9, found["coarse"] + 0.2)
