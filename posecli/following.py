@@ -4,8 +4,8 @@ A finder in every frame costs most of the time, and what it says of neighbouring
 each person is looked for in the box around the last pose, moved on by its velocity; that is also the better box, since
 finders cut raised arms (`looks.moved_box`). The finder runs
 
-- every ``period`` frames, counted from the first one,
-- when the picture changes as at a cut,
+- once in every ``period`` seconds,
+- when much of the picture changes at once, as at a cut; at a large change nobody is followed any further,
 - when the joint scores of a person clearly shown fall, and in the three frames after one was lost.
 
 What it finds is paired with the people followed. Who is not seen loses certainty and is given up soon.
@@ -16,6 +16,7 @@ was interrupted goes on as if nothing had happened: `Follower.see` every line, t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
@@ -34,7 +35,8 @@ __all__ = ["Follower", "thumbnail"]
 
 _SIDE = 160  # pixels of a thumbnail's longer side; a pixel is the mean of a block
 _SAME = 2.0  # grey levels by which no block may differ between pictures that count as the same
-_CUT = 30.0  # mean difference of blocks from which on another scene is supposed
+_JUMP = 15.0  # mean difference of blocks from which on the finder is asked at once
+_CUT = 30.0  # and from which on another scene is supposed
 _STEADY = 0.03  # of the box's longer side: smaller changes leave the box where it is
 _SAME_PERSON = 0.3  # IoU of a box found and one followed
 _TRUSTED = 0.45  # from this IoU on the followed box is kept, below the finder's is taken
@@ -74,36 +76,46 @@ class Follower:
 
     Args:
         model: top-down, with a finder; its skeleton has sigmas.
-        period: frames from one scheduled run of the finder to the next.
+        period: seconds; the finder runs in the first frame of each such stretch of time, counted from 0.
         size_wh: of the pictures.
     """
 
-    def __init__(self, model: PoseModel, period: int, size_wh: tuple[int, int]) -> None:
+    def __init__(self, model: PoseModel, period: float, size_wh: tuple[int, int]) -> None:
         self._model = model
-        self._period = max(1, period)
+        self._period = period
         self._size = np.array(size_wh, dtype=np.float64)
         self._links = OksTracker(model.skeleton, max_age=_GAP)
         self._known: dict[int, _Followed] = {}
         self._current: list[int] = []
         self._lost: dict[int, int] = {}
         self._looked: np.ndarray | None = None
+        self._time: float | None = None  # of the last frame
 
-    def scheduled(self, number: int) -> bool:
-        """Whether the finder runs in any case in the frame with this number (0: the first of the run)."""
-        return number % self._period == 0
+    def scheduled(self, time: float, last: float | None = None) -> bool:
+        """Whether the finder's turn has come in the frame at this time.
+
+        Args:
+            time: seconds.
+            last: of the frame before it; by default the one that was seen last.
+        """
+        last = self._time if last is None else last
+        return last is None or self._stretch(time) != self._stretch(last)
+
+    def _stretch(self, time: float) -> int:
+        # Time stamps are rounded to a microsecond; one that is meant to be a border must not fall before it.
+        return math.floor(time / self._period + 1e-4)
 
     def start(self, looked: np.ndarray) -> None:
         """Takes the picture (H, W, 3) that was looked at last, to go on with the next."""
         self._looked = thumbnail(looked)
 
     def people(
-        self, image: np.ndarray, number: int, time: float, find: Callable[[], list[Instance]]
+        self, image: np.ndarray, time: float, find: Callable[[], list[Instance]]
     ) -> tuple[list[Instance], bool]:
         """The people of the next frame, and whether they are those of the frame before, unchanged.
 
         Args:
             image: (H, W, 3) uint8.
-            number: of the frame, counted in steps from the first one of the run.
             time: seconds.
             find: runs the finder on this picture (`PoseModel.find`); called only where needed.
         """
@@ -115,18 +127,22 @@ class Follower:
         if change is not None and change.max() <= _SAME:
             return [replace(self._known[i].person, track_id=None) for i in self._current], True
         self._looked = small
-        cut = change is None or float(change.mean()) > _CUT
-        carried = {} if cut else self._carried(time)
-        if cut or self.scheduled(number) or self._lost:
-            return self._look(image, self._joined(carried, find(), self.scheduled(number))), False
+        jump = float("inf") if change is None else float(change.mean())
+        with stage("follow"):
+            carried = {} if jump > _CUT else self._carried(time)
+        turn = self.scheduled(time)
+        if turn or jump > _JUMP or self._lost:
+            return self._look(image, carried, find(), turn), False
         posed = self._model.look([image], [list(carried.values())])[0]
         fallen = {i for i, pose in zip(carried, posed, strict=True) if self._has_fallen(i, pose)}
         if fallen:
-            return self._look(image, self._joined(carried, find(), False, fallen)), False
-        return self._single(posed), False
+            return self._look(image, carried, find(), False, fallen), False
+        with stage("follow"):
+            return self._single(posed), False
 
     def see(self, people: Sequence[Instance], time: float) -> None:
         """Takes the people of a frame as they were written; all that is remembered comes from here."""
+        self._time = time
         linked = self._links.update([replace(p, track_id=None) for p in people], time)
         before, self._current = self._current, []
         for person in linked:
@@ -184,7 +200,7 @@ class Follower:
         carried: dict[int, Instance],
         found: Sequence[Instance],
         scheduled: bool,
-        fallen: Collection[int] = frozenset(),
+        fallen: Collection[int],
     ) -> list[Instance]:
         """People followed and people found, each once; those that the finder no longer believes in are left out."""
         people = list(carried.values())
@@ -215,8 +231,19 @@ class Follower:
         joined += [p for j, p in enumerate(found) if j not in partner.values()]
         return [p for p in joined if p.person_score >= self._model.threshold]
 
-    def _look(self, image: np.ndarray, people: Sequence[Instance]) -> list[Instance]:
-        return self._single(self._model.look([image], [people])[0])
+    def _look(
+        self,
+        image: np.ndarray,
+        carried: dict[int, Instance],
+        found: Sequence[Instance],
+        scheduled: bool,
+        fallen: Collection[int] = frozenset(),
+    ) -> list[Instance]:
+        with stage("follow"):
+            people = self._joined(carried, found, scheduled, fallen)
+        posed = self._model.look([image], [people])[0]
+        with stage("follow"):
+            return self._single(posed)
 
     def _single(self, people: Sequence[Instance]) -> list[Instance]:
         """Each person once, and only those who are to be given out, best first."""

@@ -100,12 +100,11 @@ def make_follower(
     wanted = options.find_every > 0 and source.kind != "pictures" and boxes is None
     if not wanted or not model.top_down or not model.skeleton.sigmas:
         return None
-    period = round(options.find_every * (source.fps or 25.0) / options.every)
     size = (source.width, source.height)
     if options.roi is not None:
         x, y, width, height = (round(v) for v in options.roi)
         size = (min(x + width, size[0]) - max(x, 0), min(y + height, size[1]) - max(y, 0))
-    return Follower(model, period, size)
+    return Follower(model, options.find_every, size)
 
 
 def stream_header(
@@ -169,9 +168,7 @@ def poses_of(
     lines = _Lines(source, first, stop, options.every, image_ids or {})
     with contextlib.closing(frames):
         for chunk in _chunks(frames, batch):
-            for frame, people, same in _people(
-                chunk, model, options, boxes, lines.image_id, still, follower, source, start
-            ):
+            for frame, people, same in _people(chunk, model, options, boxes, lines.image_id, still, follower, source):
                 yield from lines.before(frame.index)
                 time = _time(frame, source)
                 written = tuple(as_written(p) for p in people)
@@ -239,7 +236,6 @@ def _people(
     still: bool,
     follower: Follower | None,
     source: FrameSource,
-    start: int,
 ) -> Iterator[tuple[Frame, list[Instance], bool]]:
     """Each frame with its people, and whether it shows what the one before showed."""
     parts = [region_of(frame.image, options) for frame in chunk]
@@ -249,18 +245,18 @@ def _people(
         for frame, people in zip(chunk, model.predict(parts, given, still=still), strict=True):
             yield frame, [_shifted(p, shift) for p in people], False
         return
-    numbers = [(frame.index - start) // options.every for frame in chunk]
+    times = [_time(frame, source) for frame in chunk]
     ahead: dict[int, list[Instance]] = {}
     if model.device.type != "cpu":
         # A device is better used by many pictures at once; on a CPU that gains nothing.
-        due = [i for i, number in enumerate(numbers) if follower.scheduled(number)]
+        due = [i for i, time in enumerate(times) if follower.scheduled(time, times[i - 1] if i else None)]
         ahead = dict(zip(due, model.find([parts[i] for i in due]), strict=True))
-    for i, (frame, part, number) in enumerate(zip(chunk, parts, numbers, strict=True)):
+    for i, (frame, part, time) in enumerate(zip(chunk, parts, times, strict=True)):
 
         def find(i: int = i, part: np.ndarray = part) -> list[Instance]:
             return ahead[i] if i in ahead else model.find([part])[0]
 
-        people, same = follower.people(part, number, _time(frame, source), find)
+        people, same = follower.people(part, time, find)
         yield frame, [_shifted(p, shift) for p in people], same
 
 
@@ -334,7 +330,11 @@ def _shifted(person: Instance, shift: np.ndarray) -> Instance:
 
 def as_written(person: Instance) -> Instance:
     """A person with the precision of the stream (2 decimals, scores 4), so that what follows can be replayed."""
-    box = None if person.box_xyxy is None else np.round(np.asarray(person.box_xyxy, dtype=np.float64), 2)
+    box = None
+    if person.box_xyxy is not None:
+        # The stream has corner and size; their sum is what a reader gets.
+        corners = np.round(np.asarray(person.box_xyxy, dtype=np.float64), 2)
+        box = np.concatenate([corners[:2], corners[:2] + np.round(corners[2:] - corners[:2], 2)])
     return replace(
         person,
         xy=np.round(person.xy.astype(np.float64), 2).astype(np.float32),

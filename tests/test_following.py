@@ -60,6 +60,9 @@ class World:
     def joints_score(self, scores: np.ndarray) -> float:
         return float(scores.mean())
 
+    def joints_score(self, scores: np.ndarray) -> float:
+        return float(scores.mean())
+
     def kept(self, people: Sequence[Instance]) -> list[Instance]:
         return sorted(people, key=lambda p: -p.person_score)
 
@@ -69,21 +72,21 @@ class Film:
 
     def __init__(self, world: World, period: int = 6) -> None:
         self.world = world
-        self.follower = Follower(world, period, SIZE)  # type: ignore[arg-type]
+        self.follower = Follower(world, period / 25, SIZE)  # type: ignore[arg-type]
         self.number = -1
         self.scene = 0
         self.lines: list[tuple[list[Instance], bool]] = []
 
     def picture(self, number: int) -> np.ndarray:
-        return np.random.default_rng(self.scene).integers(0, 200, (300, 400, 3), dtype=np.uint8) + np.uint8(
-            3 * (number % 10)
+        return np.random.default_rng(self.scene).integers(0, 120, (300, 400, 3), dtype=np.uint8) + np.uint8(
+            3 * abs(number % 20 - 10)
         )
 
     def step(self, still: bool = False) -> list[Instance]:
         """The shown people of the next frame."""
         self.number += 1
         image = self.picture(0 if still else self.number)
-        people, same = self.follower.people(image, self.number, self.number / 25, self.world.find)
+        people, same = self.follower.people(image, self.number / 25, self.world.find)
         written = [as_written(p) for p in people]
         self.follower.see(written, self.number / 25)
         self.lines.append((written, same))
