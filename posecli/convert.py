@@ -23,8 +23,19 @@ from posecli.formats.joint_mapping import SkeletonChange, describe_change, joint
 from posecli.types import Dataset, Record, Skeleton, Video
 
 __all__ = [
-    "SkeletonChange", "describe_change", "drop_empty", "export_dataset", "export_stream", "merge", "parse_shares",
-    "recording_names", "split", "summarise", "thin", "to_skeleton",
+    "SkeletonChange",
+    "describe_change",
+    "drop_empty",
+    "export_dataset",
+    "export_stream",
+    "merge",
+    "own_splits",
+    "parse_shares",
+    "recording_names",
+    "split",
+    "summarise",
+    "thin",
+    "to_skeleton",
 ]  # fmt: skip
 Warn = Callable[[str], None]
 
@@ -184,7 +195,7 @@ def parse_shares(text: str) -> dict[str, float]:
             value = float(share)
         except ValueError:
             raise UsageError(f"--split {part!r}", hint="like train=0.8,val=0.2") from None
-        if not name.replace("-", "").replace("_", "").isalnum() or name in shares or not value > 0:
+        if not _is_part_name(name) or name in shares or not value > 0:
             raise UsageError(f"--split {part!r}", hint="different names with shares above 0, like train=0.8,val=0.2")
         shares[name] = value
     if abs(sum(shares.values()) - 1) > 1e-6:
@@ -225,6 +236,32 @@ def split(dataset: Dataset, shares: Mapping[str, float], *, warn: Warn = _silent
         used = {r.video_id for r in records}
         result[part] = replace(dataset, records=records, videos=tuple(v for v in dataset.videos if v.id in used))
     return result
+
+
+def own_splits(dataset: Dataset) -> dict[str, Dataset]:
+    """The parts that the data set says itself (``split`` of a picture or a video: YOLO, MPII, FLIC, Penn Action).
+
+    Raises:
+        PoseError: a picture of which nothing is said, or a split whose name is no plain word.
+    """
+    of_video: dict[int | None, Any] = {v.id: v.extra.get("split") for v in dataset.videos}
+    names = [r.extra.get("split", of_video.get(r.video_id)) for r in dataset.records]
+    for record, name in zip(dataset.records, names, strict=True):
+        if not isinstance(name, str) or not _is_part_name(name):
+            what = "nothing says which split it is of" if name is None else f"split {name!r} is no name"
+            raise PoseError(
+                what, f"{dataset.root}, {record.file_name}", "--split train=0.8,val=0.2 splits by recording"
+            )
+    result = {}
+    for part in dict.fromkeys(str(n) for n in names):
+        records = tuple(r for r, n in zip(dataset.records, names, strict=True) if n == part)
+        used = {r.video_id for r in records}
+        result[part] = replace(dataset, records=records, videos=tuple(v for v in dataset.videos if v.id in used))
+    return result
+
+
+def _is_part_name(name: str) -> bool:
+    return name.replace("-", "").replace("_", "").isalnum()
 
 
 def summarise(dataset: Dataset) -> dict[str, Any]:

@@ -118,6 +118,17 @@ def alphapose_results(folder: Path) -> None:
     (folder / "alphapose-results.json").write_text(json.dumps([entry, {**entry, "idx": 2}]))
 
 
+@sample("yolo_predictions")
+def yolo_text_files(folder: Path) -> None:
+    """``predict/labels/street.txt`` of ``images/street.jpg``, and two frames of ``walk.mp4``."""
+    picture(folder / "images/street.jpg")
+    video(folder / "walk.mp4")
+    line = " ".join(["0", "0.5 0.5 0.4 0.6", *("0.5 0.5 0.9" for _ in range(17)), "0.8"]) + "\n"
+    for name in ("predict/labels/street.txt", "walk_found/walk_1.txt", "walk_found/walk_8.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(line)
+
+
 @sample("mediapipe")
 def landmarks_of_a_video(folder: Path) -> None:
     """``walk.mp4`` and its landmarks."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,8 +38,8 @@ _FORMS = (
 )
 _FORMATS = (
     "auto, mars_lab, lspet, lsp, mpii, flic, aic, crowdpose, posetrack, penn, jhmdb, parquet, csv, "
-    "labelme, labelstudio, cvat, yolo, deeplabcut, pose_stream, coco_results, alphapose, openpose, mediapipe, "
-    "coco, mars"
+    "labelme, labelstudio, cvat, yolo, yolo_predictions, deeplabcut, pose_stream, coco_results, alphapose, openpose, "
+    "mediapipe, coco, mars"
 )
 
 
@@ -151,7 +152,7 @@ def convert(
         str | None,
         typer.Option(
             metavar="NAME=SHARE,...",
-            help="Split by recording into OUT_NAME each, e.g. train=0.8,val=0.2.",
+            help="Split by recording into OUT_NAME each, e.g. train=0.8,val=0.2; own: as the data set itself says.",
             rich_help_panel=_OUTPUT,
         ),
     ] = None,
@@ -168,7 +169,7 @@ def convert(
     """
     from pathlib import Path
 
-    from posecli.errors import PoseError, UsageError
+    from posecli.errors import UsageError
     from posecli.exports import form_of
     from posecli.skeletons import get_skeleton
 
@@ -212,16 +213,14 @@ def convert(
         _convert_poses(streams or folders, out, kind, asked, min_score, skeleton, image_root)
         return
 
-    from posecli.convert import parse_shares
+    from posecli.convert import own_splits, parse_shares
     from posecli.convert import split as split_by_recording
     from posecli.formats import ReadOptions
 
-    shares = None if split is None else parse_shares(split)
+    shares = None if split is None or split == "own" else parse_shares(split)
     path = Path(out)
     paths = {name: path.with_name(f"{path.stem}_{name}{path.suffix}") for name in shares or ()} or {"": path}
-    for place in paths.values():
-        if place.exists() and not overwrite:
-            raise PoseError("the output exists already", str(place), "choose another name or give --overwrite")
+    _refuse_existing(paths.values() if split != "own" else (), overwrite)
     for source in sources if frames is not None else ():
         # There the pictures would be read as more videos the next time.
         if Path(source).is_dir() and Path(source).resolve() in Path(str(frames)).resolve().parents:
@@ -238,9 +237,15 @@ def convert(
     dataset = _chosen(dataset, sources, every, asked)
     if shares:
         split_by_recording(dataset, shares)  # what cannot be split shows before frames are extracted
+    if split == "own":
+        paths = {name: path.with_name(f"{path.stem}_{name}{path.suffix}") for name in own_splits(dataset)}
+        _refuse_existing(paths.values(), overwrite)
     if frames is not None:
         dataset = _extract(dataset, frames, workers, quality, overwrite, quiet, talk)
-    parts = split_by_recording(dataset, shares, warn=warn) if shares else {"": dataset}
+    if split == "own":
+        parts = own_splits(dataset)
+    else:
+        parts = split_by_recording(dataset, shares, warn=warn) if shares else {"": dataset}
     summaries = {str(place): _write(parts[part], place, kind, overwrite) for part, place in paths.items()}
     for summary in summaries.values() if changes else ():
         summary["to_skeleton"] = {source: change.to_json() for source, change in changes.items()}
@@ -252,6 +257,14 @@ def convert(
     else:
         for name in summaries:
             typer.echo(name)
+
+
+def _refuse_existing(places: Iterable[Path], overwrite: bool) -> None:
+    from posecli.errors import PoseError
+
+    for place in places:
+        if place.exists() and not overwrite:
+            raise PoseError("the output exists already", str(place), "choose another name or give --overwrite")
 
 
 @dataclass(frozen=True)

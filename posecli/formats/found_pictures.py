@@ -19,6 +19,7 @@ class FoundPictures:
         self.root = root
         self.where = where
         self._by_number: dict[int, list[str]] | None = None
+        self._by_stem: dict[str, list[str]] | None = None
 
     def named(self, name: str) -> tuple[str, int, int]:
         """Name relative to the folder, width and height; the folders before the name may be missing."""
@@ -41,6 +42,19 @@ class FoundPictures:
             raise PoseError(what, self.where, "say where the pictures are with --image-root")
         return names[0], *picture_size(self.root / names[0])
 
+    def of_stem(self, stem: str) -> tuple[str, int, int]:
+        """The one picture of that name without suffix, in whatever folder below."""
+        if self._by_stem is None:
+            self._by_stem = {}
+            for path in sorted(self.root.rglob("*")) if self.root.is_dir() else []:
+                if path.suffix.lower() in PICTURE_SUFFIXES:
+                    self._by_stem.setdefault(path.stem, []).append(path.relative_to(self.root).as_posix())
+        names = self._by_stem.get(stem, [])
+        if len(names) != 1:
+            what = f"{len(names)} pictures in {self.root} are called {stem!r}"
+            raise PoseError(what, self.where, "say where the pictures are (or the video is) with --image-root")
+        return names[0], *picture_size(self.root / names[0])
+
 
 class StatedPictures:
     """Pictures and videos as a data set states them, for poses that are only compared with its labels: nothing needs to
@@ -58,6 +72,7 @@ class StatedPictures:
         for name, size in sizes.items():
             last.setdefault(name.replace("\\", "/").rsplit("/", 1)[-1], set()).add(size)
         self._by_last = last
+        self._by_stem: dict[str, list[str]] | None = None
 
     def named(self, name: str) -> tuple[str, int | None, int | None]:
         """The name, with the picture's width and height where the data set has one of that name."""
@@ -65,13 +80,24 @@ class StatedPictures:
         width, height = self.sizes.get(name) or (next(iter(known)) if len(known) == 1 else (0, 0))
         return name, width or None, height or None
 
-    def video(self, stems: Sequence[str]) -> Video | None:
-        """The video of one of these names, without folders and suffix, else the only one there is."""
+    def of_stem(self, stem: str) -> tuple[str, int, int]:
+        """The one picture of that name without folders and suffix, with its width and height."""
+        if self._by_stem is None:
+            self._by_stem = {}
+            for name in self.sizes:
+                self._by_stem.setdefault(Path(name.replace("\\", "/")).stem, []).append(name)
+        names = self._by_stem.get(stem, [])
+        if len(names) != 1:
+            raise PoseError(f"{len(names)} labelled pictures are called {stem!r}")
+        return names[0], *self.sizes[names[0]]
+
+    def video(self, stems: Sequence[str], only: bool = True) -> Video | None:
+        """The video of one of these names, without folders and suffix, else (``only``) the only one there is."""
         for stem in stems:
             found = [v for v in self.videos if stem in (Path(v.name).name, Path(v.file_name).stem)]
             if len(found) == 1:
                 return found[0]
-        return self.videos[0] if len(self.videos) == 1 else None
+        return self.videos[0] if only and len(self.videos) == 1 else None
 
 
 def stated_header(video: Video, skeleton: Skeleton) -> StreamHeader:

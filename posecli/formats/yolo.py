@@ -83,7 +83,7 @@ def read(src: str | Path, options: ReadOptions, warn: Warn) -> Dataset:
     records, others = [], 0
     for n, (picture, split) in enumerate(sorted(pictures.items()), 1):
         width, height = picture_size(picture)
-        instances, left = _read_labels(_label_path(picture), skeleton, dimensions, people, width, height)
+        instances, left = read_lines(_label_path(picture), skeleton, dimensions, people, width, height)
         others += left
         extra = {"split": split} if len(splits) > 1 else {}
         name = Path(os.path.relpath(picture, root)).as_posix()
@@ -98,10 +98,19 @@ def _load_yaml(path: Path) -> dict[str, Any]:
         import yaml
     except ImportError:
         raise MissingExtra("pyyaml", "yaml", "reading YOLO's data.yaml") from None
+    class Plain(yaml.SafeLoader):
+        """Without aliases: twelve lines of them can name 10^12 joints, and data.yaml has no use for any."""
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise PoseError("an alias (*name) in it: refused", str(path), "write the values out")
+            return super().compose_node(parent, index)
+
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        value = yaml.load(path.read_text(encoding="utf-8"), Loader=Plain)
     except (yaml.YAMLError, UnicodeDecodeError, OSError, ValueError, RecursionError) as error:
-        raise PoseError(f"not YAML: {' '.join(str(error).split())}", str(path)) from None
+        why = "a whole number of more than 4300 digits" if "digits" in str(error) else " ".join(str(error).split())
+        raise PoseError(f"not YAML: {why}", str(path)) from None
     if not isinstance(value, dict):
         raise PoseError("not a YAML table of keys", str(path))
     return value
@@ -190,10 +199,19 @@ def _label_path(picture: Path) -> Path:
     return Path(*parts).with_suffix(".txt")
 
 
-def _read_labels(
-    path: Path, skeleton: Skeleton, dimensions: int, people: set[int], width: int, height: int
+def read_lines(
+    path: Path, skeleton: Skeleton, dimensions: int | None, people: set[int] | None, width: int, height: int
 ) -> tuple[list[Instance], int]:
-    """The people of a text file (none where there is none), and how many other objects it has."""
+    """The people of a text file (none where there is none), and how many other objects it has.
+
+    Args:
+        dimensions: numbers a joint, 2 or 3; None: by the length of each line.
+        people: classes that are people; None: all of them.
+        width, height: of the picture in pixels.
+
+    Raises:
+        PoseError: naming file and line.
+    """
     if not path.exists():
         return [], 0
     instances, others = [], 0
@@ -208,16 +226,17 @@ def _read_labels(
             raise PoseError(f"not numbers: {line[:60]!r}", where) from None
         if not np.isfinite(values).all():
             raise PoseError("a number is not finite", where)
-        if int(values[0]) not in people:
+        if people is not None and int(values[0]) not in people:
             others += 1
             continue
-        length = 5 + dimensions * count
+        size = dimensions or (3 if len(values) >= 5 + 3 * count else 2)
+        length = 5 + size * count
         if not length <= len(values) <= length + 2:
-            raise PoseError(f"{len(values)} numbers where {count} joints of {dimensions} need {length}", where)
+            raise PoseError(f"{len(values)} numbers where {count} joints of {size} need {length}", where)
         cx, cy, w, h = values[1:5] * np.array([width, height, width, height])
         if w < 0 or h < 0:
             raise PoseError("the box has a negative size", where)
-        points = values[5:length].reshape(count, dimensions)
+        points = values[5:length].reshape(count, size)
         visibility, score = _visibility(points, where)
         xy = np.where(visibility[:, None] > 0, points[:, :2] * np.array([width, height]), np.nan)
         confidence, track = _tail(words[length:], where)
@@ -238,6 +257,8 @@ def _visibility(points: np.ndarray, where: str) -> tuple[np.ndarray, np.ndarray]
     if ((third < 0) | (third > 1)).any():
         odd = third[(third < 0) | (third > 1)][0]
         raise PoseError(f"v is {odd:g}, neither 0, 1, 2 nor a confidence", where)
+    # Ultralytics puts joints of little confidence at 0, 0 and keeps their confidence.
+    third = np.where((points[:, :2] == 0).all(axis=1), 0.0, third)
     return np.where(third > SCORE_THRESHOLD, 2, np.where(third > 0, 1, 0)), third.astype(np.float32)
 
 

@@ -1,4 +1,4 @@
-"""Predictions in the forms of others: AlphaPose, MediaPipe, OpenPose, and any labelled data set in place of a model.
+"""Predictions in the forms of others (AlphaPose, MediaPipe, OpenPose, YOLO), and labelled data sets in place of them.
 
 Whoever only compares need not have the pictures at hand: sizes come from the labels. A data set as predictions is what
 a second annotator says: people flagged ``ignore``, people without a labelled joint (a box is no pose) and frames nobody
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from posecli.errors import PoseError
-from posecli.formats import alphapose, coco_results, detect, mediapipe, openpose, read_dataset
+from posecli.formats import alphapose, coco_results, detect, mediapipe, openpose, read_dataset, yolo_predictions
 from posecli.formats.found_pictures import StatedPictures
 from posecli.formats.label_poses import label_stream
 from posecli.metrics.people import LabelFrames
@@ -65,6 +65,8 @@ def read_foreign(
         return alphapose.read_poses(path, skeleton, None, warn, stated)
     if form == "openpose":
         return openpose.read_poses(path, skeleton, None, warn, stated)
+    if form == "yolo_predictions":
+        return yolo_predictions.read_poses(path, skeleton, None, warn, stated)
     if form == "mediapipe":
         return mediapipe.read_poses(path, None, stated)
     return _labels_as_poses(path, form, skeleton, warn)

@@ -15,8 +15,9 @@ from made_labels import HEIGHT, WIDTH, assert_same, datasets
 
 from posecli.errors import PoseError
 from posecli.formats import WRITERS, detect, read_dataset
+from posecli.metrics import evaluate
 from posecli.skeletons import COCO17
-from posecli.types import Dataset, Instance, Record
+from posecli.types import Dataset, Instance, Record, Skeleton, Video
 
 pytest.importorskip("yaml")
 PICTURE = cv2.imencode(".png", np.zeros((HEIGHT, WIDTH, 3), np.uint8))[1].tobytes()
@@ -122,3 +123,75 @@ def test_pictures_are_linked_and_the_folder_is_ready_for_training(
     assert (tmp_path / "out/images/x/a.jpg").resolve() == (tmp_path / "in/x/a.jpg").resolve()
     assert (tmp_path / "out/labels/x/a.txt").read_text() == "" and (tmp_path / "out/labels/gone.txt").exists()
     assert "1 pictures are not there" in notes[0]
+
+
+def found_line(joints: int = 3, x: float = 0.5, tail: str = " 0.75") -> str:
+    return "0 0.5 0.5 0.2 0.4" + "".join(f" {x} 0.25 0.9" for _ in range(joints)) + tail + "\n"
+
+
+def test_predictions_of_pictures(tmp_path: Path) -> None:
+    """Sizes come from the pictures, joints from --skeleton; a joint put at 0 0 was not found."""
+    path = folder_of(tmp_path / "set", "")
+    (tmp_path / "predict/labels").mkdir(parents=True)
+    lines = found_line() + found_line(2, tail="").rstrip() + " 0 0 0.3 0.5 7\n"
+    (tmp_path / "predict/labels/a.txt").write_text(lines)
+    (tmp_path / "predict/labels/b.txt").write_text("")
+    skeleton = Skeleton("three", ("nose", "left_eye", "right_eye"))
+    assert detect(tmp_path / "predict")[0] == "yolo_predictions"
+    dataset = read_dataset(
+        tmp_path / "predict", skeleton=skeleton, image_root=path / "images", warn=pytest.fail, score_threshold=0.5
+    )
+    assert [r.file_name for r in dataset.records] == ["train/a.png", "val/b.png"]
+    first, second = dataset.records[0].instances
+    assert first.xy == pytest.approx(np.array([[0.5 * WIDTH, 0.25 * HEIGHT]] * 3))
+    assert first.score == pytest.approx(np.full(3, 0.9)) and (first.person_score, first.track_id) == (0.75, None)
+    assert first.box_xyxy == pytest.approx(np.array([0.4 * WIDTH, 0.3 * HEIGHT, 0.6 * WIDTH, 0.7 * HEIGHT]))
+    assert second.visibility.tolist() == [2, 2, 0] and (second.person_score, second.track_id) == (0.5, 7)
+    with pytest.raises(PoseError, match="does not name its joints"):
+        read_dataset(tmp_path / "predict", image_root=path / "images")
+    with pytest.raises(PoseError, match=r"a\.txt, line 1: 15 numbers where 17 joints of 2 need 39"):
+        read_dataset(tmp_path / "predict", skeleton=COCO17, image_root=path / "images")
+    with pytest.raises(PoseError, match=r"0 pictures in .* are called 'a'"):
+        read_dataset(tmp_path / "predict", skeleton=skeleton, image_root=tmp_path / "predict")
+
+
+def test_predictions_against_labels(tmp_path: Path) -> None:
+    """`evaluate` takes the folder as it is: nothing but the labels says how large pictures are; frames count from 1."""
+    skeleton = Skeleton("three", ("nose", "left_eye", "right_eye"), sigmas=(0.1, 0.1, 0.1))
+    place = np.array([[0.5 * 200, 0.25 * 100]] * 3)
+    person = Instance(place, np.full(3, 2), np.ones(3), area=900.0)
+    records = (
+        Record(1, "deep/down/p.jpg", 200, 100, (person,)),
+        Record(2, "deep/q.jpg", 200, 100, ()),
+        Record(3, "walk.mp4", 200, 100, (), 1, 0),
+        Record(4, "walk.mp4", 200, 100, (person,), 1, 1),
+    )
+    labels = Dataset(skeleton, records, (Video(1, "walk", "walk.mp4", 200, 100, 25.0, 2),))
+    folder = tmp_path / "labels"
+    folder.mkdir()
+    (folder / "p.txt").write_text(found_line())
+    (folder / "walk_2.txt").write_text(found_line(tail=""))
+    said: list[str] = []
+    result = evaluate(labels, folder, metrics=["oks", "epe"], pred_skeleton=skeleton, warn=said.append)
+    assert result["all"]["EPE"] == pytest.approx(0.0, abs=1e-9) and result["all"]["AP"] == pytest.approx(1.0)
+    assert result["frames"]["labelled_without_prediction"] == 1  # a video's frames have a line each, pictures not
+    assert ["save_conf" in text for text in said] == [True]
+    (folder / "walk_3.txt").write_text(found_line())
+    with pytest.raises(PoseError, match=r"frame 3, but walk\.mp4 has 2 frames"):
+        evaluate(labels, folder, metrics=["epe"], pred_skeleton=skeleton)
+    (folder / "walk_3.txt").rename(folder / "other_3.txt")
+    with pytest.raises(PoseError, match="0 labelled pictures are called 'other_3'"):
+        evaluate(labels, folder, metrics=["epe"], pred_skeleton=skeleton)
+
+
+def test_own_splits(tmp_path: Path, cli: Callable) -> None:
+    path = folder_of(tmp_path / "set", "0 0.5 0.5 0.2 0.4 0.5 0.5 2 0.5 0.5 2 0.5 0.5 2\n")
+    done = cli("convert", path, "--out", tmp_path / "o.json", "--split", "own")
+    assert done.code == 0 and done.out.split() == [str(tmp_path / "o_train.json"), str(tmp_path / "o_val.json")]
+    parts = [read_dataset(tmp_path / f"o_{name}.json") for name in ("train", "val")]
+    assert [[Path(r.file_name).name for r in p.records] for p in parts] == [["a.png"], ["b.png"]]
+    again = cli("convert", path, "--out", tmp_path / "o.json", "--split", "own")
+    assert again.code == 1 and "exists already" in again.err
+    (path / "data.yaml").write_text((path / "data.yaml").read_text().replace("val: images/val\n", ""))
+    done = cli("convert", path, "--out", tmp_path / "p.json", "--split", "own")
+    assert done.code == 1 and "nothing says which split it is of" in done.err
