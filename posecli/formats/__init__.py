@@ -236,6 +236,7 @@ FORMATS: dict[str, Format] = {
     "labelstudio": _module("labelstudio", "Label Studio JSON export", ("image_root", "skeleton")),
     "cvat": _module("cvat", "CVAT for images or for video 1.1, XML", ("image_root", "skeleton")),
     "yolo": _module("yolo", "YOLO pose: data.yaml and labels/*.txt", ("image_root", "skeleton")),
+    "yolo_predictions": _module("yolo_predictions", "what YOLO pose found: a folder of text files", _POSES),
     "deeplabcut": _module("deeplabcut", "DeepLabCut CSV or H5", _POSES),
     "pose_stream": _module("pose_stream", "posecli's pose stream, as labels", ("image_root", "score_threshold")),
     "coco_results": _module("coco_results", "COCO results, a JSON list of detections", _POSES),
