@@ -141,8 +141,14 @@ def infer(
     ] = 8,
     max_persons: Annotated[int, typer.Option(min=1, help="People kept in a frame.", rich_help_panel=_MODEL)] = 30,
     min_score: Annotated[
-        float, typer.Option(min=0, max=1, help="People below are not even written.", rich_help_panel=_MODEL)
-    ] = 0.01,
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="People below are not even written. (default: 0.01; with --boxes 0: all of them are)",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
     out: Annotated[
         str | None,
         typer.Option(
@@ -243,7 +249,7 @@ def infer(
             second_look=second_look,
             scales=parse_numbers(scales, None, "--scales"),
             max_persons=max_persons,
-            min_score=min_score,
+            min_score=(0.01 if boxes is None else 0.0) if min_score is None else min_score,
             precision=precision,
             codec=codec,
             person_score=person_score,

@@ -132,7 +132,7 @@ def _unknown(path: Path, state: Mapping[str, Tensor]) -> PoseError:
                 for name in state
                 if name not in known
                 and not name.endswith("num_batches_tracked")
-                and not any(re.fullmatch(pattern, name) for pattern in family.constants)
+                and not any(re.fullmatch(pattern, name) for pattern in (*family.constants, *family.unused))
             ]
             best = (share, family, missing, extra)
     assert best is not None

@@ -32,11 +32,11 @@ FAMILY = Family(
 
 # `256.192.model/` and `384.288.model/` (config.py, test.py), `dataloader/mscocoMulti.py`: RGB in [0, 1] less a mean;
 # the crop is the box grown by 0.2 of its width and 0.3 of its height (the height mostly decides); targets are 255 high,
-# on the pixel a joint falls into; the flip test moves nothing.
+# on the pixel a joint falls into; the flip test moves nothing; a person counts by the mean joint score (`test.py`).
 _MEAN = (122.7717 / 255, 115.9465 / 255, 102.9801 / 255)
 _EXTRA = {
     "convention": "hrnet", "box_scale": 1.3, "map_offset": 0.5, "peak": 255.0, "flip_shift": False,
-    "licence": "not stated", "source": "GengDavid/pytorch-cpn@48696a9",
+    "person_score": "mean", "pose_nms": 1.0, "licence": "not stated", "source": "GengDavid/pytorch-cpn@48696a9",
 }  # fmt: skip
 
 RELEASES = tuple(

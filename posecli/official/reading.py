@@ -16,15 +16,17 @@ from posecli.errors import PoseError
 
 _HINT = "an official .pth or a posecli .safetensors is wanted"
 _SHOWN = 20
-#: Data parallel, and princeton's trainer around that.
-_WRAPPERS = ("model.module.", "module.")
+#: Data parallel, princeton's trainer around that, and other trainers.
+_WRAPPERS = ("model.module.", "module.", "model.")
+#: Where training checkpoints keep the state dict.
+_KEYS = ("state_dict", "model_state_dict", "model")
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """The tensors of an official ``.pth`` by name, without running anything that the file may hold.
 
-    Understood: a bare state dict, or a training checkpoint with one under ``state_dict``; what all names begin with
-    because the network was wrapped (``module.`` and the like, see `_WRAPPERS`) is removed.
+    Understood: a bare state dict, or a training checkpoint with one under ``state_dict`` (or another of `_KEYS`);
+    what all names begin with because the network was wrapped (``module.`` and the like, see `_WRAPPERS`) is removed.
 
     Raises:
         PoseError: the file is absent, empty, cut off, not a torch file, holds objects other than tensors and plain
@@ -52,7 +54,9 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         raise PoseError(
             f"the file is cut off or damaged ({first_line(error)})", str(path), "download it again"
         ) from None
-    state = content.get("state_dict", content) if isinstance(content, Mapping) else None
+    state = content if isinstance(content, Mapping) else None
+    if isinstance(content, Mapping):
+        state = next((content[key] for key in _KEYS if isinstance(content.get(key), Mapping)), content)
     if not isinstance(state, Mapping) or not any(isinstance(v, Tensor) for v in state.values()):
         raise PoseError("the file holds no state dict", str(path), _HINT)
     others = [str(name) for name, value in state.items() if not isinstance(value, Tensor)]
