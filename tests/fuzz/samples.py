@@ -16,6 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import scipy.io
+from made_matlab import save73
 
 from fuzz.server import Server
 from posecli.skeletons import COCO17
@@ -339,6 +340,17 @@ def _alphapose(folder: Path) -> Sample:
     return Sample("alphapose", folder, "alphapose-results.json", ("*.json",), options=options)
 
 
+def _yolo_predictions(folder: Path) -> Sample:
+    rng = np.random.default_rng(12)
+    _pictures(folder, ["p0.png", "p1.png"])
+    for name in ("p0", "p1"):
+        rows = [[*rng.uniform(0, 1, 4), *rng.uniform(0, 1, 51), 0.7] for _ in range(2)]
+        (folder / "labels").mkdir(exist_ok=True)
+        (folder / f"labels/{name}.txt").write_text("".join(f"0 {' '.join(f'{v:.6f}' for v in row)}\n" for row in rows))
+    options = ("--format", "yolo_predictions", "--skeleton", "coco17")
+    return Sample("yolo_predictions", folder, "labels", ("labels/*.txt",), options=options)
+
+
 def _mediapipe(folder: Path) -> Sample:
     rng = np.random.default_rng(11)
     marks = [[{"x": x, "y": y, "z": 0.0, "visibility": 0.8} for x, y in rng.uniform(0, 1, (33, 2))] for _ in range(2)]
@@ -349,10 +361,58 @@ def _mediapipe(folder: Path) -> Sample:
     return Sample("mediapipe", folder, "clip.json", ("clip.json",), options=("--format", "mediapipe"))
 
 
+# --- HDF5 ---
+
+
+def _mars_mat73(folder: Path) -> Sample:
+    (folder / "mars/front").mkdir(parents=True)
+    _video(folder / "mars/front/clip.mp4")
+    save73(folder / "mars/front/clip.mat", {"keypoints": _tracks(2)})
+    (folder / "mars/skeleton.toml").write_text(_TOML)
+    return Sample("mars-mat73", folder, "mars", ("mars/front/clip.mat",))
+
+
+def _penn_mat73(folder: Path) -> Sample:
+    rng = np.random.default_rng(8)
+    (folder / "labels").mkdir()
+    shape = (FRAMES, 13)
+    value = {
+        "action": "bowl", "pose": "front", "x": np.round(rng.uniform(2, 46, shape), 2),
+        "y": np.round(rng.uniform(2, 46, shape), 2), "visibility": np.ones(shape),
+        "bbox": np.tile([2.0, 2, 46, 46], (FRAMES, 1)), "train": np.ones((1, 1)), "nframes": np.array([[6.0]]),
+        "dimensions": np.array([[48.0, 64, FRAMES]]),
+    }  # fmt: skip
+    save73(folder / "labels/0001.mat", value)
+    return Sample("penn-mat73", folder, ".", ("labels/*",))
+
+
+def _deeplabcut_h5(folder: Path) -> Sample:
+    """Labelled pictures, as pandas lays them out in an HDF5 file."""
+    import h5py
+
+    place = folder / "labeled-data/walk"
+    names = [f"img{n}.png" for n in range(PICTURES)]
+    _pictures(place, names)
+    columns = [("me", j, c) for j in _FIVE for c in "xy"]
+    rows = [("labeled-data", "walk", name) for name in names]
+    with h5py.File(place / "CollectedData_me.h5", "w") as file:
+        group = file.create_group("df_with_missing")
+        group.attrs["pandas_type"], group.attrs["nblocks"] = b"frame", 1
+        for name, labels in (("axis0", columns), ("block0_items", columns), ("axis1", rows)):
+            group.attrs[f"{name}_variety"], group.attrs[f"{name}_nlevels"] = b"multi", len(labels[0])
+            for level, parts in enumerate(zip(*labels, strict=True)):
+                known = sorted(set(parts))
+                group[f"{name}_level{level}"] = np.array([k.encode() for k in known])
+                group[f"{name}_label{level}"] = np.array([known.index(p) for p in parts], np.int8)
+        group["block0_values"] = _tracks(1)[:PICTURES, 0, :, :2].reshape(PICTURES, -1)
+    source = "labeled-data/walk/CollectedData_me.h5"
+    return Sample("deeplabcut-h5", folder, source, (source,))
+
+
 BUILDERS: tuple[Callable[[Path], Sample], ...] = (
     _coco, _coco_video, *((lambda folder, form=form: _mars(folder, form)) for form in LABEL_FILES), _mars_pictures,
     _mars_openpose, _mars_lab, _lsp, _lspet, _mpii, _mpii_json, _flic, _aic, _penn, _penn_npz, _jhmdb,
-    _alphapose, _mediapipe,
+    _alphapose, _mediapipe, _yolo_predictions, _mars_mat73, _penn_mat73, _deeplabcut_h5,
 )  # fmt: skip
 
 # What a form's file may end in; a folder has none.
