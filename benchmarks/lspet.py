@@ -33,7 +33,7 @@ from posecli.geometry import apply_affine, warp
 from posecli.inference import PoseModel, load_model
 from posecli.learner import keep_freed_memory
 from posecli.predictions import FramePoses, StreamHeader
-from posecli.readout import TOP_DOWN
+from posecli.readout import TOP_DOWN, PredictOptions
 from posecli.settings import resolve
 from posecli.training import train
 from posecli.types import Dataset, Instance
@@ -210,9 +210,9 @@ def validation_set(file: Path, limit: int = 0) -> Dataset:
     return Dataset(dataset.skeleton, dataset.records[:limit], root=dataset.root)
 
 
-def ready(weights: Path) -> PoseModel:
-    """The model of a file, on the CPU."""
-    return load_model(weights, "cpu")
+def ready(weights: Path, codec: str | None = None) -> PoseModel:
+    """The model of a file, on the CPU; its maps read by `codec`, by default the one that taught it."""
+    return load_model(weights, "cpu", options=PredictOptions(codec=codec))
 
 
 def stored(file: Path) -> dict[str, Any] | None:
