@@ -1,8 +1,8 @@
 """Tompson et al.: coarse heat maps from three resolutions, then fine ones around each coarse maximum.
 
 Tompson, Goroshin, Jain, LeCun, Bregler, "Efficient Object Localization Using Convolutional Networks", CVPR 2015,
-https://arxiv.org/abs/1411.4280 (Fig. 2 the coarse network, Fig. 3 SpatialDropout, Fig. 4 to 7 the cascade). The coarse
-network is that of Tompson, Jain, LeCun, Bregler, "Joint Training of a Convolutional Network and a Graphical Model for
+https://arxiv.org/abs/1411.4280 (Fig. 2 the coarse network, Sec. 3.2 SpatialDropout, Fig. 4 to 7 the cascade). The
+coarse network is that of Tompson, Jain, LeCun, Bregler, "Joint Training of a Convolutional Network and a Graphical Model for
 Human Pose Estimation", NIPS 2014, https://arxiv.org/abs/1406.2984 (Sec. 3.1). No code or weights were published.
 
     image -> pyramid of 3 -> local contrast normalisation -> 3 banks (5x5, pool, ..., 9x9) -> +
@@ -11,17 +11,17 @@ Human Pose Estimation", NIPS 2014, https://arxiv.org/abs/1406.2984 (Sec. 3.1). N
           -> 5x5, 5x5 (for all joints) -> + -> 1x1 -> 1x1 (one for each joint) -> fine maps (K, n, n)
 
 The banks slide fully connected networks over the picture: the 9x9 convolution and the 1x1 ones after it are the layers
-that such a network would have for one patch (NIPS 2014, Sec. 3.1.1). Every bank sees the same pixels at half the
+that such a network would have for one patch (NIPS 2014, Sec. 3.1). Every bank sees the same pixels at half the
 resolution of the one before, so a patch of twice the side; its features are enlarged and added.
 
 The second network is Siamese: one and the same for all joints but for the last 1x1 (Sec. 4.1). It sees nothing but the
 features that the coarse one has computed already, cut out at each resolution so that the windows show the same part of
 the picture, and corrects the place for what pooling lost.
 
-Not told by the text, and chosen here: ``window``, the sizes of the fine network's layers, where 16x pooling has its
-fourth pool (after a fourth 5x5 layer), and the last layer of the fine network starting from zero: before it has learnt
-anything its maps are empty, and the decoder keeps the coarse place. The papers' graphical model, which picks one person
-among several by a given torso, is left out: a top-down crop does that.
+Chosen here, as the text leaves it open: ``window``, the sizes of the fine network's layers, the rate of dropout, where
+16x pooling has its fourth pool (after a fourth 5x5 layer), and the last layer of the fine network starting from zero:
+before it has learnt anything its maps are empty, and the decoder keeps the coarse place. The papers' graphical model,
+which picks one person among several by a given torso, is left out: a top-down crop does that.
 
 Coordinates: a pixel u at stride s lies in the middle of the input pixels that it was made from, s u + (s - 1) / 2.
 """
