@@ -291,9 +291,9 @@ class DeepPose(nn.Module):
 
     def _displacements(self, number: int, image: Tensor, boxes: Tensor) -> Tensor:
         """(B, K, 2): of each joint by stage ``number``, as shares of its sub-image's side."""
-        batch, count = len(image), self.keypoints
+        count = self.keypoints
         joints = torch.arange(count, device=image.device)
-        if torch.compiler.is_exporting() or batch * count <= _TOGETHER:
+        if torch.compiler.is_exporting() or image.shape[0] * count <= _TOGETHER:
             found = self.stages[number](sub_images(image, boxes, self.side).flatten(0, 1))
             return found.unflatten(0, (-1, count))[:, joints, joints]
         each = (sub_images(image, boxes[:, j : j + 1], self.side)[:, 0] for j in range(count))
