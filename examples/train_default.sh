@@ -1,5 +1,5 @@
 #!/bin/sh
-# The recipe of the shipped weights, from labelled pictures to one file; about three hours on two CPU cores.
+# The recipe of the shipped weights, from labelled pictures to one file; about seven hours on two CPU cores.
 #   DATA=../shared/data sh examples/train_default.sh
 # Nothing is learnt from the tenth of LSPET kept for validation, nor from the val part of coco_mini.
 set -eu
@@ -8,7 +8,7 @@ python() { "${BIN:+$BIN/}python" "$@"; }
 HERE=$(dirname "$0")
 DATA=${DATA:-../shared/data}
 RUNS=${RUNS:-runs}
-POSE_MINUTES=${POSE_MINUTES:-110}
+POSE_MINUTES=${POSE_MINUTES:-330}
 FINDER_MINUTES=${FINDER_MINUTES:-50}
 # Least score of the finder's centres, and tuning pictures for the threshold (0: all). For a rehearsal of seconds:
 # POSE_MINUTES=0.3 FINDER_MINUTES=0.3 FLOOR=1e-6 PICTURES=4
