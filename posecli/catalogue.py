@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from posecli.models import MODELS
 from posecli.official import RELEASES
-from posecli.settings import MODEL_DEFAULTS, family, resolve
+from posecli.settings import family, resolve
 from posecli.zoo import Entry, entries, local_file
 
 _FILLING = {
@@ -56,7 +56,7 @@ class Architecture:
         name: what ``train --model`` takes.
         parameters: how many, with 17 keypoints.
         input_size: (width, height) that ``train`` starts from; None where it is not trained by ``posecli train``.
-        recipe: family whose training defaults it has; "" for none.
+        recipe: family by whose training defaults it learns; "" where ``train`` does not take it.
         codec: how its maps are read; "" where ``train`` has no recipe.
         skeletons: of its public weights; after training it gives the joints of the data.
         weights: public files that it reads.
@@ -78,7 +78,7 @@ def architectures() -> list[Architecture]:
     found = []
     for name, builder in MODELS.items():
         network = outline(builder, keypoints=17)
-        recipe = family(name) if family(name) in MODEL_DEFAULTS and name != "dekr-finder" else ""
+        recipe = "" if name == "dekr-finder" else family(name)
         settings = resolve({"model": name}) if recipe else None
         public = [e for e in entries() if e.architecture == name and e.offered]
         released = [r.skeleton for r in RELEASES if r.architecture == name]

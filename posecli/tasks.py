@@ -44,6 +44,7 @@ from posecli.losses import (
     heatmap_error,
     joint_mse,
 )
+from posecli.models import MODELS
 from posecli.models.deeppose import DeepPose, Refinement, denormalise, frame, normalise
 from posecli.models.rescore import RESCORE_MODEL
 from posecli.settings import TrainSettings, family, gentle
@@ -762,8 +763,6 @@ def make_task(settings: TrainSettings, sources: Sequence[Source], skeleton: Skel
         return TopDownTask(settings, sources, skeleton, settings.codec or "softmax")
     if kind.startswith("integral"):
         return TopDownTask(settings, sources, skeleton, settings.codec or "integral")
-    if kind in ("hrnet", "simple-baseline", "fastpose", "hourglass", "hg", "cpm", "unipose"):
-        return TopDownTask(settings, sources, skeleton, settings.codec or "gaussian")
     if kind == "tompson":
         if settings.builder_arguments().get("cascade", True):
             return TompsonTask(settings, sources, skeleton, settings.codec or CASCADE)
@@ -777,4 +776,6 @@ def make_task(settings: TrainSettings, sources: Sequence[Source], skeleton: Skel
         if settings.codec:
             raise UsageError(f"codec {settings.codec!r}", "training settings", "codecs are chosen for top-down models")
         return DekrTask(settings, sources, skeleton)
-    raise PoseError(f"no training recipe for the model {settings.model!r}")
+    if settings.model in MODELS:  # all others give heat maps of one person
+        return TopDownTask(settings, sources, skeleton, settings.codec or "gaussian")
+    raise PoseError(f"no network is called {settings.model!r}", hint="posecli models lists them")

@@ -24,10 +24,19 @@ COCO = get_skeleton("coco17")
 SMALL = [name for name in MODELS if name.endswith("-tiny") or name in ("pose-fpn", "dekr-finder")]
 
 
-def made(name: str, seed: int = 0) -> tuple[nn.Module, ModelMeta]:
+#: What other members of a family are made of.
+VARIANTS = {
+    "fastpose-tiny": ({"dcn": True}, {"duc": (4, 2, 1)}),
+    "hourglass-tiny": ({"separable": True},),
+    "simple-baseline-tiny": ({"style": "caffe"}, {"deconv": 2, "kernel": 3}),
+    "cpm-tiny": ({"background": None},),
+}
+
+
+def made(name: str, seed: int = 0, **arguments: object) -> tuple[nn.Module, ModelMeta]:
     """A small network whose every parameter says something (offsets of adaptive convolutions start at zero)."""
     torch.manual_seed(seed)
-    network = MODELS[name](keypoints=17)
+    network = MODELS[name](keypoints=17, **arguments)
     with torch.no_grad():
         for parameter in network.parameters():
             if parameter.ndim > 1:
@@ -100,11 +109,18 @@ def test_metadata(exported: Path) -> None:
     assert [o.name for o in model.graph.output] == ["heatmap", "offset"]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", SMALL)
-def test_every_family(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        # One of them always: several outputs, any batch.
+        pytest.param(name, arguments, marks=() if name == "cpm-tiny" and not arguments else pytest.mark.slow)
+        for name in SMALL
+        for arguments in ({}, *VARIANTS.get(name, ()))
+    ],
+)
+def test_every_family(tmp_path: Path, name: str, arguments: dict[str, object]) -> None:
     pytest.importorskip("onnxscript")
-    network, meta = made(name)
+    network, meta = made(name, **arguments)
     result = export_onnx(network, meta, tmp_path / "a.onnx")
     assert result.difference < 1e-4
     images = torch.randn(3, 3, 96, 64)

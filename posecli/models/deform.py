@@ -73,7 +73,8 @@ def _bilinear(source: Tensor, rows: Tensor, columns: Tensor, height: int, width:
     for row, weight_row in ((top, 1 - (rows - top)), (top + 1, rows - top)):
         for column, weight_column in ((left, 1 - (columns - left)), (left + 1, columns - left)):
             inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-            index = row.clamp(0, height - 1).long() * width + column.clamp(0, width - 1).long()
+            # What lies outside counts nothing: any pixel will do there.
+            index = torch.where(inside, row, 0).long() * width + torch.where(inside, column, 0).long()
             value = source.gather(3, index.unsqueeze(2).expand(-1, -1, source.shape[2], -1))
             value = value * (weight_row * weight_column * inside).unsqueeze(2)
             total = value if total is None else total + value

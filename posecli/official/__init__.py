@@ -12,6 +12,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
@@ -31,31 +32,16 @@ __all__ = [
     "FAMILIES", "RELEASES", "convert", "load_official", "load_official_rescore", "load_rescore", "read_state_dict",
 ]  # fmt: skip
 
+#: One module a repository, with ``FAMILIES`` (or ``FAMILY``, the only one) and ``RELEASES``.
+TABLES: tuple[ModuleType, ...] = (dekr, hrnet, mmpose, simple_baseline, fastpose, hourglass, cpm, cpn, unipose)
+
 #: A file is of the first family whose markers it has.
-FAMILIES: tuple[Family, ...] = (
-    dekr.FAMILY,
-    hrnet.FAMILY,
-    *mmpose.FAMILIES,
-    *simple_baseline.FAMILIES,
-    fastpose.FAMILY,
-    *hourglass.FAMILIES,
-    *cpm.FAMILIES,
-    cpn.FAMILY,
-    unipose.FAMILY,
+FAMILIES: tuple[Family, ...] = tuple(
+    family for table in TABLES for family in getattr(table, "FAMILIES", None) or (table.FAMILY,)
 )
 
 #: For each architecture and joint count the first row is the one taken.
-RELEASES: tuple[Release, ...] = (
-    *dekr.RELEASES,
-    *hrnet.RELEASES,
-    *mmpose.RELEASES,
-    *simple_baseline.RELEASES,
-    *fastpose.RELEASES,
-    *hourglass.RELEASES,
-    *cpm.RELEASES,
-    *cpn.RELEASES,
-    *unipose.RELEASES,
-)
+RELEASES: tuple[Release, ...] = tuple(release for table in TABLES for release in table.RELEASES)
 
 
 def load_official(
