@@ -2,8 +2,9 @@
 
 Tompson, Goroshin, Jain, LeCun, Bregler, "Efficient Object Localization Using Convolutional Networks", CVPR 2015,
 https://arxiv.org/abs/1411.4280 (Fig. 2 the coarse network, Sec. 3.2 SpatialDropout, Fig. 4 to 7 the cascade). The
-coarse network is that of Tompson, Jain, LeCun, Bregler, "Joint Training of a Convolutional Network and a Graphical Model for
-Human Pose Estimation", NIPS 2014, https://arxiv.org/abs/1406.2984 (Sec. 3.1). No code or weights were published.
+coarse network is that of Tompson, Jain, LeCun, Bregler, "Joint Training of a Convolutional Network and a Graphical
+Model for Human Pose Estimation", NIPS 2014, https://arxiv.org/abs/1406.2984 (Sec. 3.1). No code or weights were
+published.
 
     image -> pyramid of 3 -> local contrast normalisation -> 3 banks (5x5, pool, ..., 9x9) -> +
           -> SpatialDropout -> 1x1, 1x1, 1x1 -> coarse maps (K, h, w)
