@@ -22,10 +22,12 @@ from posecli.codecs.background import drop_background
 from posecli.codecs.boxes import decode_people, merge_scales
 from posecli.codecs.cascade import decode_cascade, merge_mirrored
 from posecli.codecs.coords import PLACES, decode_places
+from posecli.codecs.dark import decode_dark, smoothing
 from posecli.codecs.gaussian import average_flipped, mirror_heatmap
 from posecli.codecs.integral import distribution
 from posecli.codecs.softmax import decode_local_mean, decode_softmax
 from posecli.codecs.top_down import CASCADE, CODECS, teacher, to_input
+from posecli.codecs.udp import decode_udp
 from posecli.errors import UsageError
 from posecli.geometry import box_xyxy_to_xywh, crop_from_box, fit_picture
 from posecli.grouping import dekr
@@ -147,7 +149,12 @@ def _read_heatmap(name: str, output: Any, mirrored: Any, meta: ModelMeta) -> Any
     if mirrored is not None:
         shift = bool(meta.extra.get("flip_shift", taught.grid == "corner"))
         maps = average_flipped(maps, _joint_maps(mirrored, meta), meta.skeleton.flip_index, shift)
-    xy, score = reading.decode(maps)
+    if name in ("dark", "udp") and "sigma" in meta.extra:
+        # Both smooth the maps, as far as the targets are wide.
+        decode = {"dark": decode_dark, "udp": decode_udp}[name]
+        xy, score = decode(maps, smoothing(float(meta.extra["sigma"])))
+    else:
+        xy, score = reading.decode(maps)
     if taught.learns == "logits":
         score = decode_local_mean(maps)[1]
     elif name == "softmax":

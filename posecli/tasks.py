@@ -400,6 +400,7 @@ class TopDownTask(Task):
                 "threshold": self.settings.threshold,
                 **({"background": self.background} if self.background else {}),
                 **({"beta": self.beta} if self.codec == "integral" else {}),
+                **({"sigma": self.settings.sigma} if self.codec in ("gaussian", "dark", "udp") else {}),
             },
         )
 

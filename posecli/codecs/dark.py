@@ -70,12 +70,19 @@ def blur(heatmap: Tensor, kernel: int = 11) -> Tensor:
     return smooth * (maps.amax((-2, -1), keepdim=True) / smooth.amax((-2, -1), keepdim=True))
 
 
+def smoothing(sigma: float) -> int:
+    """The odd kernel size that goes with the targets' sigma: 3, 11 and 17 at 1, 2 and 3 map pixels, as the official
+    configurations have it. Too wide a kernel costs more than the step gains (`benchmarks/quarter_dark.py`).
+    """
+    return max(3, 2 * int((7 * sigma - 4) // 2) + 1)
+
+
 def decode_dark(heatmap: Tensor, kernel: int = 11) -> tuple[Tensor, Tensor]:
     """Keypoints from heat maps by the highest pixel and one Newton step (Eq. 9), batched on the device of the maps.
 
     Args:
         heatmap: (B, K, h, w).
-        kernel: odd size of the smoothing; the official code takes 11 for sigma 2, 17 for sigma 3.
+        kernel: odd size of the smoothing; see `smoothing`.
 
     Returns:
         (B, K, 2) x, y in map pixels, (B, K) scores: the maxima of the maps as they came. Where the highest pixel lies
