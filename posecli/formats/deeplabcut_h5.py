@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from posecli.errors import MissingExtra, PoseError
+from posecli.formats.matlab_check import MAX_RATIO, SMALL
 from posecli.formats.tables import Lines
 
 _LARGEST = 200_000_000  # numbers in a table: 1.6 GB
@@ -83,12 +84,26 @@ def _text(value: Any) -> str:
 
 
 def _array(group: Any, name: str) -> np.ndarray:
-    dataset = group[name]
+    dataset = _dataset(group, name)
     if dataset.dtype.kind == "O":
         raise ValueError(f"{name} holds objects, not numbers or texts")
-    if dataset.size > _LARGEST:
-        raise ValueError(f"{name} has {dataset.size} entries")
     return np.asarray(dataset[()])
+
+
+def _dataset(group: Any, name: str) -> Any:
+    """A member that lies in this file, and is not much larger than what is stored of it (what was never written reads
+    as zeros); ValueError otherwise."""
+    import h5py
+
+    if not isinstance(group.get(name, getlink=True), h5py.HardLink) or not isinstance(group[name], h5py.Dataset):
+        raise ValueError(f"{name} is no data set of this file")
+    dataset = group[name]
+    if dataset.external or dataset.is_virtual:
+        raise ValueError(f"{name} lies in other files")
+    size, stored = dataset.size * dataset.dtype.itemsize, dataset.id.get_storage_size()
+    if size > max(SMALL, MAX_RATIO * stored) or size > 8 * _LARGEST:
+        raise ValueError(f"{name} unpacks from {stored} bytes to {size}")
+    return dataset
 
 
 def _axis(group: Any, name: str) -> list[tuple[str, ...]]:
@@ -123,9 +138,7 @@ def _read_fixed(group: Any, where: str) -> tuple[list[tuple[str, ...]], list[tup
 
 
 def _read_table(group: Any, where: str) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]], np.ndarray]:
-    dataset = group["table"]
-    if dataset.size * dataset.dtype.itemsize > 8 * _LARGEST:
-        raise ValueError(f"{dataset.size} rows")
+    dataset = _dataset(group, "table")
     fields = [n for n in dataset.dtype.names or () if n.startswith("values_block_")]
     if not fields or "index" not in (dataset.dtype.names or ()):
         raise ValueError("no columns 'index' and 'values_block_0'")

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 Warn = Callable[[str], None]
 _GROUP = 1 << 16  # rows held before they are written
 _LARGEST = 1 << 20  # of one group; a frame of more than that would be no frame
+_MOST_ROWS = 100  # a byte, in a table of more than one group: frames without people take a byte or so each
 _CORNERS = ("x1", "y1", "x2", "y2")
 
 
@@ -222,6 +223,9 @@ def read(path: Path, options: ReadOptions, warn: Warn) -> Dataset:
 def _groups(file: Any, schema: Any, path: Path) -> Iterator[tuple[int, dict[str, list[Any]]]]:
     """(first row, columns) of each group of rows; a frame never lies in two."""
     first = 0
+    if file.metadata.num_rows > max(_LARGEST, _MOST_ROWS * path.stat().st_size):
+        what = f"{file.metadata.num_rows} rows in {path.stat().st_size} bytes: not a table that posecli wrote"
+        raise PoseError(what, str(path))
     for n in range(file.num_row_groups):
         rows = file.metadata.row_group(n).num_rows
         if rows > _LARGEST:  # a few bytes can claim any number of equal rows

@@ -98,6 +98,7 @@ def _load_yaml(path: Path) -> dict[str, Any]:
         import yaml
     except ImportError:
         raise MissingExtra("pyyaml", "yaml", "reading YOLO's data.yaml") from None
+
     class Plain(yaml.SafeLoader):
         """Without aliases: twelve lines of them can name 10^12 joints, and data.yaml has no use for any."""
 
