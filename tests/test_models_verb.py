@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 from posecli import catalogue
 from posecli.models import MODELS
+from posecli.settings import parse_assignments, resolve
 from posecli.zoo import entries, fetch, find_entry
 
 
@@ -76,3 +79,43 @@ def test_weights_by_name_reach_the_model(cli, cache: Path, clip: Path) -> None:
     assert outcome.code == 1 and "did you mean pose_dekr_hrnetw32_coco" in outcome.err
     outcome = cli("infer", clip, "--weights", "yolo11n-pose")
     assert outcome.code == 1 and "no use to posecli" in outcome.err
+
+
+# docs/models.md
+
+PAGE = (Path(__file__).resolve().parent.parent / "docs" / "models.md").read_text(encoding="utf-8")
+
+
+def test_every_network_stands_in_the_documentation() -> None:
+    # Names are written out, or as an ending of the one before: `cpn-50`, `-101`.
+    words = set(re.findall(r"`([a-z0-9-]+)`", PAGE))
+    endings = {word for word in words if word.startswith("-")}
+    for name in MODELS:
+        if name.endswith(("-tiny", "-small")):
+            continue
+        known = name in words or any(
+            name.endswith(ending) and any(name.removesuffix(ending) == w.rsplit("-", 1)[0] for w in words)
+            for ending in endings
+        )
+        combined = re.sub(r"-(101|152)(-dcn|-duc)$", r"-50", re.sub(r"(-50)(-dcn|-duc)$", r"\1", name))
+        assert known or combined in words, name
+
+
+def commands() -> list[list[str]]:
+    found = [shlex.split(line) for line in re.findall(r"^ {4}posecli (train .*)$", PAGE, re.MULTILINE)]
+    assert len(found) > 12
+    return found
+
+
+@pytest.mark.parametrize("words", commands(), ids=lambda words: words[2])
+def test_training_commands_of_the_documentation(words: list[str]) -> None:
+    """Model, settings and arguments fit each other: the network can be made as the command says."""
+    options = dict(zip(words[1::2], words[2::2], strict=True))
+    assert options.keys() <= {"--model", "--data", "--val", "--out", "--init", "--codec", "--set"}
+    chosen = {"codec": options["--codec"]} if "--codec" in options else {}
+    given = parse_assignments([options["--set"]] if "--set" in options else [])
+    settings = resolve({"model": options["--model"]}, given, chosen)
+    network = catalogue.outline(MODELS[settings.model], keypoints=17, **settings.builder_arguments())
+    assert sum(p.numel() for p in network.parameters()) > 1e6
+    if "--init" in options:
+        assert find_entry(options["--init"]).offered
