@@ -90,7 +90,11 @@ def line_plot(
         room = 0.01 * (high - low) or 0.5
         axes.set_xlim(low - room, high + room)
         if any(line.label for line in lines) and len(lines) > 1:
-            axes.legend(loc="best", ncols=2 if wide and len(lines) > 3 else 1)
+            if len(lines) > 3 and not wide:  # too many to find a free place among the curves
+                figure.set_figheight(3.1 + 0.17 * len(lines))
+                figure.legend(loc="outside lower left")
+            else:
+                axes.legend(loc="best", ncols=2 if wide and len(lines) > 3 else 1)
         return _svg(figure, title)
 
 
