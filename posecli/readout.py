@@ -186,9 +186,11 @@ def _read_cascade(output: Any, mirrored: Any, meta: ModelMeta) -> tuple[Tensor, 
 
 def _read_coordinates(output: Any, mirrored: Any, meta: ModelMeta) -> tuple[Tensor, Tensor]:
     """Places after the last stage; nothing tells how sure they are, so every score is 1."""
-    xy = decode_places(output.places[:, -1].float(), meta.input_size)
+    # Some official code counts shares of the picture from its first pixel on.
+    read = partial(decode_places, size=meta.input_size, corner=meta.extra.get("places") == "corner")
+    xy = read(output.places[:, -1].float())
     if mirrored is not None:
-        turned = decode_places(mirrored.places[:, -1].float(), meta.input_size)[:, meta.skeleton.flip_index]
+        turned = read(mirrored.places[:, -1].float())[:, meta.skeleton.flip_index]
         xy = (xy + torch.stack([meta.input_size[0] - 1 - turned[..., 0], turned[..., 1]], dim=-1)) / 2
     return xy, torch.ones_like(xy[..., 0])
 

@@ -35,6 +35,7 @@ READERS: dict[tuple[str, str], tuple[tuple[str, str, str], ...]] = {
     ("SimpleBaseline2D+ResNet", "official HRNet"): ((r"resnet_(\d+)", "simple-baseline-{}", "gaussian"),),
     ("SimpleBaseline2D+ResNet", "mmpose 1.x"): ((r"res(\d+)", "simple-baseline-{}", "gaussian"),),
     ("SimpleBaseline2D+ResNet+DarkPose", "mmpose 1.x"): ((r"res(\d+)", "simple-baseline-{}", "dark"),),
+    ("DeepPose+ResNet", "mmpose 1.x"): ((r"res(\d+)", "deeppose-resnet-{}", "coordinates"),),
     ("HRNet+DarkPose", "mmpose 1.x"): ((r"hrnet-w(\d+)", "hrnet-w{}", "dark"),),
 }
 

@@ -35,8 +35,13 @@ def input_box(size: tuple[int, int], like: Tensor) -> Tensor:
     return torch.tensor([-0.5, -0.5, size[0] - 0.5, size[1] - 0.5], device=like.device, dtype=like.dtype)
 
 
-def decode_places(places: Tensor, size: tuple[int, int]) -> Tensor:
-    """Places normalised by the whole network input (..., K, 2) to its pixels; ``size`` is (width, height)."""
+def decode_places(places: Tensor, size: tuple[int, int], corner: bool = False) -> Tensor:
+    """Places normalised by the whole network input (..., K, 2) to its pixels; ``size`` is (width, height).
+
+    ``corner``: they are shares of the size, counted from the centre of the first pixel (mmpose).
+    """
+    if corner:
+        return places * torch.tensor(size, device=places.device, dtype=places.dtype)
     return decode_coords(places, input_box(size, places))
 
 

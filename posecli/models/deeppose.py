@@ -240,9 +240,10 @@ class DeepPose(nn.Module):
             nn.init.normal_(stage.fc.weight, std=0.0 if number else 0.01)
             nn.init.zeros_(stage.fc.bias)
             self.stages.append(stage)
-        self.register_buffer("error_mean", torch.zeros(stages - 1, keypoints, 2))
-        self.register_buffer("error_deviation", torch.zeros(stages - 1, keypoints, 2))
-        self.register_buffer("surveyed", torch.zeros(stages - 1, dtype=torch.int64))
+        if stages > 1:
+            self.register_buffer("error_mean", torch.zeros(stages - 1, keypoints, 2))
+            self.register_buffer("error_deviation", torch.zeros(stages - 1, keypoints, 2))
+            self.register_buffer("surveyed", torch.zeros(stages - 1, dtype=torch.int64))
 
     def train(self, mode: bool = True) -> DeepPose:
         """While one stage learns, the others run as they do later: their norms and dropout stand still."""

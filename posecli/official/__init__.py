@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from posecli.checkpoint import ModelMeta
 from posecli.errors import PoseError
 from posecli.models import MODELS
-from posecli.official import cpm, cpn, dekr, fastpose, hourglass, hrnet, mmpose, simple_baseline, unipose
+from posecli.official import cpm, cpn, deeppose, dekr, fastpose, hourglass, hrnet, mmpose, simple_baseline, unipose
 from posecli.official.family import Family, convert
 from posecli.official.reading import listing, read_state_dict
 from posecli.official.releases import Release, choose
@@ -33,7 +33,9 @@ __all__ = [
 ]  # fmt: skip
 
 #: One module a repository, with ``FAMILIES`` (or ``FAMILY``, the only one) and ``RELEASES``.
-TABLES: tuple[ModuleType, ...] = (dekr, hrnet, mmpose, simple_baseline, fastpose, hourglass, cpm, cpn, unipose)
+TABLES: tuple[ModuleType, ...] = (
+    dekr, hrnet, mmpose, simple_baseline, fastpose, hourglass, cpm, cpn, unipose, deeppose,
+)  # fmt: skip
 
 #: A file is of the first family whose markers it has.
 FAMILIES: tuple[Family, ...] = tuple(
