@@ -73,10 +73,12 @@ class Architecture:
     paper: str
 
 
-def architectures() -> list[Architecture]:
-    """All networks, in the order of `MODELS`."""
+def architectures(word: str = "") -> list[Architecture]:
+    """The networks with this in their name, in the order of `MODELS`."""
     found = []
     for name, builder in MODELS.items():
+        if word not in name:
+            continue
         network = outline(builder, keypoints=17)
         recipe = "" if name == "dekr-finder" else family(name)
         settings = resolve({"model": name}) if recipe else None

@@ -43,7 +43,7 @@ def models(
         typer.echo(fetched(fetch, quiet))
         return
     word = (name or "").lower()
-    networks = [a for a in architectures() if word in a.name]
+    networks = architectures(word)
     found = [e for e in entries() if word in e.name.lower() or word in e.family.lower() or word in e.architecture]
     shown = [e for e in found if e.offered or all_]
     if name and not (networks or found):
