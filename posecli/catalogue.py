@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from posecli.codecs.coords import PLACES
 from posecli.models import MODELS
 from posecli.official import RELEASES
 from posecli.settings import family, resolve
@@ -104,7 +105,8 @@ def _codec(name: str, settings: Any) -> str:
     """The reading that a training run of this network notes in its weights."""
     if settings is None:
         return ""
-    return str(getattr(settings, "codec", "") or {"dekr": "dekr", "pose-fpn": "softmax"}.get(family(name), "gaussian"))
+    usual = {"dekr": "dekr", "pose-fpn": "softmax", "deeppose": PLACES, "deeppose-resnet": PLACES}
+    return str(getattr(settings, "codec", "") or usual.get(family(name), "gaussian"))
 
 
 def shipped() -> list[str]:

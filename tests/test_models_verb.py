@@ -36,6 +36,15 @@ def test_json(cli) -> None:
     assert "default" in result["shipped"]
 
 
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("deeppose-tiny", "coordinates"), ("tompson-tiny", "cascade"), ("integral-hrnet-tiny", "integral")],
+)
+def test_networks_without_plain_heat_maps_say_how_they_are_read(cli, name: str, codec: str) -> None:
+    (found,) = json.loads(cli("models", name, "--json").out)["architectures"]
+    assert found["codec"] == codec and found["recipe"]
+
+
 def test_list_offers_only_what_is_read(cli, cache: Path) -> None:
     text = cli("models", "hrnet").out
     listed = {e.name for e in entries() if any(line.split()[:1] == [e.name] for line in text.splitlines())}
