@@ -60,11 +60,11 @@ def torso_reference(xy: np.ndarray, visibility: np.ndarray, skeleton: Skeleton) 
 
 
 def box_reference(xy: np.ndarray, visibility: np.ndarray, box_xywh: np.ndarray) -> Reference:
-    """Longer side of the given person box, else of the box around the labelled joints."""
-    given = np.nanmax(np.where(np.isnan(box_xywh[:, 2:]), -1.0, box_xywh[:, 2:]), axis=1, initial=-1.0)
+    """Longer side of the given person box (none where that is zero), else of the box around the labelled joints."""
+    boxed = np.isfinite(box_xywh).all(axis=1)
     own = np.nan_to_num(joint_boxes_xywh(xy, visibility)[:, 2:], nan=-1.0).max(axis=1, initial=-1.0)
-    length = np.where(given > 0, given, own)
-    counts = {"given box": int((given > 0).sum()), "joint box": int(((given <= 0) & (own > 0)).sum())}
+    length = np.where(boxed, np.nan_to_num(box_xywh[:, 2:]).max(axis=1, initial=-1.0), own)
+    counts = {"given box": int((boxed & (length > 0)).sum()), "joint box": int((~boxed & (own > 0)).sum())}
     return Reference(np.where(length > 0, length, np.nan), "longer side of the person box", counts)
 
 

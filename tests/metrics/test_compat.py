@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from single_people import single_people
 
 from posecli.errors import UsageError
 from posecli.formats import read_dataset
@@ -15,23 +16,8 @@ from posecli.metrics import evaluate
 from posecli.metrics.compat import COMPAT
 from posecli.metrics.heatmap_accuracy import heatmap_accuracy
 from posecli.metrics.pck import mean_over_grid
-from posecli.predictions import FramePoses, StreamHeader
 from posecli.skeletons import get_skeleton
-from posecli.types import Dataset, Instance, Record, Skeleton
-
-
-def single_people(skeleton: Skeleton, gt, pred, labelled=None, **columns):
-    """One labelled and one predicted person in each picture."""
-    count = skeleton.num_keypoints
-    labelled = np.ones(gt.shape[:2], bool) if labelled is None else labelled
-    records, lines = [], []
-    for i in range(len(gt)):
-        own = {key: values[i] for key, values in columns.items()}
-        person = Instance(gt[i], np.where(labelled[i], 2, 0), np.ones(count), area=5000.0, **own)
-        records.append(Record(i, f"{i}.jpg", 1000, 1000, (person,)))
-        found = Instance(pred[i], np.full(count, 2), np.ones(count))
-        lines.append((StreamHeader(source="x", skeleton=skeleton), FramePoses(i, (found,), file=f"{i}.jpg")))
-    return Dataset(skeleton, tuple(records)), lines
+from posecli.types import Skeleton
 
 
 def test_hrnet_prints_this_for_mpii(shared) -> None:
