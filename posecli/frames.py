@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, replace
@@ -124,8 +125,8 @@ def _places(names: Iterable[str]) -> dict[str, str]:
     for name in names:
         path = PurePosixPath(name.replace("://", "/"))
         plain[name] = PurePosixPath(*(p for p in path.with_suffix("").parts if p not in ("..", "/"))).as_posix()
-    taken = list(plain.values())
-    return {n: p if taken.count(p) == 1 else p + PurePosixPath(n).suffix.replace(".", "_") for n, p in plain.items()}
+    taken = Counter(plain.values())
+    return {n: p if taken[p] == 1 else p + PurePosixPath(n).suffix.replace(".", "_") for n, p in plain.items()}
 
 
 def _chunks(frames: Sequence[int], parts: int) -> list[tuple[int, ...]]:

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import xml.etree.ElementTree as ET
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import reduce
 from itertools import pairwise
@@ -204,9 +205,9 @@ def _tracks(records: Sequence[Record]) -> list[list[tuple[int, int, Instance]]]:
     """People by track as (frame, place in the frame, person); one without an identity is a track of one frame."""
     tracks: dict[Any, list[tuple[int, int, Instance]]] = {}
     for record in records:
-        ids = [p.track_id for p in record.instances]
+        ids = Counter(p.track_id for p in record.instances)
         for n, person in enumerate(record.instances):
-            alone = person.track_id is None or ids.count(person.track_id) > 1
+            alone = person.track_id is None or ids[person.track_id] > 1
             key = ("alone", record.frame_id, n) if alone else person.track_id
             tracks.setdefault(key, []).append((record.frame_id or 0, n, person))
     return list(tracks.values())

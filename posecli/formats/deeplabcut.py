@@ -15,6 +15,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -216,11 +217,11 @@ def write(dataset: Dataset, path: str | Path, *, overwrite: bool = False, warn: 
 
 
 def _individuals(record: Record) -> dict[str, Instance]:
-    ids = [p.track_id for p in record.instances]
+    ids = Counter(p.track_id for p in record.instances)
     named: dict[str, Instance] = {}
     untracked = 0
     for person in record.instances:
-        if person.track_id is not None and person.track_id >= 0 and ids.count(person.track_id) == 1:
+        if person.track_id is not None and person.track_id >= 0 and ids[person.track_id] == 1:
             named[f"person{person.track_id}"] = person
         else:
             untracked += 1

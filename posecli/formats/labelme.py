@@ -143,8 +143,11 @@ def _frame(
             visibility[joint] = 1 if isinstance(flags, dict) and any(flags.get(f) for f in _HIDDEN) else 2
         else:
             others += 1
+    drawn = {str(g) for g in people}
+    if len(drawn) < len(people):
+        raise PoseError("a group_id stands as a number and as text", where, "is it one person, or two?")
     for key in persons:  # people of whom nothing was drawn: neither a box nor a joint
-        if key not in {str(g) for g in people} and isinstance(persons[key], dict) and persons[key].get("undrawn"):
+        if key not in drawn and isinstance(persons[key], dict) and persons[key].get("undrawn"):
             people[key] = joints.blank()
     made = []
     for group, (xy, visibility) in people.items():
@@ -152,9 +155,9 @@ def _frame(
         note = {k: v for k, v in note.items() if k != "undrawn"} if isinstance(note, dict) else note
         at = f"{where}, group {group}"
         made.append(make_person(xy, visibility, joints.skeleton.keypoints, boxes.get(group), note, at))
-    order = [str(g) for g in people]
-    stated = [k for k in persons if k in order]
-    made = [made[order.index(k)] for k in stated] + [p for g, p in zip(order, made, strict=True) if g not in stated]
+    named = {str(g): p for g, p in zip(people, made, strict=True)}
+    # In the notes' order, then those of whom they do not speak.
+    made = [named.pop(k) for k in persons if k in named] + list(named.values())
     file_name = _picture_name(path, value, notes, root, root_given)
     notes = _with_video_path(path, notes, root)
     width, height = _size(path, value, root / file_name)

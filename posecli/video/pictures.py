@@ -30,6 +30,8 @@ def read_picture(path: str | Path) -> np.ndarray:
     data = path.read_bytes()
     if _is_cut_off(data):
         raise PoseError("the picture is cut off", str(path), "copy it again")
+    if _is_bomb(data):
+        raise PoseError("the picture unpacks to gigabytes of nothing", str(path))
     # IMREAD_COLOR applies the EXIF orientation itself (only IMREAD_UNCHANGED and IGNORE_ORIENTATION do not).
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
@@ -38,6 +40,14 @@ def read_picture(path: str | Path) -> np.ndarray:
     if image is None:
         raise PoseError("not a picture that can be read", str(path), "damaged, or another kind of file under this name")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _is_bomb(data: bytes) -> bool:
+    """A PNG of more than 2^27 pixels, two hundred and more for each of its bytes."""
+    if not data.startswith(b"\x89PNG\r\n\x1a\n") or len(data) < 24:
+        return False
+    pixels = int.from_bytes(data[16:20], "big") * int.from_bytes(data[20:24], "big")
+    return pixels > max(1 << 27, 200 * len(data))
 
 
 def _is_cut_off(data: bytes) -> bool:
