@@ -68,3 +68,21 @@ def test_there_and_back():
         np.testing.assert_allclose(apply_affine(back, apply_affine(there, points)), points, atol=1e-3)
     centre = apply_affine(affine.hrnet_matrix(np.array([100.0, 80.0]), np.array([1.5, 2.0]), (192, 256), 30), points[1])
     np.testing.assert_allclose(centre, [96, 128], atol=1e-4)
+
+
+def test_crops_of_pytorch_pose_are_hrnets(shared):
+    """Its `transform`: centre, scale of 200 pixels, rotation and resolution give the same matrix."""
+    stored = load_post(shared, "other_decoders")
+    rows, matrices = stored["transform_rows_cx_cy_scale_rot_res0_res1_px_py"], stored["transform_matrix"]
+    assert np.any(rows[:, 3] != 0)
+    for (cx, cy, scale, rotation, height, width, x, y), expected, point, back in zip(
+        rows, matrices, stored["transform_point"], stored["transform_point_inverse"], strict=True
+    ):
+        centre = np.array([cx, cy])
+        matrix = affine.hrnet_matrix(centre, np.array([scale, scale]), (int(width), int(height)), rotation)
+        np.testing.assert_allclose(matrix, expected[:2], atol=2e-4)
+        # Its points count from one, and are cut off.
+        inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
+        for found, official in ((matrix @ [x - 1, y - 1, 1], point), (inverse @ [x - 1, y - 1, 1], back)):
+            near_whole = np.abs(found - np.round(found)) < 1e-2
+            assert (near_whole | (np.trunc(found) + 1 == official)).all(), (found, official)
