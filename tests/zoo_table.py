@@ -36,6 +36,8 @@ READERS: dict[tuple[str, str], tuple[tuple[str, str, str], ...]] = {
     ("SimpleBaseline2D+ResNet", "mmpose 1.x"): ((r"res(\d+)", "simple-baseline-{}", "gaussian"),),
     ("SimpleBaseline2D+ResNet+DarkPose", "mmpose 1.x"): ((r"res(\d+)", "simple-baseline-{}", "dark"),),
     ("DeepPose+ResNet", "mmpose 1.x"): ((r"res(\d+)", "deeppose-resnet-{}", "coordinates"),),
+    ("IPR+ResNet", "mmpose 1.x"): ((r"res(\d+)", "integral-resnet-{}", "integral"),),
+    ("DSNT+ResNet", "mmpose 1.x"): ((r"res(\d+)", "integral-resnet-{}", "integral"),),
     ("HRNet+DarkPose", "mmpose 1.x"): ((r"hrnet-w(\d+)", "hrnet-w{}", "dark"),),
 }
 

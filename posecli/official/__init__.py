@@ -20,7 +20,19 @@ from torch import Tensor, nn
 from posecli.checkpoint import ModelMeta
 from posecli.errors import PoseError
 from posecli.models import MODELS
-from posecli.official import cpm, cpn, deeppose, dekr, fastpose, hourglass, hrnet, mmpose, simple_baseline, unipose
+from posecli.official import (
+    cpm,
+    cpn,
+    deeppose,
+    dekr,
+    fastpose,
+    hourglass,
+    hrnet,
+    integral,
+    mmpose,
+    simple_baseline,
+    unipose,
+)
 from posecli.official.family import Family, convert
 from posecli.official.reading import listing, read_state_dict
 from posecli.official.releases import Release, choose
@@ -35,6 +47,7 @@ __all__ = [
 #: One module a repository, with ``FAMILIES`` (or ``FAMILY``, the only one) and ``RELEASES``.
 TABLES: tuple[ModuleType, ...] = (
     dekr, hrnet, mmpose, simple_baseline, fastpose, hourglass, cpm, cpn, unipose, deeppose,
+    integral,
 )  # fmt: skip
 
 #: A file is of the first family whose markers it has.

@@ -26,6 +26,9 @@ def _pixels(values: tuple[float, float, float]) -> Callable[[], Tensor]:
     return lambda: (torch.tensor(values) * 255).round(decimals=3).view(3, 1, 1)
 
 
+CONSTANTS = {r"data_preprocessor\.mean": _pixels(IMAGENET_MEAN), r"data_preprocessor\.std": _pixels(IMAGENET_STD)}
+
+
 def _family(version: str, head: str) -> Family:
     def describe(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Any]] | None:
         architecture = _ARCHITECTURES.get(depth_of(state, "backbone."))
@@ -46,7 +49,7 @@ def _family(version: str, head: str) -> Family:
         describe,
         sources,
         ("deeppose-resnet-50", {"keypoints": 17, "stages": 1, "zoom": 1}),
-        {r"data_preprocessor\.mean": _pixels(IMAGENET_MEAN), r"data_preprocessor\.std": _pixels(IMAGENET_STD)},
+        CONSTANTS,
     )
 
 

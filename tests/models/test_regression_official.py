@@ -1,4 +1,4 @@
-"""DeepPose files of mmpose: recognised by names and shapes, read in their own coordinates."""
+"""Files of regression networks of mmpose: recognised by names and shapes, read in their own coordinates."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from posecli.checkpoint import ModelMeta
 from posecli.errors import PoseError
 from posecli.models import MODELS
 from posecli.models.deeppose import DeepPoseOutput
+from posecli.models.layers import HeatmapOutput
 from posecli.official import load_official
 from posecli.readout import TOP_DOWN
 
@@ -74,3 +75,33 @@ def test_likelihood_files_are_refused(tmp_path: Path) -> None:
     torch.save({"state_dict": state}, tmp_path / "td-reg_res50_rle.pth")
     with pytest.raises(PoseError, match="unknown kind"):
         load_official(tmp_path / "td-reg_res50_rle.pth")
+
+
+def test_integral_files_of_mmpose(tmp_path: Path) -> None:
+    """`IntegralRegressionHead`: the softmax's mean of arange(64) / 64, times the input's 256 pixels."""
+    torch.manual_seed(0)
+    network = MODELS["integral-resnet-50"](keypoints=17).eval()
+    after = ("deconv_layers.", "final_layer.")
+    bare = {n: n.removeprefix("network.") for n in network.state_dict()}
+    state = {
+        ("head.simplebaseline_head." if bare[n].startswith(after) else "backbone.") + bare[n]: t
+        for n, t in network.state_dict().items()
+    }
+    state["head.linspace_x"] = (torch.arange(64.0) / 64).view(1, 1, 1, 64)
+    state["head.linspace_y"] = (torch.arange(64.0) / 64).view(1, 1, 64, 1)
+    warnings: list[str] = []
+    for file in ("ipr_res50_8xb64-210e_coco-256x256-a3898a33_20220913.pth",
+                 "ipr_res50_dsnt-8xb64-210e_coco-256x256-441eedc0_20220913.pth"):  # fmt: skip
+        torch.save({"meta": {}, "state_dict": state}, tmp_path / file)
+        found, meta = load_official(tmp_path / file, warn=warnings.append)
+        assert (meta.architecture, meta.skeleton.name, meta.input_size) == ("integral-resnet-50", "coco17", (256, 256))
+    assert meta.codec == "integral" and not warnings
+    maps = 3 * torch.randn(2, 17, 64, 64)
+    share = maps.flatten(2).softmax(2).view_as(maps)
+    x = (share * state["head.linspace_x"]).sum((2, 3)) * 256
+    y = (share * state["head.linspace_y"]).sum((2, 3)) * 256
+    xy, _ = TOP_DOWN["integral"].decode(HeatmapOutput(maps), None, meta)
+    torch.testing.assert_close(xy, torch.stack([x, y], -1), atol=1e-2, rtol=0)
+    assert all(
+        torch.equal(a, b) for a, b in zip(found.state_dict().values(), network.state_dict().values(), strict=True)
+    )
