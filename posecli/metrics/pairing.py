@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import numpy as np
 
@@ -136,9 +137,10 @@ def _frame_name(predicted: PredictedFrames, i: int) -> str:
 
 def _pair_by_names(labels: LabelFrames, predicted: PredictedFrames, partner: np.ndarray, ways: Counter[str]) -> None:
     """Fills ``partner`` by picture names and by video name and frame; -2 where a name fits several."""
-    pictures = _Names(
-        [(_parts(n), row) for row, n in enumerate(labels.file_name) if not n.lower().endswith(_VIDEO_SUFFIXES)]
-    )
+    named = [(row, n) for row, n in enumerate(labels.file_name) if not n.lower().endswith(_VIDEO_SUFFIXES)]
+    pictures = _Names([(_parts(n), row) for row, n in named])
+    # Ultralytics' lists name pictures without their suffix.
+    stems = _Names([((*_parts(n)[:-1], PurePosixPath(n).stem), row) for row, n in named if any(predicted.file)])
     video_names = [(_video_parts(n), row) for row, v in enumerate(labels.videos) for n in (v.name, v.file_name)]
     videos = _Names(video_names)
     frame_row = {
@@ -151,6 +153,8 @@ def _pair_by_names(labels: LabelFrames, predicted: PredictedFrames, partner: np.
             if partner[i] < 0 and source:  # names relative to the folder given, which is the source
                 joined = pictures.find(_parts(source) + _parts(file))
                 partner[i] = joined if joined >= 0 else partner[i]
+            if partner[i] == -1:
+                partner[i] = stems.find(_parts(file))
             ways["picture name"] += int(partner[i] >= 0)
             continue
         video = video_of[source]

@@ -200,3 +200,13 @@ def test_people_without_joints_are_no_predictions(tmp_path: Path) -> None:
     result = evaluate(tmp_path / "both.json", tmp_path / "both.json", metrics=["oks"], warn=said.append)
     assert result["all"]["AP"] == pytest.approx(1.0)
     assert any("1 crowds and people without joints left out" in s for s in said)
+
+
+def test_lists_that_name_pictures_without_suffix(tmp_path: Path) -> None:
+    """Ultralytics' ``save_json``: image_id is a stem that is no number. Two pictures of one stem meet nothing."""
+    entries = [{"image_id": n, "category_id": 1, "keypoints": flat(place(COCO17)), "score": 0.9} for n in ("a", "b.c")]
+    path = save(tmp_path / "predictions.json", entries)
+    result = evaluate(pictures(["x/a.jpg", "y/b.c.png"]), path, metrics=["oks"], pred_skeleton=COCO17)
+    assert result["all"]["mean_OKS"] == 1 and result["frames"]["met_by"] == {"picture name": 2}
+    result = evaluate(pictures(["x/a.jpg", "y/a.jpg", "b.c.png"]), path, metrics=["oks"], pred_skeleton=COCO17)
+    assert result["frames"]["met_by"] == {"picture name": 1} and result["frames"]["ambiguous_names"] == 1
