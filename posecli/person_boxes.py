@@ -93,7 +93,7 @@ def read_boxes(path: str | Path, min_score: float = 0.0, nms: float = 1.0, warn:
     if path.suffix == ".jsonl":
         kind = "poses"
         for header, line in read_stream(path):
-            key = (line.file, None) if line.file else (header.source, line.frame)
+            key: tuple[str, int | None] = (line.file, None) if line.file else (header.source, line.frame)
             for person in line.instances:
                 if person.box_xyxy is not None and person.person_score >= min_score:
                     named[key].append(np.append(np.asarray(person.box_xyxy, np.float64), person.person_score))
@@ -116,18 +116,17 @@ def read_boxes(path: str | Path, min_score: float = 0.0, nms: float = 1.0, warn:
             of_video = PurePosixPath(record.file_name).suffix.lower() in VIDEO_SUFFIXES
             key = (record.file_name, record.frame_id if of_video else None)
             for person in record.instances:
-                box = person_box(person, np.asarray(person.xy, np.float64), person.visibility)
-                if box is not None and not person.ignore:
-                    named[key].append(np.append(box, 1.0))
+                around = person_box(person, np.asarray(person.xy, np.float64), person.visibility)
+                if around is not None and not person.ignore:
+                    named[key].append(np.append(around, 1.0))
     about: dict[str, Any] = {"from": kind, "file": path.name}
     if path.is_file():
         about["sha256"] = sha256_of(path)
     if kind != "labels":
         about |= {"min_score": min_score} if min_score > 0 else {}
         about |= {"nms": nms} if nms < 1 else {}
-        for table in (named, numbered):
-            for key, boxes in table.items():
-                table[key] = _suppressed(boxes, nms)  # type: ignore[index]
+        for boxes in (*named.values(), *numbered.values()):
+            boxes[:] = _suppressed(boxes, nms)
     by_last_name: dict[tuple[str, int | None], list[str]] = defaultdict(list)
     for name, index in named:
         by_last_name[PurePosixPath(name).name, index].append(name)
