@@ -1,6 +1,6 @@
 """Tompson et al.'s table: localisation error by pooling, 4x, 8x and 16x, with and without the fine network.
 
-    python benchmarks/tompson_pooling.py --data DATA --out runs/tompson [--epochs 3] [--only 4,8]
+    python benchmarks/tompson_pooling.py --data DATA --out runs/tompson [--epochs 2] [--side 64] [--only 4,8]
 
 One small cascade for each pooling (`tompson-tiny`), on the same pictures in the same order, in its three phases: the
 first half of the run teaches the coarse network alone, the next quarter the fine one, the last both. Each is read three
@@ -93,7 +93,7 @@ def table(results: dict[int, dict[str, Any]]) -> str:
 
 def main() -> None:
     """Trains, measures and prints."""
-    parser = lspet.options(__doc__, epochs=3, side=128)
+    parser = lspet.options(__doc__, epochs=2, side=64)
     parser.add_argument("--only", type=lambda text: [int(part) for part in text.split(",")], default=list(POOLINGS))
     arguments = parser.parse_args()
     lspet.set_threads(arguments.threads)
