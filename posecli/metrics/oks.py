@@ -75,16 +75,27 @@ def resolve_areas(
     return area, rule
 
 
+MOST_PAIRS = 5_000_000
+
+
 def same_frame_pairs(frame_a: np.ndarray, frame_b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Indices ``(a, b)`` of all pairs that stand in the same frame, in the order of a, then of b.
 
     Args:
         frame_a: (A,) int; frame_b: (B,) int. Negative frames meet nobody.
+
+    Raises:
+        PoseError: more than `MOST_PAIRS` of them in one frame: thousands of people, each beside each.
     """
     order = np.argsort(frame_b, kind="stable")
     ordered = frame_b[order]
     start = np.searchsorted(ordered, frame_a, "left")
     count = np.where(frame_a >= 0, np.searchsorted(ordered, frame_a, "right") - start, 0)
+    together = np.sort(frame_a[count > 0])
+    same = np.searchsorted(together, frame_a, "right") - np.searchsorted(together, frame_a, "left")
+    most = int((count * same).max(initial=0))
+    if most > MOST_PAIRS:
+        raise PoseError(f"one frame has {most} pairs of people to compare", hint="are all people in one frame?")
     a = np.repeat(np.arange(len(frame_a)), count)
     within = np.arange(len(a)) - np.repeat(np.cumsum(count) - count, count)
     return a, order[np.repeat(start, count) + within]
