@@ -39,26 +39,37 @@ def yaml_merges() -> str:
     return "\n".join([*lines, ""])
 
 
+def zlib_of_zeros(head: bytes, zeros: int) -> bytes:
+    """A zlib stream of ``head`` and so many zeros (a multiple of a mebibyte): one packed block, repeated."""
+    packer = zlib.compressobj(9)
+    start = packer.compress(head) + packer.flush(zlib.Z_FULL_FLUSH)
+    block = packer.compress(bytes(_BLOCK)) + packer.flush(zlib.Z_FULL_FLUSH)
+    end = zlib.compressobj(9, zlib.DEFLATED, -15)
+    low, high = zlib.adler32(head) & 0xFFFF, zlib.adler32(head) >> 16
+    checksum = struct.pack(">HH", (high + zeros * low) % 65521, low)  # RFC 1950, section 8.2
+    return start + block * (zeros // _BLOCK) + end.flush() + checksum
+
+
+_BLOCK = 1 << 20
+
+
 @lru_cache
-def zip_bomb(size: int = 1 << 28) -> bytes:
+def zip_bomb(blocks: int = 200) -> bytes:
     """An .npz with one array of zeros."""
     array, archive = io.BytesIO(), io.BytesIO()
-    header = {"descr": "|u1", "fortran_order": False, "shape": (size // 10, 5, 2)}
+    size = blocks * _BLOCK
+    header = {"descr": "|u1", "fortran_order": False, "shape": (size // 8, 4, 2)}
     np.lib.format.write_array_header_1_0(array, header)  # type: ignore[arg-type]
-    array.write(bytes(size // 10 * 10))
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+    array.write(bytes(size))
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
         packed.writestr("keypoints.npy", array.getvalue())
     return archive.getvalue()
 
 
 @lru_cache
-def mat_bomb(size: int = 1 << 29) -> bytes:
+def mat_bomb(blocks: int = 512) -> bytes:
     """A MATLAB 5 file with one compressed element of zeros."""
-    packer = zlib.compressobj(9)
-    parts = [packer.compress(np.array([14, size], "<u4").tobytes())]
-    block = bytes(1 << 22)
-    parts += [packer.compress(block) for _ in range(size >> 22)]
-    packed = b"".join([*parts, packer.flush()])
+    packed = zlib_of_zeros(np.array([14, blocks * _BLOCK], "<u4").tobytes(), blocks * _BLOCK)
     head = b"MATLAB 5.0 MAT-file".ljust(116) + bytes(8) + b"\x00\x01IM"
     return head + np.array([15, len(packed)], "<u4").tobytes() + packed
 
@@ -86,29 +97,27 @@ def hdf5_bomb(path: Path, names: dict[str, tuple[int, ...]], attributes: dict[st
                 file[name].attrs[key] = np.bytes_(value)
 
 
-def parquet_bomb(path: Path, like: Path, groups: int = 60) -> None:
-    """A table like that of another file, of 5 million equal rows a group, which run lengths make small."""
+def parquet_bomb(path: Path, like: Path, groups: int = 3) -> None:
+    """A table like that of another file, of a million equal rows a group, which run lengths make small."""
     import pyarrow as pa
     import pyarrow.parquet
 
     first = pa.parquet.read_table(like).slice(0, 1)
     block = first.take(pa.array(np.zeros(100_000, np.int64)))
-    group = pa.concat_tables([block] * 50)
+    group = pa.concat_tables([block] * 10)
     with pa.parquet.ParquetWriter(path, first.schema, compression="zstd") as writer:
         for _ in range(groups):
             writer.write_table(group, row_group_size=len(group))
 
 
 @lru_cache
-def png_bomb(side: int = 30_000) -> bytes:
-    """A PNG of one colour: 2.7 GB as RGB, 0.9 MB as a file."""
+def png_bomb(side: int = 1 << 15) -> bytes:
+    """A PNG of one colour: 3.2 GB as RGB, a megabyte as a file."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    packer = zlib.compressobj(9)
-    row = bytes(1 + side) * 1000
-    rows = b"".join([*(packer.compress(row) for _ in range(side // 1000)), packer.flush()])
+    rows = zlib_of_zeros(bytes(side), side * side)  # a row is its filter, 0, and its pixels
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 

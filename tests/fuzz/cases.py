@@ -124,7 +124,7 @@ def lay_out(
     work = folder / "a" / "b"
     work.mkdir(parents=True)
     copy(sample, work / "in")
-    spoilt = spoil(sample, work / "in", rng, rng.choice([1, 1, 1, 2, 3]), whole)
+    spoilt = spoil(sample, work / "in", rng, rng.choice([1, 1, 1, 1, 1, 2, 3]), whole)
     (work / "out").mkdir()
     exact = len(spoilt) == 1 and (spoilt[0].moved is not None or spoilt[0].strangers is not None)
     verb = "convert" if exact and rng.random() < 0.7 else rng.choice(list(_usable(sample, verbs)))

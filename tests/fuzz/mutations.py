@@ -121,7 +121,7 @@ def line_ends(path: Path, rng: random.Random) -> Spoilt | None:
 def other_kind(path: Path, rng: random.Random) -> Spoilt:
     """The name of one kind, the contents of another."""
     kinds: dict[str, bytes] = {
-        "text": b"hello\n", "empty": b"", "zip": b"PK\x03\x04" + bytes(40), "pickle": pickle.dumps(_Marks()),
+        "text": b"hello\n", "empty": b"", "zip": b"PK\x03\x04" + bytes(40), "pickle": pickle.dumps(Marks()),
         "json": b'{"a": [1, 2]}', "list": b"[]", "number": b"7", "string": b'"x"', "null": b"null",
         "deep": b"[" * 200_000, "xml": bombs.ENTITIES,
         "png": b"\x89PNG\r\n\x1a\n" + bytes(30), "hdf5": b"\x89HDF\r\n\x1a\n" + bytes(200),
@@ -316,7 +316,7 @@ def harmless(path: Path, rng: random.Random) -> Spoilt | None:
 # --- arrays -----------------------------------------------------------------------------------------------------------
 
 
-class _Marks:
+class Marks:
     """Makes a file when it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -328,7 +328,7 @@ def pickled(path: Path, rng: random.Random) -> Spoilt | None:
     if path.suffix not in (".npy", ".npz"):
         return None
     objects = np.empty(2, object)
-    objects[:] = [_Marks(), _Marks()]
+    objects[:] = [Marks(), Marks()]
     if path.suffix == ".npy":
         np.save(path, objects, allow_pickle=True)
         return Spoilt("an object array", "fail")

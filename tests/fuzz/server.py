@@ -8,6 +8,7 @@ multiple, for what waits without working. What runs is `posecli.__main__.main`, 
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import json
 import math
@@ -153,6 +154,8 @@ def _serve() -> None:
     # Parsing an option imports more.
     with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
         app(args=["convert", "--help"])
+    gc.collect()
+    gc.freeze()  # a collection in the child would touch, and so copy, every page
     answers = os.fdopen(os.dup(1), "w")
     spent = 0.0
     for line in sys.stdin:
