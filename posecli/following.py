@@ -8,7 +8,8 @@ finders cut raised arms (`looks.moved_box`). The finder runs
 - when much of the picture changes at once, as at a cut; at a large change nobody is followed any further,
 - when the joint scores of a person clearly shown fall, and in the three frames after one was lost.
 
-What it finds is paired with the people followed. Who is not seen loses certainty and is given up soon.
+What it finds is paired with the people followed. Who is not seen loses certainty and is given up soon. Scores of
+followed people are running means, so that nobody near the display threshold blinks.
 
 The state after a frame follows from the written lines alone (and from the picture last looked at), so that a run that
 was interrupted goes on as if nothing had happened: `Follower.see` every line, then `Follower.start`.
@@ -24,7 +25,7 @@ import cv2
 import numpy as np
 
 from posecli import looks
-from posecli.geometry import box_iou
+from posecli.geometry import box_iou, halved
 from posecli.grouping.pose_nms import oks_nms
 from posecli.inference import PoseModel
 from posecli.profiling import stage
@@ -33,7 +34,7 @@ from posecli.types import Instance
 
 __all__ = ["Follower", "thumbnail"]
 
-_SIDE = 160  # pixels of a thumbnail's longer side; a pixel is the mean of a block
+_SIDE = 320  # pixels that a thumbnail's longer side stays below; a pixel is the mean of a block
 _SAME = 2.0  # grey levels by which no block may differ between pictures that count as the same
 _JUMP = 15.0  # mean difference of blocks from which on the finder is asked at once
 _CUT = 30.0  # and from which on another scene is supposed
@@ -48,17 +49,17 @@ _STAYS = 0.6  # with a larger share in the picture nobody is about to leave it
 _GAP = 0.5  # seconds over which nobody is followed
 _SURE_JOINT = 0.15  # joints below this score say nothing of motion
 _LOST_FRAMES = 3
-_WORTH = 0.8  # of the display threshold: people below it are only looked at when the finder runs
-_CERTAIN = 1.3  # times the display threshold: losing somebody below it is no surprise
+_CALM = 0.2  # seconds over which the score of somebody followed is averaged
+_WORTH = 0.7  # of the display threshold: people below it are only looked at when the finder runs
+_CLEAR = 1.3  # times the display threshold: losing somebody below it is no surprise
 _FASTEST = 0.5  # of the box's longer side: the furthest that velocity may move a box
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:
-    """(h, w, 3) int16: a picture (H, W, 3) uint8 in means of blocks, longer side 160 or the picture's own."""
-    height, width = image.shape[:2]
-    zoom = min(1.0, _SIDE / max(height, width))
-    size = (max(1, round(width * zoom)), max(1, round(height * zoom)))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA).reshape(size[1], size[0], 3).astype(np.int16)
+    """(h, w, 3) uint8: a picture (H, W, 3) uint8 halved until its longer side is below 320."""
+    while max(image.shape[:2]) >= _SIDE:
+        image = halved(image)
+    return image
 
 
 @dataclass
@@ -109,9 +110,7 @@ class Follower:
         """Takes the picture (H, W, 3) that was looked at last, to go on with the next."""
         self._looked = thumbnail(looked)
 
-    def people(
-        self, image: np.ndarray, time: float, find: Callable[[], list[Instance]]
-    ) -> tuple[list[Instance], bool]:
+    def people(self, image: np.ndarray, time: float, find: Callable[[], list[Instance]]) -> tuple[list[Instance], bool]:
         """The people of the next frame, and whether they are those of the frame before, unchanged.
 
         Args:
@@ -123,7 +122,7 @@ class Follower:
             small = thumbnail(image)
             change = None
             if self._looked is not None and self._looked.shape == small.shape:
-                change = np.abs(small - self._looked)
+                change = cv2.absdiff(small, self._looked)
         if change is not None and change.max() <= _SAME:
             return [replace(self._known[i].person, track_id=None) for i in self._current], True
         self._looked = small
@@ -132,13 +131,13 @@ class Follower:
             carried = {} if jump > _CUT else self._carried(time)
         turn = self.scheduled(time)
         if turn or jump > _JUMP or self._lost:
-            return self._look(image, carried, find(), turn), False
+            return self._look(image, time, carried, find(), turn), False
         posed = self._model.look([image], [list(carried.values())])[0]
         fallen = {i for i, pose in zip(carried, posed, strict=True) if self._has_fallen(i, pose)}
         if fallen:
-            return self._look(image, carried, find(), False, fallen), False
+            return self._look(image, time, carried, find(), False, fallen), False
         with stage("follow"):
-            return self._single(posed), False
+            return self._single(posed, time), False
 
     def see(self, people: Sequence[Instance], time: float) -> None:
         """Takes the people of a frame as they were written; all that is remembered comes from here."""
@@ -152,13 +151,14 @@ class Follower:
         self._lost = {i: left - 1 for i, left in self._lost.items() if left > 1 and i not in self._current}
         for i in set(before) - set(self._current):
             known = self._known[i]
-            if known.frames >= _LOST_FRAMES and self._certain(known) and self._inside(_moved(known, time)) >= _STAYS:
+            if known.frames >= _LOST_FRAMES and self._clear(known) and self._inside(_moved(known, time)) >= _STAYS:
                 self._lost[i] = _LOST_FRAMES
         self._known = {i: k for i, k in self._known.items() if time - k.time <= _GAP or i in self._current}
 
     def _seen(self, last: _Followed | None, person: Instance, time: float) -> _Followed:
         mean = float(person.score.mean())
-        certainty = float(np.clip(person.person_score / max(self._model.joints_score(person.score), 1e-3), 0, 1))
+        # Lines written without following have the score only, which is never above the certainty.
+        certainty = float(person.extra.get("certainty", person.person_score))
         if last is None:
             return _Followed(person, certainty, np.zeros(2), time, mean, 1)
         velocity = last.velocity
@@ -169,12 +169,12 @@ class Follower:
             velocity = 0.5 * velocity + 0.5 * step / (time - last.time)
         return _Followed(person, certainty, velocity, time, 0.8 * last.usual + 0.2 * mean, last.frames + 1)
 
-    def _certain(self, known: _Followed) -> bool:
-        return known.person.person_score >= _CERTAIN * self._model.threshold
+    def _clear(self, known: _Followed) -> bool:
+        return known.person.person_score >= _CLEAR * self._model.threshold
 
     def _has_fallen(self, number: int, pose: Instance) -> bool:
         known = self._known[number]
-        return self._certain(known) and float(pose.score.mean()) < _FALLEN * known.usual
+        return self._clear(known) and float(pose.score.mean()) < _FALLEN * known.usual
 
     def _inside(self, box: np.ndarray) -> float:
         """Share of a box that lies in the picture."""
@@ -192,7 +192,8 @@ class Follower:
                 continue
             box = _moved(known, time)
             if self._inside(box) >= _INSIDE:
-                carried[i] = replace(person, box_xyxy=box, person_score=known.certainty, track_id=None)
+                # The number stays until the score is calmed.
+                carried[i] = _certain(replace(person, box_xyxy=box, track_id=i), known.certainty)
         return carried
 
     def _joined(
@@ -219,21 +220,20 @@ class Follower:
                 keep = overlap[i, partner[i]] >= _TRUSTED and number not in fallen
                 certainty = (person.person_score + other.person_score) / 2
                 joined.append(
-                    replace(
-                        person,
-                        box_xyxy=person.box_xyxy if keep else other.box_xyxy,
-                        person_score=certainty,
-                        heat=other.heat,
+                    _certain(
+                        replace(person, box_xyxy=person.box_xyxy if keep else other.box_xyxy, heat=other.heat),
+                        certainty,
                     )
                 )
             elif number not in fallen:
-                joined.append(replace(person, person_score=person.person_score * (_UNSEEN if scheduled else 1.0)))
-        joined += [p for j, p in enumerate(found) if j not in partner.values()]
+                joined.append(_certain(person, person.person_score * (_UNSEEN if scheduled else 1.0)))
+        joined += [_certain(p, p.person_score) for j, p in enumerate(found) if j not in partner.values()]
         return [p for p in joined if p.person_score >= self._model.threshold]
 
     def _look(
         self,
         image: np.ndarray,
+        time: float,
         carried: dict[int, Instance],
         found: Sequence[Instance],
         scheduled: bool,
@@ -243,10 +243,11 @@ class Follower:
             people = self._joined(carried, found, scheduled, fallen)
         posed = self._model.look([image], [people])[0]
         with stage("follow"):
-            return self._single(posed)
+            return self._single(posed, time)
 
-    def _single(self, people: Sequence[Instance]) -> list[Instance]:
-        """Each person once, and only those who are to be given out, best first."""
+    def _single(self, people: Sequence[Instance], time: float) -> list[Instance]:
+        """Each person once with a calm score, and only those who are to be given out, best first."""
+        people = [self._calmed(p, time) for p in people]
         if len(people) > 1:
             boxes = _boxes(people)
             kept = oks_nms(
@@ -258,6 +259,20 @@ class Follower:
             )
             people = [people[i] for i in sorted(kept)]
         return self._model.kept(people)
+
+    def _calmed(self, person: Instance, time: float) -> Instance:
+        if person.track_id is None:
+            return person
+        last = self._known[person.track_id]
+        share = 1 - math.exp(-(time - last.time) / _CALM)
+        score = last.person.person_score + share * (person.person_score - last.person.person_score)
+        return replace(person, person_score=score, track_id=None)
+
+
+def _certain(person: Instance, certainty: float) -> Instance:
+    """The person as it goes to the second stage: its certainty is its score, and stays with it in the stream."""
+    certainty = round(certainty, 4)
+    return replace(person, person_score=certainty, extra={"certainty": certainty})
 
 
 def _boxes(people: Sequence[Instance]) -> np.ndarray:

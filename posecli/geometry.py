@@ -100,6 +100,20 @@ def fit_picture(width: int, height: int, longer_side: int, multiple: int = 32) -
     return Crop(matrix, (size[0], size[1]))
 
 
+def halved(image: np.ndarray) -> np.ndarray:
+    """(H // 2, W // 2, 3), at least one pixel each: means of 2 x 2 pixels of an image (H, W, 3) uint8. An odd last row
+    or column is left out."""
+    height, width = (max(1, side // 2) for side in image.shape[:2])
+    return cv2.resize(image[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA)
+
+
+def _extended(low: int, high: int, end: int, step: int) -> tuple[int, int]:
+    """A range within 0..end, made longer to a multiple of ``step`` where there is room, else shorter."""
+    length = min(-(-(high - low) // step), end // step) * step
+    low = min(low, end - length)
+    return low, low + length
+
+
 def warp(image: np.ndarray, crop: Crop, fill: int | Sequence[int] = 0) -> np.ndarray:
     """Samples an image (H, W, 3) uint8 at a crop: (h, w, 3) uint8, the grey level or colour ``fill`` outside the image.
 
@@ -116,11 +130,18 @@ def warp(image: np.ndarray, crop: Crop, fill: int | Sequence[int] = 0) -> np.nda
         x1, y1 = np.ceil(np.minimum(corners.max(0) + margin, (image.shape[1], image.shape[0]))).astype(int)
         if x1 - x0 < 1 or y1 - y0 < 1:
             return np.full((height, width, 3), colour, np.uint8)
+        # Halves are quickly made, other areas slowly. No pixel may be left over, unless there is none to add.
+        halves = max(0, math.ceil(math.log2(AREA_BELOW / 2 / zoom)))
+        halves = min(halves, int(math.log2(min(image.shape[:2]))))
+        x0, x1 = _extended(x0, x1, image.shape[1], 2**halves)
+        y0, y1 = _extended(y0, y1, image.shape[0], 2**halves)
         part = image[y0:y1, x0:x1]
-        small_wh = (max(1, round(part.shape[1] * zoom)), max(1, round(part.shape[0] * zoom)))
+        for _ in range(halves):
+            part = halved(part)
+        small_wh = (max(1, round(part.shape[1] * zoom * 2**halves)), max(1, round(part.shape[0] * zoom * 2**halves)))
         image = cv2.resize(part, small_wh, interpolation=cv2.INTER_AREA)
         # Small-image pixels back to image pixels, composed with the crop.
-        fx, fy = part.shape[1] / small_wh[0], part.shape[0] / small_wh[1]
+        fx, fy = 2**halves * part.shape[1] / small_wh[0], 2**halves * part.shape[0] / small_wh[1]
         up = np.array([[fx, 0, 0.5 * fx - 0.5 + x0], [0, fy, 0.5 * fy - 0.5 + y0], [0, 0, 1]])
         matrix = matrix @ up
     return cv2.warpAffine(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -271,7 +272,7 @@ class Crop:
     matrix: np.ndarray
     size_wh: tuple[int, int]
 
-    @property
+    @cached_property
     def inverse(self) -> np.ndarray:
         """(2, 3) float64: input pixels back to image pixels."""
         linear = np.linalg.inv(self.matrix[:, :2])

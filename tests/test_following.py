@@ -256,5 +256,6 @@ def test_state_comes_from_the_lines(cut: int) -> None:
 
 def test_thumbnail_of_any_picture() -> None:
     assert thumbnail(np.zeros((720, 1280, 3), np.uint8)).shape == (90, 160, 3)
+    assert thumbnail(np.zeros((321, 641, 3), np.uint8)).shape == (80, 160, 3)
     assert thumbnail(np.zeros((1, 1, 3), np.uint8)).shape == (1, 1, 3)
-    assert thumbnail(np.full((1920, 1, 3), 7, np.uint8)).shape == (160, 1, 3)
+    assert thumbnail(np.full((1920, 1, 3), 7, np.uint8)).shape == (240, 1, 3)

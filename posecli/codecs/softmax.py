@@ -34,8 +34,11 @@ def decode_softmax(logits: Tensor, stride: int, reach: int = 2) -> tuple[Tensor,
     The place is the mean of the distribution in a window of `reach` pixels around its highest pixel (the mode,
     refined); the score is the probability that falls into the window.
     """
-    probability = logits.flatten(2).float().softmax(dim=-1).view(logits.shape)
-    uv, mass = decode_local_mean(probability, reach)
+    # Of a distribution only the window is wanted: its exponents, less the logarithm of the sum of all.
+    flat = logits.flatten(2).float()
+    total = flat.logsumexp(dim=-1)
+    place, window, shift = _windows(flat, logits.shape[-1], reach, outside=-torch.inf)
+    uv, mass = _mean_place(place, (window - total[..., None, None]).exp(), shift)
     return uv * stride + (stride - 1) / 2, mass
 
 
@@ -46,21 +49,31 @@ def decode_local_mean(maps: Tensor, reach: int = 2) -> tuple[Tensor, Tensor]:
     Returns:
         (B, K, 2) map pixels and (B, K) sums of the window, of a distribution the probability that falls into it.
     """
-    batch, keypoints, _, width = maps.shape
-    best = maps.flatten(2).argmax(dim=-1)
+    place, window, shift = _windows(maps.flatten(2), maps.shape[-1], reach, outside=0)
+    return _mean_place(place, window.clamp(min=0), shift)
+
+
+def _windows(flat: Tensor, width: int, reach: int, outside: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Maps (B, K, h w) around their highest pixels: these (B, K, 2), the windows (B, K, side, side), places in them
+    (side,) from the middle. Windows keep their size at the border; pixels beyond it have the value ``outside``."""
+    height = flat.shape[-1] // width
+    best = flat.argmax(dim=-1)
     column, row = best % width, best // width
-    offset = torch.arange(-reach, reach + 1, device=maps.device)
-    # The window keeps its size at the border: pixels beyond it hold nothing.
-    padded = functional.pad(maps.clamp(min=0), (reach,) * 4)
-    rows = (row[..., None] + reach + offset)[..., :, None]
-    columns = (column[..., None] + reach + offset)[..., None, :]
-    window = padded.flatten(2).gather(2, (rows * (width + 2 * reach) + columns).flatten(2))
-    window = window.view(batch, keypoints, 2 * reach + 1, 2 * reach + 1)
+    offset = torch.arange(-reach, reach + 1, device=flat.device)
+    rows = (row[..., None] + offset)[..., :, None]
+    columns = (column[..., None] + offset)[..., None, :]
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    index = rows.clamp(0, height - 1) * width + columns.clamp(0, width - 1)
+    window = flat.gather(2, index.flatten(2)).view(index.shape)
+    return torch.stack([column, row], dim=-1), torch.where(inside, window, outside), offset.to(flat.dtype)
+
+
+def _mean_place(place: Tensor, window: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean places (B, K, 2) of windows that hold no negative values, and their sums (B, K)."""
     mass = window.sum(dim=(-2, -1))
-    shift = offset.to(window.dtype)
     some = mass.clamp(min=torch.finfo(window.dtype).tiny)
-    u = column + (window.sum(dim=-2) * shift).sum(dim=-1) / some
-    v = row + (window.sum(dim=-1) * shift).sum(dim=-1) / some
+    u = place[..., 0] + (window.sum(dim=-2) * shift).sum(dim=-1) / some
+    v = place[..., 1] + (window.sum(dim=-1) * shift).sum(dim=-1) / some
     return torch.stack([u, v], dim=-1), mass
 
 

@@ -34,6 +34,11 @@ def _area(instance: Instance) -> float:
     return max(1.0, 0.53 * float(box[2] - box[0]) * float(box[3] - box[1]))
 
 
+def _pose(instance: Instance) -> np.ndarray:
+    """(K, 2) joints, NaN where not found."""
+    return np.where(instance.visibility[:, None] > 0, instance.xy, np.nan)
+
+
 class OksTracker:
     """Gives every person of every frame a ``track_id``; call `update` once a frame, in order.
 
@@ -66,18 +71,17 @@ class OksTracker:
         """
         self._tracks = [t for t in self._tracks if time - t.time <= self.max_age]
         candidates = [i for i, p in enumerate(instances) if p.person_score >= self.min_score]
-        poses = {i: np.where(instances[i].visibility[:, None] > 0, instances[i].xy, np.nan) for i in candidates}
-        pairs = []
-        for i in candidates:
-            for t, track in enumerate(self._tracks):
-                oks = self._similarity(track, poses[i], _area(instances[i]), time)
-                if oks >= self.min_oks:
-                    pairs.append((-oks, i, t))
+        poses = {i: _pose(instances[i]) for i in candidates}
+        areas = {i: _area(instances[i]) for i in candidates}
+        oks = self._similarity([poses[i] for i in candidates], [areas[i] for i in candidates], time)
         taken: dict[int, int] = {}
         used: set[int] = set()
-        for _, i, t in sorted(pairs):
-            if i not in taken and t not in used:
-                taken[i] = t
+        for cell in np.argsort(-oks, axis=None, kind="stable").tolist():
+            row, t = divmod(cell, len(self._tracks))
+            if oks[row, t] < self.min_oks:
+                break
+            if candidates[row] not in taken and t not in used:
+                taken[candidates[row]] = t
                 used.add(t)
         result = list(instances)
         for i in candidates:
@@ -87,7 +91,7 @@ class OksTracker:
                 track = _Track(self._next, poses[i], 1.0, np.zeros(2), time)
                 self._next += 1
                 self._tracks.append(track)
-            self._follow(track, poses[i], _area(instances[i]), time)
+            self._follow(track, poses[i], areas[i], time)
             result[i] = replace(instances[i], track_id=track.id)
         return tuple(result)
 
@@ -97,7 +101,7 @@ class OksTracker:
         for person in instances:
             if person.track_id is None:
                 continue
-            pose = np.where(person.visibility[:, None] > 0, person.xy, np.nan)
+            pose = _pose(person)
             track = next((t for t in self._tracks if t.id == person.track_id), None)
             if track is None:
                 track = _Track(person.track_id, pose, 1.0, np.zeros(2), time)
@@ -105,19 +109,23 @@ class OksTracker:
             self._follow(track, pose, _area(person), time)
             self._next = max(self._next, person.track_id + 1)
 
-    def _similarity(self, track: _Track, xy: np.ndarray, area: float, time: float) -> float:
-        moved = track.xy + track.velocity * (time - track.time)
-        both = np.isfinite(moved[:, 0]) & np.isfinite(xy[:, 0])
-        if not both.any():
-            return 0.0
-        squared = ((moved - xy)[both] ** 2).sum(1)
+    def _similarity(self, poses: Sequence[np.ndarray], areas: Sequence[float], time: float) -> np.ndarray:
+        """(N, T) OKS of this frame's poses and where the tracks should be now; 0 where no joint is in both."""
+        if not poses or not self._tracks:
+            return np.zeros((len(poses), len(self._tracks)))
+        moved = np.stack([t.xy + t.velocity * (time - t.time) for t in self._tracks])
+        squared = ((moved[None] - np.stack(poses)[:, None]) ** 2).sum(-1)
         # The mean of both areas, as in the official OKS NMS; a person whose size jumps is not the same person.
-        return float(np.exp(-squared / (track.area + area) / self._variance[both]).mean())
+        both_areas = np.array(areas)[:, None] + np.array([t.area for t in self._tracks])[None]
+        alike = np.exp(-squared / both_areas[..., None] / self._variance)
+        there = ~np.isnan(alike)
+        return np.where(there, alike, 0).sum(-1) / np.maximum(there.sum(-1), 1)
 
     def _follow(self, track: _Track, xy: np.ndarray, area: float, time: float) -> None:
-        both = np.isfinite(track.xy[:, 0]) & np.isfinite(xy[:, 0])
+        moved = xy - track.xy
+        both = ~np.isnan(moved[:, 0])
         if time > track.time and both.any():
-            step = (xy - track.xy)[both].mean(0) / (time - track.time)
+            step = moved[both].mean(0) / (time - track.time)
             # Half of the new velocity: detection noise must not throw the prediction away.
             track.velocity = 0.5 * track.velocity + 0.5 * step
         track.xy, track.area, track.time = xy, area, time
