@@ -2,51 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-from torch.overrides import TorchFunctionMode
-
 from posecli.codecs.coords import PLACES
 from posecli.models import MODELS
+from posecli.models.outline import outline as outline
 from posecli.official import RELEASES
 from posecli.settings import family, resolve
 from posecli.zoo import Entry, entries, local_file
-
-_FILLING = {
-    "kaiming_uniform_",
-    "kaiming_normal_",
-    "constant_",
-    "zeros_",
-    "ones_",
-    "uniform_",
-    "normal_",
-    "trunc_normal_",
-    "fill_",
-    "zero_",
-}
-
-
-class _Unfilled(TorchFunctionMode):
-    """Leaves new tensors without values."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if getattr(func, "__name__", "") in _FILLING:
-            return args[0] if args else (kwargs or {})["tensor"]
-        return func(*args, **(kwargs or {}))
-
-
-def outline(builder: Callable[..., nn.Module], **arguments: Any) -> nn.Module:
-    """A network's names and shapes, without values or memory for them, in a fraction of the time."""
-    with torch.device("meta"), _Unfilled():
-        return builder(**arguments)
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 
-import torch
 from torch import Tensor, nn
 
 from posecli.checkpoint import ModelMeta
 from posecli.errors import PoseError
 from posecli.models import MODELS
+from posecli.models.outline import outline
 from posecli.official import (
     cpm,
     cpn,
@@ -98,8 +98,7 @@ def load_official(
     )
     arguments = {**arguments, **taken.arguments}
     # Without drawing weights that are replaced at once; `convert` gives every tensor that the network has.
-    with torch.device("meta"):
-        network = MODELS[architecture](**arguments)
+    network = outline(MODELS[architecture], **arguments)
     network.load_state_dict(convert(family, network, state, str(path)), assign=True)
     meta = ModelMeta(
         architecture=architecture,
@@ -119,8 +118,7 @@ def _unknown(path: Path, state: Mapping[str, Tensor]) -> PoseError:
     best: tuple[float, Family, list[str], list[str]] | None = None
     for family in FAMILIES:
         architecture, arguments = family.example
-        with torch.device("meta"):
-            network = MODELS[architecture](**arguments)
+        network = outline(MODELS[architecture], **arguments)
         expected = [s for sources in family.sources(network).values() for s in sources]
         expected = [name for name in expected if not name.endswith("num_batches_tracked")]
         known = set(expected)
