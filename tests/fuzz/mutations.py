@@ -341,7 +341,7 @@ def pickled(path: Path, rng: random.Random) -> Spoilt | None:
 
 def other_arrays(path: Path, rng: random.Random) -> Spoilt | None:
     """An array of another shape, type or content."""
-    if path.suffix not in (".npy", ".npz", ".mat"):
+    if path.suffix not in (".npy", ".npz", ".mat") or path.read_bytes()[:10] == b"MATLAB 7.3":
         return None
     import scipy.io
 
