@@ -8,6 +8,11 @@ from learning import Pupil, make_people
 @pytest.mark.parametrize(
     ("model", "rate", "steps", "settings"),
     [
+        pytest.param("hrnet-tiny", 2e-3, 300, {}, id="hrnet"),
+        pytest.param("simple-baseline-tiny", 2e-3, 300, {}, id="simple-baseline"),
+        pytest.param("fastpose-tiny", 2e-3, 300, {}, id="fastpose"),
+        pytest.param("fastpose-tiny", 2e-3, 300, {"model_arguments": '{"dcn": true}'}, id="fastpose-dcn"),
+        pytest.param("fastpose-tiny", 2e-3, 300, {"model_arguments": '{"duc": [4, 2, 1]}'}, id="fastpose-duc"),
         pytest.param("hourglass-tiny", 2e-3, 300, {}, id="hourglass"),
         pytest.param("hourglass-tiny", 2e-3, 300, {"model_arguments": '{"separable": true}'}, id="hourglass-separable"),
         pytest.param("hg-tiny", 2e-3, 300, {}, id="hg"),
