@@ -3,17 +3,23 @@ from the written lines. A made-up world stands in for the networks: people are w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from posecli.following import Follower, thumbnail
 from posecli.geometry import box_iou
-from posecli.pipeline import as_written
+from posecli.inference import load_model
+from posecli.pipeline import as_written, infer
+from posecli.predictions import person_from_json, person_to_json, read_stream
 from posecli.skeletons import BODY19
 from posecli.types import Instance
+from posecli.video import VideoWriter, open_source
 
 COUNT = BODY19.num_keypoints
 SIZE = (400, 300)
@@ -41,6 +47,7 @@ class World:
         self.seen: list[tuple[Sequence[float], float]] = []
         self.finds = 0
         self.crops = 0
+        self.joints = 0.8
 
     def find(self) -> list[Instance]:
         self.finds += 1
@@ -54,11 +61,8 @@ class World:
         overlap = box_iou(np.asarray(who.box_xyxy)[None], np.array(self.there).reshape(-1, 4))[0]
         if not len(overlap) or overlap.max() < 0.2:
             return replace(who, score=np.full(COUNT, 0.05, np.float32), person_score=who.person_score * 0.05)
-        found = person(self.there[int(overlap.argmax())], joints=0.8)
-        return replace(who, xy=found.xy, score=found.score, person_score=who.person_score * 0.8)
-
-    def joints_score(self, scores: np.ndarray) -> float:
-        return float(scores.mean())
+        found = person(self.there[int(overlap.argmax())], joints=self.joints)
+        return replace(who, xy=found.xy, score=found.score, person_score=who.person_score * self.joints)
 
     def joints_score(self, scores: np.ndarray) -> float:
         return float(scores.mean())
@@ -241,7 +245,8 @@ def test_state_comes_from_the_lines(cut: int) -> None:
         frame(whole, n)
     again = Film(World())
     for n, (people, _) in enumerate(whole.lines[:cut]):
-        again.follower.see(people, n / 25)
+        read = [person_from_json(json.loads(json.dumps(person_to_json(p))), BODY19) for p in people]
+        again.follower.see(read, n / 25)
     last = max(n for n in range(cut) if not whole.lines[n][1])
     again.follower.start(again.picture(0 if last in (6, 7) else last))
     again.number = cut - 1
@@ -259,3 +264,100 @@ def test_thumbnail_of_any_picture() -> None:
     assert thumbnail(np.zeros((321, 641, 3), np.uint8)).shape == (80, 160, 3)
     assert thumbnail(np.zeros((1, 1, 3), np.uint8)).shape == (1, 1, 3)
     assert thumbnail(np.full((1920, 1, 3), 7, np.uint8)).shape == (240, 1, 3)
+
+
+def test_the_turns_of_the_finder_go_by_time() -> None:
+    """Frames far apart and close together, as phones write them: one run in each 0.2 seconds."""
+    world = World()
+    follower = Follower(world, 0.2, SIZE)  # type: ignore[arg-type]
+    world.there, world.seen = [A], [(A, 0.9)]
+    times = [0.0, 0.01, 0.02, 0.19, 0.2, 0.21, 0.5, 0.59, 0.6, 0.99, 1.0]
+    found = []
+    for n, time in enumerate(times):
+        before = world.finds
+        people, _ = follower.people(Film(world).picture(n), time, world.find)
+        follower.see([as_written(p) for p in people], time)
+        found.append(world.finds > before)
+    assert [t for t, f in zip(times, found, strict=True) if f] == [0.0, 0.2, 0.5, 0.6, 0.99, 1.0]
+
+
+def test_every_frame_is_a_turn_when_frames_are_rare() -> None:
+    follower = Follower(World(), 0.2, SIZE)  # type: ignore[arg-type]
+    assert all(follower.scheduled(n / 3, (n - 1) / 3) for n in range(1, 30))
+
+
+def test_a_score_around_the_threshold_does_not_blink() -> None:
+    world = World()
+    film = Film(world, period=1000)
+    world.there, world.seen = [A], [(A, 0.52)]
+    shown = []
+    for n in range(30):
+        world.joints = 0.7 if n % 3 else 0.5  # the product goes from 0.26 to 0.36 and back; 0.3 is the threshold
+        shown.append(len(film.step()))
+    assert shown[10:] == [1] * 20
+    scores = [people[0].person_score for people, _ in film.lines[10:]]
+    assert max(scores) - min(scores) < 0.03
+
+
+def test_a_large_change_of_the_picture_asks_the_finder_and_keeps_the_people() -> None:
+    world = World()
+    film = Film(world, period=1000)
+    world.there, world.seen = [A], [(A, 0.9)]
+    film.step()
+    film.step()
+    still = film.picture
+    film.picture = lambda number: still(number) + np.uint8(20)  # type: ignore[method-assign]
+    world.there, world.seen = [A, B], [(B, 0.9)]
+    assert len(film.step()) == 2 and world.finds == 2
+
+
+def test_every_frame_by_itself_without_following(
+    tmp_path: Path, cli: Callable, clip: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``--find-every 0`` is `PoseModel.predict` of each frame."""
+    monkeypatch.chdir(tmp_path)
+    assert cli("infer", clip, "-w", tiny_model, "-o", "a.jsonl", "--find-every", 0, "--end", 6).code == 0
+    model = load_model(tiny_model, "cpu")
+    frames = [frame.image for frame in open_source(clip).frames(0, 6)]
+    lines = [line for _, line in read_stream(tmp_path / "a.jsonl")]
+    for line, people in zip(lines, model.predict(frames, still=False), strict=True):
+        assert "same" not in line.extra and len(line.instances) == len(people)
+        for a, b in zip(line.instances, people, strict=True):
+            b = as_written(b)
+            assert np.array_equal(a.xy, b.xy) and a.person_score == b.person_score and not a.extra
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "every"), [("street_crowd.avi", 1), ("two_people_hug.mp4", 2)])
+def test_a_followed_clip_resumed_anywhere_is_the_same(
+    tmp_path: Path, cli: Callable, shared: Path, name: str, every: int
+) -> None:
+    arguments = ["infer", shared / "data/clips" / name, "--every", every, "--end", 24 * every]
+    assert cli(*arguments, "-o", tmp_path / "whole.jsonl").code == 0
+    whole = (tmp_path / "whole.jsonl").read_bytes()
+    lines = whole.splitlines(keepends=True)
+    for cut in (2, 5, 11, 17, 23):
+        (tmp_path / "part.jsonl").write_bytes(b"".join(lines[:cut]) + lines[cut][:50])
+        assert cli(*arguments, "-o", tmp_path / "part.jsonl", "--resume").code == 0
+        assert (tmp_path / "part.jsonl").read_bytes() == whole, cut
+
+
+@pytest.mark.slow
+def test_a_cut_between_clips_is_noticed_in_its_first_frame(tmp_path: Path, shared: Path) -> None:
+    """The people after a cut are those that the finder sees there, and none of the scene before."""
+    model = load_model(device="cpu")
+    film, cuts = tmp_path / "film.mp4", []
+    with VideoWriter(film, 320, 240, 25) as writer:
+        written = 0
+        for name in ("street_crowd.avi", "clean_and_jerk.mp4", "athlete_portrait.mp4", "basketball_two_children.mp4"):
+            cuts.append(written)
+            for frame in open_source(shared / "data/clips" / name).frames(40, 47):
+                writer.write(cv2.resize(frame.image, (320, 240), interpolation=cv2.INTER_AREA), written / 25)
+                written += 1
+    followed = [people for _, people in infer(film, model=model, find_every=10.0)]
+    plain = [people for _, people in infer(film, model=model, find_every=0)]
+    for cut in cuts:
+        kept = [p for p in plain[cut] if p.person_score >= model.threshold]
+        there = [p for p in followed[cut] if p.person_score >= model.threshold]
+        assert len(kept) == len(there)
+        assert all(np.allclose(a.xy, b.xy, atol=0.02) for a, b in zip(kept, there, strict=True))

@@ -14,6 +14,7 @@ from posecli.geometry import (
     box_xyxy_to_xywh,
     crop_from_box,
     fit_picture,
+    halved,
     keypoint_box,
     warp,
 )
@@ -89,3 +90,39 @@ def test_keypoint_box_ignores_missing_joints() -> None:
     xy = np.array([[0.0, 0.0], [5, 6], [9, 2]])
     assert keypoint_box(xy, np.array([0, 2, 1])).tolist() == [5, 2, 9, 6]
     assert keypoint_box(xy, np.zeros(3)) is None
+
+
+@pytest.mark.parametrize("size", [(720, 1280), (719, 1279), (1001, 637), (403, 3000)])
+@pytest.mark.parametrize("longer_side", [300, 120, 48])
+def test_strong_reductions_move_nothing(size: tuple[int, int], longer_side: int) -> None:
+    """In a picture whose grey is its place, every pixel of the crop has the grey of the place it shows."""
+    height, width = size
+    across, down = np.meshgrid(np.linspace(0, 250, width), np.linspace(0, 250, height))
+    ramp = np.stack([across, down, across], -1)
+    crop = fit_picture(width, height, longer_side, multiple=1)
+    # Rounding may add to every pixel; the ramp that falls tells it from a shift.
+    rises, falls = (warp(picture.round().astype(np.uint8), crop).astype(np.float64) for picture in (ramp, 250 - ramp))
+    got = 125 + (rises - falls)[..., :2] / 2
+    # Away from the border, where what lies outside is mixed in.
+    inside = np.s_[2 : got.shape[0] - 2, 2 : got.shape[1] - 2]
+    rows, columns = np.mgrid[inside]
+    places = apply_affine(crop.inverse, np.stack([columns, rows], -1).reshape(-1, 2).astype(np.float64))
+    grey_per_pixel = 250 / np.array([width - 1, height - 1]) * max(size) / longer_side
+    apart = (got[inside].reshape(-1, 2) - places * 250 / [width - 1, height - 1]) / grey_per_pixel
+    assert np.abs(apart.mean(0)).max() < 0.15
+    assert (
+        np.abs(rises[inside] - ramp_at(places, size).reshape(rises[inside].shape)).max()
+        < 1.8 + 0.03 * grey_per_pixel.max()
+    )
+
+
+def ramp_at(places: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(N, 3) grey levels of the ramp at places (N, 2)."""
+    return (places * 250 / [size[1] - 1, size[0] - 1])[:, [0, 1, 0]]
+
+
+def test_halves_are_means_of_four() -> None:
+    image = np.random.default_rng(1).integers(0, 256, (7, 11, 3), dtype=np.uint8)
+    means = image[:6, :10].reshape(3, 2, 5, 2, 3).mean((1, 3))
+    assert np.abs(halved(image) - means).max() <= 0.75
+    assert halved(image[:1]).shape == (1, 5, 3) and halved(image[:1, :1]).shape == (1, 1, 3)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from posecli.stages import Background, prefetch
+from posecli.video import VideoWriter
 
 
 def test_prefetch_keeps_order_and_stays_bounded() -> None:
@@ -80,3 +86,50 @@ def test_background_drops_the_queue_when_the_producer_fails() -> None:
         sink.put(1)
         raise KeyError
     assert len(got) <= 1
+
+
+def peak_memory(clip: Path, model: Path, out: Path) -> int:
+    """Largest resident size of `posecli infer` on a clip, as the system counts it."""
+    code = (
+        "import resource, sys\n"
+        "from posecli.__main__ import main\n"
+        "try:\n"
+        "    main(sys.argv[1:])\n"
+        "except SystemExit as stop:\n"
+        "    assert not stop.code, stop.code\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    arguments = ["infer", str(clip), "-w", str(model), "-o", str(out), "--quiet", "--device", "cpu"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=True,
+    )
+    return int(done.stdout.split()[-1])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no resource module")
+def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path: Path, tiny_model: Path) -> None:
+    """Ten minutes against one minute, people moving in every frame: at most 1.05 of the peak."""
+    across, down = np.meshgrid(np.arange(160), np.arange(120))
+    images = []
+    for t in range(40):
+        image = np.full((120, 160, 3), 60, np.uint8)
+        image[..., 1] += (across + 4 * t).astype(np.uint8) % 97
+        image[(across - 20 - 3 * t) ** 2 + (down - 60) ** 2 < 300] = (220, 180, 150)
+        images.append(image)
+    peaks = {}
+    for minutes in (1, 10):
+        clip = tmp_path / f"{minutes}.mp4"
+        with VideoWriter(clip, 160, 120, 10) as writer:
+            for n in range(600 * minutes):
+                writer.write(images[n % 40], n / 10)
+        out = tmp_path / f"{minutes}.jsonl"
+        peaks[minutes] = peak_memory(clip, tiny_model, out)
+        with out.open() as lines:
+            assert sum(1 for _ in lines) == 1 + 600 * minutes
+    print(f"peak memory: {peaks[1] / 1024:.0f} MiB for 1 minute, {peaks[10] / 1024:.0f} MiB for 10")
+    assert peaks[10] <= 1.05 * peaks[1], peaks
