@@ -9,7 +9,7 @@ Toshev, Szegedy, "DeepPose: Human Pose Estimation via Deep Neural Networks", CVP
 
 A stage is a trunk and a linear layer with 2 K outputs; one network serves all joints of a stage, and of its outputs
 those of the joint in the sub-image's middle count. All stages are alike and none shares weights with another. They
-are learnt one after the other (`posecli.tasks.DeepPoseTask`).
+are learnt one after the other (`posecli.tasks.deeppose`).
 
 The paper cuts its sub-images from the photograph, so that later stages see what the first stage's 220 x 220 pixels
 cannot show. Here the photograph is the network's input: ``zoom`` times as large as what stage 1 sees of it. So the
