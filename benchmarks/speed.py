@@ -1,15 +1,19 @@
 """How fast the shipped model goes from a clip to a pose stream, and how soon `--help` answers.
 
-    python benchmarks/speed.py clip.mp4 [--runs 3]
+    python benchmarks/speed.py clip.mp4 [--weights FILE] [--find-every 0.2] [--runs 3]
 
-Whole commands are timed, start-up and decoding included; beside them, in the same run, decoding alone (PyAV to RGB) and
-the bare interpreter, so that ratios can be quoted. Prints the machine and the date.
+Whole commands are timed, start-up and decoding included; beside them, in the same run, decoding alone (PyAV to RGB)
+and the bare interpreter, so that ratios can be quoted. Then where the time goes (`infer --profile`, the middle run by
+its wall time): core-milliseconds a frame of each stage, of everything but the networks, and wall time over core-seconds
+by cores (1: no core is ever idle). Prints the machine, its load and the date.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import json
+import os
 import platform
 import statistics
 import subprocess
@@ -17,6 +21,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -31,6 +36,25 @@ def seconds(command: list[str]) -> float:
     begin = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return time.perf_counter() - begin
+
+
+def profile(command: list[str]) -> dict[str, Any]:
+    """The table of a command with ``--profile --json``."""
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    return json.loads(done.stdout)["profile"]
+
+
+def show(found: dict[str, Any]) -> None:
+    """Prints a profile and what it says of the goals."""
+    for row in found["stages"]:
+        print(f"  {row['stage']:24} {row['ms_per_frame']:7.2f} core-ms a frame  {row['share']:4.0%}")
+    besides = sum(row["ms_per_frame"] for row in found["stages"] if not row["stage"].endswith("network"))
+    busy = found["core_seconds"] / found["cores"]
+    print(f"everything but the networks: {besides:.2f} core-ms a frame; the limit is: {found['limit']}")
+    print(
+        f"{found['frames_per_second']:.1f} frames/s once loaded; wall time {found['seconds']:.2f} s is "
+        f"{found['seconds'] / busy:.2f} x core-seconds / cores ({found['core_seconds']:.2f} / {found['cores']})"
+    )
 
 
 def decoding(clip: str) -> tuple[int, float]:
@@ -53,21 +77,31 @@ def main() -> None:
     """Times the commands in turn and prints medians."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("clip")
+    parser.add_argument("--weights", default="default")
+    parser.add_argument("--find-every", default="0.2")
     parser.add_argument("--runs", type=int, default=3)
     arguments = parser.parse_args()
     frames, _ = decoding(arguments.clip)
-    infer, decode, bare, help_ = [], [], [], []
+    infer, decode, bare, help_, profiles = [], [], [], [], []
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
-        out = f"{folder}/poses.jsonl"
+        command = [*POSECLI, "infer", arguments.clip, "--out", f"{folder}/poses.jsonl", "--overwrite"]
+        command += ["--quiet", "--weights", arguments.weights, "--find-every", arguments.find_every]
         for _ in range(arguments.runs):
-            infer.append(seconds([*POSECLI, "infer", arguments.clip, "--out", out, "--overwrite", "--quiet"]))
+            infer.append(seconds(command))
+            profiles.append(profile([*command, "--profile", "--json"]))
             decode.append(decoding(arguments.clip)[1])
             bare.append(seconds([*PYTHON, "-c", "pass"]))
             help_.append(seconds([*POSECLI, "--help"]))
     took = statistics.median(infer)
+    spread = f"{min(infer):.2f} to {max(infer):.2f}"
     print(f"{cpu()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {datetime.date.today()}")
-    print(f"infer {Path(arguments.clip).name}: {frames} frames in {took:.2f} s, {frames / took:.1f} frames/s")
+    print(f"load of the machine before: {load:.1f}; weights: {Path(arguments.weights).stem}")
+    print(
+        f"infer {Path(arguments.clip).name}: {frames} frames in {took:.2f} s ({spread}), {frames / took:.1f} frames/s"
+    )
     print(f"decoding alone: {statistics.median(decode):.2f} s, infer/decoding {took / statistics.median(decode):.1f}")
+    show(sorted(profiles, key=lambda found: found["seconds"])[len(profiles) // 2])
     late = statistics.median(help_) - statistics.median(bare)
     print(f"posecli --help: {late:.2f} s beyond the interpreter's own start of {statistics.median(bare):.3f} s")
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -50,7 +51,7 @@ _GAP = 0.5  # seconds over which nobody is followed
 _SURE_JOINT = 0.15  # joints below this score say nothing of motion
 _LOST_FRAMES = 3
 _CALM = 0.2  # seconds over which the score of somebody followed is averaged
-_WORTH = 0.7  # of the display threshold: people below it are only looked at when the finder runs
+_WORTH = 0.85  # of the display threshold: people below it are only looked at when the finder runs
 _CLEAR = 1.3  # times the display threshold: losing somebody below it is no surprise
 _FASTEST = 0.5  # of the box's longer side: the furthest that velocity may move a box
 
@@ -142,12 +143,12 @@ class Follower:
     def see(self, people: Sequence[Instance], time: float) -> None:
         """Takes the people of a frame as they were written; all that is remembered comes from here."""
         self._time = time
-        linked = self._links.update([replace(p, track_id=None) for p in people], time)
+        numbers = self._links.link(people, time)
         before, self._current = self._current, []
-        for person in linked:
-            assert person.track_id is not None  # the least score of `_links` is 0
-            self._current.append(person.track_id)
-            self._known[person.track_id] = self._seen(self._known.get(person.track_id), person, time)
+        for person, number in zip(people, numbers, strict=True):
+            assert number is not None  # the least score of `_links` is 0
+            self._current.append(number)
+            self._known[number] = self._seen(self._known.get(number), person, time)
         self._lost = {i: left - 1 for i, left in self._lost.items() if left > 1 and i not in self._current}
         for i in set(before) - set(self._current):
             known = self._known[i]
@@ -193,7 +194,7 @@ class Follower:
             box = _moved(known, time)
             if self._inside(box) >= _INSIDE:
                 # The number stays until the score is calmed.
-                carried[i] = _certain(replace(person, box_xyxy=box, track_id=i), known.certainty)
+                carried[i] = _certain(person, known.certainty, box_xyxy=box, track_id=i)
         return carried
 
     def _joined(
@@ -269,10 +270,11 @@ class Follower:
         return replace(person, person_score=score, track_id=None)
 
 
-def _certain(person: Instance, certainty: float) -> Instance:
-    """The person as it goes to the second stage: its certainty is its score, and stays with it in the stream."""
+def _certain(person: Instance, certainty: float, **others: Any) -> Instance:
+    """The person as it goes to the second stage: its certainty is its score, and stays with it in the stream; with
+    other values of ``others``."""
     certainty = round(certainty, 4)
-    return replace(person, person_score=certainty, extra={"certainty": certainty})
+    return replace(person, person_score=certainty, extra={"certainty": certainty}, **others)
 
 
 def _boxes(people: Sequence[Instance]) -> np.ndarray:

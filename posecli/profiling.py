@@ -21,6 +21,7 @@ __all__ = ["Profile", "Usage", "name_thread", "profiled", "stage", "stage_of", "
 
 T = TypeVar("T")
 _TASKS = Path("/proc/self/task")
+_SEARCH_EVERY = 0.2  # seconds between searches for new threads
 _active: Profile | None = None
 _off: AbstractContextManager[None] = contextlib.nullcontext()
 
@@ -53,6 +54,8 @@ class Profile:
     _helpers: dict[str, tuple[str, float]] = field(default_factory=dict, repr=False)
     _owner: dict[str, int] = field(default_factory=dict, repr=False)
     _names: dict[str, str] = field(default_factory=dict, repr=False)
+    _files: dict[str, int] = field(default_factory=dict, repr=False)
+    _next_search: float = field(default=0.0, repr=False)
     _own_tasks: set[str] = field(default_factory=set, repr=False)
 
     def table(self, frames: int) -> dict[str, Any]:
@@ -124,23 +127,37 @@ class Profile:
 
     def _read_helpers(self) -> dict[str, tuple[str, float]]:
         """Decoders' and encoders' own threads: number to name and core-seconds, also of those that have ended."""
+        now = time.perf_counter()
+        if now >= self._next_search:
+            self._next_search = now + _SEARCH_EVERY
+            self._find_helpers()
+        for task, file in list(self._files.items()):
+            try:
+                self._helpers[task] = (self._names[task], int(os.pread(file, 64, 0).split()[0]) / 1e9)
+            except (OSError, ValueError, IndexError):
+                # The thread has ended; its last reading stays.
+                os.close(self._files.pop(task))
+        return self._helpers
+
+    def _find_helpers(self) -> None:
+        """Opens the clocks of threads that are new."""
         with contextlib.suppress(OSError):
             for task in os.listdir(_TASKS):
-                with contextlib.suppress(OSError, ValueError, IndexError):
-                    name = self._names.get(task)
-                    if name is None:
-                        name = self._names[task] = (_TASKS / task / "comm").read_text().strip()
-                    if name.startswith(("av:", "encode")) and task not in self._own_tasks:
-                        used = int((_TASKS / task / "schedstat").read_text().split()[0]) / 1e9
-                        self._helpers[task] = (name, used)
-        return self._helpers
+                if task not in self._names:
+                    with contextlib.suppress(OSError):
+                        self._names[task] = (_TASKS / task / "comm").read_text().strip()
+                        if self._names[task].startswith(("av:", "encode")) and task not in self._own_tasks:
+                            self._files[task] = os.open(_TASKS / task / "schedstat", os.O_RDONLY)
 
     def _settle(self) -> None:
         """Adds the time of decoders' and encoders' own threads to their stages."""
+        self._next_search = 0.0
         for name, seconds in self._read_helpers().values():
             owner = "decode" if name.startswith("av:") else "draw and encode"
             if owner in self.stages:
                 self.stages[owner].core_seconds += seconds
+        while self._files:
+            os.close(self._files.popitem()[1])
 
     def _add(self, name: str, seconds: float, core_seconds: float) -> None:
         with self._lock:
@@ -185,7 +202,8 @@ def stage(name: str, *, pool: bool = False) -> AbstractContextManager[None]:
 @contextlib.contextmanager
 def _measure(profile: Profile, name: str, pool: bool) -> Iterator[None]:
     profile._enter()
-    used, others = time.process_time(), profile._other_threads() if pool else 0.0
+    others = profile._other_threads() if pool else 0.0
+    used = time.process_time()
     own, began = time.thread_time(), time.perf_counter()
     try:
         yield

@@ -69,6 +69,13 @@ class OksTracker:
             instances: the people of one frame.
             time: seconds; must not run backwards.
         """
+        return tuple(
+            person if number is None else replace(person, track_id=number)
+            for person, number in zip(instances, self.link(instances, time), strict=True)
+        )
+
+    def link(self, instances: Sequence[Instance], time: float) -> list[int | None]:
+        """What `update` does, as the numbers only: for each person its ``track_id``, None below ``min_score``."""
         self._tracks = [t for t in self._tracks if time - t.time <= self.max_age]
         candidates = [i for i, p in enumerate(instances) if p.person_score >= self.min_score]
         poses = {i: _pose(instances[i]) for i in candidates}
@@ -83,7 +90,7 @@ class OksTracker:
             if candidates[row] not in taken and t not in used:
                 taken[candidates[row]] = t
                 used.add(t)
-        result = list(instances)
+        numbers: list[int | None] = [None] * len(instances)
         for i in candidates:
             if i in taken:
                 track = self._tracks[taken[i]]
@@ -92,8 +99,8 @@ class OksTracker:
                 self._next += 1
                 self._tracks.append(track)
             self._follow(track, poses[i], areas[i], time)
-            result[i] = replace(instances[i], track_id=track.id)
-        return tuple(result)
+            numbers[i] = track.id
+        return numbers
 
     def replay(self, instances: Sequence[Instance], time: float) -> None:
         """Brings the tracker to the state it had after writing this frame; ids are taken from the people themselves."""
