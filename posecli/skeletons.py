@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from posecli.errors import PoseError
+from posecli.files import refuse_device
 from posecli.types import Skeleton
 
 
@@ -290,9 +291,12 @@ def read_renames(path: str | Path) -> dict[str, str]:
 
 
 def _read_toml(path: str | Path) -> Mapping[str, Any]:
+    refuse_device(path)
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except RecursionError:
+        raise PoseError("cannot read the skeleton: lists or tables lie too deep in each other", str(path)) from None
+    except (OSError, ValueError) as error:
         raise PoseError(f"cannot read the skeleton: {error}", str(path)) from None
 
 

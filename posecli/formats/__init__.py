@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from posecli.errors import PoseError, UsageError
-from posecli.files import json_fault
+from posecli.files import json_fault, refuse_device
 from posecli.types import Dataset, Skeleton
 
 Warn = Callable[[str], None]
@@ -278,6 +278,7 @@ def detect(src: str | Path, among: Sequence[str] | None = None) -> tuple[str, st
         and (reason := FORMATS["mars"].recognise(src)) is not None
     ):
         return "mars", reason
+    refuse_device(src)
     asked = FORMATS if among is None else among
     found = {name: reason for name in asked if (reason := FORMATS[name].recognise(src)) is not None}
     particular = {name: reason for name, reason in found.items() if not FORMATS[name].general}

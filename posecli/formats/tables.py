@@ -77,7 +77,9 @@ def csv_lines(path: Path) -> Lines:
     refuse_device(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise PoseError(f"cannot read: {error.strerror or error}", str(path)) from None
+    except UnicodeDecodeError as error:
         raise PoseError(f"cannot read as text: {error}", str(path)) from None
     first = text.partition("\n")[0]
     delimiter = max(",;\t", key=first.count)

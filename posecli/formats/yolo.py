@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from posecli.errors import MissingExtra, PoseError
-from posecli.files import inside, replace_when_done
+from posecli.files import inside, refuse_device, replace_when_done
 from posecli.formats.coco_write import joint_box
 from posecli.formats.labels import SCORE_THRESHOLD
 from posecli.formats.picture_size import picture_size
@@ -107,6 +107,7 @@ def _load_yaml(path: Path) -> dict[str, Any]:
                 raise PoseError("an alias (*name) in it: refused", str(path), "write the values out")
             return super().compose_node(parent, index)
 
+    refuse_device(path)
     try:
         value = yaml.load(path.read_text(encoding="utf-8"), Loader=Plain)
     except (yaml.YAMLError, UnicodeDecodeError, OSError, ValueError, RecursionError) as error:
@@ -215,6 +216,7 @@ def read_lines(
     """
     if not path.exists():
         return [], 0
+    refuse_device(path)
     instances, others = [], 0
     count = skeleton.num_keypoints
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from posecli.errors import PoseError
+from posecli.files import refuse_device
 from posecli.formats.coco_results import chosen_skeleton
 from posecli.formats.found_pictures import FoundPictures, StatedPictures, stated_header, video_header, video_of
 from posecli.formats.label_poses import labels_of_poses
@@ -47,7 +48,9 @@ def recognise(src: Path) -> str | None:
         return None
     files = _files(src)
     for path in files[:20]:
-        line = path.read_text(encoding="utf-8", errors="replace")[:4096].strip().split("\n")[0]
+        refuse_device(path)
+        with open(path, encoding="utf-8", errors="replace") as handle:
+            line = handle.read(4096).strip().split("\n")[0]
         if line:
             return f"{len(files)} files like {path.name} with lines of poses" if _is_pose(line) else None
     return None

@@ -21,14 +21,20 @@ def kept(fuzz: Fuzz, case: cases.Case, broken: judge.Broken) -> str:
 
 
 def one(fuzz: Fuzz, folder: Path, name: str, arguments: list[str], out: str | None = None, **more: Any) -> int:
-    """A case made by hand in ``folder/a/b``; returns the exit code, fails where a promise was broken."""
+    """A case made by hand in ``folder/a/b``; returns the exit code, fails where a promise was broken.
+
+    ``more``: ``must`` and ``seconds`` as of `cases.Case`; ``memory``, the bytes it may hold.
+    """
     work = folder / "a" / "b"
     (work / "out").mkdir(parents=True, exist_ok=True)
-    must, seconds = more.pop("must", None), more.pop("seconds", 30.0)
+    must, seconds, memory = more.pop("must", None), more.pop("seconds", 30.0), more.pop("memory", None)
     spoilt = [Spoilt(name, must)]
     sample = Sample(name, folder, "")
     case = cases.Case(0, sample, spoilt, folder, arguments, out and work / out, seconds=seconds, **more)
     try:
-        return judge.run(case, fuzz.server).code or 0
+        ran = judge.run(case, fuzz.server)
+        if memory is not None and ran.memory > memory:
+            raise judge.Broken(f"it held {ran.memory >> 20} MiB")
+        return ran.code or 0
     except judge.Broken as broken:
         raise AssertionError(kept(fuzz, case, broken)) from None

@@ -44,7 +44,7 @@ class Ran:
         code: as the shell reports it, negative for a signal; None: killed, its time was up.
         out, err: what it wrote.
         seconds, processor: that went by, and that it worked.
-        memory: the most that it, or one before it, held, in bytes.
+        memory: the most that it held, in bytes.
     """
 
     code: int | None
@@ -157,7 +157,6 @@ def _serve() -> None:
     gc.collect()
     gc.freeze()  # a collection in the child would touch, and so copy, every page
     answers = os.fdopen(os.dup(1), "w")
-    spent = 0.0
     for line in sys.stdin:
         asked = json.loads(line)
         with open(Path(asked["left"], "out"), "wb") as out, open(Path(asked["left"], "err"), "wb") as err:
@@ -167,7 +166,7 @@ def _serve() -> None:
                 _child(asked, out.fileno(), err.fileno())
             code, pause = None, 0.001
             while True:
-                done, status = os.waitpid(child, os.WNOHANG)
+                done, status, used = os.wait4(child, os.WNOHANG)
                 if done:
                     code = os.waitstatus_to_exitcode(status)
                     break
@@ -181,13 +180,11 @@ def _serve() -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child, signal.SIGKILL)
             if not done:
-                os.waitpid(child, 0)
-            used = resource.getrusage(resource.RUSAGE_CHILDREN)
+                _, _, used = os.wait4(child, 0)
             answer = {
                 "code": code, "seconds": time.monotonic() - started,
-                "processor": used.ru_utime + used.ru_stime - spent, "memory": used.ru_maxrss << 10,
+                "processor": used.ru_utime + used.ru_stime, "memory": used.ru_maxrss << 10,
             }  # fmt: skip
-            spent = used.ru_utime + used.ru_stime
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
