@@ -16,7 +16,7 @@ enlarging is bilinear and maps corners onto corners.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -134,6 +134,9 @@ class CPN(nn.Module):
         self.global_net = GlobalNet(widths, channels, keypoints)
         self.refine_net = RefineNet(channels, keypoints)
         initialise(self)
+        # Maps are nearly empty at first, as their targets are: otherwise the first epochs go into unlearning noise.
+        for layers in (*self.global_net.predict, self.refine_net.final_predict):
+            nn.init.constant_(cast(nn.BatchNorm2d, cast(nn.Sequential, layers)[-1]).weight, 0.05)
 
     def forward(self, image: Tensor) -> Any:
         """(B, 3, H, W), multiples of 32, to ``global0``..``global3`` and ``refine``, each (B, K, H / 4, W / 4)."""

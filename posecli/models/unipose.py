@@ -15,6 +15,7 @@ The first of the maps is that of the background.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -131,6 +132,8 @@ class UniPose(nn.Module):
         self.wasp = WASP(self.backbone.channels, channels)
         self.decoder = Decoder(4 * width, channels, keypoints + 1, reduced)
         initialise(self)
+        # Maps are empty at first, as their targets nearly are: otherwise the first epochs go into unlearning noise.
+        nn.init.normal_(cast(nn.Conv2d, self.decoder.last_conv[-1]).weight, std=0.001)
         if not dropout:
             for module in self.modules():
                 if isinstance(module, nn.Dropout):
