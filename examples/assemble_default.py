@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--overlap", type=float, default=0.6, help="IoU above which the weaker of two boxes is dropped")
     parser.add_argument("--pictures", type=int, default=0, help="tuning pictures of each kind, 0: all [default]")
     parser.add_argument(
-        "--size-power", type=float, default=0.1, help="how much a person's size counts: looks.sized_score"
+        "--size-power", type=float, default=0.2, help="how much a person's size counts: looks.sized_score"
     )
     parser.add_argument("--most-false", type=float, default=0.08, help="people shown a picture without anybody")
     parser.add_argument("--measured", type=Path, help="scores.json of benchmarks/default_model.py to put on record")
