@@ -111,7 +111,8 @@ def test_every_network_stands_in_the_documentation() -> None:
 
 
 def commands() -> list[list[str]]:
-    found = [shlex.split(line) for line in re.findall(r"^ {4}posecli (train .*)$", PAGE, re.MULTILINE)]
+    whole = PAGE.replace("\\\n", " ")  # a command may go on in the next line
+    found = [shlex.split(line) for line in re.findall(r"^ {4}posecli (train .*)$", whole, re.MULTILINE)]
     assert len(found) > 12
     return found
 
@@ -122,7 +123,9 @@ def test_training_commands_of_the_documentation(words: list[str]) -> None:
     options = dict(zip(words[1::2], words[2::2], strict=True))
     assert options.keys() <= {"--model", "--data", "--val", "--out", "--init", "--codec", "--set"}
     chosen = {"codec": options["--codec"]} if "--codec" in options else {}
-    given = parse_assignments([options["--set"]] if "--set" in options else [])
+    given = parse_assignments(
+        [value for option, value in zip(words[1::2], words[2::2], strict=True) if option == "--set"]
+    )
     settings = resolve({"model": options["--model"]}, given, chosen)
     network = catalogue.outline(MODELS[settings.model], keypoints=17, **settings.builder_arguments())
     assert sum(p.numel() for p in network.parameters()) > 1e6

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from posecli.errors import PoseError
+from posecli.files import refuse_device
 from posecli.formats.labels import LabelFile, LabelRow, Third, kind_of_third
 from posecli.formats.matlab import read_mat
 from posecli.formats.matlab_check import MAX_BYTES, MAX_RATIO, SMALL
@@ -88,6 +89,7 @@ def read_array(path: Path) -> LabelFile:
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
     """Name to array of a ``.npy`` (name ""), ``.npz`` or ``.mat`` file; nothing is unpickled. PoseError otherwise."""
+    refuse_device(path)
     try:
         if path.suffix == ".mat":
             return _load_mat(path)
@@ -100,7 +102,8 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
             return {name: loaded[name] for name in loaded.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         hint = "object arrays are not read: they may carry code" if "pickle" in str(error).lower() else ""
-        raise PoseError(f"not a {path.suffix} file that can be read: {error}", str(path), hint) from None
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise PoseError(f"not a {path.suffix} file that can be read: {why}", str(path), hint) from None
     except MemoryError:
         raise PoseError("it unpacks to more than there is memory for", str(path)) from None
 

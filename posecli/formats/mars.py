@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from posecli.errors import PoseError
+from posecli.files import refuse_device
 from posecli.formats import openpose
 from posecli.formats.alignment import align, describe_rates
 from posecli.formats.arrays import read_array
@@ -111,6 +112,7 @@ def read(
 
 def read_labels(path: Path) -> LabelFile:
     """Reads a label file (or folder of them) of any form, chosen by suffix and content."""
+    refuse_device(path)
     if path.is_dir():
         if openpose.is_openpose_folder(path):
             return openpose.read_openpose(path)
@@ -159,7 +161,7 @@ def _warn_of_leftovers(base: Path, clips: Sequence[Clip], found: Mapping[str, Pa
     used = {p for p in found.values() if p is not None}
     left = []
     for path in sorted(base.rglob("*")):
-        if path.suffix not in LABEL_SUFFIXES or path in used or used & set(path.parents):
+        if path.suffix not in LABEL_SUFFIXES or path in used or used & set(path.parents) or not path.is_file():
             continue
         if path.suffix == ".h5" and path.with_suffix(".csv") in used:  # the same table
             continue
