@@ -13,6 +13,7 @@ import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from train_finder import training_pools
 
 from posecli.augment_pictures import Picture
 from posecli.checkpoint import read_parts, save_model
+from posecli.files import sha256_of
 from posecli.geometry import box_iou
 from posecli.inference import PoseModel, PredictOptions, load_model
 
@@ -85,11 +87,25 @@ def best_threshold(
     return scored[at][0], {k: round(float(v), 4) for k, v in numbers.items()}
 
 
+def record(path: Path, scores: dict[str, Any]) -> None:
+    """Writes what was measured of a finished file into it; weights and threshold stay as they are."""
+    parts = read_parts(path)
+    if (measured_file := scores["sha256"]) != sha256_of(path):
+        raise SystemExit(f"these are scores of another file ({measured_file})")
+    pose_state, pose = parts["main"]
+    kept = {
+        part: {name: round(value, 4) for name, value in scores[part].items() if name in RECORDED}
+        for part in PARTS
+        if part in scores
+    }
+    save_model(path, pose_state, pose.with_extra(measured=kept), dtype=torch.bfloat16, finder=parts["finder"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pose", type=Path, required=True)
-    parser.add_argument("--finder", type=Path, required=True)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--pose", type=Path)
+    parser.add_argument("--finder", type=Path)
+    parser.add_argument("--data", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--box-scale", type=float, help="crop side over box side [default: as the pose network says]")
     parser.add_argument("--no-flip-test", action="store_true", help="do not ask for the flip test on pictures")
@@ -105,8 +121,15 @@ def main() -> None:
         "--size-power", type=float, default=0.2, help="how much a person's size counts: looks.sized_score"
     )
     parser.add_argument("--most-false", type=float, default=0.08, help="people shown a picture without anybody")
-    parser.add_argument("--measured", type=Path, help="scores.json of benchmarks/default_model.py to put on record")
+    parser.add_argument(
+        "--measured", type=Path, help="scores.json of benchmarks/default_model.py, put on record in the finished --out"
+    )
     args = parser.parse_args()
+    if args.measured:
+        record(args.out, json.loads(args.measured.read_text()))
+        return
+    if not (args.pose and args.finder and args.data):
+        parser.error("--pose, --finder and --data are needed to make a file")
 
     pose_state, pose = read_parts(args.pose)["main"]
     finder_state, finder = read_parts(args.finder)["main"]
@@ -119,14 +142,6 @@ def main() -> None:
     pose = pose.with_extra(size_power=args.size_power)
     if args.box_scale:
         pose = pose.with_extra(box_scale=args.box_scale)
-    if args.measured:
-        scores = json.loads(args.measured.read_text())
-        kept = {
-            part: {name: round(value, 4) for name, value in scores[part].items() if name in RECORDED}
-            for part in PARTS
-            if part in scores
-        }
-        pose = pose.with_extra(measured=kept)
 
     def save() -> None:
         save_model(args.out, pose_state, pose, dtype=torch.bfloat16, finder=(finder_state, finder))
