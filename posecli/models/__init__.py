@@ -26,6 +26,7 @@ from posecli.models.resnet import DEPTHS
 from posecli.models.simple_baseline import SimpleBaseline
 from posecli.models.tompson import Tompson
 from posecli.models.unipose import UniPose
+from posecli.models.unipose_lstm import UniPoseLSTM
 
 __all__ = ["DEKR", "MODELS", "DekrBoxOutput", "DekrOutput", "HRNet", "HeatmapOutput", "PoseFPN"]
 
@@ -89,6 +90,10 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "cpn-tiny": partial(CPN, blocks=(1, 1, 1, 1), width=16, channels=32),
     "unipose": UniPose,
     "unipose-tiny": partial(UniPose, blocks=(1, 1, 1, 3), width=16, channels=32, reduced=16, dropout=False),
+    "unipose-lstm": UniPoseLSTM,
+    "unipose-lstm-tiny": partial(
+        UniPoseLSTM, blocks=(1, 1, 1, 3), width=16, channels=32, reduced=16, dropout=False, refine=24, kernel=5
+    ),
     "cpm-tiny": partial(CPM, stages=3, channels=8, wide=32, middle=8, features=16),
     **{f"integral-resnet-{depth}": partial(_integral, network=f"simple-baseline-{depth}") for depth in DEPTHS},
     "integral-hrnet-w32": partial(_integral, network="hrnet-w32"),

@@ -62,11 +62,15 @@ class Atrous(nn.Module):
 class WASP(nn.Module):
     """Waterfall atrous spatial pooling (Fig. 3): each branch starts from the one before, and the picture's mean."""
 
-    def __init__(self, channels_in: int, channels: int):
+    def __init__(self, channels_in: int, channels: int, pool_norm: bool = True):
         super().__init__()
         self.aspp1 = Atrous(channels_in, channels)
         self.aspp2, self.aspp3, self.aspp4 = (Atrous(channels, channels, dilation) for dilation in _WATERFALL)
-        self.global_avg_pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), *conv_norm(channels_in, channels, 1))
+        # UniPose-LSTM has no norm here.
+        pooled = conv_norm(channels_in, channels, 1)
+        self.global_avg_pool = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), *(pooled if pool_norm else (pooled[0], nn.ReLU()))
+        )
         self.conv1 = nn.Conv2d(5 * channels, channels, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 1, bias=False)
@@ -113,6 +117,7 @@ class UniPose(nn.Module):
         width: of the trunk's first stage (64 in the paper).
         channels: of WASP and the decoder (256). reduced: of the low-level features in the decoder (48).
         dropout: whether training drops features as the official code (0.5 after WASP, 0.5 and 0.1 in the decoder).
+        pool_norm: whether a norm follows the convolution of the picture's mean.
     """
 
     stride = 8
@@ -126,10 +131,11 @@ class UniPose(nn.Module):
         channels: int = 256,
         reduced: int = 48,
         dropout: bool = True,
+        pool_norm: bool = True,
     ):
         super().__init__()
         self.backbone = _dilated(PaperResNet(blocks, width))
-        self.wasp = WASP(self.backbone.channels, channels)
+        self.wasp = WASP(self.backbone.channels, channels, pool_norm)
         self.decoder = Decoder(4 * width, channels, keypoints + 1, reduced)
         initialise(self)
         # Maps are empty at first, as their targets nearly are: otherwise the first epochs go into unlearning noise.
