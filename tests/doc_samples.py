@@ -118,6 +118,20 @@ def alphapose_results(folder: Path) -> None:
     (folder / "alphapose-results.json").write_text(json.dumps([entry, {**entry, "idx": 2}]))
 
 
+@sample("mmpose")
+def mmpose_results(folder: Path) -> None:
+    """``predictions/street.json`` of ``images/street.jpg``, and a demo's ``results_walk.json`` of ``walk.mp4``."""
+    picture(folder / "images/street.jpg")
+    video(folder / "walk.mp4")
+    points = [[5.0 + k, 20.0] for k in range(17)]
+    person = {"keypoints": points, "keypoint_scores": [0.9] * 17, "bbox": [[4, 4, 34, 44]], "bbox_score": 0.8}
+    names = {str(k): name for k, name in enumerate(COCO17.keypoints)}
+    demo = {"meta_info": {"keypoint_id2name": names}, "instance_info": [{"frame_id": 1, "instances": [person]}]}
+    (folder / "predictions").mkdir()
+    (folder / "predictions/street.json").write_text(json.dumps([person]))
+    (folder / "results_walk.json").write_text(json.dumps(demo))
+
+
 @sample("yolo_predictions")
 def yolo_text_files(folder: Path) -> None:
     """``predict/labels/street.txt`` of ``images/street.jpg``, and two frames of ``walk.mp4``."""

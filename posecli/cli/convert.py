@@ -38,8 +38,8 @@ _FORMS = (
 )
 _FORMATS = (
     "auto, mars_lab, lspet, lsp, mpii, flic, aic, crowdpose, posetrack, penn, jhmdb, parquet, csv, "
-    "labelme, labelstudio, cvat, yolo, yolo_predictions, deeplabcut, pose_stream, coco_results, alphapose, openpose, "
-    "mediapipe, coco, mars"
+    "labelme, labelstudio, cvat, yolo, yolo_predictions, deeplabcut, pose_stream, coco_results, alphapose, mmpose, "
+    "openpose, mediapipe, coco, mars"
 )
 
 

@@ -241,6 +241,7 @@ FORMATS: dict[str, Format] = {
     "pose_stream": _module("pose_stream", "posecli's pose stream, as labels", ("image_root", "score_threshold")),
     "coco_results": _module("coco_results", "COCO results, a JSON list of detections", _POSES),
     "alphapose": _module("alphapose", "AlphaPose results", _POSES),
+    "mmpose": _module("mmpose", "results of mmpose's inferencer or demos", _POSES),
     "openpose": _module("openpose", "OpenPose folder, a JSON file a frame", _POSES),
     "mediapipe": _module("mediapipe", "MediaPipe Pose landmarks as JSON", ("image_root", "score_threshold")),
     "coco": Format("COCO keypoint JSON", _recognise_coco, _read_coco, ("image_root", "skeleton"), general=True),

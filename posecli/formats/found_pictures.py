@@ -42,14 +42,18 @@ class FoundPictures:
             raise PoseError(what, self.where, "say where the pictures are with --image-root")
         return names[0], *picture_size(self.root / names[0])
 
-    def of_stem(self, stem: str) -> tuple[str, int, int]:
-        """The one picture of that name without suffix, in whatever folder below."""
+    def called(self, stem: str) -> list[str]:
+        """The pictures of that name without suffix, in whatever folder below."""
         if self._by_stem is None:
             self._by_stem = {}
             for path in sorted(self.root.rglob("*")) if self.root.is_dir() else []:
                 if path.suffix.lower() in PICTURE_SUFFIXES:
                     self._by_stem.setdefault(path.stem, []).append(path.relative_to(self.root).as_posix())
-        names = self._by_stem.get(stem, [])
+        return self._by_stem.get(stem, [])
+
+    def of_stem(self, stem: str) -> tuple[str, int, int]:
+        """The one picture of that name without suffix, in whatever folder below."""
+        names = self.called(stem)
         if len(names) != 1:
             what = f"{len(names)} pictures in {self.root} are called {stem!r}"
             raise PoseError(what, self.where, "say where the pictures are (or the video is) with --image-root")
@@ -80,13 +84,17 @@ class StatedPictures:
         width, height = self.sizes.get(name) or (next(iter(known)) if len(known) == 1 else (0, 0))
         return name, width or None, height or None
 
-    def of_stem(self, stem: str) -> tuple[str, int, int]:
-        """The one picture of that name without folders and suffix, with its width and height."""
+    def called(self, stem: str) -> list[str]:
+        """The pictures of that name without folders and suffix."""
         if self._by_stem is None:
             self._by_stem = {}
             for name in self.sizes:
                 self._by_stem.setdefault(Path(name.replace("\\", "/")).stem, []).append(name)
-        names = self._by_stem.get(stem, [])
+        return self._by_stem.get(stem, [])
+
+    def of_stem(self, stem: str) -> tuple[str, int, int]:
+        """The one picture of that name without folders and suffix, with its width and height."""
+        names = self.called(stem)
         if len(names) != 1:
             raise PoseError(f"{len(names)} labelled pictures are called {stem!r}")
         return names[0], *self.sizes[names[0]]

@@ -1,4 +1,4 @@
-"""Predictions in the forms of others (AlphaPose, MediaPipe, OpenPose, YOLO), and labelled data sets in place of them.
+"""Predictions in the forms of others (AlphaPose, mmpose, ...), and labelled data sets in place of them.
 
 Whoever only compares need not have the pictures at hand: sizes come from the labels. A data set as predictions is what
 a second annotator says: people flagged ``ignore``, people without a labelled joint (a box is no pose) and frames nobody
@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from posecli.errors import PoseError
-from posecli.formats import alphapose, coco_results, detect, mediapipe, openpose, read_dataset, yolo_predictions
+from posecli.formats import (
+    alphapose,
+    coco_results,
+    detect,
+    mediapipe,
+    mmpose,
+    openpose,
+    read_dataset,
+    yolo_predictions,
+)
 from posecli.formats.found_pictures import StatedPictures
 from posecli.formats.label_poses import label_stream
 from posecli.metrics.people import LabelFrames
@@ -63,6 +72,8 @@ def read_foreign(
     stated = None if frames is None else stated_pictures(frames)
     if form == "alphapose":
         return alphapose.read_poses(path, skeleton, None, warn, stated)
+    if form == "mmpose":
+        return mmpose.read_poses(path, skeleton, None, warn, stated)
     if form == "openpose":
         return openpose.read_poses(path, skeleton, None, warn, stated)
     if form == "yolo_predictions":

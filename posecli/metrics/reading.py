@@ -47,7 +47,7 @@ def collector_paused() -> Iterator[None]:
 
 
 # Forms that are lists of predictions.
-_PREDICTED = ("coco_results", "alphapose", "mediapipe", "yolo_predictions")
+_PREDICTED = ("coco_results", "alphapose", "mmpose", "mediapipe", "yolo_predictions")
 
 
 def _form_of_json(where: str, value: Any) -> str:

@@ -340,6 +340,34 @@ def _alphapose(folder: Path) -> Sample:
     return Sample("alphapose", folder, "alphapose-results.json", ("*.json",), options=options)
 
 
+def _mmpose_person(rng: np.random.Generator) -> dict:
+    points = np.round(rng.uniform(4, 40, (17, 2)), 2).tolist()
+    return {"keypoints": points, "keypoint_scores": [0.75] * 17, "bbox": [[2, 2, 42, 42]], "bbox_score": 0.9}
+
+
+def _mmpose(folder: Path) -> Sample:
+    rng = np.random.default_rng(13)
+    _pictures(folder, ["images/p0.png", "images/p1.png"])
+    (folder / "predictions").mkdir()
+    for name in ("p0", "p1"):
+        people = [_mmpose_person(rng) for _ in range(2)]
+        (folder / f"predictions/{name}.json").write_text(json.dumps(people, indent=2))
+    options = ("--format", "mmpose", "--skeleton", "coco17", "--image-root", str(folder / "images"))
+    return Sample("mmpose", folder, "predictions", ("predictions/*.json",), options=options)
+
+
+def _mmpose_demo(folder: Path) -> Sample:
+    rng = np.random.default_rng(14)
+    _video(folder / "clip.mp4")
+    names = {str(k): name for k, name in enumerate(COCO17.keypoints)}
+    sigmas = {"__ndarray__": list(COCO17.sigmas), "dtype": "float32", "shape": [17]}
+    meta = {"dataset_name": "coco", "keypoint_id2name": names, "skeleton_links": [[0, 1]], "sigmas": sigmas}
+    frames = [{"frame_id": n, "instances": [_mmpose_person(rng)]} for n in range(1, FRAMES + 1)]
+    (folder / "results_clip.json").write_text(json.dumps({"meta_info": meta, "instance_info": frames}))
+    options = ("--format", "mmpose", "--image-root", str(folder / "clip.mp4"))
+    return Sample("mmpose-demo", folder, "results_clip.json", ("*.json",), options=options)
+
+
 def _yolo_predictions(folder: Path) -> Sample:
     rng = np.random.default_rng(12)
     _pictures(folder, ["p0.png", "p1.png"])
@@ -412,7 +440,7 @@ def _deeplabcut_h5(folder: Path) -> Sample:
 BUILDERS: tuple[Callable[[Path], Sample], ...] = (
     _coco, _coco_video, *((lambda folder, form=form: _mars(folder, form)) for form in LABEL_FILES), _mars_pictures,
     _mars_openpose, _mars_lab, _lsp, _lspet, _mpii, _mpii_json, _flic, _aic, _penn, _penn_npz, _jhmdb,
-    _alphapose, _mediapipe, _yolo_predictions, _mars_mat73, _penn_mat73, _deeplabcut_h5,
+    _alphapose, _mediapipe, _yolo_predictions, _mmpose, _mmpose_demo, _mars_mat73, _penn_mat73, _deeplabcut_h5,
 )  # fmt: skip
 
 # What a form's file may end in; a folder has none.
