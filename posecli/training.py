@@ -30,7 +30,7 @@ from posecli.data import Loader, Mixture, Source, make_source
 from posecli.distributed import Processes, join_processes
 from posecli.errors import PoseError
 from posecli.files import replace_when_done
-from posecli.formats import coco
+from posecli.formats import read_coco_style
 from posecli.inference import PoseModel, PredictOptions, find_weights, pick_device
 from posecli.learner import Learner, NotFinite, StepOutcome, keep_freed_memory, learning_rate
 from posecli.run_log import Meter, RunLog
@@ -418,7 +418,7 @@ def _read_data(settings: TrainSettings) -> tuple[Skeleton, list[Source]]:
     if not settings.data:
         raise PoseError("no data to learn from", hint="give --data coco.json")
     roots = settings.image_root or ("",) * len(settings.data)
-    datasets = [coco.read(path, image_root=root or None) for path, root in zip(settings.data, roots, strict=True)]
+    datasets = [read_coco_style(path, image_root=root or None) for path, root in zip(settings.data, roots, strict=True)]
     skeleton = get_skeleton(settings.skeleton) if settings.skeleton else datasets[0].skeleton
     names = [
         Path(path).name if len({Path(p).name for p in settings.data}) == len(settings.data) else path
@@ -430,5 +430,5 @@ def _read_data(settings: TrainSettings) -> tuple[Skeleton, list[Source]]:
 def _read_validation(settings: TrainSettings, skeleton: Skeleton) -> Validation | None:
     if not settings.val:
         return None
-    dataset = coco.read(settings.val, image_root=settings.val_image_root or None)
+    dataset = read_coco_style(settings.val, image_root=settings.val_image_root or None)
     return Validation(make_source(dataset, skeleton, settings.val), skeleton, settings.val_limit)

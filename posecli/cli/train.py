@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,6 +22,7 @@ from posecli.cli.common import (
     print_json,
     progress,
     report_error,
+    warn,
 )
 
 if TYPE_CHECKING:
@@ -26,6 +31,23 @@ if TYPE_CHECKING:
 _DATA = "Data"
 _RUN = "Run"
 _LEARNING = "Learning"
+
+
+@contextmanager
+def _warnings_told() -> Iterator[None]:
+    """What posecli warns of is told in the words of every verb; warnings of others as Python shows them."""
+    package = Path(__file__).resolve().parents[1]
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], filename: str, *more: Any, **options: Any) -> None:
+            if package in Path(filename).parents:
+                warn(str(message))
+            else:
+                others(message, category, filename, *more, **options)
+
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
 
 
 def train(
@@ -151,7 +173,7 @@ def train(
 
     rescoring = settings is not None and settings.model == RESCORE_MODEL
     talk = console(quiet)
-    with progress(quiet) as bar:
+    with progress(quiet) as bar, _warnings_told():
         task = bar.add_task("training", total=1000)
 
         def report(record: dict[str, Any]) -> None:

@@ -315,6 +315,37 @@ def _what_it_may_be(src: Path) -> str:
     return f"known: {', '.join(f'{n} ({f.about})' for n, f in FORMATS.items())}"
 
 
+def read_coco_style(path: str | Path, *, image_root: str | Path | None = None, warn: Warn = _warn) -> Dataset:
+    """A COCO keypoint JSON, for verbs that read nothing else; another data set's in COCO's clothes (PoseTrack18,
+    CrowdPose, AI Challenger, JHMDB) by that set's own rules, which is said.
+
+    Args:
+        path: the file, or a folder with one such file.
+        image_root: as of `ReadOptions`. warn: takes one sentence for each thing worth knowing.
+
+    Raises:
+        PoseError: what the reader finds wrong; any other form, with the command that converts it.
+    """
+    src = Path(path)
+    if not src.exists():
+        raise PoseError("no such file or folder", str(src))
+    in_coco_style = bool(_coco_candidates(src))
+    try:
+        form, reason = detect(src, COCO_STYLE if in_coco_style else None)
+    except SeveralForms as error:
+        hint = f"posecli convert {src} --format NAME --out coco.json makes one that is plain"
+        raise PoseError(error.what, str(src), hint) from None
+    except PoseError:
+        form, reason = "coco", ""  # or nothing known: its reader says what is wrong
+    if form in COCO_STYLE and in_coco_style:
+        warn(f"{src}: read as {form} ({reason}), by that format's own rules")
+        return FORMATS[form].read(src, ReadOptions(image_root=image_root), warn)
+    if form != "coco":
+        hint = f"posecli convert {src} --out coco.json makes one"
+        raise PoseError(f"{form} ({reason}), not a COCO keypoint JSON", str(src), hint)
+    return _read_coco(src, ReadOptions(image_root=image_root), warn)
+
+
 def read_dataset(
     src: str | Path,
     format: str = "auto",

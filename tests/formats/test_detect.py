@@ -11,7 +11,7 @@ from doc_samples import SAMPLES, person
 
 from posecli.errors import PoseError, UsageError
 from posecli.exports import export_dataset
-from posecli.formats import FORMATS, coco, detect, read_dataset
+from posecli.formats import FORMATS, coco, detect, read_coco_style, read_dataset
 from posecli.skeletons import COCO17, CROWDPOSE14
 from posecli.types import Dataset, Record
 
@@ -92,3 +92,29 @@ def test_recognisers_stand_anything(name: str, tmp_path: Path) -> None:
             (tmp_path / f"a{suffix}").write_bytes(content)
             assert FORMATS[name].recognise(tmp_path / f"a{suffix}") is None, (suffix, content[:9])
     assert FORMATS[name].recognise(tmp_path) is None
+
+
+def test_coco_style_of_other_sets_for_training(tmp_path: Path, cli: Callable) -> None:
+    """What reads COCO only reads PoseTrack18 and CrowdPose by their own rules, and says how to convert the rest."""
+    told: list[str] = []
+    assert read_coco_style(data_set(tmp_path / "a.json"), warn=told.append).skeleton == COCO17 and not told
+    for name in ("posetrack", "crowdpose"):
+        SAMPLES[name](tmp_path / name)
+        labels = next(p for p in sorted((tmp_path / name).rglob("*.json")) if detect(p)[0] == name)
+        own = read_dataset(labels, name, warn=lambda message: None)
+        read = read_coco_style(labels, warn=told.append)
+        assert read.skeleton == own.skeleton and read.videos == own.videos
+        assert [len(r.instances) for r in read.records] == [len(r.instances) for r in own.records]
+        assert any(f"read as {name} (" in note and "own rules" in note for note in told)
+    (tmp_path / "a_labelme.json").write_text(json.dumps(LABELME))
+    with pytest.raises(
+        PoseError, match=r"labelme .*, not a COCO keypoint JSON .posecli convert .*a_labelme.json --out"
+    ):
+        read_coco_style(tmp_path / "a_labelme.json")
+    with pytest.raises(PoseError, match="no such file or folder"):
+        read_coco_style(tmp_path / "absent.json")
+    (tmp_path / "cut.json").write_text('{"images": [], "annotations": [], "categories": [')
+    with pytest.raises(PoseError, match="not JSON"):
+        read_coco_style(tmp_path / "cut.json")
+    done = cli("train", "--data", tmp_path / "a_labelme.json", "--model", "pose-fpn", "--out", tmp_path / "run")
+    assert done.code == 1 and "posecli convert" in done.err and "labelme" in done.err, done.err
