@@ -16,6 +16,7 @@ from posecli.models.cpm import CPM
 from posecli.models.cpn import CPN
 from posecli.models.deeppose import DeepPose
 from posecli.models.dekr import DEKR, DekrBoxOutput, DekrOutput
+from posecli.models.dekr_gru import DekrGru, DekrSeedGru
 from posecli.models.fastpose import FastPose
 from posecli.models.fpn import PoseFPN, Trunk
 from posecli.models.hourglass import PytorchPoseHourglass, StackedHourglass
@@ -39,10 +40,10 @@ _SIZES: dict[str, dict[str, Any]] = {
 }
 
 
-def _dekr(keypoints: int, size: str, **arguments: Any) -> DEKR:
-    """DEKR on an HRNet; the heat map head is as wide as the highest resolution. ``arguments``: see `DEKR`."""
+def _dekr(keypoints: int, size: str, kind: type[DEKR] = DEKR, **arguments: Any) -> DEKR:
+    """DEKR on an HRNet; the heat map head is as wide as the highest resolution. ``arguments``: see ``kind``."""
     arguments.setdefault("heatmap_channels", _SIZES[size]["width"])
-    return DEKR(HRNetConcat(**_SIZES[size]), keypoints, **arguments)
+    return kind(HRNetConcat(**_SIZES[size]), keypoints, **arguments)
 
 
 def _finder(
@@ -67,6 +68,11 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "dekr-w48": partial(_dekr, size="w48"),
     "dekr-small": partial(_dekr, size="small"),
     "dekr-tiny": partial(_dekr, size="tiny"),
+    "dekr-gru-w32": partial(_dekr, size="w32", kind=DekrGru, memory=64),
+    "dekr-gru-w48": partial(_dekr, size="w48", kind=DekrGru, memory=64),
+    "dekr-gru-small": partial(_dekr, size="small", kind=DekrGru),
+    "dekr-gru-tiny": partial(_dekr, size="tiny", kind=DekrGru, memory=8),
+    **{f"dekr-gru-seed-{size}": partial(_dekr, size=size, kind=DekrSeedGru) for size in _SIZES},
     "hrnet-w32": partial(HRNet, **_SIZES["w32"]),
     "hrnet-w48": partial(HRNet, **_SIZES["w48"]),
     "hrnet-small": partial(HRNet, **_SIZES["small"]),

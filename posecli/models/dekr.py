@@ -120,7 +120,11 @@ class DEKR(nn.Module):
         features = self.backbone(image)
         heatmap = self.head_heatmap(self.transition_heatmap(features))
         offset = self.offset_final(self.offset_blocks(self.transition_offset(features)))
+        box = self.box(features)
+        return DekrOutput(heatmap, offset) if box is None else DekrBoxOutput(heatmap, offset, box)
+
+    def box(self, features: Tensor) -> Tensor | None:
+        """``box`` of `DekrBoxOutput` from the backbone's features; None without a box head."""
         if self.head_box is None:
-            return DekrOutput(heatmap, offset)
-        distance = torch.exp(self.head_box(features).float().clamp(max=_BOX_LOG_LIMIT))
-        return DekrBoxOutput(heatmap, offset, distance)
+            return None
+        return torch.exp(self.head_box(features).float().clamp(max=_BOX_LOG_LIMIT))

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections import namedtuple
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ _CENTRE_SIGMA = 21.0
 
 
 class LstmState(NamedTuple):
-    """What is carried from frame to frame: ``age`` (B,), frames seen so far, and ``hide``, ``cell`` (B, K + 2, h, w)."""
+    """What is carried on: ``age`` (B,), frames seen so far, and ``hide`` and ``cell`` (B, K + 2, h, w)."""
 
     age: Tensor
     hide: Tensor
@@ -112,16 +112,19 @@ class UniPoseLSTM(UniPose):
         self.lstm = LSTM(remembered)
         widths = (remembered, refine, refine, refine, refine, keypoints + 1)
         kernels = (kernel, kernel, kernel, 1, 1)
-        for n, (before, after, size) in enumerate(zip(widths, widths[1:], kernels, strict=False), start=1):
-            self.add_module(f"conv{n}", nn.Conv2d(before, after, size, 1, size // 2))
-        for part in (self.lstm_0, self.lstm, self.conv1, self.conv2, self.conv3, self.conv4, self.conv5):
+        convolutions = [
+            nn.Conv2d(before, after, size, 1, size // 2)
+            for before, after, size in zip(widths, widths[1:], kernels, strict=False)
+        ]
+        self.conv1, self.conv2, self.conv3, self.conv4, self.conv5 = convolutions
+        for part in (self.lstm_0, self.lstm, *convolutions):
             initialise(part)
         # What is carried starts where it is neither forgotten nor saturated; the last ReLU lets everything through.
-        nn.init.ones_(self.lstm.get_submodule("conv_fx_lstm").bias)  # type: ignore[arg-type]
-        nn.init.normal_(self.conv5.weight, std=0.001)  # type: ignore[arg-type]
-        nn.init.constant_(self.conv5.bias, 0.02)  # type: ignore[arg-type]
+        nn.init.ones_(cast(nn.Conv2d, self.lstm.get_submodule("conv_fx_lstm")).bias)  # type: ignore[arg-type]
+        nn.init.normal_(self.conv5.weight, std=0.001)
+        nn.init.constant_(cast(Tensor, self.conv5.bias), 0.02)
         # The maps within are no targets here: they must not start empty.
-        nn.init.normal_(self.decoder.last_conv[-1].weight, std=0.05)  # type: ignore[arg-type]
+        nn.init.normal_(cast(nn.Conv2d, self.decoder.last_conv[-1]).weight, std=0.05)
 
     def forward(self, clip: Tensor, gap: Tensor | None = None, truncate: int = 0) -> Any:
         """(B, T, 3, H, W), or (B, 3, H, W) for clips of one frame; H and W multiples of 16.
@@ -168,8 +171,8 @@ class UniPoseLSTM(UniPose):
             cell, hide = self.lstm(x, state.hide, state.cell)
             age = state.age
         x = hide
-        for n in range(1, 6):
-            x = functional.relu(self.get_submodule(f"conv{n}")(x))
+        for convolution in (self.conv1, self.conv2, self.conv3, self.conv4, self.conv5):
+            x = functional.relu(convolution(x))
         return x, LstmState(age + 1, hide, cell)
 
 

@@ -1,0 +1,291 @@
+"""DEKR with a memory: convolutional gated recurrent units in its head carry what earlier frames showed.
+
+The idea is that of the course project "Video Human Pose Estimation based on DEKR" (Bi, Yang, Wu, Li, ShanghaiTech):
+DEKR (Geng et al., CVPR 2021, see `models.dekr`) with a GRU (Cho et al., EMNLP 2014, https://arxiv.org/abs/1406.1078)
+behind it. There one GRU of 140 million weights ran over each joint's flattened 2 x 128 x 128 offset map. Two networks:
+
+`DekrGru` is ours. A unit (`MemoryUnit`) stands before the last layer of each of the two heads, on the features that
+heat maps and offsets are read from:
+
+    features x -> halved, 1x1 -> ConvGRU (Ballas et al., ICLR 2016, https://arxiv.org/abs/1511.06432) with
+    depthwise-separable gates -> 1x1 -> enlarged -> x + gate * memory
+
+All is convolution, so pictures may have any size and clips any length. ``gate`` starts at zero (Bachlechner et al.,
+"ReZero", 2020, https://arxiv.org/abs/2003.04887): the network starts as the per-frame one, and with all gates at zero
+it gives that one's maps exactly. The update gate knows how much time has passed since the frame before.
+
+`DekrSeedGru` is the reports' unit as far as it can be had at any size: one GRU shared by all joints, applied at each
+pixel to the two offsets of each joint. Departures from the reports: the weights are shared over pixels and joints (36
+instead of 140 million, so that they are not tied to one size); offsets are given in units of 16 map pixels; and the
+state is added to the offsets by a gate that starts at zero, where the reports put it in their place - a state lies
+within -1 and 1, offsets do not.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from posecli.models.dekr import DEKR, DekrBoxOutput, DekrOutput
+from posecli.models.layers import initialise
+
+#: Seconds between frames that the update gate takes for usual; it sees doublings of it.
+USUAL_GAP = 1 / 30
+#: Gaps are told apart within these limits (seconds).
+_GAPS = (1 / 240, 2.0)
+#: Map pixels that an offset of 1 stands for inside `DekrSeedGru`.
+_SEED_UNIT = 16.0
+
+
+class MemoryState(NamedTuple):
+    """What is carried on: ``age`` (B,), frames seen so far, and what the units hold, (B, channels, h', w') each."""
+
+    age: Tensor
+    heat: Tensor
+    offset: Tensor
+
+
+class SeedState(NamedTuple):
+    """What `DekrSeedGru` carries on: ``age`` (B,), frames seen so far, and ``offset`` (B, 2 K, h, w)."""
+
+    age: Tensor
+    offset: Tensor
+
+
+def clock(gap: Tensor | None, like: Tensor) -> Tensor:
+    """(B,) doublings of the usual time between frames; 0 for gaps of 0 or None."""
+    if gap is None:
+        return like.new_zeros(len(like))
+    gap = gap.to(like)
+    return torch.where(gap > 0, torch.log2(gap.clamp(*_GAPS) / USUAL_GAP), torch.zeros_like(gap))
+
+
+class Separable(nn.Sequential):
+    """A depthwise convolution and a 1x1: (B, C, h, w) to (B, channels_out, h, w)."""
+
+    def __init__(self, channels_in: int, channels_out: int, kernel: int):
+        super().__init__(
+            nn.Conv2d(channels_in, channels_in, kernel, 1, kernel // 2, groups=channels_in, bias=False),
+            nn.Conv2d(channels_in, channels_out, 1),
+        )
+
+
+class MemoryUnit(nn.Module):
+    """Features with what earlier frames showed added: (B, C, h, w) to the same.
+
+    Args:
+        channels: C. hidden: channels of the state, at half the size of the features.
+        kernel: of the gates, state pixels: how far what is remembered can move from one frame to the next.
+    """
+
+    def __init__(self, channels: int, hidden: int, kernel: int = 5):
+        super().__init__()
+        self.squeeze = nn.Conv2d(channels, hidden, 1)
+        self.gates = Separable(2 * hidden, 2 * hidden, kernel)
+        self.candidate = Separable(2 * hidden, hidden, kernel)
+        self.expand = nn.Conv2d(hidden, channels, 1, bias=False)
+        self.elapsed = nn.Parameter(torch.zeros(hidden))
+        self.gate = nn.Parameter(torch.zeros(channels))
+        initialise(self)
+        for unit in (self.gates, self.candidate):
+            for part in unit:
+                nn.init.kaiming_uniform_(cast(nn.Conv2d, part).weight, a=math.sqrt(3))  # of unit gain: no ReLU follows
+
+    def forward(self, x: Tensor, state: Tensor | None, known: Tensor | None, ticks: Tensor) -> tuple[Tensor, Tensor]:
+        """
+        Args:
+            x: (B, C, h, w). state: (B, hidden, h / 2, w / 2) after the frame before, None at the start.
+            known: (B,) bool: rows that have a frame before; None: all.
+            ticks: (B,) `clock` of the time since then.
+
+        Returns:
+            features (B, C, h, w) and the new state.
+        """
+        here = functional.relu(self.squeeze(functional.avg_pool2d(x, 2, ceil_mode=True)))
+        if state is None:
+            # Without a past the memory is filled by the frame alone.
+            state = torch.tanh(self.candidate(torch.cat([here, torch.zeros_like(here)], 1)))
+        else:
+            if known is not None:
+                state = state * known[:, None, None, None]
+            update, reset = self.gates(torch.cat([here, state], 1)).chunk(2, 1)
+            update = torch.sigmoid(update + (ticks[:, None] * self.elapsed)[..., None, None])
+            if known is not None:
+                update = torch.where(known[:, None, None, None], update, torch.ones_like(update))
+            new = torch.tanh(self.candidate(torch.cat([here, torch.sigmoid(reset) * state], 1)))
+            state = state + update * (new - state)
+        shown = functional.interpolate(self.expand(state), size=x.shape[-2:], mode="bilinear", align_corners=False)
+        return x + self.gate[:, None, None] * shown, state
+
+
+class DekrGru(DEKR):
+    """DEKR whose two heads remember; see the module.
+
+    Args:
+        backbone, keypoints, heatmap_channels, heatmap_blocks, joint_channels, offset_blocks, box: see `DEKR`.
+        memory: channels of the state behind the heat maps; the one behind the offsets has twice as many.
+        memory_kernel: see `MemoryUnit`.
+    """
+
+    recurrent = True
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        keypoints: int,
+        heatmap_channels: int = 32,
+        heatmap_blocks: int = 1,
+        joint_channels: int = 15,
+        offset_blocks: int = 2,
+        box: bool = False,
+        memory: int = 32,
+        memory_kernel: int = 5,
+    ):
+        super().__init__(backbone, keypoints, heatmap_channels, heatmap_blocks, joint_channels, offset_blocks, box)
+        self.memory_heat = MemoryUnit(heatmap_channels, memory, memory_kernel)
+        self.memory_offset = MemoryUnit(keypoints * joint_channels, 2 * memory, memory_kernel)
+
+    def _remembered(
+        self, heat: Tensor, offset: Tensor, state: MemoryState | None, ticks: Tensor
+    ) -> tuple[Tensor, Tensor, MemoryState]:
+        """Maps of one frame from the features (B, C, h, w) of both heads."""
+        known = _known(state)
+        heat, of_heat = self.memory_heat(heat, None if state is None else state.heat, known, ticks)
+        offset, of_offset = self.memory_offset(offset, None if state is None else state.offset, known, ticks)
+        age = torch.ones(len(heat), device=heat.device) if state is None else state.age + 1
+        return self.head_heatmap[1](heat), self.offset_final(offset), MemoryState(age, of_heat, of_offset)
+
+    def forward(  # type: ignore[override]
+        self, clip: Tensor, gap: Tensor | None = None, truncate: int = 0
+    ) -> DekrOutput | DekrBoxOutput:
+        """Clips (B, T, 3, H, W) to maps (B, T, channels, h, w); single frames (B, 3, H, W), each without a past, to
+        (B, channels, h, w), as `DEKR` gives them.
+
+        Args:
+            clip: see above; frames in their order.
+            gap: (B, T) seconds since the frame before; None: the usual. The first of a row means nothing.
+            truncate: gradients flow back over this many frames; 0: over all.
+        """
+        if clip.ndim == 4:
+            return self.step(clip)[0]
+        batch, frames = clip.shape[:2]
+        features = self.backbone(clip.flatten(0, 1))
+        heat = self.head_heatmap[0](self.transition_heatmap(features)).unflatten(0, (batch, frames))
+        offset = self.offset_blocks(self.transition_offset(features)).unflatten(0, (batch, frames))
+        state: MemoryState | None = None
+        maps = []
+        for t in range(frames):
+            if state is not None and truncate and t % truncate == 0:
+                state = MemoryState(*(part.detach() for part in state))
+            ticks = clock(None if gap is None else gap[:, t], heat)
+            *found, state = self._remembered(heat[:, t], offset[:, t], state, ticks)
+            maps.append(found)
+        heatmaps, offsets = (torch.stack([found[n] for found in maps], 1) for n in (0, 1))
+        return _output(self, heatmaps, offsets, features, (batch, frames))
+
+    def step(
+        self, image: Tensor, state: MemoryState | None = None, gap: Tensor | None = None
+    ) -> tuple[DekrOutput | DekrBoxOutput, MemoryState]:
+        """The next frame (B, 3, H, W) of B clips, ``gap`` (B,) seconds after the one before; rows whose ``state.age``
+        is 0, and all without a state, begin. Returns the maps as `DEKR` does, and the state after the frame."""
+        features = self.backbone(image)
+        heat = self.head_heatmap[0](self.transition_heatmap(features))
+        offset = self.offset_blocks(self.transition_offset(features))
+        heatmap, offset, state = self._remembered(heat, offset, state, clock(gap, heat))
+        return _output(self, heatmap, offset, features), state
+
+
+class SeedUnit(nn.Module):
+    """A GRU (Cho et al. 2014, Eq. 5 to 8) over the last axis of two: (N, 2) and its state (N, 2) to the new state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of_input, self.of_state = nn.Linear(2, 6), nn.Linear(2, 6)
+
+    def forward(self, x: Tensor, state: Tensor) -> Tensor:
+        reset_x, update_x, new_x = self.of_input(x).chunk(3, -1)
+        reset_h, update_h, new_h = self.of_state(state).chunk(3, -1)
+        new = torch.tanh(new_x + torch.sigmoid(reset_x + reset_h) * new_h)
+        return state + torch.sigmoid(update_x + update_h) * (new - state)
+
+
+class DekrSeedGru(DEKR):
+    """DEKR with the reports' GRU behind its offsets; see the module. Arguments: see `DEKR`."""
+
+    recurrent = True
+
+    def __init__(self, backbone: nn.Module, keypoints: int, **arguments: Any):
+        super().__init__(backbone, keypoints, **arguments)
+        self.memory = SeedUnit()
+        self.memory_gate = nn.Parameter(torch.zeros(2))
+
+    def _remembered(self, offset: Tensor, state: SeedState | None) -> tuple[Tensor, SeedState]:
+        known = _known(state)
+        before = torch.zeros_like(offset) if state is None else state.offset
+        if known is not None:
+            before = before * known[:, None, None, None]
+        after = _by_joint(self.memory(_pairs(offset) / _SEED_UNIT, _pairs(before)))
+        age = torch.ones(len(offset), device=offset.device) if state is None else state.age + 1
+        return offset + _SEED_UNIT * _by_joint(self.memory_gate * _pairs(after)), SeedState(age, after)
+
+    def forward(  # type: ignore[override]
+        self, clip: Tensor, gap: Tensor | None = None, truncate: int = 0
+    ) -> DekrOutput | DekrBoxOutput:
+        """As `DekrGru.forward`; ``gap`` is not looked at, as in the reports."""
+        if clip.ndim == 4:
+            return self.step(clip)[0]
+        batch, frames = clip.shape[:2]
+        features = self.backbone(clip.flatten(0, 1))
+        heatmap = self.head_heatmap(self.transition_heatmap(features))
+        offset = self.offset_final(self.offset_blocks(self.transition_offset(features)))
+        offset = offset.unflatten(0, (batch, frames))
+        state: SeedState | None = None
+        offsets = []
+        for t in range(frames):
+            if state is not None and truncate and t % truncate == 0:
+                state = SeedState(*(part.detach() for part in state))
+            found, state = self._remembered(offset[:, t], state)
+            offsets.append(found)
+        heatmaps = heatmap.unflatten(0, (batch, frames))
+        return _output(self, heatmaps, torch.stack(offsets, 1), features, (batch, frames))
+
+    def step(
+        self, image: Tensor, state: SeedState | None = None, gap: Tensor | None = None
+    ) -> tuple[DekrOutput | DekrBoxOutput, SeedState]:
+        """As `DekrGru.step`."""
+        features = self.backbone(image)
+        heatmap = self.head_heatmap(self.transition_heatmap(features))
+        offset = self.offset_final(self.offset_blocks(self.transition_offset(features)))
+        offset, state = self._remembered(offset, state)
+        return _output(self, heatmap, offset, features), state
+
+
+def _known(state: MemoryState | SeedState | None) -> Tensor | None:
+    """Rows that have a past; None where all have (or none can)."""
+    if state is None:
+        return None
+    known = state.age > 0
+    return None if bool(known.all()) else known
+
+
+def _pairs(maps: Tensor) -> Tensor:
+    """(B, 2 K, h, w), x and y in turn, to (B, K, h, w, 2)."""
+    return maps.unflatten(1, (-1, 2)).movedim(2, -1)
+
+
+def _by_joint(pairs: Tensor) -> Tensor:
+    """`_pairs` undone."""
+    return pairs.movedim(-1, 2).flatten(1, 2)
+
+
+def _output(
+    network: DEKR, heatmap: Tensor, offset: Tensor, features: Tensor, clip: tuple[int, int] | None = None
+) -> DekrOutput | DekrBoxOutput:
+    box = network.box(features)
+    if box is None:
+        return DekrOutput(heatmap, offset)
+    return DekrBoxOutput(heatmap, offset, box if clip is None else box.unflatten(0, clip))
