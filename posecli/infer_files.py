@@ -17,7 +17,16 @@ import numpy as np
 from posecli.errors import PoseError, UsageError
 from posecli.inference import PoseModel
 from posecli.person_boxes import BoxLookup
-from posecli.pipeline import InferOptions, make_follower, make_tracker, poses_of, replay, stream_header
+from posecli.pipeline import (
+    InferOptions,
+    make_follower,
+    make_memory,
+    make_tracker,
+    poses_of,
+    recall,
+    replay,
+    stream_header,
+)
 from posecli.predictions import FramePoses, StreamWriter, complete_prefix, read_stream
 from posecli.profiling import stage
 from posecli.render import Style, draw_line, overlay_writer, render_stream
@@ -201,6 +210,7 @@ def _run(
         header = stream_header(source, model, job.input.name, boxes)
         tracker = make_tracker(source, model.skeleton, options, model.threshold)
         follower = make_follower(source, model, options, boxes)
+        memory = make_memory(source, model)
         resume_at = None
         # Only now: a source that cannot be opened leaves no file behind.
         writer = writer_of()
@@ -212,6 +222,9 @@ def _run(
             summary.resumed_at = resume_at
             own = (pair for pair in read_stream(job.stream) if pair[0].source == job.input.name)
             replay(own, source, options, tracker, follower)
+            if memory is not None:
+                own = (pair for pair in read_stream(job.stream) if pair[0].source == job.input.name)
+                recall(memory, own, source, options, boxes, job.input.image_ids)
         draw = None
         if job.overlay is not None and last is None:
             output = _overlay(job, source, options, overwrite)
@@ -234,6 +247,7 @@ def _run(
             boxes=boxes,
             tracker=tracker,
             follower=follower,
+            memory=memory,
             resume_at=resume_at,
             image_ids=job.input.image_ids,
         )

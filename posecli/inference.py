@@ -7,12 +7,12 @@ of preprocessing and of coordinates. A model is either bottom-up (DEKR: everybod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -130,6 +130,13 @@ def load_model(
     return model
 
 
+class Carrier(Protocol):
+    """What carries a recurrent network's state from frame to frame (`posecli.recurrence.Memory`)."""
+
+    def step(self, network: nn.Module, values: Tensor, mirrored: bool) -> Any:
+        """The network's output for the next pass (B, 3, h, w) of a frame."""
+
+
 class PoseModel:
     """A network with everything needed to use it.
 
@@ -172,6 +179,7 @@ class PoseModel:
         self.options = options or PredictOptions()
         self.weights_path: Path | None = None
         self._rescoring: RescoreNet | None = None
+        self._carrier: Carrier | None = None
         self._box_weights = box_weights
         self.fold = fold
         # The network that was folded, and the result.
@@ -196,6 +204,20 @@ class PoseModel:
     def top_down(self) -> bool:
         """Whether it looks at one person's crop at a time."""
         return self.meta.codec in TOP_DOWN
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether it remembers the frames of a video (`remembering`); every picture of `predict` is without a past."""
+        return bool(getattr(self.network, "recurrent", False))
+
+    @contextmanager
+    def remembering(self, carrier: Carrier) -> Iterator[None]:
+        """While it lasts the passes of one frame go through ``carrier``."""
+        self._carrier = carrier
+        try:
+            yield
+        finally:
+            self._carrier = None
 
     @property
     def role(self) -> str:
@@ -263,7 +285,11 @@ class PoseModel:
                     # and in a video every crop costs time.
                     people = [[p for p in persons if p.person_score >= self.threshold] for persons in people]
                 found = self._predict_top_down(images, people, self._flip_test(still))
-        return [self.kept(people if not self.top_down else self._once(people)) for people in found]
+        return [self.finished(people) for people in found]
+
+    def finished(self, people: Sequence[Instance]) -> list[Instance]:
+        """A picture's people as they are given out: each once (top-down), those to be kept, best first."""
+        return self.kept(self._once(people) if self.top_down else people)
 
     def find(self, images: Sequence[np.ndarray]) -> list[list[Instance]]:
         """Where people are, for top-down models: the finder's boxes with its certainty, before joints are looked for.
@@ -326,6 +352,8 @@ class PoseModel:
         if self.device.type != "mps":
             values = values.contiguous(memory_format=torch.channels_last)
         with torch.inference_mode(), self._autocast():
+            if self._carrier is not None:
+                return self._carrier.step(self._running(), values, mirror is not None)
             return self._running()(values)
 
     def _running(self) -> nn.Module:

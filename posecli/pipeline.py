@@ -19,6 +19,7 @@ from posecli.inference import DEFAULT_MODEL, PoseModel, load_model
 from posecli.person_boxes import BoxLookup
 from posecli.predictions import FramePoses, StreamHeader
 from posecli.profiling import stage
+from posecli.recurrence import Memory
 from posecli.stages import prefetch
 from posecli.tracking.oks import OksTracker
 from posecli.types import Frame, Instance, Skeleton
@@ -97,7 +98,7 @@ def make_follower(
     source: FrameSource, model: PoseModel, options: InferOptions, boxes: BoxLookup | None
 ) -> Follower | None:
     """What follows people between the finder's runs, or None where every frame is looked at by itself."""
-    wanted = options.find_every > 0 and source.kind != "pictures" and boxes is None
+    wanted = options.find_every > 0 and source.kind != "pictures" and boxes is None and not model.recurrent
     if not wanted or not model.top_down or not model.skeleton.sigmas:
         return None
     size = (source.width, source.height)
@@ -105,6 +106,11 @@ def make_follower(
         x, y, width, height = (round(v) for v in options.roi)
         size = (min(x + width, size[0]) - max(x, 0), min(y + height, size[1]) - max(y, 0))
     return Follower(model, options.find_every, size)
+
+
+def make_memory(source: FrameSource, model: PoseModel) -> Memory | None:
+    """What a recurrent model remembers of a video; None for pictures and for models that look at each frame alone."""
+    return Memory(model) if model.recurrent and source.kind != "pictures" else None
 
 
 def stream_header(
@@ -136,6 +142,7 @@ def poses_of(
     boxes: BoxLookup | None = None,
     tracker: OksTracker | None = None,
     follower: Follower | None = None,
+    memory: Memory | None = None,
     resume_at: int | None = None,
     image_ids: Mapping[int, int | str] | None = None,
 ) -> Iterator[tuple[Frame | None, FramePoses]]:
@@ -148,7 +155,7 @@ def poses_of(
         model: loaded.
         options: see `InferOptions`.
         boxes: for top-down models.
-        tracker, follower: such as go on from earlier lines; by default new ones as the options ask.
+        tracker, follower, memory: such as go on from earlier lines; by default new ones as options and model ask.
         resume_at: go on from this frame instead of ``options.start``.
         image_ids: frame index to ``image_id`` where a COCO file names them; by default the index plus one.
     """
@@ -161,6 +168,8 @@ def poses_of(
         tracker = make_tracker(source, model.skeleton, options, model.threshold)
     if follower is None and resume_at is None:
         follower = make_follower(source, model, options, boxes)
+    if memory is None and resume_at is None:
+        memory = make_memory(source, model)
     # Frames wait in a queue as large as a batch: one batch decodes while the other is in the network.
     live, still = source.kind == "camera", source.kind == "pictures"
     batch = 1 if live else options.batch
@@ -168,7 +177,9 @@ def poses_of(
     lines = _Lines(source, first, stop, options.every, image_ids or {})
     with contextlib.closing(frames):
         for chunk in _chunks(frames, batch):
-            for frame, people, same in _people(chunk, model, options, boxes, lines.image_id, still, follower, source):
+            for frame, people, notes in _people(
+                chunk, model, options, boxes, lines.image_id, still, follower, memory, source
+            ):
                 yield from lines.before(frame.index)
                 time = _time(frame, source)
                 written = tuple(as_written(p) for p in people)
@@ -177,7 +188,7 @@ def poses_of(
                         follower.see(_in_region(written, options), time)
                     if tracker is not None:
                         written = tracker.update(written, time)
-                yield frame, lines.of(frame, written, same)
+                yield frame, lines.of(frame, written, notes)
     yield from lines.rest()
 
 
@@ -199,13 +210,12 @@ class _Lines:
         """The ``image_id`` of a frame."""
         return self._image_ids.get(index, index + 1)
 
-    def of(self, frame: Frame, people: tuple[Instance, ...], same: bool = False) -> FramePoses:
-        """The line of a frame with its people; ``same``: it shows what the frame before showed."""
+    def of(self, frame: Frame, people: tuple[Instance, ...], notes: Mapping[str, Any]) -> FramePoses:
+        """The line of a frame with its people; ``notes``: what else a video's line says."""
         index, image_id = frame.index, self.image_id(frame.index)
         self._next = index + self._every
         if self._source.kind != "pictures":
-            extra = {"same": True} if same else {}
-            return FramePoses(frame=index, instances=people, time=frame.time, image_id=image_id, extra=extra)
+            return FramePoses(frame=index, instances=people, time=frame.time, image_id=image_id, extra=dict(notes))
         height, width = frame.image.shape[:2]
         return FramePoses(
             frame=index, instances=people, image_id=image_id, file=frame.source, width=width, height=height
@@ -235,15 +245,23 @@ def _people(
     image_id: Callable[[int], int | str],
     still: bool,
     follower: Follower | None,
+    memory: Memory | None,
     source: FrameSource,
-) -> Iterator[tuple[Frame, list[Instance], bool]]:
-    """Each frame with its people, and whether it shows what the one before showed."""
+) -> Iterator[tuple[Frame, list[Instance], dict[str, Any]]]:
+    """Each frame with its people and what else its line says: ``same``, it shows what the one before showed;
+    ``reset``, nothing before it was remembered."""
     parts = [region_of(frame.image, options) for frame in chunk]
     shift = _origin(options)
+    if memory is not None:
+        for frame, part in zip(chunk, parts, strict=True):
+            where = None if boxes is None else _moved(boxes(frame, image_id(frame.index)), shift)
+            people, new = memory.people(part, _time(frame, source), where)
+            yield frame, [_shifted(p, shift) for p in people], {"reset": True} if new else {}
+        return
     if follower is None:
         given = None if boxes is None else [_moved(boxes(f, image_id(f.index)), shift) for f in chunk]
         for frame, people in zip(chunk, model.predict(parts, given, still=still), strict=True):
-            yield frame, [_shifted(p, shift) for p in people], False
+            yield frame, [_shifted(p, shift) for p in people], {}
         return
     times = [_time(frame, source) for frame in chunk]
     ahead: dict[int, list[Instance]] = {}
@@ -257,7 +275,7 @@ def _people(
             return ahead[i] if i in ahead else model.find([part])[0]
 
         people, same = follower.people(part, time, find)
-        yield frame, [_shifted(p, shift) for p in people], same
+        yield frame, [_shifted(p, shift) for p in people], {"same": True} if same else {}
 
 
 def _moved(boxes: np.ndarray, shift: np.ndarray) -> np.ndarray:
@@ -319,6 +337,32 @@ def replay(
             looked = looked if line.extra.get("same") else line.frame
     if follower is not None and looked is not None:
         follower.start(region_of(source.read_at(looked).image, options))
+
+
+def recall(
+    memory: Memory,
+    lines: Iterable[tuple[StreamHeader, FramePoses]],
+    source: FrameSource,
+    options: InferOptions,
+    boxes: BoxLookup | None,
+    image_ids: Mapping[int, int | str] | None = None,
+) -> None:
+    """Brings a recurrent model's memory to the state it had after the last of a source's lines.
+
+    The frames since it last began anew (``reset`` in their line) are looked at again: what is remembered stands in no
+    line. Costs as much time as they took; a cut is the cheapest place to go on from.
+    """
+    begun, last = None, None
+    for _, line in lines:
+        if not line.extra.get("broken"):
+            begun, last = (line.frame if line.extra.get("reset") else begun), line.frame
+    if begun is None or last is None:
+        return
+    image_id = _Lines(source, begun, last + 1, options.every, image_ids or {}).image_id
+    with contextlib.closing(prefetch(source.frames(begun, last + 1, options.every), options.batch)) as frames:
+        for chunk in _chunks(frames, options.batch):
+            for _ in _people(list(chunk), memory.model, options, boxes, image_id, False, None, memory, source):
+                pass
 
 
 def _shifted(person: Instance, shift: np.ndarray) -> Instance:
