@@ -107,10 +107,20 @@ def read_stream(
         PoseError: with file and line: not a stream, a line that is not JSON, a frame before any header, keypoints that
             do not fit the skeleton, a coordinate that is no finite number.
     """
+    for header, line in stream_items(source, warn=warn):
+        if line is not None:
+            yield header, line
+
+
+def stream_items(
+    source: str | Path | IO[str], *, warn: Callable[[str], None] = _print_warning
+) -> Iterator[tuple[StreamHeader, FramePoses | None]]:
+    """As `read_stream`, but each header comes by itself too, with None: sources without frames are not lost."""
     header: StreamHeader | None = None
     for where, value in _lines(source, warn):
         if "posecli" in value:
             header = header_from_json(value, where)
+            yield header, None
         elif header is None:
             raise PoseError("not a pose stream: its first line is no header", where, 'it begins {"posecli": 1, ...}')
         else:

@@ -24,7 +24,7 @@ metrics
 reports
 checks stats
 zoo
-models codecs grouping losses tracking
+models codecs grouping losses tracking smoothing
 checkpoint official readout looks pose_scores inference onnx_export
 person_boxes following recurrence pipeline infer_files
 scenes

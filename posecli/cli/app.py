@@ -44,10 +44,11 @@ def _add_verbs() -> None:
     from posecli.cli.models import models
     from posecli.cli.render import render
     from posecli.cli.scenes import scenes
+    from posecli.cli.smooth import smooth
     from posecli.cli.stats import stats
     from posecli.cli.train import train
 
-    for verb in (convert, train, infer, evaluate, cross, render, check, stats, browse, scenes, models, export):
+    for verb in (convert, train, infer, evaluate, cross, smooth, render, check, stats, browse, scenes, models, export):
         app.command()(verb)
 
 

@@ -48,6 +48,9 @@ def scenes(
     light: Annotated[str, typer.Option(help="random, day, indoor, dim or backlit.")] = "random",
     camera_motion: Annotated[float, typer.Option(help="0 a tripod, 1 a lively hand.")] = 0.5,
     compression: Annotated[int, typer.Option(help="Constant rate factor of the H.264 video, 0 (best) to 51.")] = 20,
+    crossing: Annotated[
+        bool, typer.Option("--crossing", help="People walk past one another and, for a second each, behind a wall.")
+    ] = False,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -76,6 +79,7 @@ def scenes(
         light=light,
         camera_motion=camera_motion,
         compression=compression,
+        crossing=crossing,
     )
     options.check()
     with progress(quiet) as bar:

@@ -22,6 +22,7 @@ from posecli.files import replace_when_done
 from posecli.scenes.backdrop import Backgrounds, Panorama, make_box
 from posecli.scenes.body import Pose, keypoints3d, sample_build
 from posecli.scenes.camera import VIEWS, Rig, look_at, sample_rig
+from posecli.scenes.crossing import CROSSING_FIELD, crossing_walk, crossing_wall
 from posecli.scenes.motion import EVERYDAY, sample_motion
 from posecli.scenes.penn import PennTracks, penn_motion
 from posecli.scenes.raster import Canvas
@@ -56,6 +57,8 @@ class SceneOptions:
         light: a kind of `posecli.scenes.scene.LIGHTS`.
         camera_motion: 0 a tripod, 1 a lively hand.
         compression: x264's constant rate factor (lower is better).
+        crossing: people walk past one another and behind a wall that hides each for about a second; the people of a
+            scene last longer than its pictures show them.
     """
 
     seed: int = 0
@@ -74,6 +77,7 @@ class SceneOptions:
     light: str = "random"
     camera_motion: float = 0.5
     compression: int = 20
+    crossing: bool = False
 
     def check(self) -> None:
         """UsageError on values that make no sense."""
@@ -94,6 +98,8 @@ class SceneOptions:
         for option, wrong in problems.items():
             if wrong:
                 raise UsageError(f"{option} is out of range")
+        if self.crossing and self.motion != "procedural":
+            raise UsageError("people who cross walk by the rules", hint="--motion procedural")
         if self.light not in LIGHTS:
             raise UsageError(f"unknown light {self.light!r}", hint=f"one of {', '.join(LIGHTS)}")
         if self.split not in ("train", "test", "all"):
@@ -129,6 +135,9 @@ def stage(options: SceneOptions, index: int, backgrounds: Backgrounds, tracks: P
     for number in range(count):
         build = sample_build(rng)
         figure = sample_figure(rng, build, backgrounds.texture(rng))
+        if options.crossing:
+            people.append(Person(figure, crossing_walk(rng, build, times, number, count), number + 1))
+            continue
         if tracks is None:
             pose = sample_motion(rng, build, times, EVERYDAY)
         else:
@@ -139,8 +148,12 @@ def stage(options: SceneOptions, index: int, backgrounds: Backgrounds, tracks: P
         people.append(Person(figure, Pose(pose.joints + shift, pose.frames, pose.actions), number + 1))
     points = [keypoints3d(p.figure.build, p.pose)[:: max(1, len(times) // 40)].reshape(-1, 3) for p in people]
     cloud = np.concatenate(points) if points else np.array([[-1, 0, -1], [1, 1.8, 1.0]])
+    if options.crossing:
+        cloud = CROSSING_FIELD
     rigs = _rigs(rng, options, cloud)
     boxes, props = _things(rng, options, rigs, cloud, people, backgrounds)
+    if options.crossing:
+        boxes, props = [crossing_wall(rng, backgrounds.texture(rng))], []
     scene = Scene(people, light_from(rng, options.light), boxes, props, shadow=float(rng.uniform(0.1, 0.5)))
     panoramas = {n: Panorama(backgrounds, rng, rig.at(0.0), options.size_wh) for n, rig in rigs.items()}
     gain = rng.uniform(0.85, 1.15) * rng.normal(1, 0.02, 3)

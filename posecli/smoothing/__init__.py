@@ -1,0 +1,1 @@
+"""Tracks made steady: filters over time, gaps filled, pose streams read and written."""

@@ -1,0 +1,189 @@
+"""Filters of one person's joints over time: One Euro, Savitzky-Golay, and a Kalman filter with its smoother.
+
+A track is ``time`` (T,) in seconds, rising; ``xy`` (T, K, 2) pixels, NaN where a joint is missing; ``size`` (T,)
+pixels, the longer side of the person's box. Everything that has a length is in sizes and everything that has a duration
+in seconds, so that the distance of a person and the frame rate make no difference, and a rate that varies does no harm.
+Missing joints stay missing; joints don't know of each other.
+
+==========  =======================================  ============================================
+filter      looks                                    lag
+==========  =======================================  ============================================
+oneeuro     back only: for cameras and live streams  1 / (2 pi (``cutoff`` + ``beta`` x speed)) s
+savgol      back and ahead                           none: windows are symmetric
+kalman      at the whole track                       none: it is run forwards and backwards
+==========  =======================================  ============================================
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["OneEuro", "kalman", "one_euro", "savitzky_golay"]
+
+_UNSURE = 0.05  # scores below count as this one
+_ANY_SPEED = 100.0  # sizes a second: standard deviation of the velocity that nothing is known of
+
+
+class OneEuro:
+    """Casiez, Roussel, Vogel, "1 Euro Filter: A Simple Speed-based Low-pass Filter for Noisy Input in Interactive
+    Systems", CHI 2012: an exponential mean whose cut-off frequency rises with speed.
+
+    The speed is that of the joint in the plane, not of each coordinate, so that turning the camera changes nothing.
+
+    Args:
+        cutoff: hertz at rest (f_cmin); lower is calmer.
+        beta: hertz for each size a second; higher follows quick movements more closely.
+        derivative_cutoff: hertz of the mean over speeds.
+    """
+
+    def __init__(self, cutoff: float = 1.0, beta: float = 6.0, derivative_cutoff: float = 3.0) -> None:
+        self.cutoff = cutoff
+        self.beta = beta
+        self.derivative_cutoff = derivative_cutoff
+        self._time: np.ndarray | None = None  # (K,) when each joint was seen last, NaN for never
+        self._raw: np.ndarray
+        self._xy: np.ndarray
+        self._velocity: np.ndarray
+
+    def update(self, time: float, xy: np.ndarray, size: float) -> np.ndarray:
+        """(K, 2) filtered joints of the next frame; NaN stays NaN and leaves the joint's state as it was."""
+        if self._time is None:
+            self._time = np.full(len(xy), np.nan)
+            self._raw, self._xy, self._velocity = (np.full(xy.shape, np.nan) for _ in range(3))
+        here = ~np.isnan(xy[:, 0])
+        first = here & np.isnan(self._time)
+        self._xy[first], self._raw[first], self._velocity[first], self._time[first] = xy[first], xy[first], 0.0, time
+        on = here & (time > self._time)
+        step = (time - self._time[on])[:, None]
+        share = _share(self.derivative_cutoff, step)
+        self._velocity[on] += share * ((xy[on] - self._raw[on]) / (step * size) - self._velocity[on])
+        speed = np.linalg.norm(self._velocity[on], axis=1)[:, None]
+        self._xy[on] += _share(self.cutoff + self.beta * speed, step) * (xy[on] - self._xy[on])
+        self._raw[on], self._time[on] = xy[on], time
+        return np.where(here[:, None], self._xy, np.nan)
+
+
+def _share(cutoff: float | np.ndarray, step: np.ndarray) -> np.ndarray:
+    """How much a new value counts (alpha in the paper's appendix)."""
+    return 1 / (1 + 1 / (2 * np.pi * cutoff * step))
+
+
+def one_euro(time: np.ndarray, xy: np.ndarray, size: np.ndarray, **settings: float) -> np.ndarray:
+    """(T, K, 2) a whole track through `OneEuro`."""
+    filter_ = OneEuro(**settings)
+    return np.stack(
+        [filter_.update(t, joints, s) for t, joints, s in zip(time.tolist(), xy, size.tolist(), strict=True)]
+    )
+
+
+def savitzky_golay(time: np.ndarray, xy: np.ndarray, half: int, order: int = 2) -> np.ndarray:
+    """(T, K, 2) the value at each frame of a polynomial fitted to the frames around it.
+
+    Savitzky, Golay, "Smoothing and differentiation of data by simplified least squares procedures", Analytical
+    Chemistry 36, 1964. At a constant rate it is `scipy.signal.savgol_filter` with mode "interp"; here the polynomial is
+    fitted to the frames' own times, so that other rates are right too. Each unbroken run of a joint is filtered by
+    itself, the first and last ``half`` frames by the first and last whole window; runs shorter than a window take a
+    smaller one.
+
+    Args:
+        half: frames on each side of the one in the middle.
+        order: of the polynomial.
+    """
+    result = xy.copy()
+    there = ~np.isnan(xy[:, :, 0])
+    # Joints that come and go together (mostly all of a person) are filtered together.
+    patterns, which = np.unique(there, axis=1, return_inverse=True)
+    for number in range(patterns.shape[1]):
+        joints = np.flatnonzero(which.reshape(-1) == number)
+        for start, stop in _runs(patterns[:, number]):
+            part = xy[start:stop, joints].reshape(stop - start, -1)
+            result[start:stop, joints] = _fitted(time[start:stop], part, half, order).reshape(-1, len(joints), 2)
+    return result
+
+
+def _runs(there: np.ndarray) -> list[tuple[int, int]]:
+    """Starts and ends of the runs of True in (T,) bool."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], there, [False]]).astype(np.int8)))
+    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
+
+
+def _fitted(time: np.ndarray, values: np.ndarray, half: int, order: int) -> np.ndarray:
+    """(T, C) polynomial fits of values (T, C) without gaps."""
+    length = len(time)
+    width = min(2 * half + 1, length - (length + 1) % 2)
+    if width <= order:
+        return values
+    first = np.clip(np.arange(length) - width // 2, 0, length - width)
+    window = first[:, None] + np.arange(width)
+    offset = time[window] - time[:, None]
+    offset /= np.maximum(np.abs(offset).max(axis=1, keepdims=True), 1e-9)
+    powers = offset[:, :, None] ** np.arange(order + 1)
+    # The value at offset 0 is the polynomial's first coefficient: the first row of the pseudo-inverse.
+    weights = np.linalg.pinv(powers)[:, 0]
+    return np.einsum("tw,twc->tc", weights, values[window])
+
+
+def kalman(
+    time: np.ndarray,
+    xy: np.ndarray,
+    score: np.ndarray,
+    size: np.ndarray,
+    measured: np.ndarray,
+    *,
+    acceleration: float = 4.0,
+    place: float = 0.03,
+) -> np.ndarray:
+    """(T, K, 2) the most likely track, given all of it, of joints that move at a nearly constant velocity.
+
+    Kalman, "A new approach to linear filtering and prediction problems", 1960, run forwards; Rauch, Tung, Striebel,
+    "Maximum likelihood estimates of linear dynamic systems", AIAA Journal 3, 1965, backwards. White acceleration; the
+    noise of a measurement grows as its joint's score falls.
+
+    Args:
+        score: (T, K) of the joints.
+        measured: (T, K) bool: False for joints that were filled in: they are estimated, not believed.
+        acceleration: sizes a second^2 per root hertz: how suddenly joints speed up; lower is calmer.
+        place: sizes by which joints of score 1 are misplaced; at score s it is ``place / s``.
+    """
+    frames, joints = xy.shape[:2]
+    there = measured & ~np.isnan(xy[:, :, 0])
+    variance = (place * size[:, None] / np.maximum(score, _UNSURE)) ** 2
+    seen = np.maximum.accumulate(there, axis=0)  # nothing is known of a joint before it was seen first
+    mean = np.zeros((frames, joints, 2, 2))  # place and velocity, x and y
+    spread = np.zeros((frames, joints, 3))  # their covariance: place, both, velocity
+    ahead_mean, ahead_spread = mean.copy(), spread.copy()  # as predicted from the frame before
+    for t in range(frames):
+        if t:
+            step = time[t] - time[t - 1]
+            ahead_mean[t] = mean[t - 1]
+            ahead_mean[t, :, 0] += step * mean[t - 1, :, 1]
+            a, b, c = spread[t - 1].T
+            push = (acceleration * size[t]) ** 2
+            ahead_spread[t, :, 0] = a + step * (2 * b + step * c) + push * step**3 / 3
+            ahead_spread[t, :, 1] = b + step * c + push * step**2 / 2
+            ahead_spread[t, :, 2] = c + push * step
+        mean[t], spread[t] = ahead_mean[t], ahead_spread[t]
+        new = there[t] & (~seen[t - 1] if t else True)
+        mean[t, new, 0], mean[t, new, 1] = xy[t, new], 0.0
+        spread[t, new] = np.stack(
+            [variance[t, new], np.zeros(new.sum()), np.full(new.sum(), (_ANY_SPEED * size[t]) ** 2)], axis=1
+        )
+        old = there[t] & ~new
+        gain = spread[t, old, :2] / (spread[t, old, 0] + variance[t, old])[:, None]
+        mean[t, old] += gain[:, :, None] * (xy[t, old] - mean[t, old, 0])[:, None]
+        both = spread[t, old, 1]
+        spread[t, old, 2] -= gain[:, 1] * both
+        spread[t, old, 1] -= gain[:, 0] * both
+        spread[t, old, 0] -= gain[:, 0] * spread[t, old, 0]
+    for t in range(frames - 2, -1, -1):
+        known = seen[t]
+        step = time[t + 1] - time[t]
+        a, b, c = spread[t, known].T
+        p, q, r = ahead_spread[t + 1, known].T
+        # spread @ transition.T @ inverse(predicted spread); the smoothed spread itself is not needed.
+        determinant = p * r - q * q
+        u, v = a + step * b, b + step * c
+        back = np.stack([u * r - b * q, b * p - u * q, v * r - c * q, c * p - v * q], axis=1) / determinant[:, None]
+        change = mean[t + 1, known] - ahead_mean[t + 1, known]
+        mean[t, known] += back.reshape(-1, 2, 2) @ change
+    return np.where(np.isnan(xy), np.nan, np.where(seen[:, :, None], mean[:, :, 0], xy))

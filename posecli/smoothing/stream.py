@@ -1,0 +1,285 @@
+"""Pose streams made steady, line by line, with little look-ahead: memory does not grow with their length.
+
+People are told apart by their ``id``; those without one stay as they are, so do joints that are missing. A cut (a line
+with ``"cut": true``) starts everything anew, as a new source does. One Euro looks back only: each line comes out as it
+goes in. Savitzky-Golay and Kalman look ahead: lines are filtered in blocks of `_BLOCK` seconds with `_MARGIN` seconds
+on both sides; what is farther away does not change the digits that are written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from posecli.errors import PoseError, UsageError
+from posecli.files import replace_when_done
+from posecli.predictions import FramePoses, StreamHeader, StreamWriter, stream_items
+from posecli.smoothing.filters import OneEuro, kalman, savitzky_golay
+from posecli.smoothing.gaps import fill_gaps, line_time, people_of
+from posecli.types import Instance
+
+__all__ = ["FILTERS", "SmoothReport", "Smoothing", "smooth_file", "smooth_lines"]
+
+FILTERS = ("none", "oneeuro", "savgol", "kalman")
+_BLOCK, _MARGIN = 6.0, 3.0  # seconds
+_MOST = 2048  # lines of a block or margin, whatever the time stamps say
+_WINDOW = 0.4  # seconds that a Savitzky-Golay window spans
+_GONE = 2.0  # seconds after which somebody seen again is a new track
+
+
+@dataclass(frozen=True)
+class Smoothing:
+    """What is done to a stream.
+
+    Attributes:
+        filter: of `FILTERS`.
+        fill: gaps of at most so many frames are filled (`posecli.smoothing.gaps`); 0 for none.
+        keep_raw: people keep their joints as they were under ``raw``.
+    """
+
+    filter: str = "kalman"
+    fill: int = 0
+    keep_raw: bool = False
+
+    def __post_init__(self) -> None:
+        if self.filter not in FILTERS:
+            raise UsageError(f"unknown filter {self.filter!r}", hint=", ".join(FILTERS))
+        if not 0 <= self.fill <= 1000:
+            raise UsageError(f"gaps of {self.fill} frames can't be filled", hint="0 to 1000")
+
+    @property
+    def does_nothing(self) -> bool:
+        """Whether streams come out as they went in."""
+        return self.filter == "none" and not self.fill
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether lines come out later than they went in."""
+        return self.fill > 0 or self.filter in ("savgol", "kalman")
+
+    def header(self, header: StreamHeader) -> StreamHeader:
+        """The header of a source that this was done to: it says so under ``smoothing``."""
+        told = {"filter": self.filter, "fill": self.fill}
+        return replace(header, extra={**header.extra, "smoothing": told})
+
+
+@dataclass
+class SmoothReport:
+    """What a stream held: frames, people filtered, joints filled in, people without an id (left alone)."""
+
+    frames: int = 0
+    people: int = 0
+    filled_joints: int = 0
+    without_id: int = 0
+
+
+def smooth_lines(header: StreamHeader, lines: Iterable[FramePoses], smoothing: Smoothing) -> Iterator[FramePoses]:
+    """The lines of one source made steady, in their order.
+
+    Raises:
+        PoseError: time runs backwards.
+    """
+    if smoothing.does_nothing:
+        return iter(lines)
+    lines = _forwards(header, lines)
+    if smoothing.keep_raw:
+        lines = (replace(line, instances=tuple(_with_raw(p) for p in line.instances)) for line in lines)
+    if smoothing.fill:
+        lines = fill_gaps(header, lines, smoothing.fill)
+    if smoothing.filter == "oneeuro":
+        return _causal(header, lines)
+    return iter(lines) if smoothing.filter == "none" else _in_blocks(header, lines, smoothing.filter)
+
+
+def smooth_file(
+    source: str | Path,
+    target: str | Path,
+    smoothing: Smoothing,
+    *,
+    overwrite: bool = False,
+    again: bool = True,
+    on_frame: Callable[[], Any] = lambda: None,
+) -> SmoothReport:
+    """Writes a stream made steady; the target may be the source itself.
+
+    Args:
+        source: path, or ``"-"`` for standard input.
+        target: path (complete or absent), or ``"-"`` for standard output.
+        again: also filter sources that are steady already; else they are copied.
+
+    Raises:
+        PoseError: no stream; time runs backwards; the target exists and ``overwrite`` is false.
+    """
+    report = SmoothReport()
+    with contextlib.ExitStack() as stack:
+        place: str | Path = "-"
+        if str(target) != "-":
+            place = stack.enter_context(replace_when_done(target, overwrite=overwrite))
+        writer = stack.enter_context(StreamWriter(place))
+        items = _Sources(source)
+        for header, lines in items:
+            steady = "smoothing" in header.extra and not again
+            writer.header(header if steady or smoothing.does_nothing else smoothing.header(header))
+            for line in lines if steady else smooth_lines(header, lines, smoothing):
+                writer.frame(line)
+                report.frames += 1
+                for person in line.instances:
+                    report.without_id += person.track_id is None
+                    report.people += person.track_id is not None
+                    report.filled_joints += len(person.extra.get("filled") or ())
+                on_frame()
+    return report
+
+
+class _Sources:
+    """The sources of a stream, each with its lines; the lines of one are read before the next is asked for."""
+
+    def __init__(self, source: str | Path) -> None:
+        self._items = stream_items(source)
+        self._next: StreamHeader | None = None
+
+    def __iter__(self) -> Iterator[tuple[StreamHeader, Iterator[FramePoses]]]:
+        for header, _ in self._items:  # the first is a header
+            self._next = header
+            break
+        while self._next is not None:
+            header, self._next = self._next, None
+            yield header, self._lines()
+
+    def _lines(self) -> Iterator[FramePoses]:
+        for header, line in self._items:
+            if line is None:
+                self._next = header
+                return
+            yield line
+
+
+def _forwards(header: StreamHeader, lines: Iterable[FramePoses]) -> Iterator[FramePoses]:
+    last = -np.inf
+    for line in lines:
+        time = line_time(header, line)
+        if time < last:
+            raise PoseError(f"time runs backwards at frame {line.frame}", header.source, "posecli check finds more")
+        last = time
+        yield line
+
+
+def _with_raw(person: Instance) -> Instance:
+    """A person with the joints as they are under ``raw`` (those kept earlier stay)."""
+    if person.track_id is None or "raw" in person.extra:
+        return person
+    values = np.column_stack([person.xy, person.score]).astype(np.float64)
+    raw = [
+        [round(x, 2), round(y, 2), round(s, 4)] if there else None
+        for (x, y, s), there in zip(values.tolist(), (person.visibility > 0).tolist(), strict=True)
+    ]
+    return replace(person, extra={**person.extra, "raw": raw})
+
+
+def _size(person: Instance) -> float:
+    """Longer side in pixels of the person's box, or of the box around its joints; at least one."""
+    if person.box_xyxy is not None:
+        box = np.asarray(person.box_xyxy, np.float64)
+        return max(1.0, float((box[2:] - box[:2]).max()))
+    found = person.xy[person.visibility > 0]
+    return max(1.0, float(np.ptp(found, axis=0).max())) if len(found) else 1.0
+
+
+def _joints(person: Instance) -> np.ndarray:
+    """(K, 2) float64, NaN where missing."""
+    return np.where(person.visibility[:, None] > 0, person.xy, np.nan).astype(np.float64)
+
+
+def _changed(line: FramePoses, joints: dict[int, np.ndarray]) -> FramePoses:
+    """The line with other joints (K, 2) of the people named; of an id that stands there twice only the first."""
+    left = dict(joints)
+    people = []
+    for person in line.instances:
+        xy = None if person.track_id is None else left.pop(person.track_id, None)
+        people.append(person if xy is None else replace(person, xy=xy.astype(np.float32)))
+    return replace(line, instances=tuple(people))
+
+
+def _causal(header: StreamHeader, lines: Iterable[FramePoses]) -> Iterator[FramePoses]:
+    filters: dict[int, tuple[OneEuro, float]] = {}  # with when each was used last
+    for line in lines:
+        time = line_time(header, line)
+        filters = {} if line.extra.get("cut") else {i: f for i, f in filters.items() if time - f[1] <= _GONE}
+        joints = {}
+        for number, person in people_of(line).items():
+            used = filters.get(number, (OneEuro(), time))[0]
+            joints[number] = used.update(time, _joints(person), _size(person))
+            filters[number] = used, time
+        yield _changed(line, joints)
+
+
+def _in_blocks(header: StreamHeader, lines: Iterable[FramePoses], name: str) -> Iterator[FramePoses]:
+    window: list[FramePoses] = []
+    times: list[float] = []
+    done = 0  # lines of the window that were given out; they are its first margin
+    half: int | None = None
+    for line in lines:
+        if line.extra.get("cut"):
+            yield from _filtered(header, window, times, name, half)[done:]
+            window, times, done = [], [], 0
+        window.append(line)
+        times.append(line_time(header, line))
+        if times[-1] - times[done] < _BLOCK + _MARGIN and len(window) - done < 2 * _MOST:
+            continue
+        # The window's length in frames is decided once, or blocks would differ.
+        half = half or _half_window(times)
+        ready = max(done + 1, min(len(window), int(np.searchsorted(times, times[-1] - _MARGIN, "right"))))
+        if len(window) - done >= 2 * _MOST:
+            ready = max(ready, len(window) - _MOST)
+        yield from _filtered(header, window, times, name, half)[done:ready]
+        first = max(int(np.searchsorted(times, times[ready - 1] - _MARGIN)), ready - _MOST)
+        window, times, done = window[first:], times[first:], ready - first
+    yield from _filtered(header, window, times, name, half)[done:]
+
+
+def _half_window(times: list[float]) -> int:
+    """Frames on each side of a Savitzky-Golay window; at least two, so that it does smooth."""
+    steps = np.diff(times)
+    step = float(np.median(steps[steps > 0])) if (steps > 0).any() else 1.0
+    return max(2, round(_WINDOW / 2 / step))
+
+
+def _filtered(
+    header: StreamHeader, lines: list[FramePoses], times: list[float], name: str, half: int | None
+) -> list[FramePoses]:
+    """All lines of a window with everybody's track through a filter."""
+    tracks: dict[int, list[tuple[int, Instance]]] = {}
+    for n, line in enumerate(lines):
+        for number, person in people_of(line).items():
+            tracks.setdefault(number, []).append((n, person))
+    changed: list[dict[int, np.ndarray]] = [{} for _ in lines]
+    half = half or (_half_window(times) if len(times) > 1 else 2)
+    for number, seen in tracks.items():
+        at = np.array([n for n, _ in seen])
+        time = np.array(times)[at]
+        for part in np.split(np.arange(len(seen)), np.flatnonzero(np.diff(time) > _GONE) + 1):
+            steady = _track([seen[i][1] for i in part], at[part], time[part], name, half, header.skeleton.keypoints)
+            for n, xy in zip(at[part].tolist(), steady, strict=True):
+                changed[n][number] = xy
+    return [_changed(line, joints) for line, joints in zip(lines, changed, strict=True)]
+
+
+def _track(
+    people: list[Instance], at: np.ndarray, time: np.ndarray, name: str, half: int, names: tuple[str, ...]
+) -> np.ndarray:
+    """(T, K, 2) one person's joints, filtered; ``at`` are the lines they stand in."""
+    xy = np.stack([_joints(p) for p in people])
+    if name == "kalman":
+        filled = np.array([[n in (p.extra.get("filled") or ()) for n in names] for p in people])
+        score = np.stack([p.score for p in people]).astype(np.float64)
+        return kalman(time, xy, score, np.array([_size(p) for p in people]), ~filled)
+    # A line in which the person is missing ends a run.
+    result = xy.copy()
+    for run in np.split(np.arange(len(at)), np.flatnonzero(np.diff(at) > 1) + 1):
+        result[run] = savitzky_golay(time[run], xy[run], half)
+    return result

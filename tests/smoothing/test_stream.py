@@ -1,0 +1,226 @@
+"""Streams made steady: in blocks as at once, people by id, cuts, gaps, what is kept."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from posecli.cli.app import app
+from posecli.errors import PoseError, UsageError
+from posecli.predictions import FramePoses, StreamHeader, StreamWriter, header_to_json, read_stream
+from posecli.smoothing import stream
+from posecli.smoothing.filters import kalman
+from posecli.smoothing.gaps import fill_gaps
+from posecli.smoothing.stream import Smoothing, smooth_file, smooth_lines
+from posecli.types import Instance, Skeleton
+
+BONES = Skeleton("bones", ("a", "b", "c"), sigmas=(0.1, 0.1, 0.1))
+HEADER = StreamHeader("clip.mp4", BONES, 640, 480, 30.0, threshold=0.3)
+
+
+def person(number: int | None, xy: np.ndarray, missing: tuple[int, ...] = (), **others: object) -> Instance:
+    joints = np.array(xy, np.float32).reshape(3, 2)
+    there = ~np.isin(np.arange(3), missing)
+    joints[~there] = np.nan
+    return Instance(
+        joints, np.where(there, 2, 0), np.where(there, 0.8, 0).astype(np.float32), 0.9,
+        np.array([0.0, 0, 50, 200]), track_id=number, **others,
+    )  # fmt: skip
+
+
+def line(frame: int, *people: Instance, **extra: object) -> FramePoses:
+    return FramePoses(frame, people, frame / 30, extra=extra)
+
+
+def walk(rng: np.random.Generator, count: int, speed: float = 4.0) -> np.ndarray:
+    """(T, 3, 2) joints that move along, shaking."""
+    return 100 + speed * np.arange(count)[:, None, None] + rng.normal(0, 3, (count, 3, 2))
+
+
+def joints_of(lines: list[FramePoses], number: int) -> np.ndarray:
+    return np.stack([p.xy for each in lines for p in each.instances if p.track_id == number])
+
+
+@pytest.mark.parametrize("name", ["savgol", "kalman"])
+def test_blocks_give_what_the_whole_track_gives(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    walked = walk(np.random.default_rng(0), 900)
+    lines = [line(n, person(1, xy)) for n, xy in enumerate(walked)]
+    blocks = list(smooth_lines(HEADER, lines, Smoothing(name)))
+    monkeypatch.setattr(stream, "_BLOCK", 1e9)
+    whole = list(smooth_lines(HEADER, lines, Smoothing(name)))
+    assert [b.frame for b in blocks] == list(range(900))
+    assert np.abs(joints_of(blocks, 1) - joints_of(whole, 1)).max() < 0.005  # a stream has two decimals
+
+
+def test_the_kalman_filter_is_the_one_of_the_arrays() -> None:
+    walked = walk(np.random.default_rng(1), 60)
+    lines = [line(n, person(1, xy)) for n, xy in enumerate(walked)]
+    expected = kalman(
+        np.arange(60) / 30, walked.astype(np.float32).astype(float), np.full((60, 3), 0.8), np.full(60, 200.0),
+        np.ones((60, 3), bool),
+    )  # fmt: skip
+    got = joints_of(list(smooth_lines(HEADER, lines, Smoothing("kalman"))), 1)
+    np.testing.assert_allclose(got, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["oneeuro", "savgol", "kalman"])
+def test_look_ahead_is_bounded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines are given out long before the stream ends, One Euro's at once."""
+    taken = 0
+
+    def lines() -> Iterator[FramePoses]:
+        nonlocal taken
+        for n, xy in enumerate(walk(np.random.default_rng(2), 700)):
+            taken += 1
+            yield line(n, person(1, xy))
+
+    ahead = [taken - each.frame - 1 for each in smooth_lines(HEADER, lines(), Smoothing(name))]
+    assert max(ahead) <= (0 if name == "oneeuro" else 9 * 30 + 1)
+    # Times that stand still must not fill the memory either.
+    monkeypatch.setattr(stream, "_MOST", 50)
+    taken = 0
+
+    def still() -> Iterator[FramePoses]:
+        nonlocal taken
+        for n in range(400):
+            taken += 1
+            yield replace(line(n, person(1, np.zeros(6))), time=1.0)
+
+    ahead = [taken - each.frame - 1 for each in smooth_lines(HEADER, still(), Smoothing(name))]
+    assert len(ahead) == 400 and max(ahead) <= 100
+
+
+@pytest.mark.parametrize("name", ["oneeuro", "savgol", "kalman"])
+def test_a_cut_starts_anew(name: str) -> None:
+    rng = np.random.default_rng(3)
+    first, second = walk(rng, 40), walk(rng, 40) + 300
+    both = [line(n, person(1, xy)) for n, xy in enumerate(np.concatenate([first, second]))]
+    both[40] = replace(both[40], extra={"cut": True})
+    got = joints_of(list(smooth_lines(HEADER, both, Smoothing(name))), 1)
+    for part, start in ((first, 0), (second, 40)):
+        alone = [line(start + n, person(1, xy)) for n, xy in enumerate(part)]
+        expected = joints_of(list(smooth_lines(HEADER, alone, Smoothing(name))), 1)
+        np.testing.assert_allclose(got[start : start + 40], expected, atol=1e-4)
+
+
+def test_people_are_told_apart_and_those_without_id_left_alone() -> None:
+    rng = np.random.default_rng(4)
+    a, b, nobody = walk(rng, 30), walk(rng, 30, -4.0), walk(rng, 30)
+    lines = []
+    for n in range(30):
+        people = [person(1, a[n]), person(2, b[n]), person(None, nobody[n], extra={"mood": "odd"})]
+        lines.append(line(n, *(people if n % 2 else people[::-1]), light="dim"))
+    got = list(smooth_lines(HEADER, lines, Smoothing("kalman")))
+    for number, track in ((1, a), (2, b)):
+        alone = [line(n, person(number, xy)) for n, xy in enumerate(track)]
+        expected = joints_of(list(smooth_lines(HEADER, alone, Smoothing("kalman"))), number)
+        np.testing.assert_array_equal(joints_of(got, number), expected)
+    for n, each in enumerate(got):
+        (stranger,) = [p for p in each.instances if p.track_id is None]
+        np.testing.assert_array_equal(stranger.xy, nobody[n].astype(np.float32))
+        assert stranger.extra == {"mood": "odd"} and each.extra == {"light": "dim"}
+        assert [p.track_id for p in each.instances] == [p.track_id for p in lines[n].instances]
+
+
+def test_gaps_are_filled_evenly_in_time_and_marked() -> None:
+    start, end = np.zeros(6), np.arange(6) * 12.0
+    lines = [
+        line(0, person(1, start)),
+        line(1),
+        line(2, person(1, start + 2, missing=(1,), extra={"filled": ["c"]})),
+        line(4, person(1, end)),
+        line(5),
+        line(6),
+        line(7),
+        line(8, person(1, end)),
+    ]
+    filled = list(fill_gaps(HEADER, lines, 2))
+    assert [len(each.instances) for each in filled] == [1, 1, 1, 1, 0, 0, 0, 1]
+    (whole,) = filled[1].instances
+    # From frame 0 to 2 for the joints that frame 2 has, from frame 0 to 4 for the one it lacks.
+    np.testing.assert_allclose(whole.xy[[0, 2]], np.ones((2, 2)), atol=1e-5)
+    np.testing.assert_allclose(whole.xy[1], end[2:4] / 4, atol=1e-5)
+    assert whole.extra["filled"] == ["a", "b", "c"] and whole.track_id == 1
+    assert whole.box_xyxy is not None and (whole.visibility == 2).all()
+    (part,) = filled[2].instances
+    np.testing.assert_allclose(part.xy[1], end[2:4] / 2, atol=1e-5)
+    assert part.extra["filled"] == ["b", "c"]
+    np.testing.assert_allclose(part.xy[0], [2, 2])
+
+
+def test_nothing_is_filled_across_a_cut() -> None:
+    lines = [line(0, person(1, np.zeros(6))), line(1), line(2, person(1, np.ones(6)), cut=True)]
+    assert [len(each.instances) for each in fill_gaps(HEADER, lines, 5)] == [1, 0, 1]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.lists(st.booleans(), min_size=2, max_size=2), min_size=1, max_size=30), st.integers(0, 4))
+def test_filling_adds_and_never_changes(there: list[list[bool]], longest: int) -> None:
+    """On random presence of two people: gaps up to the length are filled between two sightings, nothing else is."""
+    rng = np.random.default_rng(5)
+    lines = [line(n, *(person(i + 1, rng.normal(0, 9, 6)) for i in range(2) if row[i])) for n, row in enumerate(there)]
+    filled = list(fill_gaps(HEADER, lines, longest))
+    assert [f.frame for f in filled] == [each.frame for each in lines]
+    for i in range(2):
+        seen = [n for n, row in enumerate(there) if row[i]]
+        wanted = set(seen)
+        for a, b in itertools.pairwise(seen):
+            if b - a - 1 <= longest:
+                wanted |= set(range(a, b))
+        assert wanted == {n for n, f in enumerate(filled) if any(p.track_id == i + 1 for p in f.instances)}
+    for before, after in zip(lines, filled, strict=True):
+        assert after.instances[: len(before.instances)] == before.instances
+
+
+def _write(path: Path, lines: list[FramePoses]) -> None:
+    with StreamWriter(path) as writer:
+        writer.header(replace(HEADER, source="empty.mp4"))
+        writer.header(replace(HEADER, extra={"boxes": {"from": "found"}}))
+        for each in lines:
+            writer.frame(each)
+
+
+def test_files(tmp_path: Path) -> None:
+    rng = np.random.default_rng(6)
+    walked = walk(rng, 50)
+    source, target = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    _write(source, [line(n, person(1, xy, missing=(1,) if n == 20 else ())) for n, xy in enumerate(walked)])
+    report = smooth_file(source, target, Smoothing("kalman", fill=2, keep_raw=True))
+    assert (report.frames, report.people, report.filled_joints) == (50, 50, 1)
+    assert sum('"kind": "header"' in text for text in target.read_text().splitlines()) == 2
+    for n, (header, each) in enumerate(read_stream(target)):
+        assert header.extra["smoothing"] == {"filter": "kalman", "fill": 2} and "boxes" in header.extra
+        raw = each.instances[0].extra["raw"]
+        assert (raw[1] is None) == (n == 20)
+        np.testing.assert_allclose(raw[0], [*np.round(walked[n, 0], 2), 0.8], atol=0.006)
+    with pytest.raises(PoseError, match="exists already"):
+        smooth_file(source, target, Smoothing())
+    text = target.read_bytes()
+    smooth_file(target, target, Smoothing("savgol"), overwrite=True, again=False)
+    assert target.read_bytes() == text
+
+
+def test_time_must_not_run_backwards() -> None:
+    lines = [line(3, person(1, np.zeros(6))), line(2, person(1, np.zeros(6)))]
+    with pytest.raises(PoseError, match="backwards at frame 2"):
+        list(smooth_lines(HEADER, lines, Smoothing("kalman")))
+    with pytest.raises(UsageError, match="unknown filter"):
+        Smoothing("median")
+
+
+def test_the_verb_works_in_a_pipe() -> None:
+    lines = [header_to_json(HEADER), {"frame": 0, "persons": []}]
+    text = "".join(json.dumps(value) + "\n" for value in lines)
+    done = CliRunner().invoke(app, ["smooth", "-", "--out", "-", "--filter", "oneeuro"], input=text)
+    assert done.exit_code == 0, done.output
+    head, frame = (json.loads(row) for row in done.stdout.splitlines())
+    assert head["smoothing"] == {"filter": "oneeuro", "fill": 0} and frame == lines[1]
