@@ -1,8 +1,9 @@
 """What a recurrent network remembers of a video: carried from frame to frame, forgotten where the past says nothing.
 
-A network with ``recurrent`` set has ``step(image, state, gap) -> (output, state)`` besides its ``forward``; its state is
-a named tuple of tensors, the first ``age`` (B,), 0 for rows without a past. `PoseModel` runs a frame in several passes
-(scales, the mirrored picture, people in batches); each continues the same pass of the frame before. A memory begins anew
+A network with ``recurrent`` set has ``step(image, state, gap) -> (output, state)`` besides its ``forward``; its state
+is a named tuple of tensors, the first ``age`` (B,), 0 for rows without a past. `PoseModel` runs a frame in several
+passes (scales, the mirrored picture, people in batches); each continues the same pass of the frame before. A memory
+begins anew
 
 - with each source, and at frames from which on somebody begins to look (`infer --start`),
 - at cuts (`is_cut`), and where more than `LONGEST_GAP` seconds are missing or time runs backwards.
@@ -79,7 +80,7 @@ class Memory:
         # By pass of a frame: the state after it.
         self._before: dict[Any, Any] = {}
         self._after: dict[Any, list[Any]] = {}
-        # Top-down: boxes of the people of the frame before, and which of them each of this frame's people is (-1: none).
+        # Top-down: boxes of the frame's people, and which of those of the frame before each of them is (-1: none).
         self._boxes = np.zeros((0, 4))
         self._rows = np.zeros(0, np.int64)
 
