@@ -306,9 +306,6 @@ class _Run:
             PoseModel(network, self.meta, device=self.device, options=PredictOptions(pose_nms=1.0)),
             self.processes,
         )
-        if self.settings.metric not in values:
-            why = 'the skeleton has no sigmas, give metric = "pck"'
-            raise PoseError(f"no {self.settings.metric} on the validation set", self.settings.val, why)
         self.validated = values
         self._tell(
             event="validation", **self._where(share, clock), **values, seconds=round(time.monotonic() - before, 2)
@@ -430,5 +427,8 @@ def _read_data(settings: TrainSettings) -> tuple[Skeleton, list[Source]]:
 def _read_validation(settings: TrainSettings, skeleton: Skeleton) -> Validation | None:
     if not settings.val:
         return None
+    if settings.metric == "mean-oks" and not skeleton.sigmas:
+        why = f"{skeleton.name} has no sigmas; give --metric pck, or sigmas in a skeleton.toml"
+        raise PoseError("no mean OKS on the validation set", settings.val, why)
     dataset = read_coco_style(settings.val, image_root=settings.val_image_root or None)
     return Validation(make_source(dataset, skeleton, settings.val), skeleton, settings.val_limit)

@@ -470,6 +470,18 @@ def test_nonfinite_loss_stops_with_evidence(toy: Path, tmp_path: Path) -> None:
     assert set(evidence["terms"]) == {"heatmap"}
 
 
+def test_a_metric_that_the_joints_do_not_have_is_refused_at_once(toy: Path, tmp_path: Path) -> None:
+    value = json.loads(toy.read_text())
+    value["categories"][0]["posecli"].pop("sigmas")
+    plain = toy.with_name("plain.json")
+    plain.write_text(json.dumps(value))
+    with pytest.raises(PoseError, match="no mean OKS") as caught:
+        train(small(plain, val=str(plain)), tmp_path / "run")
+    assert "--metric pck" in caught.value.hint
+    assert not (tmp_path / "run" / "log.jsonl").exists()
+    train(small(plain, val=str(plain), epochs=1, metric="pck"), tmp_path / "other")
+
+
 def test_start_from_weights_of_other_joints(toy: Path, tmp_path: Path) -> None:
     train(small(toy, epochs=1), tmp_path / "first")
     lines: list[dict[str, object]] = []
