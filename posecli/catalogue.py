@@ -72,7 +72,7 @@ def _codec(name: str, settings: Any) -> str:
     """The reading that a training run of this network notes in its weights."""
     if settings is None:
         return ""
-    usual = {"dekr": "dekr", "pose-fpn": "softmax", "deeppose": PLACES, "deeppose-resnet": PLACES}
+    usual = {"dekr": "dekr", "dekr-gru": "dekr", "pose-fpn": "softmax", "deeppose": PLACES, "deeppose-resnet": PLACES}
     return str(getattr(settings, "codec", "") or usual.get(family(name), "gaussian"))
 
 

@@ -135,7 +135,7 @@ class Learner:
             last = number == len(batches) - 1
             with self._exchange(last):
                 with self._autocast():
-                    image = self._normalised(batch["image"])
+                    image = self.task.arranged(self.network, self._normalised(batch["image"]))
                     output = self._spread(image, *self.task.inputs(self.network, image, batch))
                 terms = self.task.sums(output, batch)
                 self._scaler.scale((terms * factors).sum()).backward()
@@ -168,8 +168,10 @@ class Learner:
         return nullcontext()
 
     def _normalised(self, image: Tensor) -> Tensor:
-        values = (image.permute(0, 3, 1, 2).float() - self._mean) / self._std
-        return values.contiguous(memory_format=torch.channels_last)
+        """(..., h, w, 3) uint8 to (..., 3, h, w)."""
+        leading = image.shape[:-3]
+        values = (image.flatten(0, -4).permute(0, 3, 1, 2).float() - self._mean) / self._std
+        return values.contiguous(memory_format=torch.channels_last).unflatten(0, leading)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         kind = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[self.settings.precision]

@@ -101,6 +101,24 @@ def dekr_offset_loss(offset: Tensor, target: Tensor, weight: Tensor, beta: float
     return LossSum((loss * weight).sum(), (weight > 0).sum().to(loss.dtype))
 
 
+def steadiness_loss(error: Tensor, weight: Tensor, beta: float = 1 / 9) -> LossSum:
+    """How much the errors of poses change from frame to frame: smooth L1, weighted as DEKR's offset loss.
+
+    A pose that moves as the person does costs nothing, wherever it lies; one that stands still while the person moves,
+    or trembles, costs. Ours.
+
+    Args:
+        error: (B, T, N, K, 2) found less true place, map pixels.
+        weight: (B, T, N, K): 1/size of the person, 0 for joints without a label; both frames must have one.
+        beta: as in `dekr_offset_loss`.
+    """
+    both = (weight[:, 1:] > 0) & (weight[:, :-1] > 0)
+    change = (error[:, 1:] - error[:, :-1]).float().abs()
+    loss = torch.where(change < beta, 0.5 * change.square() / beta, change - 0.5 * beta)
+    weight = torch.where(both, (weight[:, 1:] + weight[:, :-1]) / 2, torch.zeros_like(weight[:, 1:]))
+    return LossSum((loss * weight[..., None]).sum(), 2 * both.sum().to(loss.dtype))
+
+
 #: Weight of the offset loss beside the heat map loss (lambda of Eq. 8).
 DEKR_OFFSET_FACTOR = 0.03
 

@@ -74,6 +74,14 @@ class TrainSettings:
         min_joints: people with fewer labelled joints are not learnt from, top-down. min_side: nor are those with a
             longer box side below this many picture pixels. min_area: people whose annotated area is below this many
             square picture pixels have no centre to be learnt, bottom-up.
+        clip_frames: frames of a sample: 1 for single pictures, more for clips of a video's frames in their order
+            (pictures of no video are clips of one still scene); for DEKR and recurrent networks. One random change
+            holds for all frames of a clip; `blur` is of some frames on end, `occlude` things that move through it.
+        clip_steps: labelled frames from one frame of a clip to the next; each clip draws one of them.
+        truncate: gradients flow back over this many frames of a clip; 0: over all.
+        consistency: weight of the change, from frame to frame, of the difference between found and true poses.
+        shake: largest movement of a hand-held camera during a clip, input pixels.
+        dim, compress: share of clips that are dark and noisy, that are compressed.
         unlabelled: people without labelled joints, bottom-up: "mask" (nothing is learnt where they are) or
             "background".
         val_every: epochs between validations (minutes with `max_minutes`). val_limit: pictures looked at, evenly
@@ -140,6 +148,13 @@ class TrainSettings:
     min_joints: int = 1
     min_side: float = 0.0
     min_area: float = 0.0
+    clip_frames: int = 1
+    clip_steps: tuple[int, ...] = (1,)
+    truncate: int = 0
+    consistency: float = 0.0
+    shake: float = 0.0
+    dim: float = 0.0
+    compress: float = 0.0
     unlabelled: str = "mask"
     val_every: float = 1.0
     val_limit: int = 0
@@ -167,7 +182,7 @@ class TrainSettings:
         for key, known in choices.items():
             if getattr(self, key) not in known:
                 raise wrong(key, f"one of {', '.join(known)}")
-        for key in ("epochs", "batch", "accumulate"):
+        for key in ("epochs", "batch", "accumulate", "clip_frames"):
             if getattr(self, key) < 1:
                 raise wrong(key, "at least 1")
         if self.integral_heat != "none" and self.codec != "integral":
@@ -188,6 +203,9 @@ class TrainSettings:
             "shift",
             "min_side",
             "min_area",
+            "truncate",
+            "consistency",
+            "shake",
         ):
             if getattr(self, key) < 0:
                 raise wrong(key, "0 or more")
@@ -204,9 +222,19 @@ class TrainSettings:
             "gentle_from",
             "paste",
             "colour",
+            "dim",
+            "compress",
         ):
             if not 0 <= getattr(self, key) <= 1:
                 raise wrong(key, "between 0 and 1")
+        if not self.clip_steps or any(step < 1 for step in self.clip_steps):
+            raise wrong("clip_steps", "whole numbers from 1 on")
+        for key in ("truncate", "consistency", "shake", "dim", "compress"):
+            if self.clip_frames == 1 and getattr(self, key):
+                raise wrong(key, "is for clips: clip_frames must be more than 1")
+        for key in ("paste", "half_body", "rotation_any"):
+            if self.clip_frames > 1 and getattr(self, key):
+                raise wrong(key, "is not for clips")
         if not 0 <= self.ema < 1:
             raise wrong("ema", "0 or more and below 1")
         for key in ("scale", "box_scale"):
@@ -244,7 +272,10 @@ class TrainSettings:
         return value
 
 
-_GENTLER = ("rotation", "rotation_any", "shift", "half_body", "colour", "grey", "blur", "noise", "occlude", "paste")
+_GENTLER = (
+    "rotation", "rotation_any", "shift", "half_body", "colour", "grey", "blur", "noise", "occlude", "paste", "shake",
+    "dim", "compress",
+)  # fmt: skip
 
 
 def gentle(settings: TrainSettings) -> TrainSettings:
@@ -272,6 +303,13 @@ _DEKR = {
     "lr_steps": (90 / 140, 120 / 140), "weight_decay": 0.0, "sigma": 2.0, "rotation": 30.0, "scale": (0.75, 1.5),
     "shift": 40.0, "half_body": 0.0, "colour": 0.0, "grey": 0.0, "blur": 0.0, "noise": 0.0, "occlude": 0.0, "ema": 0.0,
     "warmup": 0, "clip": 0.0, "batch": 10, "min_area": 32.0**2,
+}  # fmt: skip
+# DEKR's on clips, a third as many of them; what makes single frames hard (blur, things in the way, darkness,
+# compression) is there to be learnt. Figures of ours (docs/temporal.md).
+_DEKR_GRU = {
+    **_DEKR, "epochs": 40, "batch": 4, "clip": 5.0, "colour": 0.3, "grey": 0.05, "noise": 0.1, "blur": 0.3,
+    "occlude": 0.5, "clip_frames": 8, "clip_steps": (1, 2, 3), "truncate": 4, "consistency": 0.03, "shake": 12.0,
+    "dim": 0.15, "compress": 0.15,
 }  # fmt: skip
 # Its official configuration.
 _RESCORE = {"optimizer": "adam", "lr": 1e-3, "schedule": "constant", "epochs": 20, "batch": 1024}
@@ -339,6 +377,8 @@ _UNIPOSE = {
     **_PLAIN, "input_size": (368, 368), "lr": 1e-4, "batch": 8, "epochs": 100, "lr_factor": 0.333, "sigma": 3.0,
     "lr_steps": tuple(0.0965 * n for n in range(1, 11)), "rotation": 0.0, "box_scale": (1.25, 1.25),
 }  # fmt: skip
+# The same, `uniposeLSTM.py`: clips of five frames, one at a time.
+_UNIPOSE_LSTM = {**_UNIPOSE, "batch": 1, "clip_frames": 5}
 
 # Of an hourglass as in the paper, 4 halvings after a quarter; another depth has another.
 _FULL_HOURGLASS = 64
@@ -354,12 +394,14 @@ _DEEPPOSE_RESNET = {**_DEEPPOSE, "input_size": (448, 448)}
 #: Widths and heights are multiples of this, by family; 32 where nothing is said.
 SIZE_STEPS = {
     "deeppose": 2,
-    **dict.fromkeys(("integral-hourglass", "hourglass", "hg"), _FULL_HOURGLASS), "cpm": 8, "unipose": 16, "tompson": 16,
+    **dict.fromkeys(("integral-hourglass", "hourglass", "hg"), _FULL_HOURGLASS), "cpm": 8, "unipose": 16,
+    "unipose-lstm": 16, "tompson": 16,
 }  # fmt: skip
 
 MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
     "hrnet": _HRNET,
     "dekr-rescore": _RESCORE,  # before "dekr", whose name it begins with
+    "dekr-gru": _DEKR_GRU,
     "dekr": _DEKR,
     "pose-fpn": _POSE_FPN,
     "simple-baseline": _SIMPLE_BASELINE,
@@ -372,6 +414,7 @@ MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
     "hg": _HG,
     "cpm": _CPM,
     "cpn": _CPN,
+    "unipose-lstm": _UNIPOSE_LSTM,  # before "unipose"
     "unipose": _UNIPOSE,
     "tompson": _TOMPSON,
 }

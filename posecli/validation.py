@@ -1,10 +1,12 @@
 """How good the weights are during training: the model's own predictions against the labels of a validation set.
 
 Goes through `PoseModel.predict`, as `infer` does. Top-down models are given the labelled people's boxes, so the numbers
-speak of the joints alone; bottom-up models see whole pictures.
+speak of the joints alone; bottom-up models see whole pictures. Recurrent models see videos frame by frame.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -16,7 +18,8 @@ from posecli.inference import PoseModel
 from posecli.metrics.oks import oks_matrix, resolve_areas
 from posecli.metrics.pck import correct, distances, pck_reference
 from posecli.metrics.people import joint_boxes_xywh
-from posecli.types import Record, Skeleton
+from posecli.recurrence import Memory
+from posecli.types import Instance, Record, Skeleton
 
 _PICTURES_AT_ONCE = 16
 PCK_THRESHOLD = 0.2
@@ -30,7 +33,8 @@ class Validation:
     OKS 0 and all joints wrong.
 
     Args:
-        source: labels. skeleton: the model's. limit: pictures looked at, evenly spread; 0: all.
+        source: labels. skeleton: the model's.
+        limit: pictures looked at, evenly spread (for recurrent models about as many, in whole videos); 0: all.
     """
 
     def __init__(self, source: Source, skeleton: Skeleton, limit: int = 0) -> None:
@@ -38,6 +42,7 @@ class Validation:
         records = [r for r in source.dataset.records if self._people(r)]
         if not records:
             raise PoseError("no person with labelled joints to validate on", source.name)
+        self._clips = _clips(source, limit)
         if limit and limit < len(records):
             records = [records[i] for i in np.linspace(0, len(records) - 1, limit).round().astype(int)]
         self.records = records
@@ -51,20 +56,40 @@ class Validation:
 
         The pictures are shared among the processes; all get the same numbers.
         """
-        mine = self.records[processes.rank :: processes.world]
         totals = np.zeros(4)  # OKS, people, correct joints, joints
-        for start in range(0, len(mine), _PICTURES_AT_ONCE):
-            chunk = mine[start : start + _PICTURES_AT_ONCE]
-            images = [read_image(self.source.dataset.root, record) for record in chunk]
-            boxes = [self._boxes(record) for record in chunk] if model.top_down else None
-            for record, people in zip(chunk, model.predict(images, boxes), strict=True):
-                found = np.array([p.xy for p in people], np.float64).reshape(-1, self.skeleton.num_keypoints, 2)
-                totals += self._score(record, found)
+        if model.recurrent:
+            for clip in self._clips[processes.rank :: processes.world]:
+                totals += self._clip(model, clip)
+        else:
+            totals += self._pictures(model, self.records[processes.rank :: processes.world])
         oks, people, right, joints = processes.total(torch.from_numpy(totals)).tolist()
         result = {"pck": right / joints if joints else float("nan")}
         if self.skeleton.sigmas:
             result["mean-oks"] = oks / people
         return result
+
+    def _clip(self, model: PoseModel, clip: Sequence[tuple[Record, float]]) -> np.ndarray:
+        """Sums over the frames of a video, each with its seconds."""
+        memory, totals = Memory(model), np.zeros(4)
+        for record, seconds in clip:
+            image = read_image(self.source.dataset.root, record)
+            people, _ = memory.people(image, seconds, self._boxes(record) if model.top_down else None)
+            if self._people(record):
+                totals += self._score(record, self._found(people))
+        return totals
+
+    def _found(self, people: Sequence[Instance]) -> np.ndarray:
+        return np.array([p.xy for p in people], np.float64).reshape(-1, self.skeleton.num_keypoints, 2)
+
+    def _pictures(self, model: PoseModel, mine: Sequence[Record]) -> np.ndarray:
+        totals = np.zeros(4)
+        for start in range(0, len(mine), _PICTURES_AT_ONCE):
+            chunk = mine[start : start + _PICTURES_AT_ONCE]
+            images = [read_image(self.source.dataset.root, record) for record in chunk]
+            boxes = [self._boxes(record) for record in chunk] if model.top_down else None
+            for record, people in zip(chunk, model.predict(images, boxes), strict=True):
+                totals += self._score(record, self._found(people))
+        return totals
 
     def _boxes(self, record: Record) -> np.ndarray:
         xy, visibility = self.source.people(record)
@@ -92,3 +117,20 @@ class Validation:
         counted = (visibility > 0) & np.isfinite(length)[:, None]
         right = correct(distances(xy, best, np.isfinite(best).all(-1)), length, PCK_THRESHOLD) & counted
         return np.array([value.sum(), len(wanted), right.sum(), counted.sum()], np.float64)
+
+
+def _clips(source: Source, limit: int) -> list[list[tuple[Record, float]]]:
+    """The videos of a data set, frames in order with their seconds, a picture of no video by itself; of more than
+    ``limit`` frames some videos, evenly spread."""
+    rates = {video.id: video.fps for video in source.dataset.videos}
+    groups: dict[object, list[tuple[Record, float]]] = {}
+    for number, record in enumerate(source.dataset.records):
+        rate = rates.get(record.video_id, 0.0) if record.video_id is not None else 0.0
+        key = ("alone", number) if record.video_id is None or record.frame_id is None else record.video_id
+        groups.setdefault(key, []).append((record, (record.frame_id or 0) / (rate if rate > 0 else 30.0)))
+    clips = [sorted(clip, key=lambda moment: moment[1]) for clip in groups.values()]
+    frames = sum(map(len, clips))
+    if limit and limit < frames:
+        count = max(1, round(len(clips) * limit / frames))
+        clips = [clips[i] for i in np.linspace(0, len(clips) - 1, count).round().astype(int)]
+    return clips

@@ -13,9 +13,11 @@ from posecli.settings import TrainSettings, family
 from posecli.tasks.cpn import CpnTask
 from posecli.tasks.deeppose import DeepPoseTask
 from posecli.tasks.dekr import DekrTask
+from posecli.tasks.dekr_clips import DekrClipTask
 from posecli.tasks.task import Task
 from posecli.tasks.tompson import TompsonTask
 from posecli.tasks.top_down import TopDownTask
+from posecli.tasks.top_down_clips import TopDownClipTask
 from posecli.types import Skeleton
 
 __all__ = ["Task", "make_task"]
@@ -28,6 +30,10 @@ def make_task(settings: TrainSettings, sources: Sequence[Source], skeleton: Skel
     if settings.model == RESCORE_MODEL:
         raise PoseError("a rescoring net is no network of pictures", hint="posecli.rescoring.train_rescoring trains it")
     kind = family(settings.model)
+    if settings.clip_frames > 1 and kind not in ("dekr", "dekr-gru", "unipose-lstm"):
+        raise UsageError(f"{settings.model} learns from single pictures", "training settings", "clip_frames = 1")
+    if kind == "unipose-lstm":
+        return TopDownClipTask(settings, sources, skeleton, settings.codec or "gaussian")
     if kind == "pose-fpn":
         return TopDownTask(settings, sources, skeleton, settings.codec or "softmax")
     if kind.startswith("integral"):
@@ -41,10 +47,11 @@ def make_task(settings: TrainSettings, sources: Sequence[Source], skeleton: Skel
         return DeepPoseTask(settings, sources, skeleton)
     if kind == "cpn":
         return CpnTask(settings, sources, skeleton, settings.codec or "gaussian")
-    if kind == "dekr":
+    if kind in ("dekr", "dekr-gru"):
         if settings.codec:
             raise UsageError(f"codec {settings.codec!r}", "training settings", "codecs are chosen for top-down models")
-        return DekrTask(settings, sources, skeleton)
+        learning = DekrTask if kind == "dekr" and settings.clip_frames == 1 else DekrClipTask
+        return learning(settings, sources, skeleton)
     if settings.model in MODELS:  # all others give heat maps of one person
         return TopDownTask(settings, sources, skeleton, settings.codec or "gaussian")
     raise PoseError(f"no network is called {settings.model!r}", hint="posecli models lists them")

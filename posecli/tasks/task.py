@@ -94,6 +94,10 @@ class Task(abc.ABC):
             samples: this process's batches: network inputs, and what `sample` gave. total: sums over processes.
         """
 
+    def arranged(self, network: nn.Module, image: Tensor) -> Tensor:
+        """The normalised pictures (B, ..., 3, h, w) as the network wants them while it learns."""
+        return image
+
     def inputs(self, network: nn.Module, image: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """What the network is given besides the pictures (B, 3, h, w) while it learns."""
         return ()
