@@ -80,13 +80,22 @@ class Follower:
         model: top-down, with a finder; its skeleton has sigmas.
         period: seconds; the finder runs in the first frame of each such stretch of time, counted from 0.
         size_wh: of the pictures.
+        carry: joints (K, 2) and the time they were seen to where they are now, or None where that can't be said; by
+            default people move on at their velocity.
     """
 
-    def __init__(self, model: PoseModel, period: float, size_wh: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        model: PoseModel,
+        period: float,
+        size_wh: tuple[int, int],
+        carry: Callable[[np.ndarray, float], np.ndarray | None] | None = None,
+    ) -> None:
         self._model = model
         self._period = period
         self._size = np.array(size_wh, dtype=np.float64)
         self._links = OksTracker(model.skeleton, max_age=_GAP)
+        self._carry = carry
         self._known: dict[int, _Followed] = {}
         self._current: list[int] = []
         self._lost: dict[int, int] = {}
@@ -106,6 +115,11 @@ class Follower:
     def _stretch(self, time: float) -> int:
         # Time stamps are rounded to a microsecond; one that is meant to be a border must not fall before it.
         return math.floor(time / self._period + 1e-4)
+
+    @property
+    def looked(self) -> np.ndarray | None:
+        """(h, w, 3) `thumbnail` of the picture that was looked at last."""
+        return self._looked
 
     def start(self, looked: np.ndarray) -> None:
         """Takes the picture (H, W, 3) that was looked at last, to go on with the next."""
@@ -191,11 +205,19 @@ class Follower:
             sure = known.certainty >= self._model.threshold and person.person_score >= _WORTH * self._model.threshold
             if not sure or time - known.time > _GAP or person.box_xyxy is None:
                 continue
-            box = _moved(known, time)
+            box = _moved(known, time, self._step(known))
             if self._inside(box) >= _INSIDE:
                 # The number stays until the score is calmed.
                 carried[i] = _certain(person, known.certainty, box_xyxy=box, track_id=i)
         return carried
+
+    def _step(self, known: _Followed) -> np.ndarray | None:
+        """(2,) pixels by which the picture moved where somebody was; None where people move on at their velocity."""
+        sure = known.person.score >= _SURE_JOINT
+        if self._carry is None or not sure.any():
+            return None
+        moved = self._carry(known.person.xy[sure].astype(np.float64), known.time)
+        return None if moved is None else np.median(moved - known.person.xy[sure], axis=0)
 
     def _joined(
         self,
@@ -281,10 +303,12 @@ def _boxes(people: Sequence[Instance]) -> np.ndarray:
     return np.array([np.asarray(p.box_xyxy) for p in people], dtype=np.float64).reshape(-1, 4)
 
 
-def _moved(known: _Followed, time: float) -> np.ndarray:
-    """(4,) where to look for a person: around the last pose, moved on; its last box where that is nearly the same."""
+def _moved(known: _Followed, time: float, step: np.ndarray | None = None) -> np.ndarray:
+    """(4,) where to look for a person: around the last pose, moved on (by ``step`` (2,) pixels, else at its velocity);
+    its last box where that is nearly the same."""
     box = np.asarray(known.person.box_xyxy, dtype=np.float64)
     side = float((box[2:] - box[:2]).max())
-    step = np.clip(known.velocity * (time - known.time), -_FASTEST * side, _FASTEST * side)
+    step = known.velocity * (time - known.time) if step is None else step
+    step = np.clip(step, -_FASTEST * side, _FASTEST * side)
     wanted = np.asarray(looks.moved_box(known.person, known.person).box_xyxy) + np.tile(step, 2)
     return box if np.abs(wanted - box).max() <= _STEADY * side else wanted

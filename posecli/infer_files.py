@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -30,6 +30,7 @@ from posecli.pipeline import (
 from posecli.predictions import FramePoses, StreamWriter, complete_prefix, read_stream
 from posecli.profiling import stage
 from posecli.render import Style, draw_line, overlay_writer, render_stream
+from posecli.spans import PART, Span
 from posecli.stages import Background
 from posecli.types import Frame
 from posecli.video import FrameSource, Input, PictureWriter, VideoWriter
@@ -41,11 +42,13 @@ _WAITING_FRAMES = 8
 
 @dataclass(frozen=True)
 class Job:
-    """One source with the places of its outputs; ``stream`` is None for standard output, ``overlay`` for none."""
+    """One source with the places of its outputs; ``stream`` is None for standard output, ``overlay`` for none; ``span``
+    is the part of it that is looked at where others look at the rest."""
 
     input: Input
     stream: Path | None
     overlay: Path | None
+    span: Span | None = None
 
 
 @dataclass
@@ -208,8 +211,11 @@ def _run(
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(job.input.open())
         header = stream_header(source, model, job.input.name, boxes)
+        if job.span is not None:
+            options = replace(options, start=job.span.first, end=job.span.stop)
+            header = replace(header, extra={**header.extra, PART: job.span.to_json()})
         tracker = make_tracker(source, model.skeleton, options, model.threshold)
-        follower = make_follower(source, model, options, boxes)
+        follower = make_follower(source, model, options, boxes, tracker)
         memory = make_memory(source, model)
         resume_at = None
         # Only now: a source that cannot be opened leaves no file behind.

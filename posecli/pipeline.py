@@ -13,17 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from posecli.errors import UsageError
-from posecli.following import Follower
+from posecli.errors import PoseError, UsageError
+from posecli.following import Follower, thumbnail
 from posecli.inference import DEFAULT_MODEL, PoseModel, load_model
 from posecli.person_boxes import BoxLookup
 from posecli.predictions import FramePoses, StreamHeader
 from posecli.profiling import stage
-from posecli.recurrence import Memory
+from posecli.recurrence import Memory, is_cut
 from posecli.stages import prefetch
-from posecli.tracking.oks import OksTracker
+from posecli.tracking import TRACKERS, FlowTracker, Tracker, make
 from posecli.types import Frame, Instance, Skeleton
 from posecli.video import FrameSource, PictureSource, open_source
+
+_EVERY_FRAME = 1e-6  # seconds: a period shorter than any frame
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class InferOptions:
     """What is done with a source, apart from the model.
 
     Attributes:
-        track: ``"oks"`` gives identities, ``"none"`` doesn't, ``"auto"`` does so for video and cameras.
+        track: who gives identities, of `posecli.tracking.TRACKERS`; ``"none"`` nobody, ``"auto"`` does so for video and
+            cameras by ``"oks"``. ``"flow"`` also carries the boxes of people followed by optical flow.
         start, end: first frame and the one after the last: frame numbers, or seconds as ``"12.5s"``; None for all.
         every: step between frames.
         roi: x, y, width, height of the part of the picture to look at; coordinates stay those of the whole picture.
@@ -49,8 +52,8 @@ class InferOptions:
     find_every: float = 0.2
 
     def __post_init__(self) -> None:
-        if self.track not in ("auto", "none", "oks"):
-            raise UsageError(f"unknown tracker {self.track!r}", hint="auto, none or oks")
+        if self.track not in ("auto", "none", *TRACKERS):
+            raise UsageError(f"unknown tracker {self.track!r}", hint=f"auto, none, {', '.join(TRACKERS)}")
         if self.every < 1 or self.batch < 1:
             raise UsageError("every and batch must be at least 1")
         if not 0 <= self.find_every < float("inf"):
@@ -88,24 +91,50 @@ def infer(
                 yield frame, tuple(poses.instances)
 
 
-def make_tracker(source: FrameSource, skeleton: Skeleton, options: InferOptions, threshold: float) -> OksTracker | None:
+def make_tracker(source: FrameSource, skeleton: Skeleton, options: InferOptions, threshold: float) -> Tracker | None:
     """The tracker the options ask for, or None. Only people above the display threshold get identities."""
-    wanted = options.track == "oks" or (options.track == "auto" and source.kind != "pictures" and bool(skeleton.sigmas))
-    return OksTracker(skeleton, min_score=threshold) if wanted else None
+    name = options.track
+    if name == "auto":
+        name = "oks" if source.kind != "pictures" and skeleton.sigmas else "none"
+    return None if name == "none" else make(name, skeleton, threshold)
 
 
 def make_follower(
-    source: FrameSource, model: PoseModel, options: InferOptions, boxes: BoxLookup | None
+    source: FrameSource,
+    model: PoseModel,
+    options: InferOptions,
+    boxes: BoxLookup | None,
+    tracker: Tracker | None = None,
 ) -> Follower | None:
-    """What follows people between the finder's runs, or None where every frame is looked at by itself."""
-    wanted = options.find_every > 0 and source.kind != "pictures" and boxes is None and not model.recurrent
+    """What follows people between the finder's runs, or None where every frame is looked at by itself.
+
+    With a tracker by optical flow people are carried by the flow, also where the finder runs in every frame.
+    """
+    flow = tracker if isinstance(tracker, FlowTracker) else None
+    wanted = (
+        (options.find_every > 0 or flow is not None)
+        and source.kind != "pictures"
+        and boxes is None
+        and not model.recurrent
+    )
     if not wanted or not model.top_down or not model.skeleton.sigmas:
         return None
     size = (source.width, source.height)
     if options.roi is not None:
         x, y, width, height = (round(v) for v in options.roi)
         size = (min(x + width, size[0]) - max(x, 0), min(y + height, size[1]) - max(y, 0))
-    return Follower(model, options.find_every, size)
+    carry = None if flow is None else _carrier(flow, _origin(options))
+    return Follower(model, options.find_every or _EVERY_FRAME, size, carry)
+
+
+def _carrier(flow: FlowTracker, shift: np.ndarray) -> Callable[[np.ndarray, float], np.ndarray | None]:
+    """Where the flow takes joints (K, 2) of the region that were seen at a time."""
+
+    def carry(xy: np.ndarray, time: float) -> np.ndarray | None:
+        moved = flow.moved(xy + shift, time)
+        return None if moved is None else moved - shift
+
+    return carry
 
 
 def make_memory(source: FrameSource, model: PoseModel) -> Memory | None:
@@ -140,7 +169,7 @@ def poses_of(
     options: InferOptions,
     *,
     boxes: BoxLookup | None = None,
-    tracker: OksTracker | None = None,
+    tracker: Tracker | None = None,
     follower: Follower | None = None,
     memory: Memory | None = None,
     resume_at: int | None = None,
@@ -167,7 +196,7 @@ def poses_of(
     if tracker is None and resume_at is None:
         tracker = make_tracker(source, model.skeleton, options, model.threshold)
     if follower is None and resume_at is None:
-        follower = make_follower(source, model, options, boxes)
+        follower = make_follower(source, model, options, boxes, tracker)
     if memory is None and resume_at is None:
         memory = make_memory(source, model)
     # Frames wait in a queue as large as a batch: one batch decodes while the other is in the network.
@@ -175,21 +204,51 @@ def poses_of(
     batch = 1 if live else options.batch
     frames = prefetch(source.frames(first, stop, options.every), 1 if live else batch)
     lines = _Lines(source, first, stop, options.every, image_ids or {})
+    cuts = None if still else _Cuts(source, options, follower, start, resume_at)
     with contextlib.closing(frames):
         for chunk in _chunks(frames, batch):
             for frame, people, notes in _people(
-                chunk, model, options, boxes, lines.image_id, still, follower, memory, source
+                chunk, model, options, boxes, lines.image_id, still, follower, memory, source, tracker
             ):
                 yield from lines.before(frame.index)
                 time = _time(frame, source)
                 written = tuple(as_written(p) for p in people)
                 with stage("tracking"):
+                    if cuts is not None and cuts.begins(frame.image):
+                        notes = {**notes, "cut": True}
+                        if tracker is not None:
+                            tracker.cut()
                     if follower is not None:
                         follower.see(_in_region(written, options), time)
                     if tracker is not None:
-                        written = tracker.update(written, time)
+                        written = tracker.update(written, time, frame.image)
                 yield frame, lines.of(frame, written, notes)
     yield from lines.rest()
+
+
+class _Cuts:
+    """Where a video shows another scene from one frame to the next; goes on from the frame before ``resume_at``."""
+
+    def __init__(
+        self, source: FrameSource, options: InferOptions, follower: Follower | None, start: int, resume_at: int | None
+    ) -> None:
+        self._options = options
+        self._follower = follower
+        self._last: np.ndarray | None = None
+        if resume_at is None or resume_at - options.every < start:
+            return
+        if follower is not None:
+            self._last = follower.looked
+            return
+        # A frame that can't be read has no people who could be taken for others.
+        with contextlib.suppress(PoseError):
+            self._last = thumbnail(region_of(source.read_at(resume_at - options.every).image, options))
+
+    def begins(self, image: np.ndarray) -> bool:
+        """Whether the next frame (H, W, 3), which the follower has looked at, is another scene."""
+        last = self._last
+        self._last = thumbnail(region_of(image, self._options)) if self._follower is None else self._follower.looked
+        return last is not None and self._last is not None and last is not self._last and is_cut(last, self._last)
 
 
 class _Lines:
@@ -247,6 +306,7 @@ def _people(
     follower: Follower | None,
     memory: Memory | None,
     source: FrameSource,
+    tracker: Tracker | None = None,
 ) -> Iterator[tuple[Frame, list[Instance], dict[str, Any]]]:
     """Each frame with its people and what else its line says: ``same``, it shows what the one before showed;
     ``reset``, nothing before it was remembered."""
@@ -274,6 +334,9 @@ def _people(
         def find(i: int = i, part: np.ndarray = part) -> list[Instance]:
             return ahead[i] if i in ahead else model.find([part])[0]
 
+        if tracker is not None and tracker.needs_pictures:
+            with stage("tracking"):
+                tracker.look(frame.image, time)
         people, same = follower.people(part, time, find)
         yield frame, [_shifted(p, shift) for p in people], {"same": True} if same else {}
 
@@ -321,22 +384,27 @@ def replay(
     lines: Iterable[tuple[StreamHeader, FramePoses]],
     source: FrameSource,
     options: InferOptions,
-    tracker: OksTracker | None,
+    tracker: Tracker | None,
     follower: Follower | None,
 ) -> None:
     """Brings tracker and follower to the state they had after the last of a source's lines."""
-    looked = None
+    looked = last = None
     for header, line in lines:
         if line.extra.get("broken"):
             continue
         time = line_time(line.time, line.frame, header.fps)
+        last = line.frame, time
         if tracker is not None:
+            if line.extra.get("cut"):
+                tracker.cut()
             tracker.replay(line.instances, time)
         if follower is not None:
             follower.see(_in_region(line.instances, options), time)
             looked = looked if line.extra.get("same") else line.frame
     if follower is not None and looked is not None:
         follower.start(region_of(source.read_at(looked).image, options))
+    if tracker is not None and tracker.needs_pictures and last is not None:
+        tracker.look(source.read_at(last[0]).image, last[1])
 
 
 def recall(

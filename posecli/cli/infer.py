@@ -171,7 +171,7 @@ def infer(
         str | None, typer.Option(help="Where the overlay goes; implies --render.", rich_help_panel=_OUTPUT)
     ] = None,
     track: Annotated[
-        str, typer.Option(help="Identities: oks, none, or auto (oks for video).", rich_help_panel="Frames")
+        str, typer.Option(help="Identities: oks, iou, flow, none, or auto (oks for video).", rich_help_panel="Frames")
     ] = "auto",
     start: Annotated[
         str | None, typer.Option(help="First frame, as a number or in seconds: 12.5s.", rich_help_panel="Frames")

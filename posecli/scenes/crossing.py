@@ -13,7 +13,7 @@ CROSSING_FIELD = np.array([[x, y, z] for x in (-3.2, 3.2) for y in (0.0, 1.8) fo
 
 _TURNS = 0.3  # share of people who turn round on their way
 _PASSES = 0.6  # seconds around the middle of the scene in which people pass the middle of the field
-_WALL = 1.25  # metres; about a metre more than a body, which takes a walker a second
+_WALL = 0.5  # metres: with the bodies' own width it hides a walker for about a second
 
 
 def crossing_walk(rng: np.random.Generator, build: Build, times: np.ndarray, number: int, count: int) -> Pose:

@@ -1,0 +1,164 @@
+"""What all trackers share: tracks that are expected somewhere, people who are paired with them, identities.
+
+In each frame the tracks seen a moment ago are paired first, then, with whoever is left, those that were lost: a lost
+track may be expected in a wide area, and must not take somebody who has a track of their own. Pairs are chosen so that
+the summed similarity is greatest (Hungarian algorithm); pairs below a least similarity don't count. A track that finds
+nobody waits for ``max_age`` seconds before its identity is given up, and moves on meanwhile. Numbers are never used
+twice. The state follows from the people as written with their ids (`Tracker.replay`), so that a run can be resumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from posecli.geometry import keypoint_box
+from posecli.types import Instance, Skeleton
+
+_FRESH = 0.2  # seconds since it was seen up to which a track is no lost one
+_STEADY = 0.25  # seconds over which velocities are averaged
+
+
+@dataclass
+class Track:
+    """Somebody who was seen, as seen last.
+
+    Attributes:
+        id: the identity.
+        xy: (K, 2) joints, NaN where not found.
+        box: (4,) corners.
+        area: pixels^2, as OKS takes it.
+        velocity: (2,) pixels a second.
+        time: seconds.
+        frames: in which it was seen.
+    """
+
+    id: int
+    xy: np.ndarray
+    box: np.ndarray
+    area: float
+    velocity: np.ndarray
+    time: float
+    frames: int = 0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A person of this frame: joints (K, 2), NaN where not found, box (4,) and OKS area."""
+
+    xy: np.ndarray
+    box: np.ndarray
+    area: float
+
+
+def seen(instance: Instance) -> Seen:
+    """What of a person tracking looks at; the area is 0.53 of the box (COCO's usual share), at least one pixel."""
+    box = instance.box_xyxy if instance.box_xyxy is not None else keypoint_box(instance.xy, instance.visibility)
+    corners = np.zeros(4) if box is None else np.asarray(box, np.float64)
+    area = max(1.0, 0.53 * float((corners[2] - corners[0]) * (corners[3] - corners[1])))
+    return Seen(np.where(instance.visibility[:, None] > 0, instance.xy, np.nan), corners, area)
+
+
+class Tracker:
+    """Gives every person of every frame a ``track_id``; call `update` once a frame, in order.
+
+    Args:
+        skeleton: of the people.
+        least: similarity below which nobody is taken for somebody, in [0, 1].
+        max_age: seconds that a lost person keeps its identity.
+        min_score: people below it are left without an identity (they may be noise) and don't start a track.
+    """
+
+    needs_pictures = False
+
+    def __init__(self, skeleton: Skeleton, *, least: float, max_age: float, min_score: float) -> None:
+        self.skeleton = skeleton
+        self.least = least
+        self.max_age = max_age
+        self.min_score = min_score
+        self.tracks: list[Track] = []
+        self._next = 1
+
+    def similarity(self, people: Sequence[Seen], tracks: Sequence[Track], time: float) -> np.ndarray:
+        """(N, T) in [0, 1]: how well people of this frame fit the tracks."""
+        raise NotImplementedError
+
+    def look(self, image: np.ndarray | None, time: float) -> None:
+        """Takes the picture (H, W, 3) of the next frame, before `similarity` is asked; for trackers that need it."""
+
+    def update(
+        self, instances: Sequence[Instance], time: float, image: np.ndarray | None = None
+    ) -> tuple[Instance, ...]:
+        """The same people in the same order with their ``track_id``.
+
+        Args:
+            instances: the people of one frame.
+            time: seconds; must not run backwards.
+            image: (H, W, 3) uint8, where ``needs_pictures``.
+        """
+        return tuple(
+            person if number is None else replace(person, track_id=number)
+            for person, number in zip(instances, self.link(instances, time, image), strict=True)
+        )
+
+    def link(self, instances: Sequence[Instance], time: float, image: np.ndarray | None = None) -> list[int | None]:
+        """What `update` does, as the numbers only: for each person its ``track_id``, None below ``min_score``."""
+        self._forget(time)
+        self.look(image, time)
+        people = {i: seen(p) for i, p in enumerate(instances) if p.person_score >= self.min_score}
+        taken: dict[int, Track] = {}
+        for lost in (False, True):
+            left = [i for i in people if i not in taken]
+            tracks = [t for t in self.tracks if (time - t.time > _FRESH) == lost and t not in taken.values()]
+            if not left or not tracks:
+                continue
+            alike = self.similarity([people[i] for i in left], tracks, time)
+            alike = np.where(alike >= self.least, alike, 0.0)
+            for row, column in zip(*linear_sum_assignment(-alike), strict=True):
+                if alike[row, column] > 0:
+                    taken[left[row]] = tracks[column]
+        numbers: list[int | None] = [None] * len(instances)
+        for i, person in people.items():
+            track = taken.get(i)
+            if track is None:
+                track = self._start(self._next, person, time)
+            self._follow(track, person, time)
+            numbers[i] = track.id
+        return numbers
+
+    def cut(self) -> None:
+        """Another scene begins: nobody of it was seen before."""
+        self.tracks = []
+
+    def replay(self, instances: Sequence[Instance], time: float) -> None:
+        """Brings the tracker to the state it had after writing this frame; ids are taken from the people themselves."""
+        self._forget(time)
+        for person in instances:
+            if person.track_id is None:
+                continue
+            now = seen(person)
+            track = next((t for t in self.tracks if t.id == person.track_id), None)
+            self._follow(track or self._start(person.track_id, now, time), now, time)
+
+    def _forget(self, time: float) -> None:
+        self.tracks = [t for t in self.tracks if time - t.time <= self.max_age]
+
+    def _start(self, number: int, person: Seen, time: float) -> Track:
+        track = Track(number, person.xy, person.box, person.area, np.zeros(2), time)
+        self._next = max(self._next, number + 1)
+        self.tracks.append(track)
+        return track
+
+    def _follow(self, track: Track, person: Seen, time: float) -> None:
+        moved = person.xy - track.xy
+        both = ~np.isnan(moved[:, 0])
+        step = time - track.time
+        if step > 0 and both.any():
+            # The mean over all frames so far, then over the last ones: noise must not throw the prediction away.
+            share = max(1 / track.frames, 1 - float(np.exp(-step / _STEADY)))
+            track.velocity = track.velocity + share * (moved[both].mean(0) / step - track.velocity)
+        track.xy, track.box, track.area, track.time = person.xy, person.box, person.area, time
+        track.frames += 1
