@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -27,15 +27,17 @@ from posecli.pipeline import (
     replay,
     stream_header,
 )
-from posecli.predictions import FramePoses, StreamWriter, complete_prefix, read_stream
+from posecli.predictions import FramePoses, StreamHeader, StreamWriter, complete_prefix, read_stream
 from posecli.profiling import stage
 from posecli.render import Style, draw_line, overlay_writer, render_stream
+from posecli.smoothing.stream import Smoothing, smooth_file, smooth_lines
 from posecli.spans import PART, Span
 from posecli.stages import Background
 from posecli.types import Frame
 from posecli.video import FrameSource, Input, PictureWriter, VideoWriter
 
 STREAM_SUFFIX = ".poses.jsonl"
+_LIVE = ("camera", "url")  # kinds of sources that can't be read again
 # Frames that wait to be drawn and encoded; a 4K frame takes 25 MB.
 _WAITING_FRAMES = 8
 
@@ -141,22 +143,38 @@ def run_jobs(
     *,
     boxes: BoxLookup | None = None,
     style: Style | None = None,
+    smoothing: Smoothing | None = None,
     overwrite: bool = False,
     resume: bool = False,
     on_frame: Callable[[Job, FrameSource, FramePoses], None] = lambda job, source, line: None,
 ) -> Iterator[Summary]:
     """Runs the jobs one after the other and yields a summary after each.
 
+    With ``smoothing`` a stream is written as people are found and, when all its sources are finished, once more with
+    steady joints; overlays are drawn from that. On standard output, and of live sources by a filter that looks back
+    only, lines are made steady as they come.
+
     With ``resume`` a stream that is there is continued after its last whole line: finished sources are skipped, the
     tracker is brought to where it was by replaying the lines, and overlays are drawn from the whole stream at the end.
 
     Raises:
-        PoseError: an output exists and neither ``overwrite`` nor ``resume`` is given; a source that can't be opened.
+        PoseError: an output exists and neither ``overwrite`` nor ``resume`` is given; a source that can't be opened;
+            a stream to be resumed that was smoothed already.
+        UsageError: an overlay of a live source, or beside standard output, by a filter that looks ahead.
     """
+    smoothing = None if smoothing is None or smoothing.does_nothing else smoothing
+    for job in jobs if smoothing is not None and smoothing.looks_ahead else ():
+        if job.overlay is not None and (job.stream is None or job.input.kind in _LIVE):
+            raise UsageError(
+                "an overlay of what can't be read again",
+                job.input.name,
+                "--smooth oneeuro, or smooth and render a file",
+            )
     opened: dict[Path, StreamWriter] = {}
     done = _finished_parts(jobs) if resume else {}
+    waiting: dict[Path, list[Job]] = {}  # finished jobs whose stream is still to be smoothed
     try:
-        for job in jobs:
+        for number, job in enumerate(jobs):
             if not overwrite and not resume:
                 for place in (job.stream if job.stream not in opened else None, job.overlay):
                     if place is not None and place.exists():
@@ -170,7 +188,15 @@ def run_jobs(
                     opened[place] = StreamWriter(job.stream or "-", append=resume, overwrite=overwrite)
                 return opened[place]
 
-            yield _run(job, model, options, boxes, style, overwrite or resume, writer_of, done.get(id(job)), on_frame)
+            run = _Run(job, model, options, boxes, style, smoothing, overwrite or resume, done.get(id(job)), on_frame)
+            summary = _run(run, writer_of)
+            if smoothing is not None and job.stream is not None and not run.inline:
+                waiting.setdefault(job.stream, []).append(job)
+                if not any(other.stream == job.stream for other in jobs[number + 1 :]):
+                    if job.stream in opened:
+                        opened.pop(job.stream).close()
+                    _smooth(job.stream, waiting.pop(job.stream), options, style, smoothing)
+            yield summary
     finally:
         for writer in opened.values():
             writer.close()
@@ -192,17 +218,50 @@ def _finished_parts(jobs: Sequence[Job]) -> dict[int, int]:
     return done
 
 
-def _run(
-    job: Job,
-    model: PoseModel,
-    options: InferOptions,
-    boxes: BoxLookup | None,
-    style: Style | None,
-    overwrite: bool,
-    writer_of: Callable[[], StreamWriter],
-    last: int | None,
-    on_frame: Callable[[Job, FrameSource, FramePoses], None],
-) -> Summary:
+@dataclass(frozen=True)
+class _Run:
+    """A job with all that it is run with; ``last`` is what `_finished_parts` says of it."""
+
+    job: Job
+    model: PoseModel
+    options: InferOptions
+    boxes: BoxLookup | None
+    style: Style | None
+    smoothing: Smoothing | None
+    overwrite: bool
+    last: int | None
+    on_frame: Callable[[Job, FrameSource, FramePoses], None]
+
+    @property
+    def inline(self) -> bool:
+        """Whether lines are made steady as they come; else all of them later, and overlays are drawn then."""
+        if self.smoothing is None:
+            return False
+        return self.job.stream is None or (self.job.input.kind in _LIVE and not self.smoothing.looks_ahead)
+
+
+def _smooth(
+    stream: Path, jobs: Sequence[Job], options: InferOptions, style: Style | None, smoothing: Smoothing
+) -> None:
+    """Makes a finished stream steady, in its place, and draws the overlays of its jobs."""
+    smooth_file(stream, stream, smoothing, overwrite=True, again=False)
+    for job in jobs:
+        if job.overlay is not None:
+            _draw_again(job, options, style)
+
+
+def _draw_again(job: Job, options: InferOptions, style: Style | None) -> None:
+    """An overlay of a source that is read once more, from the stream as it stands."""
+    assert job.stream is not None
+    with job.input.open() as again, _overlay(job, again, options, overwrite=True) as output:
+        start, stop = _range(again, options)
+        pairs = (pair for pair in read_stream(job.stream) if pair[0].source == job.input.name)
+        render_stream(again, pairs, output, style, start=start, stop=stop, every=options.every)
+
+
+def _run(run: _Run, writer_of: Callable[[], StreamWriter]) -> Summary:
+    job, model, options, boxes = run.job, run.model, run.options, run.boxes
+    style, last, inline = run.style, run.last, run.inline
     summary = Summary(
         job.input.name, str(job.stream) if job.stream else None, str(job.overlay) if job.overlay else None
     )
@@ -221,10 +280,12 @@ def _run(
         # Only now: a source that cannot be opened leaves no file behind.
         writer = writer_of()
         if last is None:
-            writer.header(header)
+            assert run.smoothing is not None or not inline
+            writer.header(run.smoothing.header(header) if run.smoothing is not None and inline else header)
         else:
             assert job.stream is not None
             resume_at = _resume_at(source, options, last)
+            _require_unsmoothed(job, source, options, resume_at)
             summary.resumed_at = resume_at
             own = (pair for pair in read_stream(job.stream) if pair[0].source == job.input.name)
             replay(own, source, options, tracker, follower)
@@ -232,8 +293,8 @@ def _run(
                 own = (pair for pair in read_stream(job.stream) if pair[0].source == job.input.name)
                 recall(memory, own, source, options, boxes, job.input.image_ids)
         draw = None
-        if job.overlay is not None and last is None:
-            output = _overlay(job, source, options, overwrite)
+        if job.overlay is not None and last is None and (run.smoothing is None or inline):
+            output = _overlay(job, source, options, run.overwrite)
             stack.enter_context(output)
             look = style or Style()
 
@@ -257,22 +318,51 @@ def _run(
             resume_at=resume_at,
             image_ids=job.input.image_ids,
         )
-        for frame, line in lines:
+        for frame, line in _steady(lines, header, run.smoothing) if inline else lines:
             with stage("write"):
                 writer.frame(line)
             summary.frames += 1
             summary.people += sum(p.person_score >= model.threshold for p in line.instances)
             if draw is not None and frame is not None:
                 draw.put((frame, line))
-            on_frame(job, source, line)
+            run.on_frame(job, source, line)
         summary.broken, summary.repaired, summary.problems = source.broken, source.repaired, list(source.problems)
-    if job.overlay is not None and last is not None:
-        assert job.stream is not None
-        start, stop = _range(source, options)
-        with job.input.open() as again, _overlay(job, again, options, overwrite=True) as output:
-            pairs = (pair for pair in read_stream(job.stream) if pair[0].source == job.input.name)
-            render_stream(again, pairs, output, style, start=start, stop=stop, every=options.every)
+    if job.overlay is not None and last is not None and run.smoothing is None:
+        _draw_again(job, options, style)
     return summary
+
+
+def _steady(
+    lines: Iterable[tuple[Frame | None, FramePoses]], header: StreamHeader, smoothing: Smoothing | None
+) -> Iterator[tuple[Frame | None, FramePoses]]:
+    """Lines made steady as they come; pictures stay with them unless the filter looks ahead."""
+    assert smoothing is not None
+    if smoothing.looks_ahead:
+        yield from ((None, line) for line in smooth_lines(header, (line for _, line in lines), smoothing))
+        return
+    frames: list[Frame | None] = []
+
+    def taken() -> Iterator[FramePoses]:
+        for frame, line in lines:
+            frames.append(frame)
+            yield line
+
+    for line in smooth_lines(header, taken(), smoothing):
+        yield frames.pop(), line
+
+
+def _require_unsmoothed(job: Job, source: FrameSource, options: InferOptions, resume_at: int) -> None:
+    """PoseError where frames are left to be looked at and the stream so far is a smoothed one."""
+    assert job.stream is not None
+    prefix = complete_prefix(job.stream)
+    if prefix.header is None or "smoothing" not in prefix.header.extra:
+        return
+    stop = _range(source, options)[1]
+    stop = source.num_frames if stop is None else stop
+    if stop is None or resume_at < stop:
+        raise PoseError(
+            "a stream that was smoothed can't be continued", str(job.stream), "--overwrite, or another --out"
+        )
 
 
 def _range(source: FrameSource, options: InferOptions) -> tuple[int, int | None]:

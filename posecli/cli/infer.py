@@ -173,6 +173,25 @@ def infer(
     track: Annotated[
         str, typer.Option(help="Identities: oks, iou, flow, none, or auto (oks for video).", rich_help_panel="Frames")
     ] = "auto",
+    smooth: Annotated[
+        str,
+        typer.Option(
+            help="Steady joints over time: none, kalman, savgol, or oneeuro (looks back only).",
+            rich_help_panel="Frames",
+        ),
+    ] = "none",
+    fill: Annotated[
+        int,
+        typer.Option(min=0, help="Fill gaps of at most so many frames; marked as filled.", rich_help_panel="Frames"),
+    ] = 0,
+    keep_raw: Annotated[
+        bool,
+        typer.Option(
+            "--keep-raw",
+            help="Keep the joints as they were, under 'raw' beside the new ones.",
+            rich_help_panel="Frames",
+        ),
+    ] = False,
     start: Annotated[
         str | None, typer.Option(help="First frame, as a number or in seconds: 12.5s.", rich_help_panel="Frames")
     ] = None,
@@ -218,6 +237,7 @@ def infer(
     from posecli.person_boxes import read_boxes, whole_picture
     from posecli.pipeline import InferOptions
     from posecli.profiling import profiled
+    from posecli.smoothing.stream import Smoothing
     from posecli.video import list_inputs
 
     if weights is not None and model != "default":
@@ -230,6 +250,12 @@ def infer(
     if json_ and out == "-":
         raise UsageError("--json and --out - both want standard output", hint="give --out a file")
     sources = list_inputs(inputs)
+    smoothing = Smoothing(smooth, fill, keep_raw)
+    if keep_raw and smoothing.does_nothing:
+        raise UsageError("--keep-raw is for --smooth and --fill", hint="add one of them")
+    still = track == "auto" and all(source.kind == "pictures" for source in sources)
+    if not smoothing.does_nothing and (track == "none" or still):
+        raise UsageError("--smooth and --fill need identities", hint="--track oks")
     region = parse_numbers(roi, 4, "--roi") if roi else None
     options = InferOptions(
         track=track, start=start, end=end, every=every, batch=batch, find_every=find_every,
@@ -293,7 +319,14 @@ def infer(
 
         try:
             summaries += run_jobs(
-                jobs, network, options, boxes=lookup, overwrite=overwrite, resume=resume, on_frame=on_frame
+                jobs,
+                network,
+                options,
+                boxes=lookup,
+                smoothing=smoothing,
+                overwrite=overwrite,
+                resume=resume,
+                on_frame=on_frame,
             )
         except KeyboardInterrupt:
             resumable = kind == "stream" and out != "-"
