@@ -100,7 +100,7 @@ def read(src: str | Path, options: ReadOptions, warn: Warn) -> Dataset:
     """Reads the results as labels, e.g. to correct them: `labels_of_poses` of `read_poses`."""
     src = Path(src)
     if options.image_root is None:
-        hint = "say it with --image-root FOLDER or VIDEO (what mmpose leaves beside its results it has drawn on)"
+        hint = "say it with --image-root FOLDER or VIDEO; what lies beside the results has poses drawn on it"
         raise PoseError("nothing says where the pictures or the video are", str(src), hint)
     root = Path(options.image_root)
     frames = read_poses(src, options.skeleton, root, warn)

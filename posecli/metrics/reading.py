@@ -100,9 +100,9 @@ def read_labels(source: Dataset | str | Path, skeleton: Skeleton | None = None, 
         if form not in ("", "coco", *_PREDICTED):
             dataset = _read_unknown(where, skeleton, say)
             notes.append(f"the labels were read as {form}, by that format's own rules")
-        elif not isinstance(value, dict):
+        elif form in _PREDICTED or not isinstance(value, dict):
             raise PoseError(
-                "these are results, not labels" if isinstance(value, list) else "not a data set",
+                "these are results, not labels" if form or isinstance(value, list) else "not a data set",
                 where,
                 "posecli evaluate LABELS PREDICTIONS",
             )

@@ -478,6 +478,14 @@ def make_samples(folder: Path, server: Server, shared: Path | None) -> list[Samp
     return samples
 
 
+def _with_its_pictures(written: Path) -> None:
+    """Puts files in place of links to pictures: a link would lead nowhere from a case's copy."""
+    for path in [p for p in written.rglob("*") if p.is_symlink()]:
+        target = path.resolve()
+        path.unlink()
+        shutil.copyfile(target, path)
+
+
 def _written(folder: Path, server: Server, pictures: Sample, video: Sample) -> list[Sample]:
     """What `convert --to` makes of both data sets in each form it knows."""
     from posecli.exports import FORMS
@@ -493,6 +501,7 @@ def _written(folder: Path, server: Server, pictures: Sample, video: Sample) -> l
                 name = f"written{suffix}"
                 written = server.run(["convert", labels, "--to", form, "--out", name, "--quiet"], place)
                 if written.code == 0:
+                    _with_its_pictures(place / name)
                     read = server.run(["convert", name, "--out", "../read.json", "--overwrite", "--quiet"], place)
                     if form == "coco-results" or read.code == 0:
                         spoil = (f"{name}/**/*",) if (place / name).is_dir() else (name,)

@@ -131,6 +131,13 @@ def test_two_annotators(tmp_path: Path) -> None:
     assert result["frames"]["predicted"] == 1  # the frame that the second has not labelled says nothing
 
 
+def test_results_are_no_labels(tmp_path: Path) -> None:
+    points = [{"x": 0.5, "y": 0.5, "visibility": 0.9}] * 33
+    path = save(tmp_path / "walk.json", {"frames": [{"pose_landmarks": points}]})
+    with pytest.raises(PoseError, match="these are results, not labels"):
+        evaluate(path, path)
+
+
 def test_what_is_nothing_of_the_kind(tmp_path: Path) -> None:
     path = save(tmp_path / "settings.json", {"poses": 3})
     with pytest.raises(PoseError, match="neither a pose stream nor another form"):
