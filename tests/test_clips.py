@@ -137,7 +137,8 @@ def test_a_run_on_videos_resumes_exactly_and_starts_from_a_frame_model(clips, tm
     first = {"model": "dekr-tiny", "data": [str(clips)], **QUIET, "epochs": 1, "batch": 4, "epoch_samples": 4}
     train(resolve(first), tmp_path / "still", device="cpu")
     settings = {
-        "model": "dekr-gru-tiny", "data": [str(clips)], "val": str(clips), "val_limit": 8, "metric": "pck", **QUIET, **changes,
+        "model": "dekr-gru-tiny", "data": [str(clips)], "val": str(clips), "val_limit": 8, "metric": "pck", **QUIET,
+        **changes,
         "init": str(tmp_path / "still" / "last.safetensors"),
     }  # fmt: skip
     records = []
@@ -145,12 +146,12 @@ def test_a_run_on_videos_resumes_exactly_and_starts_from_a_frame_model(clips, tm
     start = next(r for r in records if r["event"] == "start")
     assert "start afresh (memory_" in start["init"] and whole.validation is not None
 
-    def stop_after_two(record):
-        if record["event"] == "step" and record["step"] == 2:
+    def stop_after_three(record):
+        if record["event"] == "step" and record["step"] == 3:
             raise RuntimeError("power cut")
 
     with pytest.raises(RuntimeError):
-        train(resolve(settings), tmp_path / "part", device="cpu", report=stop_after_two)
+        train(resolve(settings), tmp_path / "part", device="cpu", report=stop_after_three)
     train(None, tmp_path / "part", resume=True, device="cpu")
     one, other = (load_checkpoint(tmp_path / run / "last.safetensors")[0].state_dict() for run in ("whole", "part"))
     assert all(torch.equal(one[name], other[name]) for name in one)

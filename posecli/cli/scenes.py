@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -32,10 +32,20 @@ def scenes(
     size: Annotated[str, typer.Option(help="Width x height in pixels.")] = "320x240",
     fps: Annotated[float, typer.Option(help="Frames per second.")] = 30.0,
     cameras: Annotated[
-        str, typer.Option(help="Synchronised cameras: front, oblique, side, back, left; with commas.")
+        str,
+        typer.Option(
+            help="Synchronised cameras: front, oblique, side, back, left; with commas. Of puppets the views that their "
+            "tracks were recorded from: front, side, back."
+        ),
     ] = "front,side",
     motion: Annotated[str, typer.Option(help="procedural, or an .npz of Penn Action joint tracks.")] = "procedural",
-    split: Annotated[str, typer.Option(help="Which of the recorded tracks: train, test or all.")] = "train",
+    split: Annotated[
+        str,
+        typer.Option(
+            help="Which of the recorded tracks: train, test or all; of puppets also val, and of people and backgrounds "
+            "too."
+        ),
+    ] = "train",
     backgrounds: Annotated[
         str,
         typer.Option(
@@ -51,6 +61,14 @@ def scenes(
     crossing: Annotated[
         bool, typer.Option("--crossing", help="People walk past one another and, for a second each, behind a wall.")
     ] = False,
+    puppets: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="COCO keypoint JSON with pictures: real people, cut out, move along the recorded tracks (needs "
+            "--motion NPZ); may be given several times.",
+            show_default=False,
+        ),
+    ] = None,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -61,30 +79,29 @@ def scenes(
     Example: posecli scenes mars/ --count 4 --people 1-3 --cameras front,side
     """
     from posecli.scenes.folder import SceneOptions, generate
+    from posecli.scenes.puppet_show import PuppetOptions, generate_puppets
 
-    options = SceneOptions(
-        seed=seed,
-        count=count,
-        people=_numbers(people, "-", "--people", "1-3"),
-        frames=frames,
-        size_wh=_numbers(size, "x", "--size", "320x240"),
-        fps=fps,
-        cameras=tuple(c.strip() for c in cameras.split(",") if c.strip()),
-        motion=motion,
-        split=split,
-        backgrounds=backgrounds,
-        occluders=occluders,
-        blur=blur,
-        noise=noise,
-        light=light,
-        camera_motion=camera_motion,
-        compression=compression,
-        crossing=crossing,
-    )
-    options.check()
+    views = tuple(c.strip() for c in cameras.split(",") if c.strip())
+    common: dict[str, Any] = {
+        "seed": seed, "count": count, "people": _numbers(people, "-", "--people", "1-3"), "frames": frames,
+        "size_wh": _numbers(size, "x", "--size", "320x240"), "fps": fps, "motion": motion, "split": split,
+        "backgrounds": backgrounds, "occluders": occluders, "blur": blur, "noise": noise, "light": light,
+        "camera_motion": camera_motion, "compression": compression,
+    }  # fmt: skip
     with progress(quiet) as bar:
-        task = bar.add_task("scenes", total=count * frames * len(options.cameras))
-        summary = generate(out, options, overwrite=overwrite, on_frame=lambda done: bar.update(task, completed=done))
+        task = bar.add_task("scenes", total=count * frames * len(views))
+
+        def on_frame(done: int) -> None:
+            bar.update(task, completed=done)
+
+        if puppets:
+            if crossing:
+                raise UsageError("--crossing is for generated people", hint="without --puppets")
+            shows = PuppetOptions(puppets=tuple(map(str, puppets)), views=views, **common)
+            summary = generate_puppets(out, shows, overwrite=overwrite, on_frame=on_frame)
+        else:
+            options = SceneOptions(cameras=views, crossing=crossing, **common)
+            summary = generate(out, options, overwrite=overwrite, on_frame=on_frame)
     talk = console(quiet)
     talk.print(f"motion: {summary['motion_source']}; backgrounds: {summary['background_source']}")
     for scene in summary["scenes"]:

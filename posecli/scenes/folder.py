@@ -269,7 +269,8 @@ def film(staged: Staged, seed: int) -> Iterator[Shot]:
                 yield Shot(frame, name, staged.finish(image, grain[name]), canvas, labels)
 
 
-def _person_json(instance: Instance) -> dict[str, Any]:
+def person_json(instance: Instance) -> dict[str, Any]:
+    """A labelled person in the form of the module's files."""
     keypoints = [
         [round(float(x), 3), round(float(y), 3), int(v)] if v else [0, 0, 0]
         for (x, y), v in zip(instance.xy, instance.visibility, strict=True)
@@ -286,7 +287,9 @@ def _xywh(box: np.ndarray) -> list[float]:
     return [round(float(v), 2) for v in (box[0], box[1], box[2] - box[0], box[3] - box[1])]
 
 
-def _skeleton_toml() -> str:
+def skeleton_toml() -> str:
+    """The joints of all generated people."""
+
     def names(values: tuple[str, ...]) -> str:
         return "[" + ", ".join(f'"{v}"' for v in values) + "]"
 
@@ -295,6 +298,19 @@ def _skeleton_toml() -> str:
         f"edges = {[list(e) for e in BODY19.edges]}\nsigmas = {list(BODY19.sigmas)}\n"
         f"limbs = {[list(e) for e in BODY19.limbs]}\nhead = {names(BODY19.head)}\ntorso = {names(BODY19.torso)}\n"
     )
+
+
+def refuse_other_folders(out: Path, overwrite: bool) -> None:
+    """PoseError unless scenes can be written to a folder: a new or empty one, or one of scenes with ``overwrite``."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise PoseError("the output is a file", str(out), "give a folder")
+    if any(out.iterdir()):
+        if not overwrite:
+            raise PoseError("the output exists already", str(out), "choose another name or give --overwrite")
+        if not (out / MARKER).exists():
+            raise PoseError("not a folder of scenes, left alone", str(out), "choose another name")
 
 
 def generate(
@@ -322,21 +338,14 @@ def generate(
     """
     options.check()
     out = Path(out)
-    if out.exists():
-        if not out.is_dir():
-            raise PoseError("the output is a file", str(out), "give a folder")
-        if any(out.iterdir()):
-            if not overwrite:
-                raise PoseError("the output exists already", str(out), "choose another name or give --overwrite")
-            if not (out / MARKER).exists():
-                raise PoseError("not a folder of scenes, left alone", str(out), "choose another name")
+    refuse_other_folders(out, overwrite)
     backgrounds = Backgrounds(None if options.backgrounds == "procedural" else options.backgrounds)
     tracks = None if options.motion == "procedural" else PennTracks(options.motion, options.split)
     people, seen, scenes = 0, [0, 0, 0], []
     done = 0
     with replace_when_done(out) as part:
         part.mkdir(parents=True)
-        (part / "skeleton.toml").write_text(_skeleton_toml(), encoding="utf-8")
+        (part / "skeleton.toml").write_text(skeleton_toml(), encoding="utf-8")
         for name in options.cameras:
             (part / name).mkdir()
         for index in range(options.count):
@@ -352,7 +361,7 @@ def generate(
                 }
                 for shot in film(staged, options.seed + index):
                     writers[shot.camera].write(shot.image)
-                    persons = [_person_json(instance) for _, instance in shot.labels]
+                    persons = [person_json(instance) for _, instance in shot.labels]
                     frames[shot.camera].append({"frame": shot.frame, "persons": persons})
                     people += len(persons)
                     for _, instance in shot.labels:

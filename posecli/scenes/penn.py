@@ -82,6 +82,10 @@ class PennTracks:
         seen = self._data["visibility"][self._rows(k)] > 0
         return len(seen) >= 12 and bool((seen.mean(0) > 0.3).sum() >= 11 and seen[:, 7:9].mean() > 0.3)
 
+    def view(self, index: int) -> str:
+        """Where the ``index``-th usable sequence was recorded from: front, back, left or right."""
+        return str(self._data["view"][self.usable[index]])
+
     def track(self, index: int) -> Track:
         """The ``index``-th usable sequence, its gaps filled and its jitter smoothed."""
         k = self.usable[index]

@@ -145,8 +145,8 @@ def pass_by(
     alpha = np.ones((size[1], size[0]), np.float32)
     if rng.random() < 0.5:
         alpha[:] = 0
-        centre = ((size[0] - 1) // 2, (size[1] - 1) // 2)
-        cv2.ellipse(alpha, (centre, (int(size[0]) - 1, int(size[1]) - 1), 0), 1.0, -1, cv2.LINE_AA)
+        across, down = float(size[0] - 1), float(size[1] - 1)
+        cv2.ellipse(alpha, ((across / 2, down / 2), (across, down), 0.0), 1.0, -1, cv2.LINE_AA)
     angle, speed = rng.uniform(0, 2 * math.pi), rng.uniform(0.0, 1.2) * max(width, height)
     velocity = speed * np.array([math.cos(angle), math.sin(angle)])
     when = rng.uniform(seconds[0], seconds[-1]) if len(seconds) else 0.0
