@@ -7,6 +7,7 @@ of preprocessing and of coordinates. A model is either bottom-up (DEKR: everybod
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
@@ -25,6 +26,8 @@ from posecli.codecs.top_down import CASCADE
 from posecli.errors import PoseError, UsageError
 from posecli.files import sha256_of
 from posecli.geometry import apply_affine, keypoint_box, warp
+from posecli.models.compiled import find_compiler
+from posecli.models.fast import can_fuse, fuse, keep_memory
 from posecli.models.fuse import fold_norms
 from posecli.models.rescore import RescoreNet, rescore
 from posecli.profiling import stage
@@ -32,9 +35,11 @@ from posecli.readout import BOTTOM_UP, TOP_DOWN, Person, PredictOptions
 from posecli.types import Crop, Instance, Skeleton
 from posecli.zoo import fetch, find_entry, suggestions
 
-__all__ = ["DEFAULT_MODEL", "PoseModel", "PredictOptions", "find_weights", "load_model", "pick_device"]
+__all__ = ["DEFAULT_MODEL", "SPEEDS", "PoseModel", "PredictOptions", "find_weights", "load_model", "pick_device"]
 
 DEFAULT_MODEL = "default"
+#: How networks run, see `PoseModel`.
+SPEEDS = ("auto", "compiled", "fused", "plain")
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -89,7 +94,7 @@ def load_model(
     rescore: str | Path | None = None,
     options: PredictOptions | None = None,
     warn: Callable[[str], None] | None = None,
-    fold: bool = True,
+    speed: str = "auto",
 ) -> PoseModel:
     """A ready model from a shipped name, a posecli ``.safetensors`` file or an official ``.pth`` release.
 
@@ -103,7 +108,7 @@ def load_model(
         rescore: DEKR's rescoring net, for bottom-up models: an official file, or one of `train --model dekr-rescore`.
         options: see `PredictOptions`.
         warn: takes the warnings (by default `warnings.warn`), e.g. which of several releases a bare file was taken for.
-        fold: see `PoseModel`.
+        speed: see `PoseModel`.
 
     Raises:
         PoseError: no such file, not a weights file, names or shapes that fit no architecture.
@@ -116,14 +121,16 @@ def load_model(
         network, meta = load_checkpoint(path)
         found = load_finder(path)
         if found is not None and box_weights is None:
-            finder = PoseModel(*found, device=device, options=_finder_options(options), fold=fold)
+            finder = PoseModel(*found, device=device, options=_finder_options(options), speed=speed)
             finder.weights_path = path
     else:
         from posecli.official import load_official
 
         extra = {} if warn is None else {"warn": warn}
         network, meta = load_official(path, skeleton=skeleton, input_size=input_size, release=release, **extra)
-    model = PoseModel(network, meta, device=device, finder=finder, options=options, box_weights=box_weights, fold=fold)
+    model = PoseModel(
+        network, meta, device=device, finder=finder, options=options, box_weights=box_weights, speed=speed
+    )
     model.weights_path = path
     if rescore is not None:
         model.use_rescoring(rescore)
@@ -140,16 +147,20 @@ class Carrier(Protocol):
 class PoseModel:
     """A network with everything needed to use it.
 
-    What runs is by default a copy of the network whose norms are folded into its convolutions (`models.fuse`: the same
-    maps within rounding, in less time). It is made when first needed; weights changed in place after that are not seen,
-    unless ``fold`` is off.
+    What runs is by default a quicker copy of the network that gives the same maps within rounding (`models.fast`). It
+    is made when first needed; weights changed in place after that are not seen, unless ``speed`` is ``"plain"``:
+
+    - ``"plain"``: the network as it was loaded.
+    - ``"fused"``: norms are folded into convolutions; on a CPU additions and ReLUs are done by the convolutions.
+    - ``"compiled"``: the same, and on a CPU DEKR's adaptive blocks run as C++; an error where there is no compiler.
+    - ``"auto"``: the quickest of them that this machine can do.
 
     Attributes:
         network: the ``nn.Module`` as it was loaded; returns a named tuple of maps.
         meta: its description.
         finder: for top-down models the bottom-up model that finds the people, or None.
         options: see `PredictOptions`.
-        fold: whether norms are folded.
+        speed: which of these.
     """
 
     def __init__(
@@ -161,7 +172,7 @@ class PoseModel:
         finder: PoseModel | None = None,
         options: PredictOptions | None = None,
         box_weights: str | Path | None = None,
-        fold: bool = True,
+        speed: str = "auto",
     ) -> None:
         if meta.codec not in TOP_DOWN and meta.codec not in BOTTOM_UP:
             raise PoseError(f"unknown codec {meta.codec!r}", hint=f"known: {', '.join([*TOP_DOWN, *BOTTOM_UP])}")
@@ -173,6 +184,8 @@ class PoseModel:
             raise UsageError("the codec cascade reads networks that give fine maps too", meta.architecture)
         if wanted is not None and PLACES in (wanted, meta.codec) and wanted != meta.codec:
             raise UsageError("networks that give places have no heat maps, and others no places", meta.architecture)
+        if speed not in SPEEDS:
+            raise UsageError(f"unknown speed {speed!r}", hint=f"one of {', '.join(SPEEDS)}")
         self.device = device if isinstance(device, torch.device) else pick_device(device)
         self.meta = meta
         self.finder = finder
@@ -181,9 +194,9 @@ class PoseModel:
         self._rescoring: RescoreNet | None = None
         self._carrier: Carrier | None = None
         self._box_weights = box_weights
-        self.fold = fold
-        # The network that was folded, and the result.
-        self._folded: tuple[nn.Module, nn.Module] | None = None
+        self.speed = speed
+        # The quicker copy, and what it was made of and for.
+        self._copy: tuple[tuple[nn.Module, str, torch.dtype], nn.Module] | None = None
         self.network = network.eval().to(self.device)
         if self.device.type != "mps":
             self.network = self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -354,24 +367,59 @@ class PoseModel:
         with torch.inference_mode(), self._autocast():
             if self._carrier is not None:
                 return self._carrier.step(self._running(), values, mirror is not None)
-            return self._running()(values)
+            return self._running()(values.to(self._numbers()))
+
+    @property
+    def runs_as(self) -> str:
+        """What ``speed`` comes to here: ``"plain"``, ``"folded"`` (norms only), ``"fused"`` or ``"compiled"``."""
+        if self.speed == "plain" or self.network.training:
+            return "plain"
+        kinds = ("float32", "bfloat16") if self._carrier is None else ("float32",)
+        if self.device.type != "cpu" or self.options.precision not in kinds or not can_fuse():
+            return "folded"
+        if self.speed == "auto":
+            return "fused" if find_compiler() is None else "compiled"
+        return self.speed
+
+    def _numbers(self) -> torch.dtype:
+        """What the running network itself computes with; autocast sees to halves elsewhere."""
+        fused = self.runs_as in ("fused", "compiled")
+        return torch.bfloat16 if fused and self.options.precision == "bfloat16" else torch.float32
 
     def _running(self) -> nn.Module:
-        """The network, or its folded copy."""
-        if not self.fold or self.network.training:
+        """The network, or its quicker copy."""
+        kind = self.runs_as
+        if kind == "plain":
             return self.network
-        if self._folded is None or self._folded[0] is not self.network:
+        made_for = (self.network, kind, self._numbers())
+        if self._copy is None or self._copy[0] != made_for:
             # Outside inference mode, so that the copy's tensors are ordinary ones.
             with torch.inference_mode(False):
-                self._folded = (self.network, fold_norms(self.network))
-        return self._folded[1]
+                if kind == "folded":
+                    self._copy = (made_for, fold_norms(self.network))
+                else:
+                    keep_memory()
+                    self._copy = (made_for, self._fuse(made_for[2], kind == "compiled"))
+        return self._copy[1]
+
+    def _fuse(self, numbers: torch.dtype, compiled: bool) -> nn.Module:
+        """The fused copy; where nobody asked for compiled parts in particular it does without them if it must."""
+        try:
+            return fuse(self.network, numbers, compiled=compiled)
+        except PoseError as error:
+            if self.speed == "compiled":
+                raise
+            warnings.warn(f"nothing is compiled: {error}", stacklevel=2)
+            return fuse(self.network, numbers)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         kinds = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
         if self.options.precision not in kinds:
             raise UsageError(f"unknown precision {self.options.precision!r}", hint=f"one of {', '.join(kinds)}")
         kind = kinds[self.options.precision]
-        return nullcontext() if kind is None else torch.autocast(self.device.type, kind)
+        if kind is None or self._numbers() is kind:
+            return nullcontext()
+        return torch.autocast(self.device.type, kind)
 
     def _flip_test(self, still: bool) -> bool:
         if self.options.flip_test is not None:
@@ -385,7 +433,7 @@ class PoseModel:
                 self._box_weights or DEFAULT_MODEL,
                 str(self.device),
                 options=_finder_options(self.options),
-                fold=self.fold,
+                speed=self.speed,
             )
             # The shipped model brings its own finder; only that part is needed here.
             if self.finder.top_down and self.finder.finder is not None:

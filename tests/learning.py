@@ -97,7 +97,7 @@ class Pupil:
 
     def pck(self, share: float) -> float:
         """Share of joints found within a share of the torso, predicted as `posecli infer` does in the true boxes."""
-        model = PoseModel(self.learner.network, self.meta, device="cpu", fold=False)
+        model = PoseModel(self.learner.network, self.meta, device="cpu", speed="plain")
         right = []
         for record in self.dataset.records:
             (person,) = record.instances

@@ -13,6 +13,7 @@ from posecli.checkpoint import ModelMeta
 from posecli.errors import PoseError, UsageError
 from posecli.inference import PoseModel, PredictOptions
 from posecli.models import MODELS
+from posecli.models.compiled import find_compiler
 from posecli.models.rescore import RescoreNet
 from posecli.skeletons import COCO17
 
@@ -131,27 +132,55 @@ def test_second_look_moves_boxes_of_found_people_on_pictures_only(
     assert boxes(ready.predict([IMAGE], given)[0]) == given[0].tolist()
 
 
+@pytest.mark.parametrize("speed", ["fused", "compiled"])
 @pytest.mark.parametrize(("name", "codec"), [("hrnet-tiny", "gaussian"), ("dekr-tiny", "dekr")])
-def test_folded_norms_change_nothing_but_rounding(name: str, codec: str) -> None:
-    """`fold` works on a copy: the network that is handed out keeps its norms, names and outputs."""
-    found, states = [], []
+def test_speed_changes_nothing_but_rounding(name: str, codec: str, speed: str) -> None:
+    """A quicker copy runs: the network that is handed out keeps its norms, names and outputs."""
+    if speed == "compiled" and find_compiler() is None:
+        pytest.skip("no C++ compiler")
     crops = np.random.default_rng(3).integers(0, 255, (2, 64, 64, 3), dtype=np.uint8)
-    for fold in (True, False):
-        plain = model(name, codec, (64, 64))
-        for module in plain.network.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):  # as after training
-                module.running_mean.normal_(0, 0.1)
-                module.running_var.uniform_(0.5, 2)
-        one = PoseModel(plain.network, plain.meta, device="cpu", fold=fold)
-        before = {key: value.clone() for key, value in one.network.state_dict().items()}
-        found.append(one.maps(crops))
-        norms = [m for m in one._running().modules() if isinstance(m, torch.nn.BatchNorm2d)]
-        assert bool(norms) != fold
-        states.append(one.network.state_dict())
-        assert all(torch.equal(before[key], value) for key, value in states[-1].items())
-    assert states[0].keys() == states[1].keys()
-    for a, b in zip(*found, strict=True):
+    plain = model(name, codec, (64, 64))
+    for module in plain.network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):  # as after training
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+    plain.speed = "plain"
+    quick = PoseModel(plain.network, plain.meta, device="cpu", speed=speed)
+    assert (quick.runs_as, plain.runs_as) == (speed, "plain")
+    before = {key: value.clone() for key, value in quick.network.state_dict().items()}
+    found, expected = quick.maps(crops), plain.maps(crops)
+    assert not [m for m in quick._running().modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert plain._running() is plain.network is quick.network
+    after = quick.network.state_dict()
+    assert before.keys() == after.keys() and all(torch.equal(before[key], value) for key, value in after.items())
+    assert type(found) is type(expected)
+    for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * float(b.abs().max()))
+
+
+def test_half_precision_of_the_fused_copy_is_near() -> None:
+    plain = model("hrnet-tiny", "gaussian", (64, 64))
+    quick = model("hrnet-tiny", "gaussian", (64, 64), precision="bfloat16")
+    quick.network, quick.speed = plain.network, "fused"
+    crops = np.random.default_rng(3).integers(0, 255, (2, 64, 64, 3), dtype=np.uint8)
+    a, b = quick.maps(crops).heatmap, plain.maps(crops).heatmap
+    assert a.dtype == torch.bfloat16 and quick.runs_as == "fused"
+    assert (a.float() - b).abs().max() < 0.05 * (b.max() - b.min())
+    # Float16 has no kernels on a CPU: autocast does it, with norms folded.
+    half = model("hrnet-tiny", "gaussian", (64, 64), precision="float16")
+    assert half.runs_as == "folded"
+
+
+def test_without_a_compiler_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSECLI_COMPILE", "0")
+    one = model("dekr-tiny", "dekr", (64, 64))
+    assert one.runs_as == "fused"
+    one.maps(np.zeros((1, 64, 64, 3), np.uint8))
+    one.speed = "compiled"
+    with pytest.raises(PoseError, match=r"no C\+\+ compiler"):
+        one.maps(np.zeros((1, 64, 64, 3), np.uint8))
+    with pytest.raises(UsageError, match="unknown speed"):
+        PoseModel(one.network, one.meta, device="cpu", speed="fast")
 
 
 def test_another_network_is_folded_anew() -> None:

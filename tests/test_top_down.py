@@ -40,7 +40,7 @@ def model(codec: str = "gaussian", **options: object) -> PoseModel:
     meta = ModelMeta(
         "hrnet-tiny", {}, SKELETON, (64, 64), (0.0,) * 3, (1.0,) * 3, codec, {"convention": "hrnet", "threshold": 0.0}
     )
-    return PoseModel(Bright(), meta, device="cpu", options=PredictOptions(**options), fold=False)
+    return PoseModel(Bright(), meta, device="cpu", options=PredictOptions(**options), speed="plain")
 
 
 def picture(*people: tuple[float, float, tuple[int, int, int]]) -> np.ndarray:

@@ -49,6 +49,14 @@ DeviceOption = Annotated[
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No talk, no progress.", rich_help_panel="Common")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", rich_help_panel="Common")]
 JsonOption = Annotated[bool, typer.Option("--json", help="The result as JSON on stdout.", rich_help_panel="Common")]
+SpeedOption = Annotated[
+    str,
+    typer.Option(
+        "--speed",
+        help="How networks run: plain, fused, compiled (on a CPU, with a C++ compiler), or auto, the quickest here.",
+        rich_help_panel="Model",
+    ),
+]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace outputs that exist.", rich_help_panel="Common")
 ]

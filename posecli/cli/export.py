@@ -48,7 +48,7 @@ def export(
 
     if format_ != "onnx":
         raise UsageError(f"unknown format {format_!r}", hint="onnx")
-    model = load_model(fetched(weights, quiet), "cpu", release=release, warn=warn, fold=False)
+    model = load_model(fetched(weights, quiet), "cpu", release=release, warn=warn, speed="plain")
     if finder:
         if model.finder is None:
             raise PoseError("these weights bring no network that finds people", weights, "leave --finder out")

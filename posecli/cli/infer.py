@@ -13,6 +13,7 @@ from posecli.cli.common import (
     JsonOption,
     OverwriteOption,
     QuietOption,
+    SpeedOption,
     console,
     fetched,
     print_json,
@@ -136,6 +137,7 @@ def infer(
         str | None, typer.Option(help="DEKR: a rescoring net, trained or official.", rich_help_panel=_MODEL)
     ] = None,
     precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.", rich_help_panel=_MODEL)] = "float32",
+    speed: SpeedOption = "auto",
     batch: Annotated[
         int, typer.Option(min=1, help="Frames that go through the model together.", rich_help_panel=_MODEL)
     ] = 8,
@@ -283,6 +285,7 @@ def infer(
             soft_nms=soft,
         ),
         warn=warn,
+        speed=speed,
     )
     lookup = None
     if not network.top_down and (person_score is not None or pose_nms is not None):

@@ -18,9 +18,12 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 
-from posecli.models.layers import initialise, staged_output
+from posecli.models.layers import initialise, multiple_of, staged_output
+
+torch.fx.wrap("multiple_of")
 
 
 class ConvNorm(nn.Sequential):
@@ -111,8 +114,7 @@ class CPM(nn.Module):
 
     def forward(self, image: Tensor) -> Any:
         """(B, 3, H, W) to ``stage0``, ``stage1``, ...: (B, P or P + 1, H / 8, W / 8), multiples of 8 in H and W."""
-        if image.shape[-1] % 8 or image.shape[-2] % 8:
-            raise ValueError(f"CPM takes heights and widths that are multiples of 8, got {tuple(image.shape)}")
+        image = multiple_of(image, 8, "CPM")
         beliefs = [self.stem(image)]
         if len(self.cpm_stages):
             features = self.middle(image)

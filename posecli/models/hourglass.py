@@ -17,10 +17,13 @@ from itertools import pairwise
 from typing import Any, NamedTuple, cast
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 from torch.nn import functional
 
-from posecli.models.layers import initialise, staged_output
+from posecli.models.layers import initialise, multiple_of, staged_output
+
+torch.fx.wrap("multiple_of")
 
 
 class HourglassOutput(NamedTuple):
@@ -159,9 +162,7 @@ class StackedHourglass(nn.Module):
     def guesses(self, image: Tensor) -> list[Tensor]:
         """(B, 3, H, W), H and W multiples of 4 x 2^depth, to the S guesses (B, K, H / 4, W / 4)."""
         step = 4 * 2**self.depth
-        if image.shape[-1] % step or image.shape[-2] % step:
-            raise ValueError(f"this hourglass takes sizes that are multiples of {step}, got {tuple(image.shape)}")
-        x = functional.relu(self.bn1(self.conv1(image)))
+        x = functional.relu(self.bn1(self.conv1(multiple_of(image, step, "this hourglass"))))
         x = functional.max_pool2d(self.layer1(x), 2)
         x = self.layer3(self.layer2(x))
         guesses = []

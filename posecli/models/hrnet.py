@@ -14,10 +14,13 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 from torch.nn import functional
 
-from posecli.models.layers import BasicBlock, Bottleneck, HeatmapOutput, conv_norm, initialise
+from posecli.models.layers import BasicBlock, Bottleneck, HeatmapOutput, conv_norm, initialise, multiple_of
+
+torch.fx.wrap("multiple_of")
 
 
 class HighResolutionModule(nn.Module):
@@ -107,9 +110,7 @@ class HRNetTrunk(nn.Module):
 
     def maps(self, image: Tensor) -> list[Tensor]:
         """The outputs of stage 4, highest resolution first: (B, C, H/4, W/4), (B, 2C, H/8, W/8), ..."""
-        if image.shape[-1] % 32 or image.shape[-2] % 32:
-            raise ValueError(f"HRNet takes heights and widths that are multiples of 32, got {tuple(image.shape)}")
-        x = self.relu(self.bn1(self.conv1(image)))
+        x = self.relu(self.bn1(self.conv1(multiple_of(image, 32, "HRNet"))))
         x = self.relu(self.bn2(self.conv2(x)))
         maps = [self.layer1(x)]
         for transition, stage in (

@@ -32,6 +32,16 @@ def staged_output(*names: str) -> Any:
     return type("StagedOutput", (base,), properties)
 
 
+def multiple_of(image: Tensor, step: int, network: str) -> Tensor:
+    """The image, if its height and width are multiples of ``step``; ValueError naming the network otherwise.
+
+    A step of its own where a network is traced (`models.fast`), hence ``torch.fx.wrap`` in every module that calls it.
+    """
+    if image.shape[-1] % step or image.shape[-2] % step:
+        raise ValueError(f"{network} takes heights and widths that are multiples of {step}, got {tuple(image.shape)}")
+    return image
+
+
 def conv_norm(channels_in: int, channels_out: int, kernel: int, stride: int = 1, relu: bool = True) -> nn.Sequential:
     """Convolution without bias (``.0``), batch normalisation (``.1``), and a ReLU unless ``relu`` is false.
 

@@ -10,9 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 
-from posecli.models.layers import Bottleneck, conv_norm
+from posecli.models.layers import Bottleneck, conv_norm, multiple_of
+
+torch.fx.wrap("multiple_of")
 
 #: Bottlenecks in the four stages (Table 1).
 DEPTHS: dict[int, tuple[int, ...]] = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -61,9 +64,8 @@ class PaperResNet(nn.Module):
 
     def maps(self, image: Tensor) -> list[Tensor]:
         """(B, 3, H, W), H and W multiples of 32, to four maps (B, 4 width 2^i, H / s, W / s), s = 4, 8, 16, 32."""
-        if image.shape[-1] % 32 or image.shape[-2] % 32:
-            raise ValueError(f"the network takes heights and widths that are multiples of 32, got {tuple(image.shape)}")
-        x = self.maxpool(self.relu(self.bn1(self.conv1(image))))
+        x = self.conv1(multiple_of(image, 32, "the network"))
+        x = self.maxpool(self.relu(self.bn1(x)))
         maps = []
         for stage in range(1, 5):
             x = cast(nn.Module, self.get_submodule(f"layer{stage}"))(x)

@@ -18,11 +18,14 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 from torch.nn import functional
 
-from posecli.models.layers import HeatmapOutput, conv_norm, initialise
+from posecli.models.layers import HeatmapOutput, conv_norm, initialise, multiple_of
 from posecli.models.resnet import PaperResNet
+
+torch.fx.wrap("multiple_of")
 
 #: Of the three blocks of the trunk's last stage, whose stride is 1 (a multi-grid, 1, 2, 4, on a dilation of 2).
 _LAST_DILATIONS = (2, 4, 8)
@@ -147,8 +150,7 @@ class UniPose(nn.Module):
 
     def forward(self, image: Tensor) -> HeatmapOutput:
         """(B, 3, H, W), multiples of 16, to heatmap (B, K + 1, H / 8, W / 8)."""
-        if image.shape[-1] % 16 or image.shape[-2] % 16:
-            raise ValueError(f"UniPose takes heights and widths that are multiples of 16, got {tuple(image.shape)}")
+        image = multiple_of(image, 16, "UniPose")
         trunk = self.backbone
         x = trunk.layer1(trunk.maxpool(trunk.relu(trunk.bn1(trunk.conv1(image)))))  # type: ignore[operator]
         features = trunk.layer4(trunk.layer3(trunk.layer2(x)))  # type: ignore[operator]

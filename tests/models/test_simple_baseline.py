@@ -115,7 +115,7 @@ def test_blue_comes_first(tmp_path: Path, state_50: dict[str, torch.Tensor]) -> 
     model = load_model(saved(tmp_path / "pose_resnet_50_256x192.pth", state_50), "cpu", warn=lambda text: None)
     seen = []
     model.network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-    model.fold = False
+    model.speed = "plain"
     blue = np.zeros((1, 256, 192, 3), np.uint8)
     blue[..., 2] = 255
     model.maps(blue)

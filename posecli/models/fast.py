@@ -1,0 +1,227 @@
+"""Networks made quicker for inference on a CPU; the plain network stays beside, and both agree within rounding.
+
+`fuse` makes a copy whose norms are folded into convolutions (`models.fuse`), whose convolutions do the addition and the
+ReLU after them while the values are in registers, and whose weights lie in the order that the processor's kernels want
+(oneDNN, by the operators that PyTorch's own compiler calls). DEKR's adaptive blocks get a form of their own
+(`models.adaptive`). No compiler is needed; where one is, `compiled` lets the adaptive blocks run as C++.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import inspect
+import operator
+import sys
+from collections.abc import Callable
+from functools import cache
+from typing import Any, cast
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional
+
+from posecli.models.adaptive import MOST_CHANNELS, CompiledAdaptiveBlocks
+from posecli.models.dekr import AdaptiveBlocks
+from posecli.models.fuse import fold_norms
+
+_RELU_FUNCTIONS = (torch.relu, functional.relu, torch.relu_, functional.relu_)
+_ADDITIONS = (operator.add, operator.iadd, torch.add)
+
+#: Blocks of memory up to this size, and as much unused memory in all, are kept for the next picture.
+_KEPT_BLOCK, _KEPT_ALTOGETHER = 1 << 28, 1 << 29
+
+
+def can_fuse() -> bool:
+    """Whether this build of PyTorch has the fused operators (oneDNN, x86 and Arm CPUs)."""
+    return bool(torch.backends.mkldnn.is_available()) and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+
+
+class FusedConv(nn.Module):
+    """A convolution with what follows it: relu(conv(x) + other), where addition and ReLU may be missing.
+
+    Weights are put in order when the first picture comes, for its size.
+    """
+
+    def __init__(self, conv: nn.Conv2d, relu: bool, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.weight: Tensor | None = conv.weight.detach().to(dtype)
+        self.bias = None if conv.bias is None else conv.bias.detach().to(dtype)
+        self.packed: Tensor | None = None
+        self.relu = relu
+        self.geometry = ([*cast("tuple[int, ...]", conv.padding)], [*conv.stride], [*conv.dilation], conv.groups)
+
+    def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
+        """(B, C, h, w), and what is added: of the result's shape, or one that spreads to it."""
+        x = x.contiguous(memory_format=torch.channels_last)
+        if self.packed is None:
+            weight = cast("Tensor", self.weight).contiguous()
+            self.packed = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.geometry, list(x.shape))
+            self.weight = None
+        attribute = "relu" if self.relu else "none"
+        if other is None:
+            return torch.ops.mkldnn._convolution_pointwise(
+                x, self.packed, self.bias, *self.geometry, attribute, [], None
+            )
+        if not self._fits(x, other):
+            out = torch.ops.mkldnn._convolution_pointwise(x, self.packed, self.bias, *self.geometry, "none", [], None)
+            out = out + other
+            return out.relu_() if self.relu else out
+        return torch.ops.mkldnn._convolution_pointwise.binary(
+            x, other, self.packed, self.bias, *self.geometry, "add", 1.0, attribute if self.relu else None, [], None
+        )
+
+    def _fits(self, x: Tensor, other: Tensor) -> bool:
+        """Whether the operator can add it: the result's own shape, type and order."""
+        padding, stride, dilation, _ = self.geometry
+        kernel = cast("Tensor", self.packed).shape[-2:]
+        size = [
+            (n + 2 * p - d * (k - 1) - 1) // s + 1
+            for n, p, d, k, s in zip(x.shape[-2:], padding, dilation, kernel, stride, strict=True)
+        ]
+        same = list(other.shape[-2:]) == size and other.shape[:2] == (x.shape[0], cast("Tensor", self.packed).shape[0])
+        return same and other.dtype == x.dtype and other.is_contiguous(memory_format=torch.channels_last)
+
+
+class _Tracer(fx.Tracer):
+    """Looks into modules down to PyTorch's own."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        if isinstance(m, AdaptiveBlocks | CompiledAdaptiveBlocks | FusedConv):
+            return True
+        return super().is_leaf_module(m, module_qualified_name)
+
+
+def fuse(network: nn.Module, dtype: torch.dtype = torch.float32, *, compiled: bool = False) -> nn.Module:
+    """A quicker copy of a network in evaluation mode, for inference on a CPU.
+
+    It takes what the network takes (in ``dtype``) and gives maps that agree with the network's within rounding.
+
+    Args:
+        network: any of ours, on the CPU; as it is afterwards.
+        dtype: what weights and maps are kept in: float32 or bfloat16.
+        compiled: let the adaptive blocks run as compiled C++; PoseError where there is no compiler.
+
+    Raises:
+        ValueError: a network in training, or a PyTorch without the operators.
+    """
+    if not can_fuse():
+        raise ValueError("this build of PyTorch has no oneDNN convolutions")
+    folded = fold_norms(network)
+    for name, module in list(folded.named_modules()):
+        if compiled and isinstance(module, AdaptiveBlocks) and module.adapt_conv.weight.shape[1] <= MOST_CHANNELS:
+            parent, _, own = name.rpartition(".")
+            setattr(folded.get_submodule(parent), own, CompiledAdaptiveBlocks(module, dtype))
+    return _fused(folded.to(dtype).to(memory_format=torch.channels_last), dtype)  # type: ignore[call-overload]
+
+
+def _fused(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """The network as one graph; one that decides by the values or shapes it gets keeps its own code, around parts that
+    are graphs."""
+    whole = _graph(module, dtype)
+    if whole is not None:
+        return whole
+    for child in module.children():
+        _fuse_within(child, dtype)
+    return module
+
+
+def _fuse_within(module: nn.Module, dtype: torch.dtype) -> None:
+    """Lets a part of a network run as a graph, and its parts as well: whoever calls them by themselves finds them."""
+    if isinstance(module, AdaptiveBlocks | CompiledAdaptiveBlocks):
+        return
+    whole = _graph(module, dtype)
+    for child in module.children():
+        _fuse_within(child, dtype)
+    if whole is not None:
+        object.__setattr__(module, "forward", whole.forward)  # not a member: the part keeps its names
+
+
+def _graph(module: nn.Module, dtype: torch.dtype) -> fx.GraphModule | None:
+    """The module as one graph, or None where it has choices to make."""
+    given = list(inspect.signature(module.forward).parameters.values())
+    if len(given) != 1 or given[0].default is not inspect.Parameter.empty or not any(True for _ in module.children()):
+        return None
+    try:
+        graph = _Tracer().trace(module)
+    except Exception:  # whatever the code of a network does when it is given no numbers
+        return None
+    return fx.GraphModule(_joined(module, graph, dtype), graph, type(module).__name__)
+
+
+def _joined(module: nn.Module, graph: fx.Graph, dtype: torch.dtype) -> dict[str, Any]:
+    """Replaces convolutions and what follows them by `FusedConv`; returns what the graph then calls, by name."""
+    made: dict[str, FusedConv] = {}
+    called = {node: module.get_submodule(node.target) for node in graph.nodes if node.op == "call_module"}
+    for node, own in called.items():  # what does nothing, folded norms among it
+        if isinstance(own, nn.Identity | nn.Dropout | nn.Dropout2d):
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+    for node, conv in called.items():
+        if not isinstance(conv, nn.Conv2d) or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+            continue
+        chain, other = [node], None
+        after = _only_user(node)
+        if after is not None and _is_addition(after, node):
+            other = after.args[1] if after.args[0] is node else after.args[0]
+            chain.append(after)
+        after = _only_user(chain[-1])
+        relu = after is not None and _is_relu(after, called)
+        if after is not None and relu:
+            chain.append(after)
+        last = chain[-1]
+        name = f"fused_{node.target}{'_relu' if relu else ''}".replace(".", "_")
+        if name not in made:
+            made[name] = FusedConv(conv, relu, dtype)
+        with graph.inserting_before(last):
+            new = graph.call_module(name, (node.args[0],) if other is None else (node.args[0], other))
+        last.replace_all_uses_with(new)
+        for gone in reversed(chain):
+            graph.erase_node(gone)
+    members: dict[str, Any] = dict(made)
+    for node in graph.nodes:
+        if node.op == "call_module" and node.target not in made:
+            members[node.target] = module.get_submodule(node.target)
+        elif node.op == "get_attr":
+            members[node.target] = operator.attrgetter(node.target)(module)
+    return members
+
+
+def _only_user(node: fx.Node) -> fx.Node | None:
+    return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def _is_addition(node: fx.Node, conv: fx.Node) -> bool:
+    """Whether it adds the convolution's result and another map, without changing a map that others still read."""
+    if node.kwargs or len(node.args) != 2:
+        return False
+    if not (node.op == "call_function" and node.target in _ADDITIONS):
+        return False
+    left, right = node.args
+    if not isinstance(left, fx.Node) or not isinstance(right, fx.Node) or left is right:
+        return False
+    return node.target is not operator.iadd or left is conv
+
+
+def _is_relu(node: fx.Node, called: dict[fx.Node, nn.Module]) -> bool:
+    if node.op == "call_module":
+        return isinstance(called.get(node), nn.ReLU)
+    if node.op == "call_method":
+        return node.target in ("relu", "relu_")
+    return node.op == "call_function" and node.target in _RELU_FUNCTIONS
+
+
+@cache
+def keep_memory() -> bool:
+    """Lets the C library keep freed memory (up to 512 MiB) for the next picture instead of handing it back.
+
+    Handing it back and asking again costs a tenth of the time of a large network. Once for the whole process; false
+    where the library is not glibc.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt: Callable[[int, int], Any] = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    m_trim_threshold, m_mmap_threshold = -1, -3  # malloc.h
+    return bool(mallopt(m_mmap_threshold, _KEPT_BLOCK)) and bool(mallopt(m_trim_threshold, _KEPT_ALTOGETHER))
