@@ -352,8 +352,11 @@ class PoseModel:
 
     def maps(self, crops: np.ndarray, mirror: Callable[[Tensor], Tensor] | None = None) -> Any:
         """The network's raw output for uint8 crops (B, h, w, 3): normalised on the device, first mirrored if asked."""
+        missing = self.options.batch - len(crops) if self.options.filled else 0
         with stage(f"{self.role}network", pool=True):
-            return self._maps(crops, mirror)
+            if missing <= 0:
+                return self._maps(crops, mirror)
+            return _first_of(self._maps(np.concatenate([crops, crops[-1:].repeat(missing, 0)]), mirror), len(crops))
 
     def _maps(self, crops: np.ndarray, mirror: Callable[[Tensor], Tensor] | None) -> Any:
         batch = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device).permute(0, 3, 1, 2)
@@ -573,6 +576,14 @@ class PoseModel:
 def _finder_options(options: PredictOptions | None) -> PredictOptions:
     """The finder's own run: flip test, scales and the floor are the top-down model's matter."""
     return replace(options or PredictOptions(), flip_test=None, scales=(1.0,), min_score=0.0, codec=None)
+
+
+def _first_of(output: Any, count: int) -> Any:
+    """The first rows of every tensor of a network's output."""
+    if isinstance(output, tuple | list):
+        rows = [_first_of(v, count) for v in output]
+        return type(output)(*rows) if hasattr(output, "_fields") else type(output)(rows)
+    return output[:count] if isinstance(output, Tensor) else output
 
 
 def _mirror(batch: Tensor) -> Tensor:

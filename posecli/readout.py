@@ -47,6 +47,8 @@ class PredictOptions:
         max_persons: people kept in a picture, the best first.
         min_score: people below this score are dropped (a low floor; the display threshold is another thing).
         batch: crops or pictures that go through a network together.
+        filled: batches that are not full are filled with copies of their last picture, so that the network always sees
+            the same shape and what it says of a picture does not depend on how many there are beside it.
         precision: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
         codec: reads the maps of a top-down model (a name of `codecs.top_down.CODECS`; of a cascade the coarse ones).
             None: the one that taught it.
@@ -64,6 +66,7 @@ class PredictOptions:
     max_persons: int = 30
     min_score: float = 0.0
     batch: int = 32
+    filled: bool = False
     precision: str = "float32"
     codec: str | None = None
     person_score: str | None = None

@@ -26,7 +26,7 @@ checks stats
 zoo
 models codecs grouping losses tracking smoothing
 checkpoint official readout looks pose_scores inference onnx_export
-person_boxes following recurrence pipeline infer_files
+person_boxes following recurrence pipeline spans merging infer_files segments cluster
 scenes
 augment augment_pictures settings data distributed tasks validation learner run_log catalogue surgery training rescoring
 cross

@@ -41,6 +41,7 @@ def _add_verbs() -> None:
     from posecli.cli.evaluate import evaluate
     from posecli.cli.export import export
     from posecli.cli.infer import infer
+    from posecli.cli.merge import merge
     from posecli.cli.models import models
     from posecli.cli.render import render
     from posecli.cli.scenes import scenes
@@ -48,7 +49,23 @@ def _add_verbs() -> None:
     from posecli.cli.stats import stats
     from posecli.cli.train import train
 
-    for verb in (convert, train, infer, evaluate, cross, smooth, render, check, stats, browse, scenes, models, export):
+    for verb in (
+        convert,
+        train,
+        infer,
+        evaluate,
+        cross,
+        merge,
+        smooth,
+        render,
+        check,
+        stats,
+        browse,
+        scenes,
+        models,
+        export,
+        bench,
+    ):
         app.command()(verb)
 
 

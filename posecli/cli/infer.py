@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _MODEL = "Model"
 _OUTPUT = "Output"
+_SHARING = "Many processes"
 
 
 def infer(
@@ -210,6 +211,43 @@ def infer(
             rich_help_panel="Frames",
         ),
     ] = 0.2,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="The I-th of N shares of the work, for job arrays: every N-th video (or segment), a run of the "
+            "pictures of each folder.",
+            rich_help_panel=_SHARING,
+        ),
+    ] = None,
+    segments: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            metavar="SECONDS",
+            help="Cut videos at key frames into segments of so many seconds, each frame looked at by itself (give "
+            "--find-every 0); identities are given when they are joined.",
+            rich_help_panel=_SHARING,
+        ),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Share the work on a Ray cluster; auto: on this machine's, started if there is none.",
+            rich_help_panel=_SHARING,
+        ),
+    ] = None,
+    ray_workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="--ray: processes that hold the model (else what fits).", rich_help_panel=_SHARING),
+    ] = None,
+    ray_cpus: Annotated[
+        float, typer.Option(min=0, help="--ray: CPUs of each process.", rich_help_panel=_SHARING)
+    ] = 1.0,
+    ray_gpus: Annotated[
+        float, typer.Option(min=0, help="--ray: GPUs of each process; 0.5: two share one.", rich_help_panel=_SHARING)
+    ] = 0.0,
     profile: Annotated[
         bool, typer.Option("--profile", help="Say where the time went, stage by stage.", rich_help_panel=_OUTPUT)
     ] = False,
@@ -232,6 +270,8 @@ def infer(
     import tempfile
     from pathlib import Path
 
+    from posecli.cli.infer_parts import infer_parts
+    from posecli.cluster import Cluster, Recipe
     from posecli.errors import PoseError, UsageError
     from posecli.exports import export_stream
     from posecli.infer_files import parse_numbers, plan_jobs, run_jobs
@@ -239,7 +279,9 @@ def infer(
     from posecli.person_boxes import read_boxes, whole_picture
     from posecli.pipeline import InferOptions
     from posecli.profiling import profiled
+    from posecli.segments import shard_jobs
     from posecli.smoothing.stream import Smoothing
+    from posecli.spans import parse_shard
     from posecli.video import list_inputs
 
     if weights is not None and model != "default":
@@ -266,6 +308,9 @@ def infer(
     soft, suppression = _pose_nms(pose_nms)
     if boxes in (None, "full") and (box_nms < 1 or box_min_score > 0):
         raise UsageError("--box-nms and --box-min-score are for the boxes of a file", hint="give --boxes FILE")
+    share = parse_shard(shard) if shard else None
+    if (share or segments or ray) and (kind != "stream" or out == "-"):
+        raise UsageError("shared work gives streams", hint="posecli merge and posecli convert make the rest of them")
     network = load_model(
         fetched(weights or model, quiet),
         device,
@@ -278,6 +323,8 @@ def infer(
             scales=parse_numbers(scales, None, "--scales"),
             max_persons=max_persons,
             min_score=(0.01 if boxes is None else 0.0) if min_score is None else min_score,
+            batch=32 if segments is None else batch,
+            filled=segments is not None,
             precision=precision,
             codec=codec,
             person_score=person_score,
@@ -299,6 +346,25 @@ def infer(
             else read_boxes(boxes, box_min_score, box_nms, warn)
         )
 
+    if segments or ray:
+        if segments and (render or render_out):
+            raise UsageError("segments have no overlay", hint="posecli render VIDEO STREAM afterwards")
+        jobs = plan_jobs(sources, out, render=render, render_out=render_out)
+        if share and not segments:
+            jobs = shard_jobs(jobs, share, options)
+        recipe = Recipe(
+            str(network.weights_path), device, release, box_weights and fetched(box_weights, True), rescore,
+            network.options, options, boxes, box_min_score, box_nms, smoothing, speed,
+        )  # fmt: skip
+        cluster = Cluster(ray, ray_workers, ray_cpus, ray_gpus) if ray else None
+        shared = infer_parts(
+            jobs, network, lookup, recipe,
+            seconds=segments, shard=share if segments else None, cluster=cluster, overwrite=overwrite, resume=resume,
+            quiet=quiet,
+        )  # fmt: skip
+        _tell(shared, quiet, json_, None)
+        return
+
     summaries: list[Summary] = []
     with contextlib.ExitStack() as stack:
         target, overlays = out, None
@@ -308,6 +374,8 @@ def infer(
             overlays.mkdir(parents=True, exist_ok=True)
             target = stack.enter_context(tempfile.TemporaryDirectory(prefix=".posecli-", dir=overlays)) + "/all.jsonl"
         jobs = plan_jobs(sources, target, render=render, render_out=render_out, overlays=overlays)
+        if share:
+            jobs = shard_jobs(jobs, share, options)
         if kind != "stream" and Path(str(out)).exists() and not overwrite:
             raise PoseError("the output exists already", str(out), "choose another name or give --overwrite")
         bar = stack.enter_context(progress(quiet))

@@ -118,6 +118,13 @@ class VideoSource(FrameSource):
         raw, seconds = found
         return self._frame(index, raw, seconds)
 
+    def key_frames(self) -> list[int] | None:
+        """Indices of the frames at which decoding may begin, in order; None where stamps cannot be trusted."""
+        index = self._index()
+        if index is None or not index.exact:
+            return None
+        return [bisect.bisect_left(index.stamps, key) for key in index.keys]
+
     def position(self, text: str | int) -> int:
         index = self._index()
         if str(text).strip().endswith("s") and index is not None and index.stamps:

@@ -1,0 +1,102 @@
+"""`posecli infer` where several processes share the work: segments of videos, shards of segments, a Ray cluster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from posecli.cli.common import ExitCode, console, progress, report_error
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from posecli.cluster import Cluster, Recipe, Task
+    from posecli.infer_files import Job, Summary
+    from posecli.inference import PoseModel
+    from posecli.person_boxes import BoxLookup
+    from posecli.predictions import FramePoses
+    from posecli.segments import Segment
+
+
+def infer_parts(
+    jobs: Sequence[Job],
+    model: PoseModel,
+    boxes: BoxLookup | None,
+    recipe: Recipe,
+    *,
+    seconds: float | None,
+    shard: tuple[int, int] | None,
+    cluster: Cluster | None,
+    overwrite: bool,
+    resume: bool,
+    quiet: bool,
+) -> list[Summary]:
+    """Runs jobs in segments of ``seconds``, or whole on a cluster, and joins what is finished.
+
+    A shard leaves its segments for `posecli merge`. Ends with exit code 1 where tasks failed; the others are done.
+    """
+    from posecli.cluster import Failure, run_on_cluster, task_name
+    from posecli.errors import PoseError
+    from posecli.infer_files import Summary
+    from posecli.segments import (
+        check_segmentable,
+        finish,
+        made_with,
+        parts_folder,
+        plan_segments,
+        prepare,
+        run_segment,
+    )
+
+    segments: list[Segment] = []
+    if seconds is not None:
+        check_segmentable(model, recipe.options, boxes)
+        made = made_with(model, recipe.options, boxes)
+        mine = shard or (1, 1)
+        segments = plan_segments(jobs, recipe.options, model.skeleton, made, seconds=seconds, shard=mine)
+    left = prepare(jobs, segments, overwrite=overwrite, resume=resume)
+    segments = [s for s in segments if s.job in left]
+    tasks: list[Task] = [s for s in segments if not s.done] if seconds is not None else list(left)
+    talk = console(quiet)
+    if len(left) < len(jobs) or len(tasks) < len(segments):
+        talk.print(f"{len(jobs) - len(left)} inputs and {len(segments) - len(tasks)} segments are done already")
+    failures: list[Failure] = []
+    summaries: list[Summary] = []
+    with progress(quiet) as bar:
+        counter = bar.add_task("segments" if seconds is not None else "inputs", total=len(tasks))
+        try:
+            if cluster is not None:
+                for task, result in run_on_cluster(tasks, recipe, cluster):
+                    bar.advance(counter)
+                    if isinstance(result, Failure):
+                        failures.append(Failure(task_name(task), result.reason))
+                    elif seconds is None:
+                        summaries.append(result)
+            else:
+                frames = bar.add_task("frames", total=sum(len(s.span.frames()) for s in segments))
+
+                def on_frame(line: FramePoses) -> None:
+                    bar.advance(frames)
+
+                for segment in segments:
+                    if not segment.done:
+                        run_segment(segment, model, recipe.options, boxes=boxes, on_frame=on_frame)
+                        bar.advance(counter)
+        except KeyboardInterrupt:
+            report_error("interrupted; go on with --resume")
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
+    if seconds is not None:
+        for job in left:
+            own = [s for s in segments if s.job == job]
+            if shard not in (None, (1, 1)):
+                count = sum(len(s.span.frames()) for s in own)
+                if own:
+                    summaries.append(Summary(job.input.name, str(parts_folder(job)), None, count))
+            elif all(s.done for s in own):
+                summaries.append(finish(job, own, smoothing=recipe.smoothing, overwrite=overwrite))
+    for failure in failures:
+        report_error(f"{failure.name}: {failure.reason}")
+    if failures:
+        raise PoseError(f"{len(failures)} of {len(tasks)} tasks failed; the others are done", hint="--resume goes on")
+    return summaries

@@ -1,0 +1,227 @@
+"""Inputs and segments as tasks on a Ray cluster: actors hold the model, Ray places, retries and reports.
+
+What a task does is what one process does (`infer_files.run_jobs`, `segments.run_segment`). Its result is a stream
+under its final name; so a worker or a driver that is killed loses at most what was under way. A killed actor is started
+again by Ray and its task tried again. Inputs and outputs are paths that mean the same on all machines.
+
+Ray: https://docs.ray.io (`ray.init`, actors with ``max_restarts`` and ``max_task_retries``); tested with 2.60.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from posecli.errors import MissingExtra, PoseError
+from posecli.files import replace_when_done
+from posecli.infer_files import Job, Summary, run_jobs
+from posecli.inference import PoseModel, load_model
+from posecli.person_boxes import BoxLookup, read_boxes, whole_picture
+from posecli.pipeline import InferOptions
+from posecli.readout import PredictOptions
+from posecli.segments import Segment, run_segment
+from posecli.smoothing.stream import Smoothing
+
+__all__ = ["Cluster", "Failure", "Recipe", "run_on_cluster", "run_task"]
+
+_TRIES = 20  # deaths of a worker after which its task is given up: a file may be what kills it
+Task = Job | Segment
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that a process needs to do a task: what to load and how to run it."""
+
+    weights: str
+    device: str
+    release: str | None
+    box_weights: str | None
+    rescore: str | None
+    predict: PredictOptions
+    options: InferOptions
+    boxes: str | None
+    box_min_score: float
+    box_nms: float
+    smoothing: Smoothing
+    speed: str
+
+    def load(self, warn: Callable[[str], None]) -> tuple[PoseModel, BoxLookup | None]:
+        """The model and, for top-down models that are given them, the boxes."""
+        model = load_model(
+            self.weights, self.device, release=self.release, box_weights=self.box_weights, rescore=self.rescore,
+            options=self.predict, warn=warn, speed=self.speed,
+        )  # fmt: skip
+        if self.boxes is None:
+            return model, None
+        if self.boxes == "full":
+            return model, whole_picture(float(model.meta.extra.get("box_scale", 1.25)))
+        return model, read_boxes(self.boxes, self.box_min_score, self.box_nms, warn)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where tasks run.
+
+    Attributes:
+        address: of a Ray cluster; ``"auto"``: the one of this machine, started if there is none.
+        workers: processes that hold the model; None: as many as there is room for.
+        cpus, gpus: that each of them takes; parts of a GPU may be shared.
+    """
+
+    address: str = "auto"
+    workers: int | None = None
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a task could not be done."""
+
+    name: str
+    reason: str
+
+
+def run_task(task: Task, recipe: Recipe, model: PoseModel, boxes: BoxLookup | None) -> Summary:
+    """Does one task; its stream is complete or absent. PoseError as `run_jobs` and `run_segment`."""
+    if isinstance(task, Segment):
+        return run_segment(task, model, recipe.options, boxes=boxes)
+    assert task.stream is not None
+    with replace_when_done(task.stream) as place:
+        (summary,) = run_jobs(
+            [replace(task, stream=place)], model, recipe.options, boxes=boxes, smoothing=recipe.smoothing,
+            overwrite=True,
+        )  # fmt: skip
+    summary.stream = str(task.stream)
+    return summary
+
+
+class _Worker:
+    """An actor: loads once, then does one task after the other."""
+
+    def __init__(self, recipe: Recipe, threads: int) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        self.warnings: list[str] = []
+        self.recipe = recipe
+        self.model, self.boxes = recipe.load(self.warnings.append)
+
+    def run(self, task: Task) -> Summary | Failure:
+        try:
+            return run_task(task, self.recipe, self.model, self.boxes)
+        except (PoseError, OSError) as error:
+            return Failure(task_name(task), str(error))
+
+
+def task_name(task: Task) -> str:
+    """What a task is called in messages."""
+    if isinstance(task, Segment):
+        return f"{task.job.input.name}, frames {task.span.first} to {task.span.stop - 1}"
+    return task.input.name
+
+
+def run_on_cluster(tasks: Sequence[Task], recipe: Recipe, cluster: Cluster) -> Iterator[tuple[Task, Summary | Failure]]:
+    """Yields each task with what came of it, as they are finished; a failure does not stop the others.
+
+    Raises:
+        PoseError: no such cluster, or no room in it for a worker.
+        MissingExtra: without Ray.
+    """
+    if not tasks:
+        return
+    with _connected(cluster.address) as ray:
+        count = _room(ray.cluster_resources(), cluster)
+        count = min(count if cluster.workers is None else cluster.workers, len(tasks))
+        actor = ray.remote(
+            num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_restarts=-1, max_task_retries=_TRIES
+        )(_Worker)  # fmt: skip
+        shared = ray.put(_absolute_recipe(recipe))
+        idle = [actor.remote(shared, max(1, int(cluster.cpus))) for _ in range(count)]
+        waiting = list(reversed(tasks))
+        running: dict[Any, tuple[Any, Task]] = {}
+        while waiting or running:
+            while idle and waiting:
+                worker, task = idle.pop(), waiting.pop()
+                running[worker.run.remote(_absolute(task))] = worker, task
+            (done, *_), _ = ray.wait(list(running), num_returns=1)
+            worker, task = running.pop(done)
+            try:
+                result = ray.get(done)
+            except ray.exceptions.RayActorError as error:
+                # The worker could not be made, or died again and again over this task.
+                result = Failure(task_name(task), _reason(error))
+                worker = actor.remote(shared, max(1, int(cluster.cpus)))
+            idle.append(worker)
+            yield task, result
+
+
+@contextlib.contextmanager
+def _connected(address: str) -> Iterator[Any]:
+    # Ray would send figures of use to its makers, and print whatever workers print.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError:
+        raise MissingExtra("ray", "ray", "--ray") from None
+    ours = not ray.is_initialized()
+    if ours:
+        try:
+            ray.init(
+                address=None if address == "auto" else address,
+                log_to_driver=False,
+                logging_level="ERROR",
+                configure_logging=False,
+            )
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise PoseError(f"no Ray cluster there: {str(error).splitlines()[0]}", address, "--ray auto") from None
+    try:
+        yield ray
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _room(resources: dict[str, float], cluster: Cluster) -> int:
+    """How many workers a cluster with these resources holds; PoseError for none."""
+    counts = []
+    for name, wanted in (("CPU", cluster.cpus), ("GPU", cluster.gpus)):
+        if wanted > 0:
+            counts.append(int(resources.get(name, 0.0) / wanted))
+    if counts and min(counts) < 1:
+        there = ", ".join(f"{resources.get(n, 0):g} {n}s" for n in ("CPU", "GPU"))
+        what = f"no room for a worker of {cluster.cpus:g} CPUs and {cluster.gpus:g} GPUs"
+        raise PoseError(what, "the cluster", f"it has {there}; see --ray-cpus and --ray-gpus")
+    return min(counts) if counts else 1
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if "Error: " in line]
+    return f"its worker died: {told[-1] if told else lines[0] if lines else type(error).__name__}"
+
+
+def _absolute(task: Task) -> Task:
+    if isinstance(task, Segment):
+        job = _absolute(task.job)
+        assert isinstance(job, Job)
+        return replace(task, job=job, place=Path(os.path.abspath(task.place)))
+    given = task.input
+    if given.kind in ("video", "pictures"):
+        given = replace(given, path=os.path.abspath(given.path))
+    stream, overlay = (p and Path(os.path.abspath(p)) for p in (task.stream, task.overlay))
+    return replace(task, input=given, stream=stream, overlay=overlay)
+
+
+def _absolute_recipe(recipe: Recipe) -> Recipe:
+    def place(path: str | None) -> str | None:
+        return os.path.abspath(path) if path is not None and os.path.exists(path) else path
+
+    return replace(
+        recipe, weights=place(recipe.weights) or recipe.weights, box_weights=place(recipe.box_weights),
+        rescore=place(recipe.rescore), boxes=place(recipe.boxes),
+    )  # fmt: skip
