@@ -1,0 +1,572 @@
+"""Does a memory help? Per-frame DEKR, dekr-gru, the reports' GRU, UniPose-LSTM and smoothing on the same puppet clips.
+
+    python benchmarks/temporal.py --data DATA --out runs/temporal [--seeds 3] [--only per-frame,dekr-gru] [--rehearse]
+
+In pieces, each of which leaves a file and is not done again: a stopped run goes on where it was.
+
+1. Puppet clips (`posecli scenes --puppets`): training clips in several conditions; validation none; test clips in front
+   and side views, the same people, tracks and cameras under each of `CONDITIONS`. People, backgrounds and tracks of the
+   three splits are different.
+2. For each seed one per-frame DEKR learns `--base` clips. From its weights all variants of DEKR then learn the same
+   `--more` clips with the same settings, the per-frame one too; so all have seen the same pictures. UniPose-LSTM learns
+   `--base` + `--more` clips by itself and looks into the boxes of the per-frame DEKR.
+3. Each network looks at each test clip as `posecli infer` does. The per-frame poses are also tracked and smoothed.
+4. OKS-AP, AP50, mean OKS, jitter and local NMS score with 95 % intervals (bootstrap over clips and seeds, paired with
+   the per-frame network), by condition and by view; the time of a frame; steadiness and identities on real clips.
+
+Jitter is the mean second difference over time of (prediction - truth), in heights of the person's box: neither the
+person's own movement nor a pose that lies a little off costs anything, a frozen or trembling one does.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lspet
+import numpy as np
+import torch
+
+from posecli.files import replace_when_done
+from posecli.infer_files import plan_jobs, run_jobs
+from posecli.inference import PoseModel, load_model
+from posecli.metrics import oks
+from posecli.metrics.resampling import ApSampler
+from posecli.pipeline import InferOptions
+from posecli.predictions import read_stream
+from posecli.readout import PredictOptions
+from posecli.scenes.puppet_show import PuppetOptions, generate_puppets
+from posecli.skeletons import BODY19, LSP14, match_joints
+from posecli.smoothing.stream import Smoothing, smooth_file
+from posecli.video import list_inputs
+
+BASE = "per-frame"
+_USUAL: dict[str, Any] = {
+    "blur": 0.3, "occluders": 0.0, "noise": 3.0, "light": "day", "compression": 20, "camera_motion": 0.6,
+}  # fmt: skip
+#: Of the test clips; the same clips in each.
+CONDITIONS: dict[str, dict[str, Any]] = {
+    "clean": {},
+    "blur": {"blur": 1.0},
+    "occlusion": {"occluders": 5.0},
+    "dark": {"light": "dim", "noise": 6.0},
+    "compressed": {"compression": 42},
+}
+#: Of the training clips, each in clips of its own.
+LEARNT: dict[str, dict[str, Any]] = {
+    "a": {"blur": 0.3, "occluders": 1.0, "light": "random", "camera_motion": 0.5},
+    "b": {"blur": 1.0, "occluders": 4.0, "light": "random", "camera_motion": 1.0},
+    "c": {"blur": 0.5, "occluders": 2.0, "light": "dim", "noise": 5.0, "camera_motion": 0.7, "compression": 36},
+}
+#: The backbone and heads of all DEKRs here: HRNet's small size under narrower joint branches.
+_SMALL = {"joint_channels": 6, "offset_blocks": 1}
+#: What is learnt, and how: model, and settings beyond `recipe`'s.
+SYSTEMS: dict[str, dict[str, Any]] = {
+    BASE: {"model": "dekr-small", "consistency": 0.0},
+    "dekr-gru": {"model": "dekr-gru-small"},
+    "dekr-gru-seed": {"model": "dekr-gru-seed-small"},
+    "unipose-lstm": {"model": "unipose-lstm-tiny"},
+}
+#: Parts taken away or moved: `--ablate`.
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "per-frame-steady": {"model": "dekr-small"},
+    "dekr-gru-no-consistency": {"model": "dekr-gru-small", "consistency": 0.0},
+    "dekr-gru-still-clips": {"model": "dekr-gru-small", "shake": 0.0},
+}
+#: Smoothing of the per-frame network's tracked poses.
+SMOOTHED = {f"{BASE} + {name}": name for name in ("oneeuro", "savgol", "kalman")}
+REAL = ("tai_chi.mp4", "clean_and_jerk.mp4", "basketball_two_children.mp4", "two_people_hug.mp4")
+_SEED = {"train": 11, "test": 12}
+
+
+def recipe(arguments: Any, clips: int, seed: int) -> dict[str, Any]:
+    """Settings that all trainings share."""
+    per_epoch = min(clips, 500)
+    return {
+        "input_size": [arguments.side] * 2, "optimizer": "adam", "schedule": "cosine", "weight_decay": 0.0, "ema": 0.99,
+        "warmup": 100, "clip": 5.0, "epochs": max(1, round(clips / per_epoch)), "epoch_samples": per_epoch,
+        "batch": arguments.batch, "clip_frames": arguments.clip_frames, "clip_steps": [1, 2], "truncate": 0,
+        "shake": 8.0, "occlude": 0.4, "blur": 0.2, "dim": 0.15, "compress": 0.15, "noise": 0.1, "colour": 0.3,
+        "grey": 0.05, "rotation": 20.0, "scale": [0.8, 1.3], "shift": 20.0, "min_area": 0.0, "workers": 0,
+        "threads": arguments.threads, "save_every": 2.0, "skeleton": "lsp14", "seed": seed, "consistency": 0.03,
+        "data": [str(file) for file in learnt_files(arguments)],
+    }  # fmt: skip
+
+
+# --- 1. clips --------------------------------------------------------------------------------------------------------
+
+
+def people_file(arguments: Any) -> Path:
+    """COCO JSON of `people_boxes` with joints and masks in one, written once."""
+    file = arguments.out / "people.json"
+    if not file.is_file():
+        folder = (arguments.data / "people_boxes").resolve()
+        joints, masks = (json.loads((folder / n).read_text()) for n in ("coco_keypoints.json", "annotations.json"))
+        outline = {
+            p["coco_annotation_id"]: p["segmentation"] for p in masks["annotations"] if "coco_annotation_id" in p
+        }
+        for person in joints["annotations"]:
+            if person["coco_annotation_id"] in outline:
+                person["segmentation"] = outline[person["coco_annotation_id"]]
+        for image in joints["images"]:
+            image["file_name"] = str(folder / image["file_name"])
+        write_json(file, joints)
+    return file
+
+
+def make_clips(arguments: Any, name: str, split: str, count: int, condition: Mapping[str, Any]) -> Path:
+    """A folder of puppet clips, ``count`` of each view."""
+    folder = arguments.out / "clips" / name
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        options = PuppetOptions(
+            puppets=(str(people_file(arguments)), str(arguments.data / "lspet" / "annotations.json")),
+            motion=str(arguments.data / "penn_action_labels" / "penn_action_labels.npz"),
+            backgrounds=str(arguments.data / "backgrounds" / "images"),
+            split=split, seed=_SEED[split] + (sum(map(ord, name)) if split == "train" else 0), count=count,
+            people=(1, 2) if split == "train" else (1, 1), frames=arguments.frames, fps=15.0,
+            size_wh=(arguments.side, arguments.side), **{**_USUAL, **condition},
+        )  # fmt: skip
+        say(f"clips {name}: {count} of each view")
+        generate_puppets(folder, options)
+    return folder
+
+
+def learnt_files(arguments: Any) -> list[Path]:
+    """The training clips as COCO JSON with extracted frames."""
+    files = []
+    for name, condition in LEARNT.items():
+        folder = make_clips(arguments, f"train_{name}", "train", arguments.train_clips, condition)
+        file = arguments.out / f"train_{name}.json"
+        if not file.is_file():
+            command = [sys.executable, "-m", "posecli", "convert", str(folder), "--out", str(file), "--quiet"]
+            subprocess.run([*command, "--frames", str(arguments.out / f"train_{name}_frames")], check=True)
+        files.append(file)
+    return files
+
+
+def test_folder(arguments: Any, condition: str) -> Path:
+    """The test clips under a condition."""
+    return make_clips(arguments, f"test_{condition}", "test", arguments.test_clips, CONDITIONS[condition])
+
+
+# --- 2. learning -----------------------------------------------------------------------------------------------------
+
+
+def weights_of(system: str, seed: int, arguments: Any) -> Path:
+    """The weights of a system, learnt where they are not there yet."""
+    own = dict({**SYSTEMS, **ABLATIONS}[system])
+    folder = arguments.out / "networks" / f"{system}_{seed}"
+    arguments_of = {} if system == "unipose-lstm" else _SMALL
+    shared = {"model_arguments": json.dumps(arguments_of)}
+    if system == "unipose-lstm":
+        changes = {
+            "input_size": [arguments.lstm_side] * 2, "lr": 1e-3, "codec": "gaussian", "sigma": 1.5, "consistency": 0.0,
+            "scale": [1.0, 1.0], "box_scale": [1.1, 1.5], "val_box_scale": 1.35, "shift": 0.08, "rotation": 15.0,
+            "shake": 3.0, "threshold": 0.05, "flip": 0.5,
+        }  # fmt: skip
+        clips = arguments.base + arguments.more
+        return learnt(recipe(arguments, clips, seed) | changes | shared | own, folder)
+    base = recipe(arguments, arguments.base, seed) | {"model": "dekr-small", "lr": 1e-3, "consistency": 0.0, **shared}
+    start = learnt(base, arguments.out / "networks" / f"start_{seed}")
+    more = recipe(arguments, arguments.more, seed + 100) | {"lr": 5e-4, "init": str(start), **shared, **own}
+    return learnt(more, folder)
+
+
+def learnt(settings: Mapping[str, Any], folder: Path) -> Path:
+    """Trains, unless it is done, and notes the time taken."""
+    note, weights = folder / "time.json", folder / "last.safetensors"
+    if not note.is_file():
+        say(f"learning {folder.name}")
+        start = time.process_time()
+        lspet.learn(settings, folder, say)
+        write_json(note, {"processor_minutes_of_last_session": (time.process_time() - start) / 60})
+    return weights
+
+
+# --- 3. looking ------------------------------------------------------------------------------------------------------
+
+
+def ready(system: str, seed: int, arguments: Any) -> PoseModel:
+    """A system's network as `infer` runs it."""
+    finder = weights_of(BASE, seed, arguments) if system == "unipose-lstm" else None
+    options = PredictOptions(min_score=0.01, max_persons=10)
+    return load_model(weights_of(system, seed, arguments), "cpu", box_weights=finder, options=options)
+
+
+def streams(system: str, seed: int, condition: str, arguments: Any) -> Path:
+    """One stream of a system's poses in all test clips under a condition."""
+    file = arguments.out / "poses" / f"{system}_{seed}_{condition}.jsonl"
+    if file.is_file():
+        return file
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if system in SMOOTHED:
+        smooth_file(streams(BASE, seed, condition, arguments), file, Smoothing(filter=SMOOTHED[system]))
+        return file
+    say(f"looking: {system}, seed {seed}, {condition}")
+    model = ready(system, seed, arguments)
+    inputs = list_inputs([str(test_folder(arguments, condition))])
+    inputs = [item for item in inputs if item.kind == "video"]
+    with replace_when_done(file) as part:
+        target = part.with_suffix(".jsonl")
+        jobs = plan_jobs(inputs, str(target), render=False, render_out=None)
+        list(run_jobs(jobs, model, InferOptions(find_every=0), overwrite=True))
+        target.replace(part)
+    return file
+
+
+# --- 4. figures ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Labels of the clips of a condition: by frame row, and which clip and view a row is of."""
+
+    names: tuple[str, ...]
+    view: np.ndarray
+    clip: np.ndarray
+    rows: Mapping[tuple[str, int], int]
+    frame: np.ndarray
+    track: np.ndarray
+    xy: np.ndarray
+    visibility: np.ndarray
+    area: np.ndarray
+    height: np.ndarray
+
+
+def truth_of(folder: Path) -> Truth:
+    """Reads the label files of a folder of puppets, in joints of LSP."""
+    columns = match_joints(BODY19.keypoints, LSP14.keypoints)
+    names, view, clip, rows = [], [], [], {}
+    people: list[tuple[int, int, np.ndarray, float, float]] = []
+    for file in sorted(folder.glob("*/*.json")):
+        labels = json.loads(file.read_text())
+        name = f"{file.parent.name}/{file.stem}.mp4"
+        for frame in labels["frames"]:
+            rows[name, frame["frame"]] = len(clip)
+            clip.append(len(names))
+            for person in frame["persons"]:
+                joints = np.array(person["keypoints"], float)[columns]
+                if (joints[:, 2] > 0).any():
+                    people.append((len(clip) - 1, person["track_id"], joints, person["area"], person["bbox"][3]))
+        names.append(name)
+        view.append(file.parent.name)
+    joints = np.stack([p[2] for p in people])
+    return Truth(
+        tuple(names), np.array(view), np.array(clip), rows, np.array([p[0] for p in people]),
+        np.array([p[1] for p in people]), joints[..., :2], joints[..., 2].astype(int),
+        np.array([p[3] for p in people], float), np.array([p[4] for p in people], float),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One network under one condition: matches for AP, and sums by clip, (clips, 2) with what they are divided by."""
+
+    matches: oks.Matches
+    sums: Mapping[str, np.ndarray]
+
+
+def score(file: Path, truth: Truth) -> Scores:
+    """Compares a stream with the labels."""
+    frame, points, scores, heats = [], [], [], []
+    for header, line in read_stream(file):
+        row = truth.rows.get((str(header.source), line.frame))
+        if row is None:
+            raise SystemExit(f"{file}: no labels for {header.source}, frame {line.frame}")
+        for person in line.instances:
+            frame.append(row)
+            points.append(person.xy)
+            scores.append(person.person_score)
+            heats.append(np.nan if person.heat is None else person.heat)
+    row = np.array(frame, np.int64)
+    xy = np.array(points, float).reshape(-1, LSP14.num_keypoints, 2)
+    value, heat = np.array(scores, float), np.array(heats, float)
+    found = np.isfinite(xy).all(-1).astype(int)
+    label, detection = oks.same_frame_pairs(truth.frame, row)
+    box = np.full((len(truth.frame), 4), np.nan)
+    similarity = oks.oks_of_pairs(
+        label, detection, truth.xy, truth.visibility, box, truth.area, xy, found, np.array(LSP14.sigmas)
+    )
+    nobody = np.zeros(len(truth.frame), bool)
+    matches = oks.match_coco(
+        truth.frame, truth.area, nobody, nobody, row, value, np.ones(len(row)), (label, detection, similarity),
+        ranges={"all": (0.0, 1e10)},
+    )  # fmt: skip
+    partner = paired(len(truth.frame), label, detection, similarity)
+    return Scores(matches, sums_by_clip(truth, xy, heat, partner, label, detection, similarity))
+
+
+def paired(count: int, label: np.ndarray, detection: np.ndarray, similarity: np.ndarray) -> np.ndarray:
+    """(N,) the detection of each labelled person, greedily by OKS; -1 for none with an OKS of at least 0.05."""
+    partner, taken = np.full(count, -1), set()
+    for pair in np.argsort(-similarity, kind="stable"):
+        if similarity[pair] < 0.05:
+            break
+        if partner[label[pair]] < 0 and int(detection[pair]) not in taken:
+            partner[label[pair]] = detection[pair]
+            taken.add(int(detection[pair]))
+    return partner
+
+
+def sums_by_clip(
+    truth: Truth, xy: np.ndarray, heat: np.ndarray, partner: np.ndarray, label: np.ndarray, detection: np.ndarray,
+    similarity: np.ndarray,
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """``oks`` over all labelled people, ``jitter`` over moments with three frames in a row, ``heat`` over those found,
+    ``found`` (share of people): (clips, 2) sums and counts."""
+    clips = len(truth.names)
+    own = {(a, b): s for a, b, s in zip(label.tolist(), detection.tolist(), similarity.tolist(), strict=True)}
+    result = {name: np.zeros((clips, 2)) for name in ("oks", "jitter", "heat", "found")}
+    who = {(f, t): n for n, (f, t) in enumerate(zip(truth.frame.tolist(), truth.track.tolist(), strict=True))}
+    error = np.full(truth.xy.shape, np.nan)
+    seen = partner >= 0
+    error[seen] = xy[partner[seen]] - truth.xy[seen]
+    error[truth.visibility == 0] = np.nan
+    for n, (row, track) in enumerate(zip(truth.frame.tolist(), truth.track.tolist(), strict=True)):
+        clip = truth.clip[row]
+        result["oks"][clip] += (own.get((n, int(partner[n])), 0.0), 1)
+        result["found"][clip] += (partner[n] >= 0, 1)
+        if partner[n] >= 0 and np.isfinite(heat[partner[n]]):
+            result["heat"][clip] += (heat[partner[n]], 1)
+        before = [who.get((row - back, track)) if row >= back else None for back in (1, 2)]
+        if None in before or truth.clip[row - 2] != clip:
+            continue
+        second = error[n] - 2 * error[before[0]] + error[before[1]]
+        length = np.linalg.norm(second, axis=-1) / truth.height[n]
+        there = np.isfinite(length)
+        result["jitter"][clip] += (length[there].sum(), there.sum())
+    return result
+
+
+def draws(scores: Sequence[Scores], truth: Truth, kept: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """(B + 1, seeds) of each figure: first of all kept clips as they are, then of B draws.
+
+    Args:
+        scores: of each seed. kept: (clips,) bool. weights: (B, clips) how often each clip counts.
+    """
+    weights = np.concatenate([np.ones((1, weights.shape[1])), weights]) * kept
+    names = ("AP", "AP50")
+    values: dict[str, list[np.ndarray]] = {name: [] for name in (*names, "oks", "jitter", "heat", "found")}
+    for one in scores:
+        sampler = ApSampler([one.matches], truth.clip, len(truth.names), copies=int(weights.max()))
+        drawn = sampler.draw(weights, weights)
+        for name in names:
+            values[name].append(100 * drawn[name])
+        for name, sums in one.sums.items():
+            total = weights @ sums
+            factor = {"jitter": 1000.0}.get(name, 100.0)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                values[name].append(factor * total[:, 0] / total[:, 1])
+    return {name: np.stack(columns, 1) for name, columns in values.items()}
+
+
+def interval(values: np.ndarray) -> list[float]:
+    """[value, lower end, upper end] of a figure whose first row is of the clips as they are."""
+    return [float(values[0]), *(float(v) for v in np.nanpercentile(values[1:], [2.5, 97.5]))]
+
+
+def compare(arguments: Any, systems: Sequence[str]) -> dict[str, Any]:
+    """All figures, with intervals; differences are paired with the per-frame network's."""
+    rng = np.random.default_rng(0)
+    seeds = range(arguments.seeds)
+    result: dict[str, Any] = {}
+    for condition in CONDITIONS:
+        truth = truth_of(test_folder(arguments, condition))
+        count = len(truth.names)
+        weights = np.stack(
+            [np.bincount(rng.integers(count, size=count), minlength=count) for _ in range(arguments.draws)]
+        )
+        which = np.concatenate([[np.arange(len(seeds))], rng.integers(len(seeds), size=(arguments.draws, len(seeds)))])
+        scored = {s: [score(streams(s, seed, condition, arguments), truth) for seed in seeds] for s in systems}
+        for view in ("all", *np.unique(truth.view)):
+            kept = np.ones(count, bool) if view == "all" else truth.view == view
+            found = {s: draws(scored[s], truth, kept, weights) for s in systems}
+            table = {}
+            for system in systems:
+                row = {}
+                for name, values in found[system].items():
+                    over_seeds = np.take_along_axis(values, which, 1).mean(1)
+                    base = np.take_along_axis(found[BASE][name], which, 1).mean(1)
+                    row[name] = {"value": interval(over_seeds), "gain": interval(over_seeds - base)}
+                table[system] = row
+            result.setdefault(condition, {})[view] = table
+        result[condition]["clips"] = count
+    return result
+
+
+def cost(arguments: Any, systems: Sequence[str], seed: int = 0, rounds: int = 30) -> dict[str, Any]:
+    """Processor milliseconds of a frame of the network alone, the least of many turns taken in turn; and parameters."""
+    torch.set_num_threads(1)
+    picture = np.random.default_rng(0).integers(0, 256, (1, arguments.side, arguments.side, 3)).astype(np.uint8)
+    models = {s: ready(s, seed, arguments) for s in systems if s not in SMOOTHED and s != "unipose-lstm"}
+    state: dict[str, Any] = dict.fromkeys(models)
+    least = dict.fromkeys(models, float("inf"))
+    values = {}
+    for name, model in models.items():
+        batch = torch.from_numpy(picture).permute(0, 3, 1, 2).float()
+        values[name] = ((batch - model._mean) / model._std).contiguous(memory_format=torch.channels_last)
+    for _ in range(rounds):
+        for name, model in models.items():
+            network = model._running()
+            start = time.process_time()
+            with torch.inference_mode():
+                if model.recurrent:
+                    _, state[name] = network.step(values[name], state[name], torch.full((1,), 1 / 15))  # type: ignore[operator]
+                else:
+                    network(values[name])
+            least[name] = min(least[name], time.process_time() - start)
+    return {
+        name: {"ms": 1e3 * least[name], "over_per_frame": least[name] / least[BASE] - 1,
+               "parameters": sum(p.numel() for p in model.network.parameters())}
+        for name, model in models.items()
+    }  # fmt: skip
+
+
+def real_clips(arguments: Any, systems: Sequence[str], seed: int = 0) -> dict[str, Any]:
+    """On clips without labels: second differences of the poses themselves, identities, people a frame; and overlays."""
+    result: dict[str, Any] = {}
+    for system in (s for s in systems if s not in SMOOTHED):
+        for name in REAL:
+            clip = arguments.data / "clips" / name
+            folder = arguments.out / "real" / f"{system}_{seed}"
+            stream = folder / f"{Path(name).stem}.poses.jsonl"
+            done = folder / f"{Path(name).stem}.json"
+            if not clip.is_file():
+                continue
+            if not done.is_file():
+                model = ready(system, seed, arguments)
+                jobs = plan_jobs(list_inputs([str(clip)]), str(folder), render=True, render_out=str(folder))
+                options = InferOptions(find_every=0, track="oks", end=150)
+                list(run_jobs(jobs, model, options, overwrite=True))
+                write_json(done, steadiness(stream))
+            result.setdefault(system, {})[name] = json.loads(done.read_text())
+    return result
+
+
+def steadiness(stream: Path) -> dict[str, float]:
+    """Mean second difference of tracked joints in thousandths of the box height, identities, people a frame."""
+    tracks: dict[int, dict[int, tuple[np.ndarray, float]]] = {}
+    frames = 0
+    for _, line in read_stream(stream):
+        frames += 1
+        for person in line.instances:
+            if person.track_id is not None and person.box_xyxy is not None:
+                tracks.setdefault(person.track_id, {})[line.frame] = (
+                    person.xy,
+                    float(np.diff(person.box_xyxy[1::2])[0]),
+                )
+    changes = [
+        np.linalg.norm(track[t][0] - 2 * track[t - 1][0] + track[t - 2][0], axis=-1).mean() / max(track[t][1], 1.0)
+        for track in tracks.values() for t in track if t - 1 in track and t - 2 in track
+    ]  # fmt: skip
+    people = sum(map(len, tracks.values()))
+    return {
+        "second_difference": 1000 * float(np.mean(changes)) if changes else float("nan"),
+        "identities": len(tracks), "people_a_frame": people / max(frames, 1),
+    }  # fmt: skip
+
+
+# --- all of it -------------------------------------------------------------------------------------------------------
+
+
+def say(text: str) -> None:
+    """Progress, on stderr."""
+    print(f"{datetime.datetime.now():%H:%M:%S} {text}", file=sys.stderr, flush=True)
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Writes a file, complete or not at all."""
+    with replace_when_done(file) as part:
+        part.write_text(json.dumps(value, indent=1), encoding="utf-8")
+
+
+def lines_of(result: Mapping[str, Any]) -> Iterator[str]:
+    """The result as tables in Markdown."""
+    yield f"{result['date']}, {result['machine']}; {result['pictures']}"
+    for condition, tables in result["figures"].items():
+        yield f"\n### {condition} ({tables['clips']} clips)\n"
+        yield "| system | OKS-AP | gain | jitter | gain | mean OKS | local NMS score |\n|---|---|---|---|---|---|---|"
+        for system, row in tables["all"].items():
+            cells = [told(row[n][kind], kind == "gain") for n in ("AP", "jitter") for kind in ("value", "gain")]
+            cells += [told(row[n]["value"]) for n in ("oks", "heat")]
+            yield f"| {system} | {' | '.join(cells)} |"
+    yield "\n### Front and side (clean)\n\n| system | view | local NMS score | OKS | AP |\n|---|---|---|---|---|"
+    for view, table in result["figures"]["clean"].items():
+        if view in ("front", "side"):
+            for system, row in table.items():
+                cells = [told(row[name]["value"]) for name in ("heat", "oks", "AP")]
+                yield f"| {system} | {view} | {' | '.join(cells)} |"
+    yield "\n### Cost of a frame\n\n| system | ms | over per-frame | parameters |\n|---|---|---|---|"
+    for system, row in result["cost"].items():
+        yield f"| {system} | {row['ms']:.1f} | {row['over_per_frame']:+.1%} | {row['parameters']} |"
+    yield "\n### Real clips\n\n| system | clip | second difference | identities | people a frame |"
+    yield "|---|---|---|---|---|"
+    for system, clips in result["real"].items():
+        for name, row in clips.items():
+            yield (f"| {system} | {name} | {row['second_difference']:.2f} | {row['identities']} | "
+                   f"{row['people_a_frame']:.2f} |")  # fmt: skip
+
+
+def told(values: Sequence[float], signed: bool = False) -> str:
+    """A figure with its interval."""
+    if not np.isfinite(values[0]):
+        return "none"
+    form = "+.2f" if signed else ".2f"
+    return f"{values[0]:{form}} ({values[1]:{form}} to {values[2]:{form}})"
+
+
+def main() -> None:
+    """Does what is not done yet, and prints the tables."""
+    parser = lspet.options(
+        __doc__ or "", seeds=3, side=192, lstm_side=112, batch=4, clip_frames=6, frames=40, train_clips=80,
+        test_clips=32, base=5000, more=3000, only="",
+    )  # fmt: skip
+    parser.add_argument("--ablate", action="store_true", help="also networks with parts taken away")
+    parser.add_argument(
+        "--rehearse", action="store_true", help="everything once, tiny: minutes; the figures mean nothing"
+    )
+    arguments = parser.parse_args()
+    if arguments.rehearse:
+        small = {"seeds": 1, "side": 64, "lstm_side": 48, "batch": 2, "clip_frames": 2, "frames": 5, "train_clips": 1,
+                 "test_clips": 1, "base": 4, "more": 4, "draws": 20}  # fmt: skip
+        vars(arguments).update(small)
+    arguments.out, arguments.data = arguments.out.resolve(), arguments.data.resolve()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    lspet.set_threads(arguments.threads)
+    chosen = [name for name in arguments.only.split(",") if name]
+    known = {**SYSTEMS, **(ABLATIONS if arguments.ablate else {}), **SMOOTHED}
+    if unknown := [name for name in chosen if name not in known]:
+        raise SystemExit(f"no system is called {unknown[0]!r}; there are {', '.join(known)}")
+    systems = [name for name in known if not chosen or name in chosen or name == BASE]
+    for seed in range(arguments.seeds):
+        for system in (s for s in systems if s not in SMOOTHED):
+            weights_of(system, seed, arguments)
+    frames = arguments.clip_frames * (arguments.base + arguments.more)
+    result = {
+        "date": str(datetime.date.today()),
+        "machine": f"{platform.processor() or platform.machine()}, {len(os.sched_getaffinity(0))} cores",
+        "pictures": f"{frames} pictures seen in {arguments.base + arguments.more} clips, {arguments.seeds} seeds",
+        "arguments": {k: str(v) for k, v in vars(arguments).items() if k not in ("data", "out")},
+        "figures": compare(arguments, systems),
+        "cost": cost(arguments, systems),
+        "real": real_clips(arguments, systems),
+    }
+    write_json(arguments.out / "temporal.json", result)
+    text = "\n".join(lines_of(result))
+    with replace_when_done(arguments.out / "temporal.md") as part:
+        part.write_text(text + "\n", encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
