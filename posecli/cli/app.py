@@ -64,7 +64,6 @@ def _add_verbs() -> None:
         scenes,
         models,
         export,
-        bench,
     ):
         app.command()(verb)
 
