@@ -30,6 +30,7 @@ person_boxes following recurrence pipeline spans merging infer_files segments cl
 scenes
 augment augment_pictures settings data distributed tasks validation learner run_log catalogue surgery training rescoring
 cross
+bench
 cli __main__
 """.split()
 

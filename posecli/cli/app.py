@@ -34,6 +34,7 @@ def _options(
 
 def _add_verbs() -> None:
     # Each module defines one function named after its verb; its docstring is the help text.
+    from posecli.cli.bench import bench
     from posecli.cli.browse import browse
     from posecli.cli.check import check
     from posecli.cli.convert import convert
@@ -64,6 +65,7 @@ def _add_verbs() -> None:
         scenes,
         models,
         export,
+        bench,
     ):
         app.command()(verb)
 

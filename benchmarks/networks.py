@@ -1,0 +1,102 @@
+"""How fast every network is on this machine, quick against plain.
+
+    python benchmarks/networks.py [--out FOLDER] [--threads 1] [--runs 2] [--only dekr-w32,hrnet-w32] [--all]
+
+Weights are drawn at random. Each network is measured as `posecli bench --against plain` does (in units of a fixed piece
+of work, see docs/speed.md), one crop or picture at a time, at the input size that `posecli train` starts from; DEKR-W32
+and -W48 at 512 x 960, a 720p frame. Without `--all` those that differ in depth only are left out. The table is written
+after each network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from posecli.bench import BenchOptions, machine, measure_network, network_of, roofline
+from posecli.catalogue import architectures
+from posecli.errors import PoseError
+from posecli.files import replace_when_done
+
+SIZES = {"dekr-w32": (960, 512), "dekr-w48": (960, 512), "dekr-small": (960, 512), "dekr-finder": (960, 512)}
+CHOSEN = (
+    "dekr-w32 hrnet-w32 pose-fpn dekr-finder dekr-small hrnet-small simple-baseline-50 fastpose-50 hourglass-2 hg cpm "
+    "cpn-50 unipose integral-resnet-50 tompson deeppose dekr-w48 hrnet-w48 fastpose-50-dcn hourglass"
+).split()
+
+
+def row(name: str, threads: int, runs: int) -> dict[str, Any]:
+    """One network, measured."""
+    size = SIZES.get(name)
+    model = network_of(name, None if size is None else (size[1], size[1]), device="cpu")
+    options = BenchOptions(against="plain", size=size, runs=runs, threads=threads)
+    return measure_network(model.role.strip(), model, options)
+
+
+def table(found: dict[str, Any]) -> str:
+    """The results for people."""
+    of, roof = found["machine"], found["roofline"]
+    lines = [
+        "# Networks on a CPU",
+        "",
+        f"{of['processor']}, {of['threads']} threads, torch {of['torch']}, {of['date']}, "
+        f"load before {of['load_before']}.",
+        f"`{found['command']}`",
+        "",
+        f"One unit took {found['networks'][0]['unit']['decisive_seconds']:.3f} core-seconds. The machine: "
+        f"{roof['gemm_gflops']:.0f} GFLOP/s multiplying matrices, {roof['conv_gflops']:.0f} in convolutions, "
+        f"{roof['copy_gb_per_s']:.1f} GB/s copying.",
+        "",
+        "| network | input | GMACs | quick: units | a second | of the convolution's speed | plain: units | times |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for part in found["networks"]:
+        quick, plain = part["runs"].values()
+        lines.append(
+            f"| {part['architecture']} | {part['input'][3]}x{part['input'][2]} | {part['macs'] / 1e9:.2f} | "
+            f"{quick['units']:.2f} | {quick['pictures_per_second']:.2f} | {quick['share_of_conv']:.0%} | "
+            f"{plain['units']:.2f} | {part['times_faster']:.2f} |"
+        )
+    return "\n".join([*lines, *(f"\nnot measured: {name}: {why}" for name, why in found["left_out"].items())]) + "\n"
+
+
+def main() -> None:
+    """Measures and writes networks.json and networks.md."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--runs", type=int, default=2)
+    parser.add_argument("--only")
+    parser.add_argument("--all", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    names = arguments.only.split(",") if arguments.only else CHOSEN
+    if arguments.all:
+        names = [a.name for a in architectures() if not a.name.endswith("-tiny")]
+    found: dict[str, Any] = {
+        "command": "python benchmarks/networks.py " + " ".join(sys.argv[1:]),
+        "machine": machine(),
+        "roofline": roofline(torch.device("cpu")),
+        "networks": [],
+        "left_out": {},
+    }
+    for name in names:
+        try:
+            found["networks"].append(row(name, arguments.threads, arguments.runs))
+        except PoseError as error:
+            found["left_out"][name] = str(error)
+            continue
+        print(table(found).splitlines()[-1], flush=True)
+        with replace_when_done(arguments.out / "networks.json") as part:
+            part.write_text(json.dumps(found, indent=1))
+        with replace_when_done(arguments.out / "networks.md") as part:
+            part.write_text(table(found))
+
+
+if __name__ == "__main__":
+    main()
