@@ -36,6 +36,7 @@ class Style:
         threshold: people with a lower score are left out; None takes the stream's own threshold (0 without one).
         joint_threshold: joints with a lower score are left out.
         background: ``source`` draws on the picture, ``black`` on black.
+        trail: frames over which the ways of hands, feet and heads are drawn (`posecli.trails`); of streams only.
     """
 
     colours: str = "side"
@@ -46,11 +47,14 @@ class Style:
     threshold: float | None = None
     joint_threshold: float = 0.1
     background: str = "source"
+    trail: int = 0
 
     def __post_init__(self) -> None:
         for what, value, known in (("style", self.colours, COLOURS), ("background", self.background, BACKGROUNDS)):
             if value not in known:
                 raise UsageError(f"unknown {what} {value!r}", hint=f"one of {', '.join(known)}")
+        if not 0 <= self.trail <= 1000:
+            raise UsageError(f"a trail of {self.trail} frames", hint="0 to 1000")
 
 
 def draw_instances(
@@ -79,7 +83,7 @@ def draw_instances(
     ]
     tags = []
     for size, place, person, found in sorted(shown, key=lambda item: item[:2]):
-        colour = _identity_colour(person.track_id if person.track_id is not None else place)
+        colour = identity_colour(person.track_id if person.track_id is not None else place)
         _draw_person(canvas, person, found, size, skeleton, style, colour)
         if style.boxes and person.box_xyxy is not None:
             x0, y0, x1, y1 = _fixed(np.reshape(person.box_xyxy, (2, 2))).ravel().tolist()
@@ -199,8 +203,8 @@ def _hue(turn: float) -> tuple[int, int, int]:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def _identity_colour(number: int) -> tuple[int, int, int]:
-    """Colours of neighbouring ids lie far apart: steps of the golden ratio around the wheel."""
+def identity_colour(number: int) -> tuple[int, int, int]:
+    """RGB of an identity. Colours of neighbouring ids lie far apart: steps of the golden ratio around the wheel."""
     return _hue(0.55 + number * 0.6180339887)
 
 

@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from posecli.drawing import BACKGROUNDS, COLOURS, Style, draw_instances
-from posecli.errors import PoseError
+from posecli.errors import PoseError, UsageError
+from posecli.panels import joined
 from posecli.predictions import FramePoses, StreamHeader, read_headers, read_stream
-from posecli.types import Frame, Skeleton
+from posecli.trails import Trails
+from posecli.types import Frame, Instance, Skeleton
 from posecli.video import FrameSource, PictureSource, PictureWriter, VideoSource, VideoWriter
 
 __all__ = [
     "BACKGROUNDS",
     "COLOURS",
+    "Comparison",
     "RenderReport",
     "Style",
     "draw_instances",
@@ -31,6 +34,16 @@ __all__ = [
     "poses_for",
     "render_stream",
 ]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A second stream of the same video: its ``poses``, the ``layout`` (of `posecli.panels.LAYOUTS`) and the ``names``
+    of both that are written on the picture."""
+
+    poses: Iterable[tuple[StreamHeader, FramePoses]]
+    layout: str
+    names: tuple[str, str]
 
 
 @dataclass
@@ -63,11 +76,13 @@ def render_stream(
     start: int = 0,
     stop: int | None = None,
     every: int = 1,
+    second: Comparison | None = None,
     on_frame: Callable[[], Any] = lambda: None,
 ) -> RenderReport:
     """Draws a pose stream on its source, in order, holding one frame at a time.
 
-    Frames meet lines by frame index, pictures by file name. A frame without a line is drawn without people.
+    Frames meet lines by frame index, pictures by file name. A frame without a line is drawn without people. The report
+    counts people and lines of the first stream, and missing and unused lines of both.
 
     Args:
         source: what the poses were found on.
@@ -75,23 +90,31 @@ def render_stream(
         writer: gets every frame, a video with the source's time stamps.
         style: by default `Style()`; its threshold None means the header's.
         start, stop, every: range of frames of a video and step between them.
+        second: another stream of the same video, drawn beside or opposite.
         on_frame: called after each frame (progress).
 
     Raises:
+        UsageError: a second stream, or trails, on pictures.
         PoseError: the stream was made on another size of picture, or its frames go backwards.
     """
     style = style or Style()
     report = RenderReport()
+    pens = [_Pen(style)] + ([_Pen(style)] if second is not None else [])
+    rows: Iterable[tuple[Frame, Sequence[_Meeting]]]
     if isinstance(source, PictureSource):
-        pairs = _pair_pictures(source, poses, report)
+        if second is not None or style.trail:
+            raise UsageError("two streams, and trails, are drawn on videos", source.name)
+        rows = ((frame, [pair]) for frame, *pair in _pair_pictures(source, poses, report))
     else:
-        pairs = _pair_frames(source, poses, report, start, stop, every)
-    for frame, header, line in pairs:
-        if header is not None and line is not None:
-            image, count = draw_line(frame, header, line, style)
-            report.people += count
-        else:
-            image = draw_instances(frame.image, (), _NOBODY, style)
+        streams = [poses] if second is None else [poses, second.poses]
+        rows = _pair_frames(source, streams, report, start, stop, every)
+    for frame, pairs in rows:
+        images = []
+        for number, (pen, (header, line)) in enumerate(zip(pens, pairs, strict=True)):
+            image, count = pen.draw(frame, header, line)
+            images.append(image)
+            report.people += count if number == 0 else 0
+        image = images[0] if second is None else joined(images[0], images[1], second.layout, second.names)
         if isinstance(writer, VideoWriter):
             writer.write(image, frame.time)
         elif isinstance(source, PictureSource):
@@ -107,6 +130,29 @@ def render_stream(
 
 
 _NOBODY = Skeleton("none", ("none",))
+_Meeting = Sequence[Any]  # (header, line), both None for a frame without one
+
+
+class _Pen:
+    """Draws the lines of one stream in their order, with trails where the style has them."""
+
+    def __init__(self, style: Style) -> None:
+        self._style = style
+        self._trails = Trails(style.trail, style) if style.trail else None
+
+    def draw(self, frame: Frame, header: StreamHeader | None, line: FramePoses | None) -> tuple[np.ndarray, int]:
+        """The frame with the people of its line, and how many there were."""
+        style = self._style
+        if self._trails is not None:
+            if line is not None and line.extra.get("cut"):
+                self._trails.clear()
+            people = () if header is None or line is None else shown(header, line, style)
+            image = np.zeros_like(frame.image) if style.background == "black" else frame.image
+            image = self._trails.draw(image, people, _NOBODY if header is None else header.skeleton)
+            frame, style = replace(frame, image=image), replace(style, background="source")
+        if header is None or line is None:
+            return draw_instances(frame.image, (), _NOBODY, style), 0
+        return draw_line(frame, header, line, style)
 
 
 def draw_line(frame: Frame, header: StreamHeader, line: FramePoses, style: Style) -> tuple[np.ndarray, int]:
@@ -119,9 +165,14 @@ def draw_line(frame: Frame, header: StreamHeader, line: FramePoses, style: Style
             frame.source,
             "render on the file the poses come from",
         )
-    threshold = style.threshold if style.threshold is not None else header.threshold or 0.0
-    people = [p for p in line.instances if p.person_score >= threshold]
+    people = shown(header, line, style)
     return draw_instances(frame.image, people, header.skeleton, style), len(people)
+
+
+def shown(header: StreamHeader, line: FramePoses, style: Style) -> list[Instance]:
+    """The people of a line who are drawn: those at or above the style's threshold, or the stream's."""
+    threshold = style.threshold if style.threshold is not None else header.threshold or 0.0
+    return [p for p in line.instances if p.person_score >= threshold]
 
 
 _Pair = tuple[Frame, StreamHeader | None, FramePoses | None]
@@ -129,30 +180,38 @@ _Pair = tuple[Frame, StreamHeader | None, FramePoses | None]
 
 def _pair_frames(
     source: FrameSource,
-    poses: Iterable[tuple[StreamHeader, FramePoses]],
+    streams: Sequence[Iterable[tuple[StreamHeader, FramePoses]]],
     report: RenderReport,
     start: int,
     stop: int | None,
     every: int,
-) -> Iterator[_Pair]:
-    lines = iter(poses)
-    waiting = next(lines, None)
+) -> Iterator[tuple[Frame, list[_Meeting]]]:
+    """Each frame of a video with its line in every stream."""
+    iterators = [iter(lines) for lines in streams]
+    waiting = [next(lines, None) for lines in iterators]
     for frame in source.frames(start, stop, every):
-        while waiting is not None and waiting[1].frame < frame.index:
-            # Lines out of the range, and those of frames that can't be decoded, have no picture and are no surprise.
-            wanted = waiting[1].frame >= start and (waiting[1].frame - start) % every == 0
-            report.unused += wanted and not waiting[1].extra.get("broken")
-            waiting = _following(lines, waiting[1].frame, source)
-        if waiting is not None and waiting[1].frame == frame.index:
-            yield frame, *waiting
-            waiting = _following(lines, frame.index, source)
-        else:
-            report.missing += 1
-            yield frame, None, None
-    while waiting is not None:
-        beyond = stop is not None and waiting[1].frame >= stop
-        report.unused += not beyond and not waiting[1].extra.get("broken")
-        waiting = _following(lines, waiting[1].frame, source)
+        met: list[_Meeting] = []
+        for n, lines in enumerate(iterators):
+            now = waiting[n]
+            while now is not None and now[1].frame < frame.index:
+                # Lines out of the range, and those of frames that can't be decoded, have no picture: no surprise.
+                wanted = now[1].frame >= start and (now[1].frame - start) % every == 0
+                report.unused += wanted and not now[1].extra.get("broken")
+                now = _following(lines, now[1].frame, source)
+            if now is not None and now[1].frame == frame.index:
+                met.append(now)
+                now = _following(lines, frame.index, source)
+            else:
+                report.missing += 1
+                met.append((None, None))
+            waiting[n] = now
+        yield frame, met
+    for n, lines in enumerate(iterators):
+        now = waiting[n]
+        while now is not None:
+            beyond = stop is not None and now[1].frame >= stop
+            report.unused += not beyond and not now[1].extra.get("broken")
+            now = _following(lines, now[1].frame, source)
 
 
 def _following(
@@ -209,6 +268,7 @@ def overlay_writer(
     every: int = 1,
     sound: bool = True,
     overwrite: bool = False,
+    layout: str = "one",
 ) -> VideoWriter:
     """A `VideoWriter` for an overlay of the frames ``start`` to below ``stop`` of a source: its size, rate, stamps and
     sound (of files); the first frame's time becomes 0 where the range does not begin at the beginning."""
@@ -219,7 +279,7 @@ def overlay_writer(
     end = source.time_of(stop) if stop is not None else None
     return VideoWriter(
         path,
-        source.width,
+        source.width * (2 if layout == "side" else 1),
         source.height,
         source.rate / every,
         audio_from=source.path if sound and file else None,

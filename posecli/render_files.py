@@ -22,9 +22,11 @@ def default_target(source: FrameSource) -> str:
 
 
 def open_writer(
-    source: FrameSource, target: str, start: int, stop: int | None, every: int, overwrite: bool
+    source: FrameSource, target: str, start: int, stop: int | None, every: int, overwrite: bool, layout: str = "one"
 ) -> VideoWriter | PictureWriter:
     """The writer for a target: a video by its suffix, a picture by its suffix, else a folder.
+
+    With ``layout`` "side" its pictures are twice as wide.
 
     Raises:
         PoseError: the target cannot hold the source (pictures in a video, a video in one picture), exists already, or
@@ -32,7 +34,7 @@ def open_writer(
     """
     suffix = "" if target.endswith(("/", "\\")) or Path(target).is_dir() else Path(target).suffix.lower()
     if suffix in _VIDEO_SUFFIXES:
-        return overlay_writer(source, target, start=start, stop=stop, every=every, overwrite=overwrite)
+        return overlay_writer(source, target, start=start, stop=stop, every=every, overwrite=overwrite, layout=layout)
     if suffix in PICTURE_SUFFIXES:
         if source.num_frames != 1:
             raise PoseError("one picture cannot hold several frames", target, "give a folder: --out NAME/")

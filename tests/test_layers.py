@@ -18,7 +18,7 @@ ORDER = """
 errors files types skeletons
 video
 geometry profiling stages
-predictions drawing render render_files
+predictions drawing trails panels render render_files
 formats frames exports convert
 metrics
 reports

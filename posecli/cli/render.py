@@ -19,6 +19,8 @@ from posecli.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from posecli.predictions import FramePoses, StreamHeader
     from posecli.video import FrameSource
 
@@ -36,6 +38,10 @@ def render(
             help="Pose stream (.jsonl; '-' reads standard input), or labels: COCO JSON, or anything convert reads.",
         ),
     ],
+    poses2: Annotated[
+        str | None,
+        typer.Argument(metavar="[PRED2]", help="A second stream of the same video, drawn beside or opposite."),
+    ] = None,
     out: Annotated[
         str | None,
         typer.Option(
@@ -67,6 +73,16 @@ def render(
         float, typer.Option(min=0, max=1, help="Least score of a joint.", rich_help_panel=_LOOK)
     ] = 0.1,
     background: Annotated[str, typer.Option(help="source or black.", rich_help_panel=_LOOK)] = "source",
+    trail: Annotated[
+        int,
+        typer.Option(min=0, help="Draw the ways of hands, feet and heads over so many frames.", rich_help_panel=_LOOK),
+    ] = 0,
+    layout: Annotated[
+        str,
+        typer.Option(
+            help="With PRED2: side (next to each other) or split (left half, right half).", rich_help_panel=_LOOK
+        ),
+    ] = "side",
     start: Annotated[
         str | None, typer.Option(help="First frame, as a number or in seconds: 12.5s.", rich_help_panel="Frames")
     ] = None,
@@ -85,29 +101,47 @@ def render(
     posecli infer clip.mp4 --out - | posecli render clip.mp4 - --out overlay.mp4
 
     Labels: posecli render images/ coco.json --out drawn/
+
+    Before and after: posecli render clip.mp4 raw.jsonl smooth.jsonl --layout split
     """
     from posecli.errors import UsageError
-    from posecli.render import Style, poses_for, render_stream
+    from posecli.panels import LAYOUTS
+    from posecli.render import Comparison, Style, poses_for, render_stream
     from posecli.render_files import default_target, open_writer
     from posecli.video import open_source
 
-    look = Style(style, labels, ids, scores, boxes, threshold, joint_threshold, background)
+    look = Style(style, labels, ids, scores, boxes, threshold, joint_threshold, background, trail)
+    if layout not in LAYOUTS:
+        raise UsageError(f"unknown layout {layout!r}", hint=f"one of {', '.join(LAYOUTS)}")
+    if poses2 is not None and poses == poses2 == "-":
+        raise UsageError("both streams can't come from standard input", hint="give a file")
     with open_source(source) as opened:
         if opened.kind == "pictures" and (start is not None or end is not None or every != 1):
             raise UsageError("--start, --end and --every are for videos", opened.name)
         first = opened.position(start) if start is not None else 0
         last = opened.position(end) if end is not None else None
         target = out if out is not None else default_target(opened)
-        stream = poses if poses == "-" or _is_stream(Path(poses)) else _labels(Path(poses), opened)
-        lines = poses_for(opened, stream, warn, poses)
-        with open_writer(opened, target, first, last, every, overwrite) as writer, progress(quiet) as bar:
+        if poses2 is not None and opened.kind == "pictures":
+            raise UsageError("two streams are drawn on videos", opened.name)
+
+        def lines_of(place: str) -> Iterator[tuple[StreamHeader, FramePoses]]:
+            stream = place if place == "-" or _is_stream(Path(place)) else _labels(Path(place), opened)
+            return poses_for(opened, stream, warn, place)
+
+        lines = lines_of(poses)
+        second = None
+        if poses2 is not None:
+            second = Comparison(lines_of(poses2), layout, (_caption(poses), _caption(poses2)))
+        shape = layout if second is not None else "one"
+        with open_writer(opened, target, first, last, every, overwrite, shape) as writer, progress(quiet) as bar:
             total = opened.num_frames
             if total is not None:
                 total = len(range(first, total if last is None else min(total, last), every))
             task = bar.add_task("render", total=total)
             report = render_stream(
-                opened, lines, writer, look, start=first, stop=last, every=every, on_frame=lambda: bar.advance(task)
-            )
+                opened, lines, writer, look, start=first, stop=last, every=every, second=second,
+                on_frame=lambda: bar.advance(task),
+            )  # fmt: skip
     if report.missing:
         warn(f"{poses}: no line for {report.missing} of {report.frames} frames; they are drawn without people")
     if report.unused:
@@ -121,6 +155,11 @@ def render(
         print_json({"out": str(target), **vars(report)})
     else:
         console(quiet).print(f"{target}: {report.frames} frames, {report.people} people drawn")
+
+
+def _caption(place: str) -> str:
+    """What a stream is called on the picture."""
+    return "standard input" if place == "-" else Path(place).name.removesuffix(".jsonl").removesuffix(".poses")
 
 
 def _is_stream(path: Path) -> bool:

@@ -16,12 +16,57 @@ kalman      at the whole track                       none: it is run forwards an
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
-__all__ = ["OneEuro", "kalman", "one_euro", "savitzky_golay"]
+__all__ = ["OneEuro", "breaks", "kalman", "one_euro", "savitzky_golay"]
 
 _UNSURE = 0.05  # scores below count as this one
 _ANY_SPEED = 100.0  # sizes a second: standard deviation of the velocity that nothing is known of
+# A joint that moves by more sizes than this in a step of so many seconds is somewhere else, not under way.
+_LEAP, _FASTEST = 0.12, 5.0
+_SPIKE = 2  # frames after which it may be back
+
+
+def breaks(
+    time: np.ndarray, xy: np.ndarray, size: np.ndarray, pairs: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where a track is not one movement: (T, K) bool, frames at which a joint begins anew; and (T, K) bool, outliers.
+
+    A leap of a joint is no movement, nor are left and right that change places (each joint of most ``pairs`` lies where
+    its partner was): filters that went on over it would draw a person who folds up in between. A joint that leaps and
+    is back after at most two frames was an outlier, and goes on.
+
+    Args:
+        pairs: (P, 2) left and right joints.
+    """
+    anew, outlier = np.zeros(xy.shape[:2], bool), np.zeros(xy.shape[:2], bool)
+    if len(xy) < 2:
+        return anew, outlier
+    scale = np.maximum(size[1:], size[:-1])[:, None]
+    step = np.diff(time)[:, None]
+    far = _LEAP + _FASTEST * step
+    with np.errstate(invalid="ignore"):
+        anew[1:] = np.linalg.norm(np.diff(xy, axis=0), axis=2) / scale > far
+        for length in range(1, _SPIKE + 1):
+            back = np.linalg.norm(xy[length + 1 :] - xy[: -length - 1], axis=2) / scale[length:] <= far[length:]
+            spike = anew[1 : len(xy) - length] & anew[length + 1 :] & back
+            for part in range(length):
+                outlier[1 + part : len(xy) - length + part] |= spike
+            anew[1 : len(xy) - length] &= ~spike
+            anew[length + 1 :] &= ~spike
+        if pairs is not None and len(pairs):
+            left, right = xy[:, pairs[:, 0]], xy[:, pairs[:, 1]]
+            kept = np.linalg.norm(np.diff(left, axis=0), axis=2) + np.linalg.norm(np.diff(right, axis=0), axis=2)
+            crossed = np.linalg.norm(left[1:] - right[:-1], axis=2) + np.linalg.norm(right[1:] - left[:-1], axis=2)
+            wide = np.fmin(np.linalg.norm(left - right, axis=2)[1:], np.linalg.norm(left - right, axis=2)[:-1])
+            telling = wide > 0.04 * scale
+            turned = telling & (crossed < 0.7 * kept)
+        else:
+            turned = telling = np.zeros((len(xy) - 1, 1), bool)
+    anew[1:][turned.sum(1) > np.maximum(0.5 * telling.sum(1), 1)] = True
+    return anew, outlier
 
 
 class OneEuro:
@@ -76,7 +121,9 @@ def one_euro(time: np.ndarray, xy: np.ndarray, size: np.ndarray, **settings: flo
     )
 
 
-def savitzky_golay(time: np.ndarray, xy: np.ndarray, half: int, order: int = 2) -> np.ndarray:
+def savitzky_golay(
+    time: np.ndarray, xy: np.ndarray, half: int, order: int = 2, anew: np.ndarray | None = None
+) -> np.ndarray:
     """(T, K, 2) the value at each frame of a polynomial fitted to the frames around it.
 
     Savitzky, Golay, "Smoothing and differentiation of data by simplified least squares procedures", Analytical
@@ -88,11 +135,13 @@ def savitzky_golay(time: np.ndarray, xy: np.ndarray, half: int, order: int = 2) 
     Args:
         half: frames on each side of the one in the middle.
         order: of the polynomial.
+        anew: (T, K) bool: frames at which a joint begins anew (`breaks`).
     """
     result = xy.copy()
     there = ~np.isnan(xy[:, :, 0])
+    part_of = np.cumsum(np.zeros(there.shape, bool) if anew is None else anew, axis=0) + 1
     # Joints that come and go together (mostly all of a person) are filtered together.
-    patterns, which = np.unique(there, axis=1, return_inverse=True)
+    patterns, which = np.unique(np.where(there, part_of, 0), axis=1, return_inverse=True)
     for number in range(patterns.shape[1]):
         joints = np.flatnonzero(which.reshape(-1) == number)
         for start, stop in _runs(patterns[:, number]):
@@ -101,10 +150,10 @@ def savitzky_golay(time: np.ndarray, xy: np.ndarray, half: int, order: int = 2) 
     return result
 
 
-def _runs(there: np.ndarray) -> list[tuple[int, int]]:
-    """Starts and ends of the runs of True in (T,) bool."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], there, [False]]).astype(np.int8)))
-    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
+def _runs(number: np.ndarray) -> list[tuple[int, int]]:
+    """Starts and ends of the runs of equal numbers in (T,) int that are not 0."""
+    edges = [0, *(np.flatnonzero(np.diff(number)) + 1).tolist(), len(number)]
+    return [(a, b) for a, b in itertools.pairwise(edges) if number[a]]
 
 
 def _fitted(time: np.ndarray, values: np.ndarray, half: int, order: int) -> np.ndarray:
@@ -130,6 +179,7 @@ def kalman(
     size: np.ndarray,
     measured: np.ndarray,
     *,
+    anew: np.ndarray | None = None,
     acceleration: float = 4.0,
     place: float = 0.03,
 ) -> np.ndarray:
@@ -142,12 +192,14 @@ def kalman(
     Args:
         score: (T, K) of the joints.
         measured: (T, K) bool: False for joints that were filled in: they are estimated, not believed.
+        anew: (T, K) bool: frames at which a joint begins anew (`breaks`).
         acceleration: sizes a second^2 per root hertz: how suddenly joints speed up; lower is calmer.
         place: sizes by which joints of score 1 are misplaced; at score s it is ``place / s``.
     """
     frames, joints = xy.shape[:2]
     there = measured & ~np.isnan(xy[:, :, 0])
     variance = (place * size[:, None] / np.maximum(score, _UNSURE)) ** 2
+    begins = np.zeros(there.shape, bool) if anew is None else anew & there
     seen = np.maximum.accumulate(there, axis=0)  # nothing is known of a joint before it was seen first
     mean = np.zeros((frames, joints, 2, 2))  # place and velocity, x and y
     spread = np.zeros((frames, joints, 3))  # their covariance: place, both, velocity
@@ -163,7 +215,7 @@ def kalman(
             ahead_spread[t, :, 1] = b + step * c + push * step**2 / 2
             ahead_spread[t, :, 2] = c + push * step
         mean[t], spread[t] = ahead_mean[t], ahead_spread[t]
-        new = there[t] & (~seen[t - 1] if t else True)
+        new = there[t] & ((~seen[t - 1] | begins[t]) if t else True)
         mean[t, new, 0], mean[t, new, 1] = xy[t, new], 0.0
         spread[t, new] = np.stack(
             [variance[t, new], np.zeros(new.sum()), np.full(new.sum(), (_ANY_SPEED * size[t]) ** 2)], axis=1
@@ -176,7 +228,7 @@ def kalman(
         spread[t, old, 1] -= gain[:, 0] * both
         spread[t, old, 0] -= gain[:, 0] * spread[t, old, 0]
     for t in range(frames - 2, -1, -1):
-        known = seen[t]
+        known = seen[t] & ~begins[t + 1]
         step = time[t + 1] - time[t]
         a, b, c = spread[t, known].T
         p, q, r = ahead_spread[t + 1, known].T

@@ -19,9 +19,9 @@ import numpy as np
 from posecli.errors import PoseError, UsageError
 from posecli.files import replace_when_done
 from posecli.predictions import FramePoses, StreamHeader, StreamWriter, stream_items
-from posecli.smoothing.filters import OneEuro, kalman, savitzky_golay
+from posecli.smoothing.filters import OneEuro, breaks, kalman, savitzky_golay
 from posecli.smoothing.gaps import fill_gaps, line_time, people_of
-from posecli.types import Instance
+from posecli.types import Instance, Skeleton
 
 __all__ = ["FILTERS", "SmoothReport", "Smoothing", "smooth_file", "smooth_lines"]
 
@@ -263,23 +263,25 @@ def _filtered(
         at = np.array([n for n, _ in seen])
         time = np.array(times)[at]
         for part in np.split(np.arange(len(seen)), np.flatnonzero(np.diff(time) > _GONE) + 1):
-            steady = _track([seen[i][1] for i in part], at[part], time[part], name, half, header.skeleton.keypoints)
+            steady = _track([seen[i][1] for i in part], at[part], time[part], name, half, header.skeleton)
             for n, xy in zip(at[part].tolist(), steady, strict=True):
                 changed[n][number] = xy
     return [_changed(line, joints) for line, joints in zip(lines, changed, strict=True)]
 
 
 def _track(
-    people: list[Instance], at: np.ndarray, time: np.ndarray, name: str, half: int, names: tuple[str, ...]
+    people: list[Instance], at: np.ndarray, time: np.ndarray, name: str, half: int, skeleton: Skeleton
 ) -> np.ndarray:
     """(T, K, 2) one person's joints, filtered; ``at`` are the lines they stand in."""
     xy = np.stack([_joints(p) for p in people])
+    size = np.array([_size(p) for p in people])
+    anew, outlier = breaks(time, xy, size, np.array(skeleton.flip_pairs, int).reshape(-1, 2))
     if name == "kalman":
-        filled = np.array([[n in (p.extra.get("filled") or ()) for n in names] for p in people])
+        filled = np.array([[n in (p.extra.get("filled") or ()) for n in skeleton.keypoints] for p in people])
         score = np.stack([p.score for p in people]).astype(np.float64)
-        return kalman(time, xy, score, np.array([_size(p) for p in people]), ~filled)
+        return kalman(time, xy, score, size, ~filled & ~outlier, anew=anew)
     # A line in which the person is missing ends a run.
     result = xy.copy()
     for run in np.split(np.arange(len(at)), np.flatnonzero(np.diff(at) > 1) + 1):
-        result[run] = savitzky_golay(time[run], xy[run], half)
+        result[run] = savitzky_golay(time[run], xy[run], half, anew=anew[run])
     return result
