@@ -44,7 +44,10 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "unipose": {"model": "unipose-tiny", **_EIGHTH},
     "fastpose": {"model": "fastpose-tiny", **_QUARTER},
     "tompson": {"model": "tompson-tiny", "model_arguments": {"pooling": 8, "wide": 64}, "lr": 2e-3, "sigma": 1.0},
-    "deeppose": {"model": "deeppose-tiny", "model_arguments": {"side": 48}, "lr": 1e-3},
+    "deeppose": {
+        "model": "deeppose-tiny", "lr": 7e-4,
+        "model_arguments": {"stages": 2, "zoom": 1, "width": 12, "side": 48, "grid": 4, "features": 256},
+    },
     "integral": {"model": "integral-resnet-tiny", "lr": 2e-3, "integral_heat": "softmax", "sigma": 1.5},
     "pose-fpn": {
         "model": "pose-fpn", "lr": 3e-3, "sigma": 1.3,
@@ -115,7 +118,7 @@ def table(results: list[dict[str, Any]], baseline: dict[str, Any], margin: float
 
 
 def main() -> int:
-    parser = lspet.options(__doc__, minutes=6.0, seed=1, side=96, margin=5.0)
+    parser = lspet.options(__doc__, minutes=6.0, seed=1, side=96, margin=1.5)
     parser.add_argument("--clock", choices=("processor", "wall"), default="processor", help="what minutes are of")
     parser.add_argument("--only", default=",".join(SYSTEMS), help="systems, commas between")
     arguments = parser.parse_args()
