@@ -107,7 +107,8 @@ def load_model(
             shipped model's. Loaded when first needed.
         rescore: DEKR's rescoring net, for bottom-up models: an official file, or one of `train --model dekr-rescore`.
         options: see `PredictOptions`.
-        warn: takes the warnings (by default `warnings.warn`), e.g. which of several releases a bare file was taken for.
+        warn: takes the warnings (by default `warnings.warn`), e.g. which of several releases a bare file was taken for,
+            or that memory is short.
         speed: see `PoseModel`.
 
     Raises:
@@ -132,6 +133,8 @@ def load_model(
         network, meta, device=device, finder=finder, options=options, box_weights=box_weights, speed=speed
     )
     model.weights_path = path
+    for one in filter(None, (model, finder)):
+        one.warn = warn or warnings.warn
     if rescore is not None:
         model.use_rescoring(rescore)
     return model
@@ -192,6 +195,9 @@ class PoseModel:
         self.options = options or PredictOptions()
         self.weights_path: Path | None = None
         self._rescoring: RescoreNet | None = None
+        self.warn: Callable[[str], object] = warnings.warn
+        # How many pictures the memory has room for, once it was found too small.
+        self._most: int | None = None
         self._carrier: Carrier | None = None
         self._box_weights = box_weights
         self.speed = speed
@@ -355,8 +361,35 @@ class PoseModel:
         missing = self.options.batch - len(crops) if self.options.filled else 0
         with stage(f"{self.role}network", pool=True):
             if missing <= 0:
-                return self._maps(crops, mirror)
-            return _first_of(self._maps(np.concatenate([crops, crops[-1:].repeat(missing, 0)]), mirror), len(crops))
+                return self._maps_in_parts(crops, mirror)
+            filled = np.concatenate([crops, crops[-1:].repeat(missing, 0)])
+            return _first_of(self._maps_in_parts(filled, mirror), len(crops))
+
+    def _maps_in_parts(self, crops: np.ndarray, mirror: Callable[[Tensor], Tensor] | None) -> Any:
+        """As many together as there is memory for: where it runs out half as many, from then on.
+
+        Raises:
+            PoseError: there is none for a single one.
+        """
+        found, start = [], 0
+        while start < len(crops):
+            part = crops[start : start + (self._most or len(crops))]
+            try:
+                found.append(self._maps(part, mirror))
+                start += len(part)
+                continue
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+            # Here the error, and what it kept alive, is gone.
+            size = f"{part.shape[2]} x {part.shape[1]}"
+            if len(part) == 1 or self._carrier is not None:
+                raise PoseError(f"out of memory, for {len(part)} of {size}", self.name, "choose a smaller network")
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            self._most = len(part) // 2
+            self.warn(f"out of memory: {self._most} pictures at a time instead of {len(part)}")
+        return found[0] if len(found) == 1 else _joined(found)
 
     def _maps(self, crops: np.ndarray, mirror: Callable[[Tensor], Tensor] | None) -> Any:
         batch = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device).permute(0, 3, 1, 2)
@@ -412,7 +445,7 @@ class PoseModel:
         except PoseError as error:
             if self.speed == "compiled":
                 raise
-            warnings.warn(f"nothing is compiled: {error}", stacklevel=2)
+            self.warn(f"nothing is compiled: {error}")
             return fuse(self.network, numbers)
 
     def _autocast(self) -> AbstractContextManager[Any]:
@@ -576,6 +609,22 @@ class PoseModel:
 def _finder_options(options: PredictOptions | None) -> PredictOptions:
     """The finder's own run: flip test, scales and the floor are the top-down model's matter."""
     return replace(options or PredictOptions(), flip_test=None, scales=(1.0,), min_score=0.0, codec=None)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error of PyTorch says that memory is short, of the device or of the machine."""
+    text = str(error)
+    known = ("out of memory", "can't allocate memory", "could not create a memory", "bad_alloc")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in text for words in known)
+
+
+def _joined(outputs: Sequence[Any]) -> Any:
+    """The outputs of a network for several parts of a batch as one."""
+    first = outputs[0]
+    if isinstance(first, tuple | list):
+        rows = [_joined(column) for column in zip(*outputs, strict=True)]
+        return type(first)(*rows) if hasattr(first, "_fields") else type(first)(rows)
+    return torch.cat(list(outputs)) if isinstance(first, Tensor) else first
 
 
 def _first_of(output: Any, count: int) -> Any:

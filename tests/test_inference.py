@@ -191,3 +191,67 @@ def test_another_network_is_folded_anew() -> None:
     with torch.no_grad():
         torch.nn.init.constant_(next(one.network.parameters()), 0.5)
     assert not torch.allclose(before, one.maps(crops).heatmap)
+
+
+class Hungry(torch.nn.Module):
+    """Has memory for so many pictures and no more."""
+
+    def __init__(self, room: int, error: type[Exception] = RuntimeError) -> None:
+        super().__init__()
+        self.room, self.error, self.seen = room, error, []
+        self.network = MODELS["hrnet-tiny"](keypoints=17)
+
+    def forward(self, image: torch.Tensor) -> object:
+        self.seen.append(len(image))
+        if len(image) > self.room:
+            raise self.error("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
+        return self.network(image)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, torch.OutOfMemoryError, MemoryError])
+def test_where_memory_is_short_fewer_go_together(error: type[Exception]) -> None:
+    plain = model("hrnet-tiny", "gaussian", (64, 64))
+    plain.speed = "plain"
+    crops = np.random.default_rng(5).integers(0, 255, (7, 64, 64, 3), dtype=np.uint8)
+    expected = plain.maps(crops).heatmap
+    hungry = Hungry(2, error).eval()
+    hungry.network.load_state_dict(plain.network.state_dict())
+    plain.network = hungry
+    with pytest.warns(UserWarning, match="out of memory: 3 pictures at a time instead of 7"):
+        found = plain.maps(crops)
+    torch.testing.assert_close(found.heatmap, expected, rtol=1e-4, atol=1e-5)
+    assert hungry.seen == [7, 3, 1, 1, 1, 1, 1, 1, 1]
+    hungry.seen.clear()
+    plain.maps(crops[:3])  # remembered
+    assert hungry.seen == [1, 1, 1]
+
+
+def test_no_memory_at_all_is_an_error_and_other_errors_stay() -> None:
+    one = model("hrnet-tiny", "gaussian", (64, 64))
+    one.speed, one.network = "plain", Hungry(0).eval()
+    with pytest.raises(PoseError, match="out of memory"):
+        one.maps(np.zeros((1, 64, 64, 3), np.uint8))
+
+    def broken(image: torch.Tensor) -> object:
+        raise RuntimeError("another size was expected")
+
+    one.network.forward = broken
+    with pytest.raises(RuntimeError, match="another size"):
+        one.maps(np.zeros((2, 64, 64, 3), np.uint8))
+
+
+def test_a_trained_finder_gives_the_same_poses_whatever_its_speed() -> None:
+    """Poses within half a pixel: the shipped DEKR on pictures of nothing in particular, down to the least score."""
+    rng = np.random.default_rng(6)
+    images = [np.kron(rng.integers(0, 255, (9, 16, 3)), np.ones((40, 40, 1))).astype(np.uint8) for _ in range(2)]
+    found = {}
+    for speed in ("plain", "fused", "auto"):
+        finder = posecli.load_model(device="cpu", speed=speed).finder
+        assert finder is not None and finder.speed == speed
+        found[speed] = finder.predict(images)
+    for speed in ("fused", "auto"):
+        for people, expected in zip(found[speed], found["plain"], strict=True):
+            assert len(people) == len(expected)
+            for a, b in zip(people, expected, strict=True):
+                assert np.abs(a.xy - b.xy).max() < 0.5 and abs(a.person_score - b.person_score) < 1e-3
+    assert any(found["plain"])
