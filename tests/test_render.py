@@ -20,6 +20,7 @@ from posecli.formats import coco
 from posecli.predictions import FramePoses, StreamHeader, StreamWriter, read_stream
 from posecli.render import overlay_writer, poses_for, render_stream
 from posecli.skeletons import COCO17
+from posecli.trails import Trails
 from posecli.types import Dataset, Instance, Record, Skeleton, Video
 from posecli.video import PictureWriter, open_source, read_picture
 
@@ -337,3 +338,71 @@ def test_damaged_frames_have_lines_and_no_picture(tmp_path: Path) -> None:
     with overlay_writer(source, tmp_path / "o.mp4") as writer:
         report = render_stream(source, read_stream(tmp_path / "p.jsonl"), writer)
     assert (report.frames, report.missing, report.unused, report.broken) == (len(indices), 0, 0, 60 - len(indices))
+
+
+def moving(frames: int) -> list[tuple[StreamHeader, FramePoses]]:
+    """Somebody whose nose moves 4 pixels to the right in each frame of a made clip; a cut after half of them."""
+    header, box = StreamHeader("a.mp4", DOT), np.array([0, 0, 40, 40.0])
+    return [
+        (header, FramePoses(n, (person([(10 + 4 * n, 20)], track_id=1, box_xyxy=box),), extra={"cut": n == 8}))
+        for n in range(frames)
+    ]
+
+
+def test_trails_lie_where_people_were_and_fade_and_end_at_cuts() -> None:
+    trails = Trails(5, Style(trail=5))
+    lines = [line for _, line in moving(16)]
+    for n, line in enumerate(lines):
+        if line.extra.get("cut"):
+            trails.clear()
+        mark = np.abs(trails.draw(black(100), line.instances, DOT).astype(int) - 128).sum(2)
+        ways = np.flatnonzero(mark.sum(0))
+        seen = min(n if n < 8 else n - 8, 5)
+        if seen == 0:
+            assert not len(ways)
+        else:
+            assert abs(ways.min() - (10 + 4 * (n - seen))) <= 2 and abs(ways.max() - (10 + 4 * n)) <= 2
+            assert np.flatnonzero(mark.sum(1)).mean() == pytest.approx(20, abs=0.6)
+        if seen > 2:
+            assert mark[:, 10 + 4 * n - 3].max() > 1.5 * mark[:, 10 + 4 * (n - seen) + 2].max()
+
+
+def test_a_leap_leaves_no_trail() -> None:
+    trails = Trails(5, Style())
+    box = np.array([0, 0, 20, 20.0])
+    trails.draw(black(), [person([(5, 5)], track_id=1, box_xyxy=box)], DOT)
+    after = trails.draw(black(), [person([(50, 30)], track_id=1, box_xyxy=box)], DOT)
+    np.testing.assert_array_equal(after, black())
+
+
+@pytest.mark.parametrize("layout", ["side", "split"])
+def test_two_streams_in_one_video(tmp_path: Path, layout: str) -> None:
+    make_clip(tmp_path / "a.mp4", 4)
+    with open_source(tmp_path / "a.mp4") as source:
+        width, height = source.width, source.height
+    header = StreamHeader("a.mp4", DOT, width, height)
+    for name, x in (("one", 0.25), ("two", 0.75)):
+        with StreamWriter(tmp_path / f"{name}.jsonl") as writer:
+            writer.header(header)
+            for n in range(4):
+                writer.frame(FramePoses(n, (person([(x * width, 0.6 * height)]),)))
+    command = [sys.executable, "-m", "posecli", "render", "a.mp4", "one.jsonl", "two.jsonl", "--layout", layout]
+    run = subprocess.run([*command, "--out", "b.mp4"], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    with open_source(tmp_path / "b.mp4") as drawn_on, open_source(tmp_path / "a.mp4") as source:
+        assert drawn_on.num_frames == 4
+        image, plain = drawn_on.read_at(2).image.astype(int), source.read_at(2).image.astype(int)
+    whole = np.hstack([plain, plain]) if layout == "side" else plain
+    assert image.shape == whole.shape
+    mark = np.abs(image - whole).sum(2)
+    # The first's joint on the left, the second's on the right; in the other panels nothing is drawn there.
+    row, at = round(0.6 * height), [0.25, 0.75] if layout == "split" else [0.25, 1.75]
+    for place in (0.25, 0.75) if layout == "split" else (0.25, 0.75, 1.25, 1.75):
+        x = round(place * width)
+        assert (mark[row - 2 : row + 3, x - 2 : x + 3].max() > 150) == (place in at)
+
+
+def test_two_streams_and_trails_are_for_videos(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "p.png"), black())
+    with open_source(tmp_path / "p.png") as source, pytest.raises(UsageError, match="videos"):
+        render_stream(source, [], PictureWriter(tmp_path / "o.png", single=True), Style(trail=3))

@@ -165,7 +165,7 @@ def _fitted(time: np.ndarray, values: np.ndarray, half: int, order: int) -> np.n
     first = np.clip(np.arange(length) - width // 2, 0, length - width)
     window = first[:, None] + np.arange(width)
     offset = time[window] - time[:, None]
-    offset /= np.maximum(np.abs(offset).max(axis=1, keepdims=True), 1e-9)
+    offset = offset / np.maximum(np.abs(offset).max(axis=1, keepdims=True), 1e-9)
     powers = offset[:, :, None] ** np.arange(order + 1)
     # The value at offset 0 is the polynomial's first coefficient: the first row of the pseudo-inverse.
     weights = np.linalg.pinv(powers)[:, 0]

@@ -1,10 +1,10 @@
 """What all trackers share: tracks that are expected somewhere, people who are paired with them, identities.
 
-In each frame the tracks seen a moment ago are paired first, then, with whoever is left, those that were lost: a lost
-track may be expected in a wide area, and must not take somebody who has a track of their own. Pairs are chosen so that
-the summed similarity is greatest (Hungarian algorithm); pairs below a least similarity don't count. A track that finds
-nobody waits for ``max_age`` seconds before its identity is given up, and moves on meanwhile. Numbers are never used
-twice. The state follows from the people as written with their ids (`Tracker.replay`), so that a run can be resumed.
+In each frame pairs are chosen so that the summed similarity is greatest (Hungarian algorithm); pairs below a least
+similarity don't count. The longer a track was not seen the less it counts: where people cross, whoever stays in sight
+must not be taken for somebody hidden behind. A track that finds nobody waits for ``max_age`` seconds before its
+identity is given up, and moves on meanwhile. Numbers are never used twice. The state follows from the people as written
+with their ids (`Tracker.replay`), so that a run can be resumed.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from scipy.optimize import linear_sum_assignment
 from posecli.geometry import keypoint_box
 from posecli.types import Instance, Skeleton
 
-_FRESH = 0.2  # seconds since it was seen up to which a track is no lost one
-_STEADY = 0.25  # seconds over which velocities are averaged
+_DOUBT = 4.0  # seconds over which the likeness to somebody lost falls to 1 / e
+_STEADY = 1.0  # seconds over which velocities are averaged
 
 
 @dataclass
@@ -110,16 +110,14 @@ class Tracker:
         self.look(image, time)
         people = {i: seen(p) for i, p in enumerate(instances) if p.person_score >= self.min_score}
         taken: dict[int, Track] = {}
-        for lost in (False, True):
-            left = [i for i in people if i not in taken]
-            tracks = [t for t in self.tracks if (time - t.time > _FRESH) == lost and t not in taken.values()]
-            if not left or not tracks:
-                continue
-            alike = self.similarity([people[i] for i in left], tracks, time)
+        if people and self.tracks:
+            alike = self.similarity(list(people.values()), self.tracks, time)
+            alike = alike * np.exp([(t.time - time) / _DOUBT for t in self.tracks])
             alike = np.where(alike >= self.least, alike, 0.0)
+            rows = list(people)
             for row, column in zip(*linear_sum_assignment(-alike), strict=True):
                 if alike[row, column] > 0:
-                    taken[left[row]] = tracks[column]
+                    taken[rows[row]] = self.tracks[column]
         numbers: list[int | None] = [None] * len(instances)
         for i, person in people.items():
             track = taken.get(i)

@@ -1,0 +1,78 @@
+"""`infer --smooth` and `--track flow`: the same as in two steps, resumable, cuts noted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from posecli.video import VideoWriter, open_source
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_smoothing_while_inferring_is_smoothing_afterwards(here: Path, cli: Callable, clip: Path, tiny_model) -> None:
+    common = ("infer", clip, "-w", tiny_model)
+    assert cli(*common, "--out", "raw.jsonl").code == 0
+    options = ("--smooth", "kalman", "--fill", "3", "--keep-raw")
+    result = cli(*common, "--out", "steady.jsonl", "--render", *options)
+    assert result.code == 0, result.err
+    afterwards = ("--filter", "kalman", "--fill", "3", "--keep-raw")
+    assert cli("smooth", "raw.jsonl", "--out", "later.jsonl", *afterwards).code == 0
+    assert (here / "steady.jsonl").read_bytes() == (here / "later.jsonl").read_bytes()
+    assert open_source(here / "clip.overlay.mp4").num_frames == 30
+    piped = cli(*common, "--out", "-", *options)
+    assert piped.out == (here / "later.jsonl").read_text()
+    # Interrupted before it was smoothed, it goes on; once smoothed there is nothing left to do.
+    text = (here / "raw.jsonl").read_bytes()
+    (here / "part.jsonl").write_bytes(text[: len(text) // 2])
+    for _ in range(2):
+        assert cli(*common, "--out", "part.jsonl", "--resume", *options).code == 0
+        assert (here / "part.jsonl").read_bytes() == (here / "later.jsonl").read_bytes()
+
+
+def test_what_cannot_be_done_is_said(here: Path, cli: Callable, clip: Path, tiny_model) -> None:
+    common = ("infer", clip, "-w", tiny_model)
+    for wrong, words in (
+        (("--smooth", "kalman", "--track", "none"), "need identities"),
+        (("--smooth", "median"), "unknown filter"),
+        (("--keep-raw",), "--keep-raw is for"),
+        (("--track", "best"), "unknown tracker"),
+        (("--smooth", "kalman", "--out", "-", "--render"), "can't be read again"),
+    ):
+        result = cli(*common, *wrong)
+        assert result.code == 2 and words in result.err, (wrong, result.err)
+    assert cli(*common, "--out", "a.jsonl", "--end", "10", "--smooth", "oneeuro").code == 0
+    result = cli(*common, "--out", "a.jsonl", "--resume", "--smooth", "oneeuro")
+    assert result.code == 1 and "smoothed" in result.err
+
+
+@pytest.mark.parametrize("track", ["flow", "iou"])
+def test_other_trackers_resume_to_the_same_bytes(here: Path, cli: Callable, clip: Path, tiny_model, track: str) -> None:
+    common = ("infer", clip, "-w", tiny_model, "--track", track)
+    assert cli(*common, "--out", "whole.jsonl").code == 0
+    whole = (here / "whole.jsonl").read_bytes()
+    assert b'"id"' in whole
+    (here / "part.jsonl").write_bytes(whole[: len(whole) // 2])
+    assert cli(*common, "--out", "part.jsonl", "--resume").code == 0
+    assert (here / "part.jsonl").read_bytes() == whole
+
+
+def test_cuts_are_noted_and_end_identities(here: Path, cli: Callable, tiny_model) -> None:
+    rng = np.random.default_rng(0)
+    scenes = [rng.integers(0, 120, (64, 96, 3), dtype=np.uint8), rng.integers(130, 255, (64, 96, 3), dtype=np.uint8)]
+    with VideoWriter(here / "two.mp4", 96, 64, 25.0, crf=10) as writer:
+        for n in range(20):
+            writer.write(scenes[n // 10])
+    assert cli("infer", "two.mp4", "-w", tiny_model, "--out", "a.jsonl").code == 0
+    _, *frames = (json.loads(line) for line in (here / "a.jsonl").read_text().splitlines())
+    assert [f["frame"] for f in frames if f.get("cut")] == [10]
+    before, after = ({p.get("id") for f in part for p in f["persons"]} - {None} for part in (frames[:10], frames[10:]))
+    assert not before & after
