@@ -372,6 +372,8 @@ def draws(scores: Sequence[Scores], truth: Truth, kept: np.ndarray, weights: np.
 
 def interval(values: np.ndarray) -> list[float]:
     """[value, lower end, upper end] of a figure whose first row is of the clips as they are."""
+    if np.isnan(values).all():  # a network without such a figure
+        return [float("nan")] * 3
     return [float(values[0]), *(float(v) for v in np.nanpercentile(values[1:], [2.5, 97.5]))]
 
 

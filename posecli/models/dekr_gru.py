@@ -10,6 +10,9 @@ heat maps and offsets are read from:
     features x -> halved, 1x1 -> ConvGRU (Ballas et al., ICLR 2016, https://arxiv.org/abs/1511.06432) with
     depthwise-separable gates -> 1x1 -> enlarged -> x + gate * memory
 
+The last layers are 1x1 convolutions, which may as well come before the enlargement: what is remembered is read by them
+at half the size and added to the maps, the same sum in less time.
+
 All is convolution, so pictures may have any size and clips any length. ``gate`` starts at zero (Bachlechner et al.,
 "ReZero", 2020, https://arxiv.org/abs/2003.04887): the network starts as the per-frame one, and with all gates at zero
 it gives that one's maps exactly. The update gate knows how much time has passed since the frame before.
@@ -75,7 +78,7 @@ class Separable(nn.Sequential):
 
 
 class MemoryUnit(nn.Module):
-    """Features with what earlier frames showed added: (B, C, h, w) to the same.
+    """What earlier frames and this one showed, as features to add: (B, C, h, w) to the same at half the size.
 
     Args:
         channels: C. hidden: channels of the state, at half the size of the features.
@@ -103,7 +106,7 @@ class MemoryUnit(nn.Module):
             ticks: (B,) `clock` of the time since then.
 
         Returns:
-            features (B, C, h, w) and the new state.
+            features to add (B, C, h / 2, w / 2) and the new state.
         """
         here = functional.relu(self.squeeze(functional.avg_pool2d(x, 2, ceil_mode=True)))
         if state is None:
@@ -118,8 +121,13 @@ class MemoryUnit(nn.Module):
                 update = torch.where(known[:, None, None, None], update, torch.ones_like(update))
             new = torch.tanh(self.candidate(torch.cat([here, torch.sigmoid(reset) * state], 1)))
             state = state + update * (new - state)
-        shown = functional.interpolate(self.expand(state), size=x.shape[-2:], mode="bilinear", align_corners=False)
-        return x + self.gate[:, None, None] * shown, state
+        return self.gate[:, None, None] * self.expand(state), state
+
+
+def _read(final: nn.Conv2d, x: Tensor, more: Tensor) -> Tensor:
+    """A last layer's maps of features (B, C, h, w) plus features at half the size, enlarged bilinearly."""
+    maps, added = final(x), functional.conv2d(more, final.weight, groups=final.groups)
+    return maps + functional.interpolate(added, size=maps.shape[-2:], mode="bilinear", align_corners=False)
 
 
 class DekrGru(DEKR):
@@ -154,10 +162,11 @@ class DekrGru(DEKR):
     ) -> tuple[Tensor, Tensor, MemoryState]:
         """Maps of one frame from the features (B, C, h, w) of both heads."""
         known = _known(state)
-        heat, of_heat = self.memory_heat(heat, None if state is None else state.heat, known, ticks)
-        offset, of_offset = self.memory_offset(offset, None if state is None else state.offset, known, ticks)
+        of_heat, after_heat = self.memory_heat(heat, None if state is None else state.heat, known, ticks)
+        of_offset, after_offset = self.memory_offset(offset, None if state is None else state.offset, known, ticks)
         age = torch.ones(len(heat), device=heat.device) if state is None else state.age + 1
-        return self.head_heatmap[1](heat), self.offset_final(offset), MemoryState(age, of_heat, of_offset)
+        heatmap = _read(cast(nn.Conv2d, self.head_heatmap[1]), heat, of_heat)
+        return heatmap, _read(self.offset_final, offset, of_offset), MemoryState(age, after_heat, after_offset)
 
     def forward(  # type: ignore[override]
         self, clip: Tensor, gap: Tensor | None = None, truncate: int = 0

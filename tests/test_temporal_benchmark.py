@@ -1,0 +1,138 @@
+"""What the benchmark of memory measures: jitter by hand, pairing, AP of clips drawn again."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from posecli.metrics import oks
+from posecli.predictions import FramePoses, StreamHeader, StreamWriter
+from posecli.skeletons import BODY19, LSP14, match_joints
+from posecli.types import Instance
+
+FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
+FRAMES = 12
+
+
+@pytest.fixture(scope="module")
+def temporal() -> ModuleType:
+    sys.path.insert(0, str(FOLDER))
+    try:
+        import temporal as module
+    finally:
+        sys.path.remove(str(FOLDER))
+    return module
+
+
+def pose(clip: int, frame: int) -> np.ndarray:
+    """(19, 2): somebody who walks, ever faster, swinging about."""
+    rng = np.random.default_rng(5)
+    shape = rng.uniform(0, 80, (BODY19.num_keypoints, 2))
+    return shape + np.array([40 + 2 * frame + 0.3 * frame**2 + 10 * clip, 50 + 6 * np.sin(frame)])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Labels of two clips, one of each view, as puppets have them."""
+    root = tmp_path_factory.mktemp("mars")
+    for clip, view in enumerate(("front", "side")):
+        (root / view).mkdir()
+        frames = []
+        for t in range(FRAMES):
+            keypoints = [[float(x), float(y), 2] for x, y in pose(clip, t)]
+            person = {"track_id": 1, "keypoints": keypoints, "bbox": [0, 0, 60, 100], "area": 4000}
+            frames.append({"frame": t, "persons": [person]})
+        (root / view / f"{view}_000.json").write_text(json.dumps({"frames": frames, "keypoints": BODY19.keypoints}))
+    return root
+
+
+def stream(path: Path, change) -> Path:
+    """Poses of both clips: the true ones changed by ``change(pose, frame)``."""
+    columns = match_joints(BODY19.keypoints, LSP14.keypoints)
+    with StreamWriter(path) as writer:
+        for clip, view in enumerate(("front", "side")):
+            writer.header(StreamHeader(f"{view}/{view}_000.mp4", LSP14, fps=15.0))
+            for t in range(FRAMES):
+                xy = np.asarray(change(pose(clip, t), t), np.float32)[columns]
+                who = Instance(xy, np.full(14, 2), np.ones(14, np.float32), 0.9 - 0.01 * t, heat=0.5)
+                writer.frame(FramePoses(frame=t, instances=(who,), time=t / 15))
+    return path
+
+
+def jitter(temporal: ModuleType, folder: Path, path: Path) -> float:
+    """Thousandths of the box height over both clips."""
+    sums = temporal.score(path, temporal.truth_of(folder)).sums["jitter"].sum(0)
+    return float(1000 * sums[0] / sums[1])
+
+
+def ap(matches: oks.Matches, frames: np.ndarray | None = None) -> float:
+    """OKS-AP of some frames."""
+    return float(oks.precision_recall(matches, "all", frames)[0].mean())
+
+
+def test_jitter_is_of_the_error_so_a_frozen_pose_cannot_win(temporal, folder, tmp_path):
+    exact = jitter(temporal, folder, stream(tmp_path / "a.jsonl", lambda xy, t: xy))
+    aside = jitter(temporal, folder, stream(tmp_path / "b.jsonl", lambda xy, t: xy + 3))
+    drifting = jitter(temporal, folder, stream(tmp_path / "c.jsonl", lambda xy, t: xy + 0.2 * t))
+    # Two decimals are written: rounding alone.
+    assert max(exact, aside, drifting) < 0.2
+    # Every other frame 1 pixel to the right: second differences of 2 pixels, of a height of 100.
+    trembling = jitter(temporal, folder, stream(tmp_path / "d.jsonl", lambda xy, t: xy + np.array([t % 2, 0])))
+    assert trembling == pytest.approx(20, abs=0.2)
+    held = jitter(temporal, folder, stream(tmp_path / "e.jsonl", lambda xy, t: pose(0, 4) * 0.5 + 0.5 * xy))
+    assert held > 10
+
+
+def test_figures_of_a_perfect_and_a_poor_network(temporal, folder, tmp_path):
+    truth = temporal.truth_of(folder)
+    assert truth.names == ("front/front_000.mp4", "side/side_000.mp4") and truth.xy.shape == (2 * FRAMES, 14, 2)
+    rng = np.random.default_rng(0)
+    good = temporal.score(stream(tmp_path / "good.jsonl", lambda xy, t: xy), truth)
+    poor = temporal.score(stream(tmp_path / "poor.jsonl", lambda xy, t: xy + rng.normal(0, 9, xy.shape)), truth)
+    weights = np.array([[2, 0], [0, 2], [1, 1]])
+    found = temporal.draws([good, poor], truth, np.ones(2, bool), weights)
+    np.testing.assert_allclose(found["AP"][:, 0], 100)
+    np.testing.assert_allclose(found["oks"][:, 0], 100, atol=0.01)
+    assert (found["AP"][:, 1] < 60).all() and (found["jitter"][:, 1] > 50).all()
+    np.testing.assert_allclose(found["AP"][3], found["AP"][0])
+    # A draw of one clip twice is that clip alone; the whole is what the evaluation says.
+    alone = ap(poor.matches, truth.clip == 0)
+    assert found["AP"][1, 1] == pytest.approx(100 * alone, abs=1e-9)
+    assert found["AP"][0, 1] == pytest.approx(100 * ap(poor.matches), abs=1e-9)
+    side = temporal.draws([poor], truth, truth.view == "side", weights)
+    assert side["AP"][2, 0] == pytest.approx(100 * ap(poor.matches, truth.clip == 1), abs=1e-9)
+
+
+def test_people_are_paired_once_and_the_better_first(temporal):
+    label, detection = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
+    found = temporal.paired(3, label, detection, np.array([0.9, 0.8, 0.95, 0.02]))
+    assert found.tolist() == [1, 0, -1]
+
+
+def test_every_variant_of_dekr_sees_the_same_clips(temporal, tmp_path, monkeypatch):
+    """Apart from the model (and what an ablation takes away) the settings of the second part of a run are one."""
+    from types import SimpleNamespace
+
+    arguments = SimpleNamespace(
+        out=tmp_path, side=64, batch=2, clip_frames=3, base=10, more=20, threads=1, lstm_side=48, data=tmp_path
+    )
+    asked: dict[str, dict] = {}
+
+    def learnt(settings, folder):
+        asked[folder.name] = dict(settings)
+        return folder
+
+    monkeypatch.setattr(temporal, "learnt_files", lambda arguments: [tmp_path / "a.json"])
+    monkeypatch.setattr(temporal, "learnt", learnt)
+    for system in temporal.SYSTEMS:
+        temporal.weights_of(system, 1, arguments)
+    differ = ("model", "consistency")
+    dekrs = [s for s in temporal.SYSTEMS if "dekr" in temporal.SYSTEMS[s]["model"]]
+    own = [{k: v for k, v in asked[f"{system}_1"].items() if k not in differ} for system in dekrs]
+    assert len(own) == 3 and own[0] == own[1] == own[2]
+    assert own[0]["init"] == str(tmp_path / "networks" / "start_1") and asked["start_1"]["model"] == "dekr-small"
