@@ -294,7 +294,7 @@ def _grabbed(image: np.ndarray, distances: np.ndarray) -> np.ndarray:
         return (nearest < 1.0).astype(np.float32)
     background, foreground = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.setRNGSeed(0)
-    cv2.grabCut(image, states, None, background, foreground, 3, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(image, states, (0, 0, 1, 1), background, foreground, 3, cv2.GC_INIT_WITH_MASK)
     found = np.isin(states, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
     # GrabCut loses limbs that look like the ground behind them.
     found[nearest < 0.6] = 1
