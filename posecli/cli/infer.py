@@ -248,6 +248,14 @@ def infer(
     ray_gpus: Annotated[
         float, typer.Option(min=0, help="--ray: GPUs of each process; 0.5: two share one.", rich_help_panel=_SHARING)
     ] = 0.0,
+    plots: Annotated[
+        bool,
+        typer.Option(
+            "--plots",
+            help="Also write NAME.plots.html: who was there when, local NMS score, ways, speeds and jitter of joints.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = False,
     profile: Annotated[
         bool, typer.Option("--profile", help="Say where the time went, stage by stage.", rich_help_panel=_OUTPUT)
     ] = False,
@@ -294,6 +302,8 @@ def infer(
     if json_ and out == "-":
         raise UsageError("--json and --out - both want standard output", hint="give --out a file")
     sources = list_inputs(inputs)
+    if plots and (kind != "stream" or out == "-"):
+        raise UsageError("--plots is drawn from a stream", hint="--out NAME.jsonl")
     smoothing = Smoothing(smooth, fill, keep_raw)
     if keep_raw and smoothing.does_nothing:
         raise UsageError("--keep-raw is for --smooth and --fill", hint="add one of them")
@@ -407,8 +417,24 @@ def infer(
             export_stream(str(target), str(out), kind, overwrite=overwrite)
             for summary in summaries:
                 summary.stream = out
+    pages = _plots(jobs, overwrite or resume) if plots else []
     table = None if measured is None else measured.table(sum(s.frames for s in summaries))
     _tell(summaries, quiet, json_, table)
+    for page in () if json_ else pages:
+        typer.echo(page)
+
+
+def _plots(jobs: list[Job], overwrite: bool) -> list[str]:
+    """Writes the page over time of each stream; their names."""
+    from posecli.reports.over_time import write_over_time
+
+    pages = []
+    for stream in dict.fromkeys(job.stream for job in jobs if job.stream is not None):
+        page = stream.with_name(stream.name.removesuffix(".jsonl").removesuffix(".poses") + ".plots.html")
+        videos = {j.input.name: str(j.input.path) for j in jobs if j.stream == stream and j.input.kind == "video"}
+        write_over_time(stream, page, videos=videos, overwrite=overwrite)
+        pages.append(str(page))
+    return pages
 
 
 def _tell(summaries: list[Summary], quiet: bool, json_: bool, profile: dict[str, Any] | None) -> None:

@@ -1,0 +1,67 @@
+"""The page over time: low stretches, gaps, thumbnails; complete in itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_clips import make_clip
+
+from posecli.errors import PoseError
+from posecli.predictions import FramePoses, StreamHeader, StreamWriter
+from posecli.reports.over_time import Section, low_sections, write_over_time
+from posecli.reports.time_plots import _with_gaps
+from posecli.skeletons import COCO17
+from posecli.types import Instance
+
+
+def test_low_sections_are_unbroken_and_long_enough() -> None:
+    nan = float("nan")
+    heat = [0.9, 0.2, 0.1, 0.3, 0.9, 0.2, 0.2, 0.9, 0.2, 0.2, nan, 0.2, 0.2, 0.2, 0.2]
+    assert low_sections(list(range(15)), heat, 0.5) == [Section(1, 3, 2, 0.1), Section(11, 14, 11, 0.2)]
+    # A frame that is missing breaks a stretch too.
+    assert low_sections([0, 1, 3, 4], [0.1] * 4, 0.5) == []
+    assert low_sections([0, 1, 2], [0.6] * 3, 0.5) == []
+
+
+def test_gaps_in_the_frames_are_gaps_in_the_curves() -> None:
+    x, y = _with_gaps([0, 2, 4, 10, 12], [1, 2, 3, 4, 5])
+    assert np.isnan(x).tolist() == np.isnan(y).tolist() == [False, False, False, True, False, False]
+    assert _with_gaps([7], [1.0]) == ([7.0], [1.0])
+
+
+def _write(path: Path, ids: bool) -> None:
+    rng = np.random.default_rng(0)
+    shape = rng.uniform(4, 40, (17, 2))
+    with StreamWriter(path) as writer:
+        writer.header(StreamHeader("clip <b>.mp4", COCO17, fps=25.0))
+        for n in range(20):
+            people = [
+                Instance(
+                    (shape + n + rng.normal(0, 0.3, (17, 2))).astype(np.float32), np.full(17, 2),
+                    np.full(17, 0.8, np.float32), 0.9, np.array([0.0, 0, 50, 50]), track_id=k if ids else None,
+                    heat=0.2 if k == 1 and 8 <= n < 12 else 0.8,
+                )
+                for k in (1, 2) if not (k == 2 and 5 <= n < 9)
+            ]  # fmt: skip
+            writer.frame(FramePoses(n, tuple(people), n / 25, extra={"cut": True} if n == 15 else {}))
+
+
+def test_the_page(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    make_clip(tmp_path / "clip.mp4", 20)
+    _write(tmp_path / "a.jsonl", ids=True)
+    write_over_time(tmp_path / "a.jsonl", tmp_path / "a.html", videos={"clip <b>.mp4": str(tmp_path / "clip.mp4")})
+    page = (tmp_path / "a.html").read_text()
+    assert page.count("<svg") == 1 + 2 * 5  # the timeline; for each of two people heat, x, y, speed, jitter
+    assert "clip &lt;b&gt;.mp4" in page and "<b>" not in page
+    assert "20 frames, 2 identities, 1 cuts" in page
+    assert "marked: 1 stretches" in page and "id 1, frames 8 to 11: 20" in page
+    assert page.count("data:image/jpeg;base64,") == 1
+    assert "http://" not in page and "https://" not in page and "<script" not in page
+    with pytest.raises(PoseError, match="exists already"):
+        write_over_time(tmp_path / "a.jsonl", tmp_path / "a.html")
+    _write(tmp_path / "b.jsonl", ids=False)
+    with pytest.raises(PoseError, match="nobody has an id"):
+        write_over_time(tmp_path / "b.jsonl", tmp_path / "b.html")
