@@ -12,6 +12,8 @@ from typing import Any
 import av
 import numpy as np
 
+from posecli.video import open_source
+
 BLOCK = 8
 WIDTH, HEIGHT = 80, 48
 
@@ -78,6 +80,21 @@ def make_clip(
                 output.mux(track.encode(part))
             output.mux(track.encode(None))
     return path
+
+
+def with_keys(source: Path, target: Path, gop: int) -> Path:
+    """The frames of a clip once more, with a key frame every ``gop``."""
+    with open_source(source) as frames, av.open(str(target), "w") as output:
+        stream: Any = output.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = frames.width, frames.height, "yuv420p"
+        stream.codec_context.gop_size = gop
+        stream.codec_context.options = {"sc_threshold": "0"}
+        for frame in frames.frames():
+            picture = av.VideoFrame.from_ndarray(frame.image, format="rgb24").reformat(format="yuv420p")
+            picture.pts, picture.time_base = frame.index, Fraction(1, 25)
+            output.mux(stream.encode(picture))
+        output.mux(stream.encode(None))
+    return target
 
 
 # (a, b, c, d) of the display matrix: displayed x = a x + c y, displayed y = b x + d y.

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_clips import make_clip
+from made_clips import make_clip, with_keys
 
 from posecli.errors import PoseError, UsageError
 from posecli.merging import merge, scan
@@ -38,7 +38,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """60 frames with a key frame every 12, a cut to other colours at frame 36, shapes that move."""
     path = tmp_path_factory.mktemp("long") / "long.mp4"
-    make_clip(path, 60, gop=12)
     across, down = np.meshgrid(np.arange(96), np.arange(64))
     plain = path.with_name("plain.mp4")
     with VideoWriter(plain, 96, 64, 25) as writer:
@@ -47,26 +46,7 @@ def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
             image[..., 1] += (across + 3 * t).astype(np.uint8) % 50
             image[(across - 20 - t % 36) ** 2 + (down - 30) ** 2 < 150] = (220, 180, 150) if t < 36 else (0, 0, 90)
             writer.write(image, t / 25)
-    return _with_keys(plain, path, 12)
-
-
-def _with_keys(source: Path, target: Path, gop: int) -> Path:
-    """The same frames with a key frame every ``gop``."""
-    from fractions import Fraction
-
-    import av
-
-    with open_source(source) as frames, av.open(str(target), "w") as output:
-        stream = output.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = frames.width, frames.height, "yuv420p"
-        stream.codec_context.gop_size = gop
-        stream.codec_context.options = {"sc_threshold": "0"}
-        for frame in frames.frames():
-            picture = av.VideoFrame.from_ndarray(frame.image, format="rgb24").reformat(format="yuv420p")
-            picture.pts, picture.time_base = frame.index, Fraction(1, 25)
-            output.mux(stream.encode(picture))
-        output.mux(stream.encode(None))
-    return target
+    return with_keys(plain, path, 12)
 
 
 @given(st.integers(0, 50), st.integers(0, 300), st.integers(1, 7), st.integers(1, 12))
