@@ -5,7 +5,7 @@
 Weights are drawn at random. Each network is measured as `posecli bench --against plain` does (in units of a fixed piece
 of work, see docs/speed.md), one crop or picture at a time, at the input size that `posecli train` starts from; DEKR-W32
 and -W48 at 512 x 960, a 720p frame. Without `--all` those that differ in depth only are left out. The table is written
-after each network.
+after each network; with `--only` the other rows stay.
 """
 
 from __future__ import annotations
@@ -85,14 +85,19 @@ def main() -> None:
         "networks": [],
         "left_out": {},
     }
+    file = arguments.out / "networks.json"
+    if arguments.only and file.is_file():
+        found["networks"] = json.loads(file.read_text())["networks"]
     for name in names:
         try:
-            found["networks"].append(row(name, arguments.threads, arguments.runs))
+            new = row(name, arguments.threads, arguments.runs)
+            others = [part for part in found["networks"] if part["architecture"] != name]
+            found["networks"] = [*others, new]
         except PoseError as error:
             found["left_out"][name] = str(error)
             continue
         print(table(found).splitlines()[-1], flush=True)
-        with replace_when_done(arguments.out / "networks.json") as part:
+        with replace_when_done(file) as part:
             part.write_text(json.dumps(found, indent=1))
         with replace_when_done(arguments.out / "networks.md") as part:
             part.write_text(table(found))
