@@ -1,0 +1,101 @@
+"""What each tracker looks at: motion over an occlusion, boxes, the picture's own movement; cuts; unsure people."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from posecli.skeletons import BODY19, COCO17
+from posecli.tracking import TRACKERS, FlowTracker, IouTracker, OksTracker, make
+from posecli.types import Instance, Skeleton
+
+POSE = np.random.default_rng(1).uniform([0, 0], [40, 100], (17, 2))
+
+
+def person(x: float, y: float = 0.0, score: float = 0.9) -> Instance:
+    xy = (POSE + [x, y]).astype(np.float32)
+    return Instance(xy, np.full(17, 2), np.ones(17, np.float32), score, np.concatenate([xy.min(0), xy.max(0)]))
+
+
+def test_identities_survive_a_second_behind_something() -> None:
+    """Two people walk past one another and are hidden for a second just then; noise of 2 pixels in each joint."""
+    rng = np.random.default_rng(0)
+    tracker = OksTracker(COCO17)
+    for n in range(75):
+        if 25 <= n < 50:
+            people = []
+        else:
+            people = [person(3.0 * n + rng.normal(0, 1)), person(222 - 3.0 * n + rng.normal(0, 1), 6)]
+        numbers = tracker.link(people, n / 25)
+        assert numbers == ([1, 2] if people else [])
+
+
+def test_whoever_stays_in_sight_is_not_taken_for_somebody_hidden() -> None:
+    tracker = OksTracker(COCO17)
+    for n in range(20):
+        tracker.link([person(4.0 * n), person(152 - 4.0 * n)], n / 25)
+    # They meet; from now on only the first is seen.
+    for n in range(20, 30):
+        assert tracker.link([person(4.0 * n)], n / 25) == [1]
+
+
+def test_pairs_are_the_best_together_not_one_by_one() -> None:
+    """Greedily the second person would take the first's track, being a little nearer to it than the first is."""
+    tracker = OksTracker(COCO17)
+    tracker.link([person(0), person(30)], 0.0)
+    assert tracker.link([person(-12), person(10)], 0.04) == [1, 2]
+
+
+def test_overlap_of_boxes_needs_no_sigmas() -> None:
+    tracker = IouTracker(Skeleton("dots", tuple(f"d{i}" for i in range(17))))
+    assert tracker.link([person(0), person(100)], 0.0) == [1, 2]
+    assert tracker.link([person(105), person(4)], 0.04) == [2, 1]
+    assert tracker.link([person(300)], 0.08) == [3]
+
+
+def textured(shift: float) -> np.ndarray:
+    """(240, 320, 3) a random pattern moved to the right."""
+    noise = cv2.GaussianBlur(np.random.default_rng(2).normal(128, 400, (240, 420)), (0, 0), 3)
+    matrix = np.array([[1, 0, shift], [0, 1, 0]], float)
+    moved = cv2.warpAffine(noise, matrix, (420, 240), borderMode=cv2.BORDER_REFLECT)[:, :320]
+    return np.repeat(np.clip(moved, 0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
+
+
+@pytest.mark.parametrize("scale", [1, 4])
+def test_flow_carries_joints_with_the_picture(scale: int) -> None:
+    tracker = FlowTracker(COCO17)
+    for n in range(3):
+        tracker.look(cv2.resize(textured(3.0 * n), None, fx=scale, fy=scale), n / 25)
+    points = np.array([[100.0, 80], [200, 150], [150, 60]]) * scale
+    moved = tracker.moved(points, 1 / 25)
+    assert moved is not None
+    np.testing.assert_allclose(moved - points, np.tile([3.0 * scale, 0], (3, 1)), atol=0.6 * scale)
+    assert tracker.moved(points, 0.0) is None  # flow tells of the last frame only
+
+
+def test_flow_follows_what_leaps_with_its_picture() -> None:
+    """People at rest who are shifted with the whole picture by most of their distance: velocity says one thing, the
+    picture another."""
+    flow = FlowTracker(COCO17)
+    people = [person(40, 60), person(70, 60)]
+    for n in range(5):
+        flow.link(people, n / 25, textured(0))
+    moved = [person(58, 60), person(88, 60)]
+    assert flow.link(moved, 5 / 25, textured(18)) == [1, 2]
+
+
+@pytest.mark.parametrize("name", TRACKERS)
+def test_every_tracker_by_its_name(name: str) -> None:
+    tracker = make(name, BODY19, 0.3)
+    assert tracker.min_score == 0.3
+    image = textured(0)
+    there = [person(0), person(100, score=0.1)]
+    there = [
+        Instance(np.vstack([p.xy, p.xy[:2]]), np.full(19, 2), np.ones(19), p.person_score, p.box_xyxy) for p in there
+    ]
+    assert tracker.link(there, 0.0, image) == [1, None]
+    assert tracker.link(there, 0.04, image) == [1, None]
+    tracker.cut()
+    assert tracker.link(there, 0.08, image) == [2, None]
+    assert tracker.link([], 0.12, image) == []
