@@ -269,6 +269,14 @@ def detect(src: str | Path, among: Sequence[str] | None = None) -> tuple[str, st
         SeveralForms: several forms fit; all are named with their reasons.
         PoseError: nothing there; or no form fits, and the hint lists what is known.
     """
+    found = recognised(src, among)
+    if found is None:
+        raise PoseError("no data set that is known here", str(src), _what_it_may_be(Path(src)))
+    return found
+
+
+def recognised(src: str | Path, among: Sequence[str] | None = None) -> tuple[str, str] | None:
+    """As `detect`, but None where no form fits, without looking for the reason (which may take as long as reading)."""
     src = Path(src)
     if not src.exists():
         raise PoseError("no such file or folder", str(src))
@@ -286,13 +294,11 @@ def detect(src: str | Path, among: Sequence[str] | None = None) -> tuple[str, st
     if not particular and len(found) > 1 and not _has_labelled_clips(src):
         found.pop("mars", None)  # videos that a COCO file speaks of
     chosen = particular or found
-    if len(chosen) == 1:
-        return next(iter(chosen.items()))
-    if chosen:
+    if len(chosen) > 1:
         said = "; ".join(f"{name} ({reason})" for name, reason in chosen.items())
         hint = f"say which with --format {' or --format '.join(chosen)}"
         raise SeveralForms(f"it could be {said}", str(src), hint)
-    raise PoseError("no data set that is known here", str(src), _what_it_may_be(src))
+    return next(iter(chosen.items()), None)
 
 
 def _has_labelled_clips(src: Path) -> bool:
@@ -331,12 +337,11 @@ def read_coco_style(path: str | Path, *, image_root: str | Path | None = None, w
         raise PoseError("no such file or folder", str(src))
     in_coco_style = bool(_coco_candidates(src))
     try:
-        form, reason = detect(src, COCO_STYLE if in_coco_style else None)
+        # Where nothing fits, COCO's reader says what is wrong.
+        form, reason = recognised(src, COCO_STYLE if in_coco_style else None) or ("coco", "")
     except SeveralForms as error:
         hint = f"posecli convert {src} --format NAME --out coco.json makes one that is plain"
         raise PoseError(error.what, str(src), hint) from None
-    except PoseError:
-        form, reason = "coco", ""  # or nothing known: its reader says what is wrong
     if form in COCO_STYLE and in_coco_style:
         warn(f"{src}: read as {form} ({reason}), by that format's own rules")
         return FORMATS[form].read(src, ReadOptions(image_root=image_root), warn)

@@ -42,6 +42,7 @@ __all__ = [
 ]  # fmt: skip
 Warn = Callable[[str], None]
 _FAR = 2.0**53  # numbers below are finite and floats hold them
+_PLAIN = frozenset((int, float))
 
 
 def _warn(message: str) -> None:
@@ -381,13 +382,14 @@ def box_from_xywh(value: Any, name: str, at: str) -> np.ndarray | None:
     if value is None or (isinstance(value, list) and not value):
         return None
     # Ten thousand boxes are the rule, so the usual form does not go through an array.
-    usual = isinstance(value, list) and len(value) == 4 and all(type(v) in (int, float) for v in value)
-    box = value if usual and all(-_FAR < v < _FAR for v in value) else _numbers(value, 4, name, at)
-    if box[2] < 0 or box[3] < 0:
+    if not (isinstance(value, list) and len(value) == 4 and _PLAIN.issuperset(map(type, value))):
+        value = _numbers(value, 4, name, at)
+    x, y, w, h = value
+    if not (-_FAR < x < _FAR and -_FAR < y < _FAR and -_FAR < w < _FAR and -_FAR < h < _FAR):
+        x, y, w, h = _numbers(list(value), 4, name, at)
+    if w < 0 or h < 0:
         raise PoseError(f"{name} {value!r} has a negative size", at, "boxes are x, y, width, height")
-    if not box[2] and not box[3]:
-        return None
-    return np.array([box[0], box[1], box[0] + box[2], box[1] + box[3]], np.float64)
+    return np.array((x, y, x + w, y + h), np.float64) if w or h else None
 
 
 def absent_files(dataset: Dataset) -> list[str]:

@@ -1,4 +1,8 @@
-"""Pictures and videos that a file of poses speaks of without saying where they are or how large."""
+"""Pictures and videos that a file of poses speaks of without saying where they are or how large.
+
+Decoders are imported when something is looked up: who evaluates a list of results needs none, and they take longer to
+load than most lists to read.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,6 @@ from posecli.errors import PoseError
 from posecli.formats.picture_size import picture_size
 from posecli.predictions import StreamHeader
 from posecli.types import Skeleton, Video
-from posecli.video import PICTURE_SUFFIXES, VIDEO_SUFFIXES, VideoSource
 
 
 class FoundPictures:
@@ -31,6 +34,8 @@ class FoundPictures:
 
     def numbered(self, number: int) -> tuple[str, int, int]:
         """The picture whose name is that number (``000000000042.jpg``)."""
+        from posecli.video import PICTURE_SUFFIXES
+
         if self._by_number is None:
             self._by_number = {}
             for path in sorted(self.root.rglob("*")) if self.root.is_dir() else []:
@@ -44,6 +49,8 @@ class FoundPictures:
 
     def called(self, stem: str) -> list[str]:
         """The pictures of that name without suffix, in whatever folder below."""
+        from posecli.video import PICTURE_SUFFIXES
+
         if self._by_stem is None:
             self._by_stem = {}
             for path in sorted(self.root.rglob("*")) if self.root.is_dir() else []:
@@ -118,6 +125,8 @@ def stated_header(video: Video, skeleton: Skeleton) -> StreamHeader:
 def video_of(path: Path, image_root: str | Path | None, stated: str | None = None) -> Path | None:
     """The video that a file of poses belongs to: ``--image-root`` if that is a video, the one it states, or the one of
     the same stem, in ``--image-root`` or beside the file; None when there is none."""
+    from posecli.video import VIDEO_SUFFIXES
+
     if image_root is not None and Path(image_root).suffix.lower() in VIDEO_SUFFIXES:
         if not Path(image_root).is_file():
             raise PoseError("no such video", str(image_root))
@@ -133,5 +142,7 @@ def video_of(path: Path, image_root: str | Path | None, stated: str | None = Non
 
 def video_header(path: Path, skeleton: Skeleton) -> tuple[StreamHeader, int]:
     """The header of a stream of that video, and how many frames it has (0: the file does not say)."""
+    from posecli.video import VideoSource
+
     with VideoSource(path) as video:
         return StreamHeader(path.name, skeleton, video.width, video.height, video.fps), video.num_frames or 0

@@ -37,7 +37,7 @@ from posecli.formats.side_notes import (
     refuse_video_frames,
     size,
 )
-from posecli.formats.sniffing import file_has
+from posecli.formats.sniffing import file_has, refuse_cut_off
 from posecli.types import Dataset, Instance, Record
 
 if TYPE_CHECKING:
@@ -75,10 +75,12 @@ def read(src: str | Path, options: ReadOptions, warn: Warn) -> Dataset:
 
     Raises:
         PoseError: naming file and shape, for a point that is none, an unknown joint, a joint twice in a person, two
-            boxes for one person, a picture whose size nobody knows.
+            boxes for one person, a picture whose size nobody knows, a cut-off file.
     """
     src = Path(src)
     paths = _files(src) if src.is_dir() else [src]
+    if src.is_dir():
+        refuse_cut_off(sorted(set(src.rglob("*.json")) - set(paths)))
     if not paths:
         raise PoseError("no labelme file in it", str(src))
     values = [(path, _load(path)) for path in paths]

@@ -27,6 +27,7 @@ import numpy as np
 from posecli.errors import PoseError
 from posecli.files import image_root_of
 from posecli.formats import coco, release
+from posecli.formats.sniffing import refuse_cut_off
 from posecli.skeletons import POSETRACK18
 from posecli.types import Dataset
 
@@ -79,6 +80,8 @@ def read(src: Path, options: ReadOptions, warn: release.Warn) -> Dataset:
     if len({p.parent for p in files}) > 1:
         names = ", ".join(sorted({str(p.parent.relative_to(src)) for p in files}))
         raise PoseError(f"several splits: {names}", str(src), "name the folder of one")
+    if src.is_dir():
+        refuse_cut_off(sorted(set(files[0].parent.glob("*.json")) - set(files)))
     value = _joined(files)
     where = str(files[0]) if len(files) == 1 else str(files[0].parent)
     images = value["images"]

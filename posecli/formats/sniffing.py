@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import mmap
+from collections.abc import Iterable
 from pathlib import Path
+
+from posecli.errors import PoseError
 
 
 def head_of(path: Path, count: int = 65536) -> bytes:
@@ -13,6 +16,21 @@ def head_of(path: Path, count: int = 65536) -> bytes:
             return handle.read(count).lstrip(b"\xef\xbb\xbf \t\r\n")
     except OSError:
         return b""
+
+
+def refuse_cut_off(paths: Iterable[Path]) -> None:
+    """PoseError for a JSON file that is empty or ends in the middle. A folder's reader that goes by words asks for the
+    files without these words: passed over as files of another kind, cut-off labels would be lost without a word."""
+    for path in paths:
+        if path.is_file() and not _tail_of(path).endswith((b"}", b"]")):
+            what = "an empty file" if path.stat().st_size == 0 else "not JSON: it ends in the middle"
+            raise PoseError(what, str(path), "restore it, or take it out of the folder")
+
+
+def _tail_of(path: Path) -> bytes:
+    with open(path, "rb") as handle:
+        handle.seek(max(path.stat().st_size - 256, 0))
+        return handle.read().rstrip()
 
 
 def file_has(path: Path, *words: bytes) -> bool:

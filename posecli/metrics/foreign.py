@@ -7,22 +7,14 @@ has labelled are left out, every person's score is 1, so that precision over sco
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from posecli.errors import PoseError
-from posecli.formats import (
-    alphapose,
-    coco_results,
-    detect,
-    mediapipe,
-    mmpose,
-    openpose,
-    read_dataset,
-    yolo_predictions,
-)
+from posecli.formats import coco_results, read_dataset, recognised
 from posecli.formats.found_pictures import StatedPictures
 from posecli.formats.label_poses import label_stream
 from posecli.metrics.people import LabelFrames
@@ -34,6 +26,8 @@ if TYPE_CHECKING:
 Warn = Callable[[str], None]
 # Forms that `posecli.metrics.reading` reads itself.
 OWN = ("pose_stream", "coco_results")
+# Forms of poses; their readers are imported when asked: they load decoders.
+_POSES = ("alphapose", "mmpose", "openpose", "yolo_predictions", "mediapipe")
 
 
 def form_of_predictions(path: Path) -> str:
@@ -41,7 +35,7 @@ def form_of_predictions(path: Path) -> str:
     if coco_results.recognise(path):
         return "coco_results"  # by its first bytes: other forms may look through the whole file
     try:
-        return detect(path)[0]
+        return (recognised(path) or ("", ""))[0]
     except PoseError:
         return ""
 
@@ -70,16 +64,9 @@ def read_foreign(
         PoseError: what the form's reader refuses.
     """
     stated = None if frames is None else stated_pictures(frames)
-    if form == "alphapose":
-        return alphapose.read_poses(path, skeleton, None, warn, stated)
-    if form == "mmpose":
-        return mmpose.read_poses(path, skeleton, None, warn, stated)
-    if form == "openpose":
-        return openpose.read_poses(path, skeleton, None, warn, stated)
-    if form == "yolo_predictions":
-        return yolo_predictions.read_poses(path, skeleton, None, warn, stated)
-    if form == "mediapipe":
-        return mediapipe.read_poses(path, None, stated)
+    if form in _POSES:
+        read_poses = importlib.import_module(f"posecli.formats.{form}").read_poses
+        return read_poses(path, None, stated) if form == "mediapipe" else read_poses(path, skeleton, None, warn, stated)
     return _labels_as_poses(path, form, skeleton, warn)
 
 

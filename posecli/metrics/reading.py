@@ -55,14 +55,14 @@ def _form_of_json(where: str, value: Any) -> str:
 
     A file with COCO's keys may be another data set in COCO's clothes, unless posecli wrote it.
     """
-    from posecli.formats import COCO_STYLE, SeveralForms, detect
+    from posecli.formats import COCO_STYLE, SeveralForms, recognised
 
     in_coco_style = isinstance(value, dict) and value.keys() >= {"images", "annotations"}
     categories = value.get("categories") if in_coco_style else None
     if isinstance(categories, list) and any(isinstance(c, dict) and "posecli" in c for c in categories):
         return "coco"
     try:
-        return detect(where, COCO_STYLE if in_coco_style else None)[0]
+        return (recognised(where, COCO_STYLE if in_coco_style else None) or ("", ""))[0]
     except SeveralForms:
         raise
     except PoseError:

@@ -33,6 +33,17 @@ def labelme(path: Path, shapes: list[dict[str, Any]], **more: Any) -> Path:
     return path
 
 
+@pytest.mark.parametrize("length", [0, 40])
+def test_a_cut_off_file_is_not_passed_over(tmp_path: Path, length: int) -> None:
+    """What is left of it has none of the words a labelme file is known by."""
+    first = labelme(tmp_path / "a.json", [point("nose", 4, 5)])
+    (tmp_path / "zzz.json").write_bytes(first.read_bytes()[:length])
+    with pytest.raises(PoseError, match=r"zzz\.json: (an empty file|not JSON: it ends in the middle)"):
+        read_dataset(tmp_path, "labelme")
+    (tmp_path / "zzz.json").write_text('{"of": "another kind"}')
+    assert len(read_dataset(tmp_path, "labelme").records) == 1
+
+
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(datasets())
 def test_round_trip_loses_nothing(dataset: Dataset) -> None:

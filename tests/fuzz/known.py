@@ -75,12 +75,19 @@ def people_of(value: dict[str, Any]) -> tuple[Person, ...]:
     names = {}
     for image in value["images"]:
         names[_key(image["id"])] = f"{PurePosixPath(image['file_name']).name} {image.get('frame_id', '')}"
-    with_joints = {_key(c["id"]) for c in value["categories"] if c.get("keypoints")}
+    joints = {_key(c["id"]): c["keypoints"] for c in value["categories"] if c.get("keypoints")}
     return tuple(
-        (names[_key(p["image_id"])], _joints(p["keypoints"]))
+        (names[_key(p["image_id"])], _by_name(_joints(p["keypoints"]), joints[_key(p["category_id"])]))
         for p in value["annotations"]
-        if _key(p["category_id"]) in with_joints
+        if _key(p["category_id"]) in joints
     )
+
+
+def _by_name(joints: Joints, names: list[Any]) -> Joints:
+    """In the order of their names: where a table's first joint is missing, the others come before it."""
+    if len(names) != len(joints):
+        return joints
+    return tuple(joints[i] for i in sorted(range(len(names)), key=lambda i: str(names[i])))
 
 
 def _key(value: Any) -> Any:

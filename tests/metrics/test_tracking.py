@@ -112,7 +112,9 @@ def random_frames(seed: int, length: int = 6) -> list[TrackedFrame]:
     for _ in range(length):
         g = random.permutation(3)[: random.integers(0, 4)]
         p = random.permutation(4)[: random.integers(0, 4)]
-        frames.append(frame(g, p, random.random((len(g), len(p))).round(2) ** 0.5))
+        # Some stand on a threshold exactly; what is added makes the best assignment the only one.
+        similarity = random.random((len(g), len(p))).round(2) ** 0.5
+        frames.append(frame(g, p, similarity + 1e-6 * random.random(similarity.shape) * (1 - similarity)))
     return frames
 
 

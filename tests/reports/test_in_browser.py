@@ -80,6 +80,16 @@ def test_report_prints(page: Browser, report: Path, tmp_path: Path) -> None:
     page.call("Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}])
     assert page.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.run("getComputedStyle(document.querySelector('nav')).display") == "none"
+    # On a sheet's width nothing is cut off, and plots stand two in a row.
+    page.window(700)
+    page.call("Emulation.setEmulatedMedia", media="print")
+    cut = page.run(
+        "[...document.querySelectorAll('body *')].filter((e) => e.getBoundingClientRect().right > innerWidth + 1)"
+        ".map((e) => `${e.tagName} ${e.className} ${e.textContent.trim().slice(0, 40)}`)"
+    )
+    assert cut == []
+    tops = page.run("[...document.querySelectorAll('.plots > figure')].map((f) => f.getBoundingClientRect().top)")
+    assert len(tops) > 3 and tops[0] == tops[1] < tops[2]
     page.call("Emulation.setEmulatedMedia", media="")
 
 
