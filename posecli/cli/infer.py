@@ -357,6 +357,8 @@ def infer(
         )
 
     if segments or ray:
+        if plots or not smoothing.does_nothing:
+            raise UsageError("--smooth and --plots follow a whole stream", hint="posecli smooth, after posecli merge")
         if segments and (render or render_out):
             raise UsageError("segments have no overlay", hint="posecli render VIDEO STREAM afterwards")
         jobs = plan_jobs(sources, out, render=render, render_out=render_out)
