@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONPATH :=
 
-.PHONY: install demo test test-all lint bench clean
+.PHONY: install demo test test-all lint bench bench-faults clean
 
 install: .venv/installed
 
@@ -43,6 +43,10 @@ lint: install
 
 bench: install
 	BIN=$(BIN) sh benchmarks/run.sh
+
+# Kills each kind of run twenty times; `make test-all` does so five times.
+bench-faults: install
+	POSECLI_KILLS=20 $(PYTEST) -m slow tests/test_faults.py
 
 clean:
 	rm -rf .venv build dist *.egg-info

@@ -156,6 +156,8 @@ def run_on_cluster(tasks: Sequence[Task], recipe: Recipe, cluster: Cluster) -> I
                 # The worker could not be made, or died again and again over this task.
                 result = Failure(task_name(task), _reason(error))
                 worker = actor.remote(shared, max(1, int(cluster.cpus)))
+            except ray.exceptions.RayError as error:
+                result = Failure(task_name(task), _reason(error))
             idle.append(worker)
             yield task, result
 
@@ -202,7 +204,7 @@ def _room(resources: dict[str, float], cluster: Cluster) -> int:
 def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = [line for line in lines if "Error: " in line]
-    return f"its worker died: {told[-1] if told else lines[0] if lines else type(error).__name__}"
+    return f"its worker failed: {told[-1] if told else lines[0] if lines else type(error).__name__}"
 
 
 def _absolute(task: Task) -> Task:
