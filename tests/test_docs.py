@@ -10,7 +10,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-VERBS = ("convert", "train", "infer", "evaluate", "cross", "merge", "render", "browse", "check", "stats", "scenes")
+VERBS = (
+    "convert",
+    "train",
+    "infer",
+    "evaluate",
+    "cross",
+    "merge",
+    "render",
+    "browse",
+    "check",
+    "stats",
+    "scenes",
+    "bench",
+)
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 
 
