@@ -98,6 +98,7 @@ def recipe(arguments: Any, clips: int, seed: int) -> dict[str, Any]:
         "shake": 8.0, "occlude": 0.4, "blur": 0.2, "dim": 0.15, "compress": 0.15, "noise": 0.1, "colour": 0.3,
         "grey": 0.05, "rotation": 20.0, "scale": [0.8, 1.3], "shift": 20.0, "min_area": 0.0, "workers": 0,
         "threads": arguments.threads, "save_every": 2.0, "skeleton": "lsp14", "seed": seed, "consistency": 0.03,
+        "threshold": 0.05,
         "data": [str(file) for file in learnt_files(arguments)],
     }  # fmt: skip
 
@@ -172,7 +173,7 @@ def weights_of(system: str, seed: int, arguments: Any) -> Path:
         changes = {
             "input_size": [arguments.lstm_side] * 2, "lr": 1e-3, "codec": "gaussian", "sigma": 1.5, "consistency": 0.0,
             "scale": [1.0, 1.0], "box_scale": [1.1, 1.5], "val_box_scale": 1.35, "shift": 0.08, "rotation": 15.0,
-            "shake": 3.0, "threshold": 0.05, "flip": 0.5,
+            "shake": 3.0, "flip": 0.5,
         }  # fmt: skip
         clips = arguments.base + arguments.more
         return learnt(recipe(arguments, clips, seed) | changes | shared | own, folder)
@@ -448,7 +449,7 @@ def real_clips(arguments: Any, systems: Sequence[str], seed: int = 0) -> dict[st
             if not done.is_file():
                 model = ready(system, seed, arguments)
                 jobs = plan_jobs(list_inputs([str(clip)]), str(folder), render=True, render_out=str(folder))
-                options = InferOptions(find_every=0, track="oks", end=150)
+                options = InferOptions(find_every=0, track="oks", end=arguments.real_frames)
                 list(run_jobs(jobs, model, options, overwrite=True))
                 write_json(done, steadiness(stream))
             result.setdefault(system, {})[name] = json.loads(done.read_text())
@@ -531,7 +532,7 @@ def main() -> None:
     """Does what is not done yet, and prints the tables."""
     parser = lspet.options(
         __doc__ or "", seeds=3, side=192, lstm_side=112, batch=4, clip_frames=6, frames=40, train_clips=80,
-        test_clips=32, base=5000, more=3000, only="",
+        test_clips=32, base=5000, more=3000, real_frames=150, only="",
     )  # fmt: skip
     parser.add_argument("--ablate", action="store_true", help="also networks with parts taken away")
     parser.add_argument(
@@ -540,7 +541,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.rehearse:
         small = {"seeds": 1, "side": 64, "lstm_side": 48, "batch": 2, "clip_frames": 2, "frames": 5, "train_clips": 1,
-                 "test_clips": 1, "base": 4, "more": 4, "draws": 20}  # fmt: skip
+                 "test_clips": 1, "base": 4, "more": 4, "draws": 20, "real_frames": 8}  # fmt: skip
         vars(arguments).update(small)
     arguments.out, arguments.data = arguments.out.resolve(), arguments.data.resolve()
     arguments.out.mkdir(parents=True, exist_ok=True)
