@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from posecli.inference import PoseModel
     from posecli.person_boxes import BoxLookup
     from posecli.predictions import FramePoses
-    from posecli.segments import Segment
 
 
 def infer_parts(
@@ -40,6 +39,7 @@ def infer_parts(
     from posecli.errors import PoseError
     from posecli.infer_files import Summary
     from posecli.segments import (
+        Segment,
         check_segmentable,
         finish,
         made_with,
@@ -63,6 +63,16 @@ def infer_parts(
         talk.print(f"{len(jobs) - len(left)} inputs and {len(segments) - len(tasks)} segments are done already")
     failures: list[Failure] = []
     summaries: list[Summary] = []
+    looked: dict[str, Summary] = {}  # by folder of parts: what was done now
+
+    def add(segment: Segment, result: Summary) -> None:
+        folder = str(parts_folder(segment.job))
+        total = looked.setdefault(folder, Summary(segment.job.input.name, folder, None))
+        total.frames += result.frames
+        total.people += result.people
+        total.broken += result.broken
+        total.problems += result.problems
+
     with progress(quiet) as bar:
         counter = bar.add_task("segments" if seconds is not None else "inputs", total=len(tasks))
         try:
@@ -71,7 +81,9 @@ def infer_parts(
                     bar.advance(counter)
                     if isinstance(result, Failure):
                         failures.append(Failure(task_name(task), result.reason))
-                    elif seconds is None:
+                    elif isinstance(task, Segment):
+                        add(task, result)
+                    else:
                         summaries.append(result)
             else:
                 frames = bar.add_task("frames", total=sum(len(s.span.frames()) for s in segments))
@@ -81,7 +93,7 @@ def infer_parts(
 
                 for segment in segments:
                     if not segment.done:
-                        run_segment(segment, model, recipe.options, boxes=boxes, on_frame=on_frame)
+                        add(segment, run_segment(segment, model, recipe.options, boxes=boxes, on_frame=on_frame))
                         bar.advance(counter)
         except KeyboardInterrupt:
             report_error("interrupted; go on with --resume")
@@ -90,9 +102,7 @@ def infer_parts(
         for job in left:
             own = [s for s in segments if s.job == job]
             if shard not in (None, (1, 1)):
-                count = sum(len(s.span.frames()) for s in own)
-                if own:
-                    summaries.append(Summary(job.input.name, str(parts_folder(job)), None, count))
+                summaries += [looked[str(parts_folder(job))]] if str(parts_folder(job)) in looked else []
             elif all(s.done for s in own):
                 summaries.append(finish(job, own, smoothing=recipe.smoothing, overwrite=overwrite))
     for failure in failures:
