@@ -17,6 +17,7 @@ VERBS = (
     "evaluate",
     "cross",
     "merge",
+    "smooth",
     "render",
     "browse",
     "check",
