@@ -58,7 +58,7 @@ def timelines(source: Source, items: Sequence[tuple[int, int]], by_track: bool) 
 
     Items of pictures that belong to no video, and people without an identity, stand alone.
     """
-    rates = {video.id: video.fps for video in source.dataset.videos}
+    rates: dict[object, float] = {video.id: video.fps for video in source.dataset.videos}
     groups: dict[tuple[object, ...], list[tuple[int, tuple[int, int]]]] = {}
     for number, (r, p) in enumerate(items):
         record = source.dataset.records[r]
@@ -69,7 +69,7 @@ def timelines(source: Source, items: Sequence[tuple[int, int]], by_track: bool) 
     found = []
     for key, members in groups.items():
         members.sort()
-        rate = rates.get(key[0], 0.0) if key[0] != "alone" else 0.0  # type: ignore[call-overload]
+        rate = 0.0 if key[0] == "alone" else rates.get(key[0], 0.0)
         times = tuple(frame / (rate if rate > 0 else 30.0) for frame, _ in members)
         found.append(Timeline(tuple(item for _, item in members), times))
     return found
