@@ -64,7 +64,7 @@ def timelines(source: Source, items: Sequence[tuple[int, int]], by_track: bool) 
         record = source.dataset.records[r]
         track = record.instances[p].track_id if by_track else None
         alone = record.video_id is None or record.frame_id is None or (by_track and track is None)
-        key = ("alone", number) if alone else (record.video_id, track)
+        key: tuple[object, ...] = ("alone", number) if alone else (record.video_id, track)
         groups.setdefault(key, []).append((record.frame_id or 0, (r, p)))
     found = []
     for key, members in groups.items():
