@@ -206,6 +206,8 @@ class Instance:
 
     def __post_init__(self) -> None:
         count = len(self.xy)
+        if self.xy.shape == (count, 2) and self.visibility.shape == self.score.shape == (count,):
+            return  # ten thousands of people are the rule: the usual case first
         for name, shape in (("xy", (count, 2)), ("visibility", (count,)), ("score", (count,))):
             if np.shape(getattr(self, name)) != shape:
                 raise ValueError(f"{name} must be {shape}, got {np.shape(getattr(self, name))}")

@@ -281,13 +281,15 @@ def _read_annotations(
         kept.append((at, entry))
     points = _points([(at, e.get("keypoints")) for at, e in kept], count)
     visibility = points[..., 2].astype(np.int64)
+    scores = np.ones(visibility.shape, np.float32)
+    labelled_joints = np.count_nonzero(visibility, axis=1).tolist()
     for row, (at, entry) in enumerate(kept):
-        labelled = int(np.count_nonzero(visibility[row]))
+        labelled = labelled_joints[row]
         if entry.get("num_keypoints", labelled) != labelled:
             miscounted += 1
             first_miscounted = first_miscounted or at
         people.setdefault(entry["image_id"], []).append(
-            _instance(at, entry, points[row, :, :2], visibility[row], count)
+            _instance(at, entry, points[row, :, :2], visibility[row], scores[row])
         )
     if others:
         warn(f"{where}: {others} annotations of other categories were left out")
@@ -334,7 +336,8 @@ def _points(rows: Sequence[tuple[str, Any]], count: int) -> np.ndarray:
     return points
 
 
-def _instance(at: str, entry: Mapping[str, Any], xy: np.ndarray, visibility: np.ndarray, count: int) -> Instance:
+def _instance(at: str, entry: Mapping[str, Any], xy: np.ndarray, visibility: np.ndarray, score: np.ndarray) -> Instance:
+    """``score`` (K,) is what joints have where the annotation gives none."""
     extra = {k: v for k, v in entry.items() if k not in _ANNOTATION_KEYS}
     if "ignore" in entry and "iscrowd" in entry:
         extra["iscrowd"] = entry["iscrowd"]
@@ -344,9 +347,8 @@ def _instance(at: str, entry: Mapping[str, Any], xy: np.ndarray, visibility: np.
     track_id = entry.get("track_id")
     if track_id is not None and not (type(track_id) is int and -_FAR < track_id < _FAR):
         raise PoseError(f"track_id {reprlib.repr(track_id)} is not a whole number", at)
-    score = np.ones(count, dtype=np.float32)
     if entry.get("keypoint_scores") is not None:
-        score = _numbers(entry["keypoint_scores"], count, "keypoint_scores", at).astype(np.float32)
+        score = _numbers(entry["keypoint_scores"], len(xy), "keypoint_scores", at).astype(np.float32)
     # Other tools use these names for other things: only what can be ours is taken, the rest stays a further key.
     found = {k: float(extra.pop(k)) for k in ("score", "heat") if _is_fraction(extra.get(k))}
     if found.get("score") == 1:  # what labels have anyway: it is not written unless it stays a further key
