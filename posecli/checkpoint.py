@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from posecli.errors import PoseError
+from posecli.errors import PoseError, reason
 from posecli.files import replace_when_done
 from posecli.models import MODELS
 from posecli.types import Skeleton
@@ -162,7 +162,7 @@ def read_parts(path: str | Path) -> dict[str, tuple[dict[str, torch.Tensor], Mod
             text = (handle.metadata() or {}).get("posecli")
             state = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, ValueError) as error:
-        raise PoseError(f"not a complete safetensors file: {error}", where) from None
+        raise PoseError(f"not a complete safetensors file: {reason(error)}", where) from None
     if text is None:
         raise PoseError("the file holds tensors but no model description", where, "it was not written by posecli")
     try:

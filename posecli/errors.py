@@ -36,3 +36,8 @@ class MissingExtra(PoseError):
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs the package {package!r}", hint=f"pip install 'posecli[{extra}]'")
+
+
+def reason(error: BaseException) -> str:
+    """Why something failed, for a user: of an OSError what the system says, without Python's number and quotes."""
+    return str((error.strerror if isinstance(error, OSError) else None) or error)

@@ -17,7 +17,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-from posecli.errors import PoseError, UsageError
+from posecli.errors import PoseError, UsageError, reason
 
 # What may change on a resumed run without making it another run.
 RESUMABLE = {"workers", "threads", "save_every", "tensorboard", "epochs", "max_minutes"}
@@ -475,7 +475,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise PoseError(f"cannot read the configuration: {error}", str(path)) from None
+        raise PoseError(f"cannot read the configuration: {reason(error)}", str(path)) from None
     tables = [key for key, value in values.items() if isinstance(value, dict)]
     if tables:
         raise PoseError(f"table [{tables[0]}]", str(path), "the configuration is flat: key = value lines only")

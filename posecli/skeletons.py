@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from posecli.errors import PoseError
+from posecli.errors import PoseError, reason
 from posecli.files import refuse_device
 from posecli.types import Skeleton
 
@@ -297,7 +297,7 @@ def _read_toml(path: str | Path) -> Mapping[str, Any]:
     except RecursionError:
         raise PoseError("cannot read the skeleton: lists or tables lie too deep in each other", str(path)) from None
     except (OSError, ValueError) as error:
-        raise PoseError(f"cannot read the skeleton: {error}", str(path)) from None
+        raise PoseError(f"cannot read the skeleton: {reason(error)}", str(path)) from None
 
 
 def match_joints(source: Sequence[str], target: Sequence[str]) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from posecli import profiling
+from posecli.__main__ import main
 from posecli.profiling import profiled, stage, stage_of, wait
 
 
@@ -101,3 +103,16 @@ def test_verb_shows_every_stage_and_the_same_result(
     assert sum(row["share"] for row in profile["stages"]) == pytest.approx(1, abs=0.02)
     shown = cli("infer", clip, "-w", tiny_model, "-o", "c.jsonl", "--end", 8, "--profile")
     assert "pose network" in shown.err and "the limit is" in shown.err and shown.out.split() == ["c.jsonl"]
+
+
+def test_waiting_threads_spin_briefly_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert os.environ["GOMP_SPINCOUNT"] == "10000"
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert "GOMP_SPINCOUNT" not in os.environ

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from posecli.errors import PoseError
+from posecli.errors import PoseError, reason
 from posecli.files import refuse_device
 from posecli.formats.labels import LabelFile, LabelRow, Third, kind_of_third
 from posecli.formats.matlab import read_mat
@@ -102,8 +102,7 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
             return {name: loaded[name] for name in loaded.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         hint = "object arrays are not read: they may carry code" if "pickle" in str(error).lower() else ""
-        why = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise PoseError(f"not a {path.suffix} file that can be read: {why}", str(path), hint) from None
+        raise PoseError(f"not a {path.suffix} file that can be read: {reason(error)}", str(path), hint) from None
     except MemoryError:
         raise PoseError("it unpacks to more than there is memory for", str(path)) from None
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from posecli.errors import MissingExtra, PoseError
+from posecli.errors import MissingExtra, PoseError, reason
 from posecli.formats.matlab_check import MAX_RATIO, SMALL
 from posecli.formats.tables import Lines
 
@@ -60,7 +60,7 @@ def h5_lines(path: Path) -> Lines:
             columns, index, values = read(group, where)
     except (OSError, KeyError, IndexError, ValueError, TypeError, RuntimeError, OverflowError, MemoryError) as error:
         hint = "the .csv that DeepLabCut writes beside it can be read in its place"
-        raise PoseError(f"not a DeepLabCut table: {error}", str(path), hint) from None
+        raise PoseError(f"not a DeepLabCut table: {reason(error)}", str(path), hint) from None
     return _lines(columns, index, values, where)
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from posecli.errors import MissingExtra, PoseError
+from posecli.errors import MissingExtra, PoseError, reason
 from posecli.formats import matlab_check
 from posecli.formats.matlab_check import MAX_BYTES, MAX_DEPTH, MAX_RATIO, SMALL
 
@@ -51,7 +51,7 @@ def read_mat(path: str | Path) -> dict[str, Any]:
             warnings.simplefilter("ignore")  # of variables that stand twice: the last one counts, as in MATLAB
             loaded = loadmat(path, variable_names=list(plain), mat_dtype=True)
     except (MatReadError, OSError, ValueError, TypeError, IndexError, KeyError, NotImplementedError) as error:
-        raise PoseError(f"not a MATLAB file that can be read: {error}", str(path)) from None
+        raise PoseError(f"not a MATLAB file that can be read: {reason(error)}", str(path)) from None
     except (MemoryError, RecursionError, OverflowError):
         raise PoseError("it unpacks to more than there is memory for", str(path)) from None
     return {n: _plain(a) for n, a in loaded.items() if n in plain}
@@ -110,7 +110,7 @@ def _open(path: Path) -> Any:
     try:
         return h5py.File(path, "r")
     except (OSError, ValueError, RuntimeError) as error:
-        raise PoseError(f"not an HDF5 file that can be read: {error}", str(path)) from None
+        raise PoseError(f"not an HDF5 file that can be read: {reason(error)}", str(path)) from None
 
 
 def _read_hdf5(path: Path) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def _read_hdf5(path: Path) -> dict[str, Any]:
             reader = _Hdf5Reader(file, path)
             return {n: reader.value(file, n, 0) for n in file if not n.startswith("#") and not reader.is_object(n)}
     except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
-        raise PoseError(f"not a MATLAB file that can be read: {error}", str(path)) from None
+        raise PoseError(f"not a MATLAB file that can be read: {reason(error)}", str(path)) from None
     except MemoryError:
         raise PoseError("it unpacks to more than there is memory for", str(path)) from None
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from posecli.errors import MissingExtra, PoseError
+from posecli.errors import MissingExtra, PoseError, reason
 from posecli.formats.label_poses import Frames, one_skeleton
 from posecli.types import Dataset, Instance, Record, Skeleton, Video
 
@@ -202,7 +202,7 @@ def read(path: Path, options: ReadOptions, warn: Warn) -> Dataset:
         file = pa.parquet.ParquetFile(str(path), memory_map=True)
         head = json.loads((file.schema_arrow.metadata or {})[b"posecli"])
     except (OSError, pa.ArrowException) as error:
-        raise PoseError(f"not a Parquet file: {error}", str(path)) from None
+        raise PoseError(f"not a Parquet file: {reason(error)}", str(path)) from None
     except (KeyError, ValueError):
         raise PoseError("no 'posecli' metadata: not a table that posecli wrote", str(path)) from None
     try:

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from posecli.errors import PoseError
+from posecli.errors import PoseError, reason
 from posecli.scenes.body import FRAMES, JOINTS, Build, F, J, Pose, ground_contact
 
 FPS = 30.0
@@ -58,7 +58,9 @@ class PennTracks:
         except PoseError:
             raise
         except (OSError, ValueError, EOFError) as error:
-            raise PoseError(f"cannot read motion: {error}", str(path), "an .npz of Penn Action tracks") from None
+            raise PoseError(
+                f"cannot read motion: {reason(error)}", str(path), "an .npz of Penn Action tracks"
+            ) from None
         data = self._data
         rows = len(data["x"])
         if data["x"].shape != (rows, 13) or data["y"].shape != (rows, 13) or data["visibility"].shape != (rows, 13):

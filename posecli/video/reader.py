@@ -158,6 +158,9 @@ class VideoSource(FrameSource):
             container.close()
             raise PoseError("no video in it", self._where, "only sound or data")
         stream = container.streams.video[0]
+        if stream.codec_context is None:
+            container.close()
+            raise PoseError("its video is in no form that is known here", self._where, "it may be damaged")
         stream.thread_type = "AUTO"
         stream.codec_context.thread_count = self._threads
         return container

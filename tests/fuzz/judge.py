@@ -102,7 +102,9 @@ def _judge_words(case: Case, ran: Ran) -> None:
         if verb == "evaluate"
         else verb != "convert" or case.plain
     )
-    if case.must == "pass" and ran.code != 0 and not findings and ours:
+    # A list of results names no joints, and is refused until --skeleton says which they are.
+    nameless = case.sample.name.startswith("coco-results") and "does not name its joints" in ran.err
+    if case.must == "pass" and ran.code != 0 and not findings and ours and not nameless:
         raise Broken("failed on an input that means what it meant")
     if verb == "evaluate" and ran.code == 0:
         _judge_scores(result)
