@@ -14,8 +14,8 @@ from posecli.errors import PoseError, UsageError
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs one command; always ends in SystemExit with a code of `ExitCode`."""
     # A thread of a network that waits for the others spins, by default for so long that beside another busy program it
-    # takes the turns of the very thread it waits for: on two cores `infer` then took about three times as long. OpenMP (the
-    # one in PyTorch's wheels for Linux) reads this when PyTorch is loaded, which is later.
+    # takes the turns of the very thread it waits for: on two cores `infer` then took about three times as long. OpenMP
+    # (the one in PyTorch's wheels for Linux) reads this when PyTorch is loaded, which is later.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     arguments = list(sys.argv[1:] if argv is None else argv)
