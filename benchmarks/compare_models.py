@@ -51,8 +51,8 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "fastpose": {"model": "fastpose-tiny", **_QUARTER},
     "tompson": {"model": "tompson-tiny", "model_arguments": {"pooling": 8, "wide": 64}, "lr": 2e-3, "sigma": 1.0},
     "deeppose": {
-        "model": "deeppose-tiny", "lr": 7e-4,
-        "model_arguments": {"stages": 2, "zoom": 1, "width": 12, "side": 48, "grid": 4, "features": 256},
+        "model": "deeppose-tiny", "lr": 3e-4,
+        "model_arguments": {"stages": 2, "zoom": 1, "width": 12, "side": 48, "grid": 4, "features": 512},
     },
     "integral": {"model": "integral-resnet-tiny", "lr": 2e-3, "integral_heat": "softmax", "sigma": 1.5},
     "pose-fpn": {

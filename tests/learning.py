@@ -96,14 +96,17 @@ class Pupil:
         return float((terms * torch.tensor(list(self.task.terms.values()), dtype=terms.dtype)).sum())
 
     def pck(self, share: float) -> float:
-        """Share of joints found within a share of the torso, predicted as `posecli infer` does in the true boxes."""
+        """Share of joints found within a share of the torso, predicted as `posecli infer` does: in the true boxes, or,
+        by models that find people themselves, of the first one found."""
         model = PoseModel(self.learner.network, self.meta, device="cpu", speed="plain")
         right = []
         for record in self.dataset.records:
             (person,) = record.instances
             image = read_picture(Path(self.dataset.root) / record.file_name)
-            ((found,),) = model.predict([image], [np.asarray(person.box_xyxy)[None]])
-            right += (np.hypot(*(found.xy - person.xy).T) <= share * TORSO).tolist()
+            boxes = [np.asarray(person.box_xyxy)[None]] if model.top_down else None
+            (people,) = model.predict([image], boxes)
+            found = people[0].xy if people else np.full_like(person.xy, np.inf)
+            right += (np.hypot(*(found - person.xy).T) <= share * TORSO).tolist()
         self.learner.network.train()
         return float(np.mean(right))
 

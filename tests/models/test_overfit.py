@@ -17,7 +17,7 @@ from learning import Pupil, make_people
         pytest.param("hourglass-tiny", 2e-3, 300, {"model_arguments": '{"separable": true}'}, id="hourglass-separable"),
         pytest.param("hg-tiny", 2e-3, 300, {}, id="hg"),
         pytest.param("cpm-tiny", 2e-3, 300, {"input_size": [192, 192]}, id="cpm"),
-        pytest.param("cpn-tiny", 2e-3, 300, {}, id="cpn"),
+        pytest.param("cpn-tiny", 5e-3, 300, {}, id="cpn"),
         pytest.param("deeppose-tiny", 1e-3, 300, {}, id="deeppose"),
         pytest.param("deeppose-resnet-tiny", 1e-3, 300, {}, id="deeppose-resnet"),
         pytest.param("unipose-tiny", 2e-3, 300, {"input_size": [192, 192]}, id="unipose"),
