@@ -42,8 +42,10 @@ def test_core_seconds_are_those_of_the_thread_that_worked() -> None:
 def test_threads_of_a_library_are_counted_but_not_those_that_are_stages_themselves() -> None:
     def library() -> None:
         burn(0.06)
+        burnt.set()
+        stop.wait()  # threads of a pool live on
 
-    ready, stop = threading.Event(), threading.Event()
+    ready, burnt, stop = threading.Event(), threading.Event(), threading.Event()
 
     def other_stage() -> None:
         with stage("other thread"):
@@ -58,8 +60,9 @@ def test_threads_of_a_library_are_counted_but_not_those_that_are_stages_themselv
         with stage("network", pool=True):
             helper = threading.Thread(target=library)
             helper.start()
-            helper.join()
+            burnt.wait()
         stop.set()
+        helper.join()
         beside.join()
     assert 0.05 <= profile.stages["network"].core_seconds < 0.1
 
