@@ -23,6 +23,7 @@ from posecli.scenes.backdrop import Backgrounds, Panorama, make_box
 from posecli.scenes.body import Pose, keypoints3d, sample_build
 from posecli.scenes.camera import VIEWS, Rig, look_at, sample_rig
 from posecli.scenes.crossing import CROSSING_FIELD, crossing_walk, crossing_wall
+from posecli.scenes.filming import Filming
 from posecli.scenes.motion import EVERYDAY, sample_motion
 from posecli.scenes.penn import PennTracks, penn_motion
 from posecli.scenes.raster import Canvas
@@ -39,71 +40,33 @@ SUBFRAMES = 5
 _CHUNK = 16
 
 
-@dataclass(frozen=True)
-class SceneOptions:
-    """What to make. The same options give the same labels and the same pixels before encoding.
+@dataclass(frozen=True, kw_only=True)
+class SceneOptions(Filming):
+    """What to make.
 
     Attributes:
-        seed, count: first decides everything together with the number of the scene.
-        people: (least, most) in a scene.
-        frames, fps, size_wh: of each video.
         cameras: names of `posecli.scenes.camera.VIEWS`, seen at the same times.
-        motion: ``"procedural"``, or an ``.npz`` of Penn Action tracks.
-        split: which of the tracks, ``"train"``, ``"test"`` or ``"all"``.
-        backgrounds: ``"procedural"``, or a folder of pictures.
-        occluders: mean number of things between camera and people.
-        blur: exposure as a part of the time between frames, 0..1.
-        noise: sensor noise in grey levels.
-        light: a kind of `posecli.scenes.scene.LIGHTS`.
-        camera_motion: 0 a tripod, 1 a lively hand.
-        compression: x264's constant rate factor (lower is better).
+        motion: ``"procedural"``, or an ``.npz`` of Penn Action tracks, of which ``split`` says which.
         crossing: people walk past one another and behind a wall that hides each for about a second; the people of a
             scene last longer than its pictures show them.
     """
 
-    seed: int = 0
-    count: int = 2
-    people: tuple[int, int] = (1, 3)
-    frames: int = 60
-    size_wh: tuple[int, int] = (320, 240)
-    fps: float = 30.0
     cameras: tuple[str, ...] = ("front", "side")
     motion: str = "procedural"
-    split: str = "train"
-    backgrounds: str = "procedural"
-    occluders: float = 0.7
-    blur: float = 0.4
-    noise: float = 3.0
-    light: str = "random"
-    camera_motion: float = 0.5
-    compression: int = 20
     crossing: bool = False
 
     def check(self) -> None:
         """UsageError on values that make no sense."""
-        w, h = self.size_wh
-        problems = {
-            "--people": not 0 <= self.people[0] <= self.people[1] <= 30,
-            "--frames": self.frames < 1,
-            "--count": self.count < 1,
-            "--size": not (32 <= w <= 4096 and 32 <= h <= 4096),
-            "--fps": not 1 <= self.fps <= 240,
-            "--blur": not 0 <= self.blur <= 1,
-            "--noise": not 0 <= self.noise <= 100,
-            "--occluders": not 0 <= self.occluders <= 20,
-            "--camera-motion": not 0 <= self.camera_motion <= 3,
-            "--compression": not 0 <= self.compression <= 51,
-            "--seed": self.seed < 0,
-        }
-        for option, wrong in problems.items():
-            if wrong:
-                raise UsageError(f"{option} is out of range")
+        self.check_filming(
+            people=(0, 30),
+            least_frames=1,
+            largest=4096,
+            fastest=240,
+            lights=LIGHTS,
+            splits=("train", "test", "all"),
+        )
         if self.crossing and self.motion != "procedural":
             raise UsageError("people who cross walk by the rules", hint="--motion procedural")
-        if self.light not in LIGHTS:
-            raise UsageError(f"unknown light {self.light!r}", hint=f"one of {', '.join(LIGHTS)}")
-        if self.split not in ("train", "test", "all"):
-            raise UsageError(f"unknown split {self.split!r}", hint="train, test or all")
         unknown = [c for c in self.cameras if c not in VIEWS]
         if unknown or not self.cameras or len(set(self.cameras)) != len(self.cameras):
             what = f"unknown camera {unknown[0]!r}" if unknown else "cameras must be given, each once"

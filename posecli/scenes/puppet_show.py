@@ -24,6 +24,7 @@ import numpy as np
 from posecli.errors import PoseError, UsageError
 from posecli.files import replace_when_done
 from posecli.scenes.backdrop import Backgrounds
+from posecli.scenes.filming import Filming
 from posecli.scenes.folder import MARKER, person_json, refuse_other_folders, skeleton_toml
 from posecli.scenes.penn import FPS, PennTracks, Track
 from posecli.scenes.puppets import (
@@ -55,59 +56,31 @@ _LIGHT = {"random": (0.75, 1.1), "day": (0.95, 1.15), "indoor": (0.7, 0.95), "di
 _DARK_GRAIN = 5.0
 
 
-@dataclass(frozen=True)
-class PuppetOptions:
-    """What to make; names as in `posecli.scenes.folder.SceneOptions`.
+@dataclass(frozen=True, kw_only=True)
+class PuppetOptions(Filming):
+    """What to make.
 
     Attributes:
-        puppets: COCO keypoint JSON files of people. motion: ``.npz`` of Penn Action tracks. backgrounds: folder of
-            pictures, or ``"procedural"``. split: of all three: ``"train"``, ``"val"``, ``"test"`` or ``"all"``.
+        puppets: COCO keypoint JSON files of people. motion: ``.npz`` of Penn Action tracks. ``split``, also ``"val"``,
+            is of people, tracks and backgrounds.
         views: tags of `VIEWS`; ``count`` videos of each.
-        people: (least, most) in a video. blur: exposure, 0 to 1 of the time between frames.
-        occluders: mean number of things that pass between camera and people during a video.
     """
 
     puppets: tuple[str, ...]
     motion: str
-    backgrounds: str = "procedural"
-    split: str = "train"
     views: tuple[str, ...] = ("front", "side")
-    seed: int = 0
-    count: int = 2
     people: tuple[int, int] = (1, 1)
-    frames: int = 60
-    size_wh: tuple[int, int] = (320, 240)
-    fps: float = 30.0
-    occluders: float = 0.7
-    blur: float = 0.4
-    noise: float = 3.0
-    light: str = "random"
-    camera_motion: float = 0.5
-    compression: int = 20
 
     def check(self) -> None:
         """UsageError on values that make no sense."""
-        w, h = self.size_wh
-        problems = {
-            "--people": not 1 <= self.people[0] <= self.people[1] <= 6,
-            "--frames": self.frames < 2,
-            "--count": self.count < 1,
-            "--size": not (32 <= w <= 2048 and 32 <= h <= 2048),
-            "--fps": not 1 <= self.fps <= 120,
-            "--blur": not 0 <= self.blur <= 1,
-            "--noise": not 0 <= self.noise <= 100,
-            "--occluders": not 0 <= self.occluders <= 20,
-            "--camera-motion": not 0 <= self.camera_motion <= 3,
-            "--compression": not 0 <= self.compression <= 51,
-            "--seed": self.seed < 0,
-        }
-        for option, wrong in problems.items():
-            if wrong:
-                raise UsageError(f"{option} is out of range for puppets")
-        if self.light not in _LIGHT:
-            raise UsageError(f"unknown light {self.light!r}", hint=f"one of {', '.join(_LIGHT)}")
-        if self.split not in ("train", "val", "test", "all"):
-            raise UsageError(f"unknown split {self.split!r}", hint="train, val, test or all")
+        self.check_filming(
+            people=(1, 6),
+            least_frames=2,
+            largest=2048,
+            fastest=120,
+            lights=_LIGHT,
+            splits=("train", "val", "test", "all"),
+        )
         if not self.views or any(view not in VIEWS for view in self.views) or len(set(self.views)) < len(self.views):
             raise UsageError("views of puppets are front, side and back", hint="--cameras front,side")
         if self.motion == "procedural":
