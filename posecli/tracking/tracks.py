@@ -9,6 +9,7 @@ with their ids (`Tracker.replay`), so that a run can be resumed.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -62,7 +63,7 @@ def seen(instance: Instance) -> Seen:
     return Seen(np.where(instance.visibility[:, None] > 0, instance.xy, np.nan), corners, area)
 
 
-class Tracker:
+class Tracker(ABC):
     """Gives every person of every frame a ``track_id``; call `update` once a frame, in order.
 
     Args:
@@ -82,9 +83,9 @@ class Tracker:
         self.tracks: list[Track] = []
         self._next = 1
 
+    @abstractmethod
     def similarity(self, people: Sequence[Seen], tracks: Sequence[Track], time: float) -> np.ndarray:
         """(N, T) in [0, 1]: how well people of this frame fit the tracks."""
-        raise NotImplementedError
 
     def look(self, image: np.ndarray | None, time: float) -> None:
         """Takes the picture (H, W, 3) of the next frame, before `similarity` is asked; for trackers that need it."""
