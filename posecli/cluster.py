@@ -1,34 +1,33 @@
 """Inputs and segments as tasks on a Ray cluster: actors hold the model, Ray places, retries and reports.
 
 What a task does is what one process does (`infer_files.run_jobs`, `segments.run_segment`). Its result is a stream
-under its final name; so a worker or a driver that is killed loses at most what was under way. A killed actor is started
-again by Ray and its task tried again. Inputs and outputs are paths that mean the same on all machines.
-
-Ray: https://docs.ray.io (`ray.init`, actors with ``max_restarts`` and ``max_task_retries``); tested with 2.60.
+under its final name; so a worker or a driver that is killed loses at most what was under way. A killed actor is
+started again by Ray and its task tried again. Inputs and outputs are paths that mean the same on all machines, or stand
+on storage.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from posecli.errors import MissingExtra, PoseError
+from posecli.errors import PoseError
 from posecli.files import replace_when_done
 from posecli.infer_files import Job, Summary, run_jobs
 from posecli.inference import PoseModel, load_model
+from posecli.on_ray import TRIES, Cluster, Failure, connected, failure_of, room
 from posecli.person_boxes import BoxLookup, read_boxes, whole_picture
 from posecli.pipeline import InferOptions
 from posecli.readout import PredictOptions
 from posecli.segments import Segment, run_segment
 from posecli.smoothing.stream import Smoothing
+from posecli.storage import Storage, is_stored
 
 __all__ = ["Cluster", "Failure", "Recipe", "run_on_cluster", "run_task"]
 
-_TRIES = 20  # deaths of a worker after which its task is given up: a file may be what kills it
 Task = Job | Segment
 
 
@@ -48,46 +47,44 @@ class Recipe:
     box_nms: float
     smoothing: Smoothing
     speed: str
+    storage: Storage | None = None
 
     def load(self, warn: Callable[[str], None]) -> tuple[PoseModel, BoxLookup | None]:
         """The model and, for top-down models that are given them, the boxes."""
+        weights, box_weights, rescore, boxes = map(
+            self._here, (self.weights, self.box_weights, self.rescore, self.boxes)
+        )
+        assert weights is not None
         model = load_model(
-            self.weights, self.device, release=self.release, box_weights=self.box_weights, rescore=self.rescore,
+            weights, self.device, release=self.release, box_weights=box_weights, rescore=rescore,
             options=self.predict, warn=warn, speed=self.speed,
         )  # fmt: skip
-        if self.boxes is None:
+        if boxes is None:
             return model, None
-        if self.boxes == "full":
+        if boxes == "full":
             return model, whole_picture(float(model.meta.extra.get("box_scale", 1.25)))
-        return model, read_boxes(self.boxes, self.box_min_score, self.box_nms, warn)
+        return model, read_boxes(boxes, self.box_min_score, self.box_nms, warn)
 
-
-@dataclass(frozen=True)
-class Cluster:
-    """Where tasks run.
-
-    Attributes:
-        address: of a Ray cluster; ``"auto"``: the one of this machine, started if there is none.
-        workers: processes that hold the model; None: as many as there is room for.
-        cpus, gpus: that each of them takes; parts of a GPU may be shared.
-    """
-
-    address: str = "auto"
-    workers: int | None = None
-    cpus: float = 1.0
-    gpus: float = 0.0
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a task could not be done."""
-
-    name: str
-    reason: str
+    def _here(self, path: str | None) -> str | None:
+        """The copy, on this machine, of what stands on storage."""
+        if path is None or self.storage is None or not is_stored(path):
+            return path
+        return str(self.storage.fetch(path))
 
 
 def run_task(task: Task, recipe: Recipe, model: PoseModel, boxes: BoxLookup | None) -> Summary:
-    """Does one task; its stream is complete or absent. PoseError as `run_jobs` and `run_segment`."""
+    """Does one task; its stream is complete or absent. PoseError as `run_jobs` and `run_segment`.
+
+    What stands in for files on storage is handed over, the stream last.
+    """
+    summary = _run_task(task, recipe, model, boxes)
+    for place in (summary.overlay, summary.stream):
+        if place is not None and recipe.storage is not None and recipe.storage.owns(place):
+            recipe.storage.send(place)
+    return summary
+
+
+def _run_task(task: Task, recipe: Recipe, model: PoseModel, boxes: BoxLookup | None) -> Summary:
     if isinstance(task, Segment):
         return run_segment(task, model, recipe.options, boxes=boxes)
     assert task.stream is not None
@@ -134,11 +131,11 @@ def run_on_cluster(tasks: Sequence[Task], recipe: Recipe, cluster: Cluster) -> I
     """
     if not tasks:
         return
-    with _connected(cluster.address) as ray:
-        count = _room(ray.cluster_resources(), cluster)
+    with connected(cluster.address) as ray:
+        count = room(ray.cluster_resources(), cluster)
         count = min(count if cluster.workers is None else cluster.workers, len(tasks))
         actor = ray.remote(
-            num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_restarts=-1, max_task_retries=_TRIES
+            num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_restarts=-1, max_task_retries=TRIES
         )(_Worker)  # fmt: skip
         shared = ray.put(_absolute_recipe(recipe))
         idle = [actor.remote(shared, max(1, int(cluster.cpus))) for _ in range(count)]
@@ -154,57 +151,12 @@ def run_on_cluster(tasks: Sequence[Task], recipe: Recipe, cluster: Cluster) -> I
                 result = ray.get(done)
             except ray.exceptions.RayActorError as error:
                 # The worker could not be made, or died again and again over this task.
-                result = Failure(task_name(task), _reason(error))
+                result = failure_of(task_name(task), error)
                 worker = actor.remote(shared, max(1, int(cluster.cpus)))
             except ray.exceptions.RayError as error:
-                result = Failure(task_name(task), _reason(error))
+                result = failure_of(task_name(task), error)
             idle.append(worker)
             yield task, result
-
-
-@contextlib.contextmanager
-def _connected(address: str) -> Iterator[Any]:
-    # Ray would send figures of use to its makers, and print whatever workers print.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError:
-        raise MissingExtra("ray", "ray", "--ray") from None
-    ours = not ray.is_initialized()
-    if ours:
-        try:
-            ray.init(
-                address=None if address == "auto" else address,
-                log_to_driver=False,
-                logging_level="ERROR",
-                configure_logging=False,
-            )
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise PoseError(f"no Ray cluster there: {str(error).splitlines()[0]}", address, "--ray auto") from None
-    try:
-        yield ray
-    finally:
-        if ours:
-            ray.shutdown()
-
-
-def _room(resources: dict[str, float], cluster: Cluster) -> int:
-    """How many workers a cluster with these resources holds; PoseError for none."""
-    counts = []
-    for name, wanted in (("CPU", cluster.cpus), ("GPU", cluster.gpus)):
-        if wanted > 0:
-            counts.append(int(resources.get(name, 0.0) / wanted))
-    if counts and min(counts) < 1:
-        there = ", ".join(f"{resources.get(n, 0):g} {n}s" for n in ("CPU", "GPU"))
-        what = f"no room for a worker of {cluster.cpus:g} CPUs and {cluster.gpus:g} GPUs"
-        raise PoseError(what, "the cluster", f"it has {there}; see --ray-cpus and --ray-gpus")
-    return min(counts) if counts else 1
-
-
-def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if "Error: " in line]
-    return f"its worker failed: {told[-1] if told else lines[0] if lines else type(error).__name__}"
 
 
 def _absolute(task: Task) -> Task:
@@ -213,7 +165,7 @@ def _absolute(task: Task) -> Task:
         assert isinstance(job, Job)
         return replace(task, job=job, place=Path(os.path.abspath(task.place)))
     given = task.input
-    if given.kind in ("video", "pictures"):
+    if given.kind in ("video", "pictures") and not is_stored(given.path):
         given = replace(given, path=os.path.abspath(given.path))
     stream, overlay = (p and Path(os.path.abspath(p)) for p in (task.stream, task.overlay))
     return replace(task, input=given, stream=stream, overlay=overlay)
@@ -221,6 +173,8 @@ def _absolute(task: Task) -> Task:
 
 def _absolute_recipe(recipe: Recipe) -> Recipe:
     def place(path: str | None) -> str | None:
+        if path is not None and recipe.storage is not None and recipe.storage.owns(path):
+            return recipe.storage.url(path)
         return os.path.abspath(path) if path is not None and os.path.exists(path) else path
 
     return replace(

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from made_clips import with_keys
 
-from posecli.cluster import Cluster, _room
 from posecli.errors import PoseError
+from posecli.on_ray import Cluster, room
 
 ALONE = ("--find-every", "0", "--device", "cpu")
 POSECLI = [sys.executable, "-m", "posecli"]
@@ -75,12 +75,12 @@ def test_without_ray_the_remedy_is_named(
 
 def test_room_for_workers() -> None:
     resources = {"CPU": 16.0, "GPU": 2.0}
-    assert _room(resources, Cluster(cpus=4, gpus=0)) == 4
-    assert _room(resources, Cluster(cpus=4, gpus=1)) == 2
-    assert _room(resources, Cluster(cpus=1, gpus=0.25)) == 8
-    assert _room(resources, Cluster(cpus=0, gpus=0)) == 1
+    assert room(resources, Cluster(cpus=4, gpus=0)) == 4
+    assert room(resources, Cluster(cpus=4, gpus=1)) == 2
+    assert room(resources, Cluster(cpus=1, gpus=0.25)) == 8
+    assert room(resources, Cluster(cpus=0, gpus=0)) == 1
     with pytest.raises(PoseError, match="no room for a worker of 32 CPUs"):
-        _room(resources, Cluster(cpus=32))
+        room(resources, Cluster(cpus=32))
 
 
 @pytest.mark.slow

@@ -242,21 +242,36 @@ def test_one_video_in_chunks_loses_nothing(tmp_path: Path) -> None:
     video = write_video(tmp_path / "a.mp4", 40)
     (tmp_path / "out").mkdir()
     for chunk in _chunks(list(range(40)), 3):
-        assert write_frames(_Task(str(video), chunk, str(tmp_path / "out"), 95, 1)) == (len(chunk), ())
+        assert write_frames(_Task("a.mp4", str(video), chunk, str(tmp_path / "out"), 95, 1)) == (len(chunk), ())
     (tmp_path / "odd").mkdir()
-    assert write_frames(_Task(str(video), (1, 2, 17, 55), str(tmp_path / "odd"), 95, 1)) == (3, (55,))
+    assert write_frames(_Task("a.mp4", str(video), (1, 2, 17, 55), str(tmp_path / "odd"), 95, 1)) == (3, (55,))
     assert sorted(p.name for p in (tmp_path / "odd").iterdir()) == [frame_name(i) for i in (1, 2, 17)]
     seen = [round(float(cv2.imread(str(p)).mean())) for p in sorted((tmp_path / "out").iterdir())]
     assert np.abs(np.subtract(seen, [level(i) for i in range(40)])).max() <= 3
 
 
 def test_nothing_is_left_of_failed_frames(mars: Path, tmp_path: Path) -> None:
+    """Folders that are finished stay, and are gone on with; of the one that failed there is nothing."""
     dataset = read_dataset(mars)
+    whole = (mars / "side/b.mp4").read_bytes()
     (mars / "side/b.mp4").write_bytes(b"not a video any more")
     with pytest.raises(PoseError, match=r"b\.mp4"):
         extract_frames(dataset, tmp_path / "jpeg", workers=1)
-    assert [p for p in (tmp_path / "jpeg").rglob("*") if not p.is_dir()] == []
-    assert not (tmp_path / "jpeg/front/a").exists()
+    done = tmp_path / "jpeg/front/a"
+    wanted = {r.frame_id for r in dataset.records if r.file_name == "front/a.mp4"}
+    assert {p.name for p in done.glob("*.jpg")} == {frame_name(i or 0) for i in wanted}
+    assert [p.name for p in (tmp_path / "jpeg/side").glob("*b*")] == []
+    with pytest.raises(PoseError, match=r"exists already \(--resume"):
+        extract_frames(dataset, tmp_path / "jpeg", workers=1)
+    (mars / "side/b.mp4").write_bytes(whole)
+    before, counted = done.stat().st_ino, []
+    result = extract_frames(dataset, tmp_path / "jpeg", workers=1, resume=True, progress=counted.append)
+    assert done.stat().st_ino == before and sum(counted) == len(dataset.records) == len(result.records)
+    assert coco.absent_files(result) == []
+    with pytest.raises(PoseError, match="other options"):
+        extract_frames(dataset, tmp_path / "jpeg", workers=1, resume=True, quality=50)
+    with pytest.raises(PoseError, match="other options"):
+        extract_frames(thin(dataset, 2), tmp_path / "jpeg", workers=1, resume=True)
 
 
 def test_frames_that_cannot_be_decoded_are_said(tmp_path: Path) -> None:

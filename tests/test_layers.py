@@ -15,7 +15,7 @@ ROOT = Path(posecli.__file__).parent
 
 # In the order a reader opens them; packages count as one. docs/architecture.md tells what each is for.
 ORDER = """
-errors files types skeletons
+errors files storage on_ray types skeletons
 video
 geometry profiling stages
 predictions drawing trails panels render render_files
@@ -25,7 +25,7 @@ reports
 checks stats
 zoo
 models codecs grouping losses tracking smoothing
-checkpoint official readout looks pose_scores inference onnx_export
+checkpoint official readout looks pose_scores on_device inference onnx_export
 person_boxes following recurrence pipeline spans merging infer_files segments cluster
 scenes
 augment augment_pictures settings data distributed tasks validation learner run_log catalogue surgery training rescoring

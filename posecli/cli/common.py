@@ -57,6 +57,24 @@ SpeedOption = Annotated[
         rich_help_panel="Model",
     ),
 ]
+RayOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Share the work on a Ray cluster; auto: on this machine's, started if there is none.",
+        rich_help_panel="Many processes",
+    ),
+]
+RayWorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--ray-workers", min=1, help="--ray: processes at a time (else what fits).", rich_help_panel="Many processes"
+    ),
+]
+RayCpusOption = Annotated[
+    float, typer.Option("--ray-cpus", min=0, help="--ray: CPUs of each process.", rich_help_panel="Many processes")
+]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace outputs that exist.", rich_help_panel="Common")
 ]

@@ -13,11 +13,15 @@ from posecli.cli.common import (
     JsonOption,
     OverwriteOption,
     QuietOption,
+    RayCpusOption,
+    RayOption,
+    RayWorkersOption,
     console,
     print_json,
     progress,
     warn,
 )
+from posecli.cli.stored import through_storage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
 
     from posecli.convert import SkeletonChange
     from posecli.formats import ReadOptions
+    from posecli.on_ray import Cluster
     from posecli.types import Dataset, Skeleton
 
 _READING = "Reading"
@@ -43,6 +48,24 @@ _FORMATS = (
 )
 
 
+def _one_place(given: dict[str, Any]) -> None:
+    """Labels name pictures and videos relative to themselves: they must stand where those are."""
+    from posecli.errors import UsageError
+
+    def place(word: str) -> str:
+        return word.partition("://")[0] if "://" in word else ""
+
+    if given["ray"]:
+        raise UsageError("--ray wants files that all machines see, not URLs")
+    if all(source.endswith((".jsonl", ".ndjson")) for source in given["sources"]):
+        return
+    beside = [given["frames"]] if given["frames"] else given["sources"]
+    if any(place(word) != place(given["out"]) for word in beside):
+        hint = "--out beside them, or --frames beside --out"
+        raise UsageError("labels here of pictures or videos there would not find them", given["out"], hint)
+
+
+@through_storage(reads=["sources", "skeleton", "image_root", "to_skeleton"], writes=["frames", "out"], check=_one_place)
 def convert(
     sources: Annotated[
         list[str],
@@ -156,6 +179,13 @@ def convert(
             rich_help_panel=_OUTPUT,
         ),
     ] = None,
+    ray: RayOption = None,
+    ray_workers: RayWorkersOption = None,
+    ray_cpus: RayCpusOption = 1.0,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="--frames: keep the videos' frames that are finished.", rich_help_panel=_OUTPUT),
+    ] = False,
     overwrite: OverwriteOption = False,
     json_: JsonOption = False,
     quiet: QuietOption = False,
@@ -179,6 +209,10 @@ def convert(
         raise UsageError("--frames and --no-frames contradict each other")
     if quality is not None and frames is None:
         raise UsageError("--quality is for --frames")
+    if frames is None and (resume or ray):
+        raise UsageError(f"{'--resume' if resume else '--ray'} is for --frames")
+    if resume and overwrite:
+        raise UsageError("--resume goes on with what is there, --overwrite replaces it", hint="give one of them")
     sources = _with_streams_of_folders(sources)
     streams = [s for s in sources if s == "-" or s.endswith((".jsonl", ".ndjson"))]
     if streams and len(streams) < len(sources):
@@ -216,11 +250,13 @@ def convert(
     from posecli.convert import own_splits, parse_shares
     from posecli.convert import split as split_by_recording
     from posecli.formats import ReadOptions
+    from posecli.on_ray import Cluster
 
+    rewrite = overwrite or resume  # labels take no time: only frames are gone on with
     shares = None if split is None or split == "own" else parse_shares(split)
     path = Path(out)
     paths = {name: path.with_name(f"{path.stem}_{name}{path.suffix}") for name in shares or ()} or {"": path}
-    _refuse_existing(paths.values() if split != "own" else (), overwrite)
+    _refuse_existing(paths.values() if split != "own" else (), rewrite)
     for source in sources if frames is not None else ():
         # There the pictures would be read as more videos the next time.
         if Path(source).is_dir() and Path(source).resolve() in Path(str(frames)).resolve().parents:
@@ -239,14 +275,15 @@ def convert(
         split_by_recording(dataset, shares)  # what cannot be split shows before frames are extracted
     if split == "own":
         paths = {name: path.with_name(f"{path.stem}_{name}{path.suffix}") for name in own_splits(dataset)}
-        _refuse_existing(paths.values(), overwrite)
+        _refuse_existing(paths.values(), rewrite)
     if frames is not None:
-        dataset = _extract(dataset, frames, workers, quality, overwrite, quiet, talk)
+        cluster = Cluster(ray, ray_workers, ray_cpus) if ray else None
+        dataset = _extract(dataset, frames, workers, quality, overwrite, resume, cluster, quiet, talk)
     if split == "own":
         parts = own_splits(dataset)
     else:
         parts = split_by_recording(dataset, shares, warn=warn) if shares else {"": dataset}
-    summaries = {str(place): _write(parts[part], place, kind, overwrite) for part, place in paths.items()}
+    summaries = {str(place): _write(parts[part], place, kind, rewrite) for part, place in paths.items()}
     for summary in summaries.values() if changes else ():
         summary["to_skeleton"] = {source: change.to_json() for source, change in changes.items()}
     if not quiet:
@@ -466,7 +503,15 @@ def _tell_change(change: SkeletonChange, talk: Console, source: str = "") -> Non
 
 
 def _extract(
-    dataset: Dataset, folder: str, workers: int | None, quality: int | None, overwrite: bool, quiet: bool, talk: Console
+    dataset: Dataset,
+    folder: str,
+    workers: int | None,
+    quality: int | None,
+    overwrite: bool,
+    resume: bool,
+    cluster: Cluster | None,
+    quiet: bool,
+    talk: Console,
 ) -> Dataset:
     from posecli.errors import PoseError
     from posecli.frames import JPEG_QUALITY, extract_frames, is_video_frame
@@ -478,7 +523,7 @@ def _extract(
     with progress(quiet) as bar:
         task = bar.add_task("frames", total=total)
         result = extract_frames(
-            dataset, folder, workers=workers, quality=quality, overwrite=overwrite,
+            dataset, folder, workers=workers, quality=quality, overwrite=overwrite, resume=resume, cluster=cluster,
             progress=lambda count: bar.advance(task, count), warn=warn,
         )  # fmt: skip
     talk.print(f"{total} frames in {folder} (JPEG, quality {quality})")

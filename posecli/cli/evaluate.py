@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from posecli.cli.common import DebugOption, JsonOption, OverwriteOption, QuietOption, console, print_json, warn
+from posecli.cli.stored import through_storage
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,6 +37,7 @@ def _thresholds(texts: list[str] | None) -> Any:
     return chosen
 
 
+@through_storage(reads=["gt", "pred", "pred2", "image_root"], writes=["heat_csv", "heat_plot", "report"])
 def evaluate(
     gt: Annotated[Path, typer.Argument(metavar="GT", help="Labels: COCO keypoint JSON, or anything convert reads.")],
     pred: Annotated[
@@ -126,6 +128,7 @@ def evaluate(
     from posecli.errors import MissingExtra, PoseError
     from posecli.metrics import evaluate as compare
     from posecli.skeletons import get_skeleton
+    from posecli.storage import current
 
     for option, path in (("--heat-plot", heat_plot), ("--report", report)):
         if path is not None and find_spec("matplotlib") is None:
@@ -161,6 +164,9 @@ def evaluate(
             warn=warn,
             on_sides=None if report is None else lambda labels, sides: seen.append((labels, sides)),
         )
+    if (storage := current()) is not None:
+        for part in (result, result.get("second", {})):
+            part.update((key, storage.said(part[key])) for key in ("labels", "predictions") if key in part)
     if by == "tag":  # the default must not complain about labels without tags
         result["notes"] = [n for n in result["notes"] if n != "no rows by tag: the labels have no tags"]
     if heat_csv is not None or heat_plot is not None:

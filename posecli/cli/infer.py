@@ -13,6 +13,9 @@ from posecli.cli.common import (
     JsonOption,
     OverwriteOption,
     QuietOption,
+    RayCpusOption,
+    RayOption,
+    RayWorkersOption,
     SpeedOption,
     console,
     fetched,
@@ -21,6 +24,7 @@ from posecli.cli.common import (
     report_error,
     warn,
 )
+from posecli.cli.stored import hand_over, is_there, jobs_left, through_storage
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -34,6 +38,7 @@ _OUTPUT = "Output"
 _SHARING = "Many processes"
 
 
+@through_storage(reads=["weights", "box_weights", "rescore", "boxes"], writes=["render_out", "out"], checked=False)
 def infer(
     inputs: Annotated[
         list[str],
@@ -230,21 +235,9 @@ def infer(
             rich_help_panel=_SHARING,
         ),
     ] = None,
-    ray: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Share the work on a Ray cluster; auto: on this machine's, started if there is none.",
-            rich_help_panel=_SHARING,
-        ),
-    ] = None,
-    ray_workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="--ray: processes that hold the model (else what fits).", rich_help_panel=_SHARING),
-    ] = None,
-    ray_cpus: Annotated[
-        float, typer.Option(min=0, help="--ray: CPUs of each process.", rich_help_panel=_SHARING)
-    ] = 1.0,
+    ray: RayOption = None,
+    ray_workers: RayWorkersOption = None,
+    ray_cpus: RayCpusOption = 1.0,
     ray_gpus: Annotated[
         float, typer.Option(min=0, help="--ray: GPUs of each process; 0.5: two share one.", rich_help_panel=_SHARING)
     ] = 0.0,
@@ -279,17 +272,19 @@ def infer(
     from pathlib import Path
 
     from posecli.cli.infer_parts import infer_parts
-    from posecli.cluster import Cluster, Recipe
+    from posecli.cluster import Recipe
     from posecli.errors import PoseError, UsageError
     from posecli.exports import export_stream
     from posecli.infer_files import parse_numbers, plan_jobs, run_jobs
     from posecli.inference import PredictOptions, load_model
+    from posecli.on_ray import Cluster
     from posecli.person_boxes import read_boxes, whole_picture
     from posecli.pipeline import InferOptions
     from posecli.profiling import profiled
     from posecli.segments import shard_jobs
     from posecli.smoothing.stream import Smoothing
     from posecli.spans import parse_shard
+    from posecli.storage import current
     from posecli.video import list_inputs
 
     if weights is not None and model != "default":
@@ -364,9 +359,10 @@ def infer(
         jobs = plan_jobs(sources, out, render=render, render_out=render_out)
         if share and not segments:
             jobs = shard_jobs(jobs, share, options)
+        jobs = jobs_left(jobs, overwrite=overwrite, resume=resume)
         recipe = Recipe(
             str(network.weights_path), device, release, box_weights and fetched(box_weights, True), rescore,
-            network.options, options, boxes, box_min_score, box_nms, smoothing, speed,
+            network.options, options, boxes, box_min_score, box_nms, smoothing, speed, current(),
         )  # fmt: skip
         cluster = Cluster(ray, ray_workers, ray_cpus, ray_gpus) if ray else None
         shared = infer_parts(
@@ -388,7 +384,8 @@ def infer(
         jobs = plan_jobs(sources, target, render=render, render_out=render_out, overlays=overlays)
         if share:
             jobs = shard_jobs(jobs, share, options)
-        if kind != "stream" and Path(str(out)).exists() and not overwrite:
+        jobs = jobs_left(jobs, overwrite=overwrite, resume=resume)
+        if kind != "stream" and is_there(str(out)) and not overwrite:
             raise PoseError("the output exists already", str(out), "choose another name or give --overwrite")
         bar = stack.enter_context(progress(quiet))
         measured = stack.enter_context(profiled()) if profile else None
@@ -401,7 +398,8 @@ def infer(
             bar.advance(tasks[id(job)])
 
         try:
-            summaries += run_jobs(
+            apart = kind == "stream" and not plots and len({job.stream for job in jobs}) == len(jobs)
+            for summary in run_jobs(
                 jobs,
                 network,
                 options,
@@ -410,7 +408,10 @@ def infer(
                 overwrite=overwrite,
                 resume=resume,
                 on_frame=on_frame,
-            )
+            ):
+                summaries.append(summary)
+                if apart:
+                    hand_over(summary)
         except KeyboardInterrupt:
             resumable = kind == "stream" and out != "-"
             report_error("interrupted; go on with --resume" if resumable else "interrupted; nothing was kept")

@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING
 import typer
 
 from posecli.cli.common import ExitCode, console, progress, report_error
+from posecli.cli.stored import hand_over
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from posecli.cluster import Cluster, Recipe, Task
+    from posecli.cluster import Recipe, Task
     from posecli.infer_files import Job, Summary
     from posecli.inference import PoseModel
+    from posecli.on_ray import Cluster
     from posecli.person_boxes import BoxLookup
     from posecli.predictions import FramePoses
+    from posecli.segments import Segment
+    from posecli.storage import Storage
 
 
 def infer_parts(
@@ -35,9 +39,10 @@ def infer_parts(
 
     A shard leaves its segments for `posecli merge`. Ends with exit code 1 where tasks failed; the others are done.
     """
-    from posecli.cluster import Failure, run_on_cluster, task_name
+    from posecli.cluster import run_on_cluster, task_name
     from posecli.errors import PoseError
     from posecli.infer_files import Summary
+    from posecli.on_ray import Failure
     from posecli.segments import (
         Segment,
         check_segmentable,
@@ -49,12 +54,15 @@ def infer_parts(
         run_segment,
     )
 
+    storage = recipe.storage
     segments: list[Segment] = []
     if seconds is not None:
         check_segmentable(model, recipe.options, boxes)
         made = made_with(model, recipe.options, boxes)
         mine = shard or (1, 1)
         segments = plan_segments(jobs, recipe.options, model.skeleton, made, seconds=seconds, shard=mine)
+    for segment in segments if not overwrite else ():
+        _fetch(segment, storage)
     left = prepare(jobs, segments, overwrite=overwrite, resume=resume)
     segments = [s for s in segments if s.job in left]
     tasks: list[Task] = [s for s in segments if not s.done] if seconds is not None else list(left)
@@ -93,7 +101,9 @@ def infer_parts(
 
                 for segment in segments:
                     if not segment.done:
-                        add(segment, run_segment(segment, model, recipe.options, boxes=boxes, on_frame=on_frame))
+                        summary = run_segment(segment, model, recipe.options, boxes=boxes, on_frame=on_frame)
+                        add(segment, summary)
+                        hand_over(summary)
                         bar.advance(counter)
         except KeyboardInterrupt:
             report_error("interrupted; go on with --resume")
@@ -101,12 +111,26 @@ def infer_parts(
     if seconds is not None:
         for job in left:
             own = [s for s in segments if s.job == job]
+            for segment in own if shard in (None, (1, 1)) else ():
+                _fetch(segment, storage)
             if shard not in (None, (1, 1)):
                 summaries += [looked[str(parts_folder(job))]] if str(parts_folder(job)) in looked else []
             elif all(s.done for s in own):
                 summaries.append(finish(job, own, smoothing=recipe.smoothing, overwrite=overwrite))
+                hand_over(summaries[-1])
+                if storage is not None and storage.owns(parts_folder(job)):
+                    storage.remove(storage.url(parts_folder(job)))
     for failure in failures:
         report_error(f"{failure.name}: {failure.reason}")
     if failures:
         raise PoseError(f"{len(failures)} of {len(tasks)} tasks failed; the others are done", hint="--resume goes on")
     return summaries
+
+
+def _fetch(segment: Segment, storage: Storage | None) -> None:
+    """Takes a segment's stream from storage, where it is there and not here."""
+    if storage is None or not storage.owns(segment.place) or segment.place.exists():
+        return
+    url = storage.url(segment.place)
+    if storage.exists(url):
+        storage.fetch(url)

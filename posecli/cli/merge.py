@@ -16,8 +16,10 @@ from posecli.cli.common import (
     progress,
     warn,
 )
+from posecli.cli.stored import through_storage
 
 
+@through_storage(reads=["streams"], writes=["out"])
 def merge(
     streams: Annotated[list[str], typer.Argument(metavar="STREAMS", help="Pose streams (.jsonl) or folders of them.")],
     out: Annotated[

@@ -17,6 +17,7 @@ from posecli.cli.common import (
     progress,
     warn,
 )
+from posecli.cli.stored import through_storage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _LOOK = "Look"
 
 
+@through_storage(reads=["poses", "poses2"], writes=["out"])
 def render(
     source: Annotated[
         str, typer.Argument(metavar="INPUT", help="The video, picture or folder that the poses were found on.")

@@ -16,8 +16,10 @@ from posecli.cli.common import (
     progress,
     warn,
 )
+from posecli.cli.stored import through_storage
 
 
+@through_storage(reads=["poses"], writes=["out"])
 def smooth(
     poses: Annotated[str, typer.Argument(metavar="POSES", help="Pose stream (.jsonl); '-' reads standard input.")],
     out: Annotated[

@@ -42,6 +42,8 @@ def moved(dataset: Dataset, folder: str | Path) -> Dataset:
     def name(file_name: str) -> str:
         if not file_name or os.path.isabs(file_name) or "://" in file_name:
             return file_name
+        if file_name.startswith(".."):  # it may lie below the new folder; such a name would not survive a move of it
+            return os.path.relpath(os.path.join(root, file_name), folder).replace(os.sep, "/")
         return os.path.normpath(f"{relative}/{file_name}").replace(os.sep, "/")
 
     return replace(

@@ -95,7 +95,7 @@ class PictureSource(FrameSource):
         failure = None
         for file in self.files:
             try:
-                height, width = read_picture(self.root / file).shape[:2]
+                height, width = self._read(file).shape[:2]
                 break
             except PoseError as error:
                 failure = failure or error
@@ -109,6 +109,9 @@ class PictureSource(FrameSource):
     def num_frames(self) -> int:
         return len(self.files)
 
+    def _read(self, file: str) -> np.ndarray:
+        return read_picture(self.root / file)
+
     def frames(self, start: int = 0, stop: int | None = None, every: int = 1) -> Iterator[Frame]:
         """As `FrameSource.frames`; a picture that can't be read is left out and counted in `broken`."""
         check_range(start, stop, every)
@@ -119,7 +122,7 @@ class PictureSource(FrameSource):
         self.problems.clear()
         for index in range(start, min(stop if stop is not None else len(self.files), len(self.files)), every):
             try:
-                image = read_picture(self.root / self.files[index])
+                image = self._read(self.files[index])
             except PoseError as error:
                 self.broken += 1
                 self._note(str(error))
@@ -129,7 +132,7 @@ class PictureSource(FrameSource):
     def read_at(self, index: int) -> Frame:
         if not 0 <= index < len(self.files):
             raise PoseError(f"no picture {index}", self.path, f"there are {len(self.files)}")
-        return Frame(read_picture(self.root / self.files[index]), self.files[index], index)
+        return Frame(self._read(self.files[index]), self.files[index], index)
 
     def index_of(self, file: str) -> int | None:
         """Index of a picture by its name relative to the folder; None when it is not among them."""

@@ -16,11 +16,13 @@ from typing import Any
 
 from posecli.errors import PoseError
 from posecli.files import image_root_of
+from posecli.storage import is_stored, plain, stored_names
 from posecli.types import Frame
 from posecli.video.camera import CameraSource
 from posecli.video.frame_source import FrameSource, check_file, check_range
 from posecli.video.pictures import PictureSource
 from posecli.video.reader import VideoSource
+from posecli.video.stored import StoredPictures, StoredVideo
 
 VIDEO_SUFFIXES = frozenset(
     ".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .ts .mts .m2ts .wmv .asf .flv .3gp .3g2 .ogv .vob .mxf .gif .h264 .h265 "
@@ -35,7 +37,7 @@ class Input:
 
     Attributes:
         kind: ``video``, ``pictures``, ``camera`` or ``url``.
-        path: file, URL, camera number, or the folder that ``files`` are relative to.
+        path: file, URL, camera number, or the folder that ``files`` are relative to; file and folder also on storage.
         name: short name for outputs and headers.
         files: pictures relative to ``path``, in order; empty for the other kinds.
         only: of a video, the frame indices asked for (COCO JSON naming frames); None for all.
@@ -53,6 +55,10 @@ class Input:
         """The source itself; PoseError when it is not what it claims to be."""
         if self.kind == "camera":
             return CameraSource(int(self.path))
+        if is_stored(self.path):
+            if self.kind == "pictures":
+                return StoredPictures(self.path, self.files, self.name)
+            return StoredVideo(self.path)
         if self.kind == "pictures":
             return PictureSource(self.path, self.files, self.name, self.image_ids)
         if self.only is not None:
@@ -102,9 +108,11 @@ def list_inputs(inputs: Iterable[str | Path | int]) -> list[Input]:
     loose: list[Path] = []
     loose_at = 0
     for word in inputs:
-        text = str(word)
+        text = plain(str(word))
         if isinstance(word, int) or (text.isdigit() and not Path(text).exists()):
             found.append(Input("camera", text, f"camera:{int(text)}"))
+        elif is_stored(text):
+            found += _stored(text)
         elif "://" in text:
             found.append(Input("url", text, text))
         else:
@@ -135,6 +143,23 @@ def list_inputs(inputs: Iterable[str | Path | int]) -> list[Input]:
     if loose:
         found.insert(loose_at, _loose(loose))
     return found
+
+
+def _stored(url: str) -> list[Input]:
+    """What a URL of storage names: a file, a folder with all below it, or the matches of a glob."""
+    names = stored_names(url)
+    alone = names == [url]
+    root = url.rsplit("/", 1)[0] if alone or any(c in url for c in "*?[") else url.rstrip("/")
+    while not all(name.startswith(root + "/") for name in names):  # a glob of folders
+        root = root.rsplit("/", 1)[0]
+    below = sorted((name[len(root) + 1 :] for name in names), key=natural_key)
+    pictures = tuple(n for n in below if Path(n).suffix.lower() in PICTURE_SUFFIXES)
+    videos = [n for n in below if Path(n).suffix.lower() in VIDEO_SUFFIXES]
+    if not pictures and not videos:
+        raise PoseError("no video or picture there", url, "videos like .mp4, .mov, .mkv; pictures like .jpg, .png")
+    name = below[0] if alone else root.rsplit("/", 1)[1]
+    found = [Input("pictures", root, name, pictures)] if pictures else []
+    return found + [Input("video", f"{root}/{n}", n) for n in videos]
 
 
 def natural_key(text: str) -> tuple[Any, ...]:
