@@ -3,20 +3,22 @@
     python examples/assemble_default.py --pose runs/pose/best.safetensors --finder runs/finder/finder.safetensors \
         --data DATA --out posecli/weights/default.safetensors
 
-The tensors are stored as bfloat16; the threshold is that of the stored file, the one with the best F1 on the pictures
-that `train_finder.py` kept for tuning (people found at a box IoU of 0.5, backgrounds included).
+The tensors are stored as bfloat16. What a person's score is worth (`posecli.pose_scores.Judgement`) is fitted to the
+stored file on the pictures that `train_finder.py` kept for tuning: everyday scenes, pictures without anybody, and
+single athletes, who together count as much as the everyday scenes. The threshold is chosen on the first two.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.optimize import minimize
 from train_finder import training_pools
 
 from posecli.augment_pictures import Picture
@@ -24,6 +26,7 @@ from posecli.checkpoint import read_parts, save_model
 from posecli.files import sha256_of
 from posecli.geometry import box_iou
 from posecli.inference import PoseModel, PredictOptions, load_model
+from posecli.pose_scores import Judgement
 
 TRAINED_ON = (
     "LSPET (without the tenth kept for validation), COCO 2017 pictures (coco_mini train, coco_tiny, coco_more, "
@@ -36,55 +39,90 @@ RECORDED = ("PCK", "mean_OKS", "AP", "per_picture")
 LARGEST = 10_000_000
 
 
-def best_threshold(
-    model: PoseModel, people: list[Picture], quiet: list[Picture], most_false: float
-) -> tuple[float, dict[str, float]]:
-    """The person score with the best F1, and recall, precision, F1 and false people a quiet picture there.
+#: What a candidate is: log of `Judgement`'s s, whether somebody is there, whether the picture shows nobody, weight.
+Candidate = tuple[float, bool, bool, float]
 
-    Where that shows more than ``most_false`` people a picture on the pictures without anybody, the least score that
-    does not is taken instead.
-    People shorter than a tenth of the picture's longer side count neither as missed nor as found.
+
+def candidates(model: PoseModel, pictures: list[Picture]) -> tuple[list[Candidate], int]:
+    """Everybody whom the model suggests on some pictures, and how many people it should have suggested.
+
+    The model's `Judgement` must be the plain one, so that s can be read off the scores. Labelled people are found at a
+    box IoU of 0.5, each once. Those shorter than a tenth of the picture's longer side count neither as missed nor as
+    found, and neither does a suggestion in a crowd, or one away from the labels where not everybody is labelled.
     """
-    scored: list[tuple[float, bool]] = []
+    found: list[Candidate] = []
     wanted = 0
-    false: list[float] = []
-    for picture, empty in [(p, False) for p in people if p.complete] + [(p, True) for p in quiet]:
+    for picture in pictures:
         image = picture.read()
         boxes = picture.boxes_xyxy
         large = (boxes[:, 2:] - boxes[:, :2]).max(1, initial=0) >= 0.1 * max(image.shape[:2])
         wanted += int(large.sum())
+        empty = picture.complete and not len(boxes) and not len(picture.unknown)
         taken: set[int] = set()
-        found = model.predict([image])[0]
-        false += [person.person_score for person in found] if empty else []
-        for person in found:
+        for person in model.predict([image])[0]:
+            chance = float(np.clip(person.person_score, 1e-9, 1 - 1e-9))
+            log_s = float(np.log(chance / (1 - chance)))
             overlap = box_iou(person.box_xyxy, boxes)[0]
             free = [g for g in np.argsort(-overlap) if g not in taken and overlap[g] >= 0.5]
             if free:
                 taken.add(int(free[0]))
                 if large[free[0]]:
-                    scored.append((person.person_score, True))
-            elif not (box_iou(person.box_xyxy, picture.unknown) > 0.1).any():
-                scored.append((person.person_score, False))
-    if not scored or not wanted:
+                    found.append((log_s, True, empty, 1.0))
+            elif picture.complete and not (box_iou(person.box_xyxy, picture.unknown) > 0.1).any():
+                found.append((log_s, False, empty, 1.0))
+    return found, wanted
+
+
+def fitted(found: list[Candidate], plain: Judgement) -> Judgement:
+    """The judgement whose probabilities are likeliest (Platt's regression), over weighted candidates."""
+    log_s, there, _, weight = (np.array(column, float) for column in zip(*found, strict=True))
+
+    def loss(line: np.ndarray) -> tuple[float, np.ndarray]:
+        value = line[0] * log_s + line[1]
+        wrong = weight * (1 / (1 + np.exp(-value)) - there)
+        total = float((weight * (np.logaddexp(0, value) - there * value)).sum())
+        # A little weight on a usual line, for rehearsals with a handful of candidates.
+        away = line - (4.0, 4.0)
+        return total + 0.05 * float(away @ away), np.array([(wrong * log_s).sum(), wrong.sum()]) + 0.1 * away
+
+    steepness, bias = minimize(loss, np.array([4.0, 4.0]), jac=True, bounds=[(0.5, 20), (-20, 20)]).x
+    return replace(plain, steepness=round(float(steepness), 3), bias=round(float(bias), 3))
+
+
+def best_threshold(
+    found: list[Candidate], wanted: int, empty: int, most_false: float, judgement: Judgement
+) -> tuple[float, dict[str, float]]:
+    """The probability from which on people are shown; recall, precision, F1 and false people an empty picture there.
+
+    It is that with the best F1, or, where more than ``most_false`` people a picture would be shown on the ``empty``
+    pictures without anybody, the least that does not.
+    """
+    if not found or not wanted:
         raise SystemExit(
-            f"no threshold can be chosen: {len(scored)} people found on the tuning pictures, {wanted} labelled there; "
+            f"no threshold can be chosen: {len(found)} people found on the tuning pictures, {wanted} labelled there; "
             "train the finder longer (FINDER_MINUTES), or lower --floor to rehearse the recipe"
         )
-    scored.sort(reverse=True)
-    hits, shown = np.cumsum([hit for _, hit in scored]), np.arange(1, len(scored) + 1)
+    log_s, there, nobody, _ = (np.array(column) for column in zip(*sorted(found, reverse=True), strict=True))
+    chance = 1 / (1 + np.exp(-(judgement.steepness * log_s + judgement.bias)))
+    there, nobody = there.astype(bool), nobody.astype(bool)
+    # Precision is that on pictures with people; the empty ones have a bound of their own.
+    hits, shown = np.cumsum(there), np.maximum(np.cumsum(~nobody), 1)
     f1 = 2 * hits / (shown + wanted)
     # The middle of the plateau around the best: one picture more or less should not move it far.
     near = np.flatnonzero(f1 >= f1.max() - 0.005)
     at = int(near[len(near) // 2])
-    allowed = int(most_false * len(quiet))
-    if len(false) > allowed:
-        scores = [score for score, _ in scored]
-        at = min(at, sum(score > sorted(false, reverse=True)[allowed] for score in scores) - 1)
+    too_many = np.flatnonzero(np.cumsum(nobody) > most_false * empty)
+    if len(too_many):
+        at = min(at, int(too_many[0]) - 1)
     if at < 0:
         raise SystemExit("nobody scores above the false people on pictures without anybody; train the finder longer")
-    quietly = sum(score >= scored[at][0] for score in false) / max(len(quiet), 1)
-    numbers = {"recall": hits[at] / wanted, "precision": hits[at] / shown[at], "f1": f1[at], "false": quietly}
-    return scored[at][0], {k: round(float(v), 4) for k, v in numbers.items()}
+    # Between this score and the next, so that rounding changes nothing.
+    threshold = float((chance[at] + chance[min(at + 1, len(chance) - 1)]) / 2)
+    numbers = {
+        "recall": hits[at] / wanted, "precision": hits[at] / shown[at], "f1": f1[at],
+        "false": np.cumsum(nobody)[at] / max(empty, 1), "people": wanted, "empty": empty,
+    }  # fmt: skip
+    return threshold, {k: round(float(v), 4) for k, v in numbers.items()}
 
 
 def record(path: Path, scores: dict[str, Any]) -> None:
@@ -117,10 +155,10 @@ def main() -> None:
     parser.add_argument("--floor", type=float, default=0.05, help="least score of the finder's centres")
     parser.add_argument("--overlap", type=float, default=0.6, help="IoU above which the weaker of two boxes is dropped")
     parser.add_argument("--pictures", type=int, default=0, help="tuning pictures of each kind, 0: all [default]")
-    parser.add_argument(
-        "--size-power", type=float, default=0.2, help="how much a person's size counts: looks.sized_score"
-    )
-    parser.add_argument("--most-false", type=float, default=0.08, help="people shown a picture without anybody")
+    parser.add_argument("--certainty", type=float, default=0.5, help="exponent of the finder's certainty: Judgement")
+    parser.add_argument("--size", type=float, default=0.25, help="exponent of a person's size: Judgement")
+    parser.add_argument("--athletes", type=int, default=60, help="tuning pictures of single athletes")
+    parser.add_argument("--most-false", type=float, default=0.05, help="people shown a picture without anybody")
     parser.add_argument(
         "--measured", type=Path, help="scores.json of benchmarks/default_model.py, put on record in the finished --out"
     )
@@ -139,7 +177,9 @@ def main() -> None:
         overlap=args.overlap, stride=8,
     )  # fmt: skip
     pose = pose.with_extra(flip_test=False if args.no_flip_test else "pictures", trained_on=TRAINED_ON, licence=TERMS)
-    pose = pose.with_extra(size_power=args.size_power)
+    plain = Judgement(certainty=args.certainty, size=args.size)
+    # Everybody is looked at closely while the scores are judged.
+    pose = pose.with_extra(judgement=asdict(plain), threshold=0.0)
     if args.box_scale:
         pose = pose.with_extra(box_scale=args.box_scale)
 
@@ -147,16 +187,22 @@ def main() -> None:
         save_model(args.out, pose_state, pose, dtype=torch.bfloat16, finder=(finder_state, finder))
 
     save()
-    _, _, people, quiet = training_pools(args.data)
-    people = [p for p in people if p.complete]
+    _, _, tuning, quiet = training_pools(args.data)
+    scenes, athletes = [p for p in tuning if p.complete], [p for p in tuning if not p.complete][: args.athletes]
     if args.pictures:
-        people, quiet = people[: args.pictures], quiet[: args.pictures]
-    model = load_model(args.out, "cpu", options=PredictOptions(min_score=min(0.01, args.floor)))
-    threshold, numbers = best_threshold(model, people, quiet, args.most_false)
-    pose = pose.with_extra(threshold=round(threshold, 3), tuning=numbers)
+        scenes, quiet, athletes = (group[: args.pictures] for group in (scenes, quiet, athletes))
+    empty = sum(not len(p.boxes_xyxy) and not len(p.unknown) for p in scenes) + len(quiet)
+    model = load_model(args.out, "cpu", options=PredictOptions(min_score=0.0))
+    everyday, wanted = candidates(model, [*scenes, *quiet])
+    sport, _ = candidates(model, athletes)
+    share = sum(len(p.boxes_xyxy) > 0 for p in scenes) / max(len(athletes), 1)
+    weighted = [*everyday, *((s, there, empty, share) for s, there, empty, _ in sport)]
+    judgement = fitted(weighted, plain) if weighted else plain
+    threshold, numbers = best_threshold(everyday, wanted, empty, args.most_false, judgement)
+    pose = pose.with_extra(judgement=asdict(judgement), threshold=round(threshold, 3), tuning=numbers)
     save()
     size = args.out.stat().st_size
-    print(json.dumps({"threshold": round(threshold, 3), **numbers, "bytes": size}))
+    print(json.dumps({"threshold": round(threshold, 3), **numbers, "judgement": asdict(judgement), "bytes": size}))
     if size > LARGEST:
         raise SystemExit(f"{args.out} has {size} bytes, more than the {LARGEST} that may be shipped")
 

@@ -194,6 +194,7 @@ class PoseModel:
         self.finder = finder
         self.options = options or PredictOptions()
         self.weights_path: Path | None = None
+        self._judgement = pose_scores.Judgement.of(meta)
         self._rescoring: RescoreNet | None = None
         self.warn: Callable[[str], object] = warnings.warn
         # How many pictures the memory has room for, once it was found too small.
@@ -294,16 +295,15 @@ class PoseModel:
         elif boxes is not None:
             found = self._predict_top_down(images, [_from_box(b, self.skeleton) for b in boxes], self._flip_test(still))
         else:
-            people = self._people_finder().predict(images)
+            people = self.find(images)
             if still and self.options.second_look:
-                found = self._sized(images, self._judged(people, self._looked_at(images, people)))
+                found = self._judged(people, self._looked_at(images, people))
             else:
-                people = self._sized(images, people)
                 if not still:
                     # No joint score lifts a person above the finder's own: below the threshold nobody would be shown,
                     # and in a video every crop costs time.
                     people = [[p for p in persons if p.person_score >= self.threshold] for persons in people]
-                found = self._predict_top_down(images, people, self._flip_test(still))
+                found = self._judged(people, self._predict_top_down(images, people, self._flip_test(still)))
         return [self.finished(people) for people in found]
 
     def finished(self, people: Sequence[Instance]) -> list[Instance]:
@@ -315,33 +315,29 @@ class PoseModel:
 
         No person of `predict` has a score above this certainty.
         """
-        return self._sized(images, self._people_finder().predict(images))
-
-    def _sized(self, images: Sequence[np.ndarray], people: Sequence[Sequence[Instance]]) -> list[list[Instance]]:
-        power = float(self.meta.extra.get("size_power", 0.0))
-        return [
-            [looks.sized_score(p, image.shape[1], image.shape[0], power) for p in persons]
-            for image, persons in zip(images, people, strict=True)
-        ]
+        found = self._people_finder().predict(images)
+        return found if self._judgement is None else [self._judgement.found(people) for people in found]
 
     def look(self, images: Sequence[np.ndarray], people: Sequence[Sequence[Instance]]) -> list[list[Instance]]:
-        """The same people in the same order with the joints seen in their boxes, as in frames of a video; for top-down
-        models. ``person_score`` becomes what it was times `joints_score`."""
-        return self._predict_top_down(images, people, self._flip_test(False))
+        """The people of `find` in the same order with the joints seen in their boxes, as in frames of a video; for
+        top-down models. ``person_score`` becomes what the joints leave of it."""
+        return self._judged(people, self._predict_top_down(images, people, self._flip_test(False)))
 
     def joints_score(self, scores: np.ndarray) -> float:
-        """The share of a box's score that its person keeps by the joint scores (K,), see `pose_scores.joints_score`."""
+        """What the joint scores (K,) say of a person, see `pose_scores.joints_score`."""
         return pose_scores.joints_score(scores, pose_scores.rules(self.meta, self.options)[0])
 
     def _judged(self, boxes: Sequence[Sequence[Instance]], posed: Sequence[Sequence[Instance]]) -> list[list[Instance]]:
-        """The people with the score that their box and their final joints make together.
+        """The people with the score that what was found and their final joints make together."""
 
-        Weights that judge by the mean keep the score that `looks.merged` gave them.
-        """
-        if pose_scores.rules(self.meta, self.options)[0] == "mean":
-            return [list(persons) for persons in posed]
+        def score(found: float, joints: float) -> float:
+            return found * joints if self._judgement is None else self._judgement.seen(found, joints)
+
         return [
-            [replace(p, person_score=b.person_score * self.joints_score(p.score)) for b, p in zip(a, c, strict=True)]
+            [
+                replace(p, person_score=score(b.person_score, self.joints_score(p.score)))
+                for b, p in zip(a, c, strict=True)
+            ]
             for a, c in zip(boxes, posed, strict=True)
         ]
 

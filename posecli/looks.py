@@ -17,7 +17,7 @@ import numpy as np
 from posecli.geometry import box_iou, keypoint_box
 from posecli.types import Instance
 
-__all__ = ["agreed", "box_around", "merged", "moved_box", "nearer", "sized_score", "whole_picture_box"]
+__all__ = ["agreed", "box_around", "merged", "moved_box", "nearer", "whole_picture_box"]
 
 # Chosen on 450 pictures of LSPET and 145 of COCO, none of them from the validation sets.
 _SURE_JOINT = 0.15  # joints below this score have no say in where a box lies
@@ -97,7 +97,7 @@ def merged(
             finder's people at its place.
 
     Returns:
-        The people, with the finder's certainty times the mean joint score of the better look as their score.
+        The people, with the score that they came with.
     """
     main = None
     if whole and whole[0].box_xyxy is not None and second:
@@ -110,18 +110,5 @@ def merged(
         if i == main:
             better = float(whole[0].score.mean()) * _WHOLE_PICTURE > float(two.score.mean())
             looks = [*whole, two, one] if better else [two, one, whole[0]]
-        score = float(np.clip(person.person_score * looks[0].score.mean(), 0, 1))
-        result.append(replace(agreed(looks), person_score=score))
+        result.append(replace(agreed(looks), person_score=person.person_score))
     return result
-
-
-def sized_score(person: Instance, width: int, height: int, power: float) -> Instance:
-    """The person with its score times the share of the picture's longer side that its box spans, to this power.
-
-    Small people are harder to see and rarer to be what a picture is about: a mild power orders people better.
-    """
-    if person.box_xyxy is None or not power:
-        return person
-    box = np.asarray(person.box_xyxy)
-    share = float(np.clip((box[2:] - box[:2]).max() / max(width, height), 1e-6, 1.0))
-    return replace(person, person_score=person.person_score * share**power)

@@ -5,12 +5,15 @@ HRNet and SimpleBaseline count joints above 0.2 only and then drop poses too lik
 little enough for a detector often give one pose twice (leoxiaobin/deep-high-resolution-net.pytorch@6f69e46,
 `lib/dataset/coco.py`, `evaluate`; microsoft/human-pose-estimation.pytorch@49f3f44 has the same lines, with
 `TEST.OKS_THRE` 0.9 and `TEST.IN_VIS_THRE` 0.2).
+
+A model with a finder of its own may say what its scores are worth: `Judgement` turns them into a probability.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -44,6 +47,60 @@ def joints_score(scores: np.ndarray, rule: str) -> float:
     """
     sure = hrnet_pose_score(1.0, scores, SURE) if rule == "sure" else 0.0
     return sure or float(np.mean(scores))
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The probability that somebody is where a finder and then a top-down network say so.
+
+    A logistic regression (Platt, "Probabilistic Outputs for Support Vector Machines", 1999) on the logarithm of
+
+        s = certainty^`certainty` * joints * size^`size`
+
+    with the finder's certainty, the mean joint score, and the longer side of the person's box over that of the largest
+    person who is about as certain. Sizes are compared within a picture: what a picture is about is large in it, but a
+    single large thing in an empty one is no likelier to be a person for that.
+
+    Attributes:
+        steepness, bias: ``probability = 1 / (1 + exp(-(steepness * log(s) + bias)))``.
+        certainty, size: exponents.
+        full: mean joint score that counts as seen perfectly; more adds nothing.
+        rival: share of the best certainty from which on a person's size is one to compare with.
+    """
+
+    steepness: float = 1.0
+    bias: float = 0.0
+    certainty: float = 0.5
+    size: float = 0.25
+    full: float = 0.75
+    rival: float = 0.5
+
+    @classmethod
+    def of(cls, meta: ModelMeta) -> Judgement | None:
+        """What the weights state under ``judgement``; None where they state nothing."""
+        stated: Mapping[str, Any] | None = meta.extra.get("judgement")
+        return None if stated is None else cls(**{name: float(value) for name, value in stated.items()})
+
+    def found(self, people: Sequence[Instance]) -> list[Instance]:
+        """A picture's people as a finder gave them, with the probability that they have if their joints are seen
+        perfectly. People without a box keep their score."""
+        boxes = np.array([np.full(4, np.nan) if p.box_xyxy is None else p.box_xyxy for p in people], float)
+        if not len(boxes):
+            return []
+        side = np.maximum((boxes[:, 2:] - boxes[:, :2]).max(1), 1e-6)
+        sure = np.array([p.person_score for p in people], float)
+        rivals = side[(sure >= self.rival * sure.max()) & np.isfinite(side)]
+        share = np.minimum(side / rivals.max(), 1.0) if len(rivals) else np.full(len(side), np.nan)
+        with np.errstate(divide="ignore"):
+            log = self.certainty * np.log(sure) + self.size * np.log(share) + np.log(self.full)
+        chance = 1 / (1 + np.exp(-np.clip(self.steepness * log + self.bias, -50, 50)))
+        return [replace(p, person_score=float(c)) if np.isfinite(c) else p for p, c in zip(people, chance, strict=True)]
+
+    def seen(self, found: float, joints: float) -> float:
+        """The probability of `found` after a mean joint score: never more than before."""
+        odds = np.clip(found, 1e-9, 1 - 1e-9)
+        odds = odds / (1 - odds) * (np.clip(joints / self.full, 1e-6, 1.0) ** self.steepness)
+        return float(odds / (1 + odds))
 
 
 def crop_area(crop: Crop) -> float:

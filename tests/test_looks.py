@@ -62,16 +62,9 @@ def test_whole_picture_refines_one_person_and_adds_none() -> None:
     result = looks.merged(found, found, found, [sure, sure])
     assert len(result) == 2
     assert np.abs(result[0].xy - CORNERS).max() < 15 and result[0].box_xyxy.tolist() == [2, 2, 98, 198]
-    assert result[0].person_score == pytest.approx(0.6 * 0.95)
-    assert result[1].xy.tolist() == other.xy.tolist() and result[1].person_score == pytest.approx(0.4 * 0.8)
+    assert result[0].person_score == 0.6
+    assert result[1].xy.tolist() == other.xy.tolist() and result[1].person_score == 0.4
     # Far from everybody it has no say, and nobody stays nobody.
     elsewhere = person(score=0.95, box=(900, 900, 950, 950))
     assert looks.merged(found, found, found, [elsewhere])[0].box_xyxy.tolist() == [0, 0, 100, 200]
     assert looks.merged([], [], [], [sure]) == []
-
-
-def test_score_by_size() -> None:
-    half = looks.sized_score(person(), 400, 300, 0.5)
-    assert half.person_score == pytest.approx(0.5 * 0.5**0.5)
-    assert looks.sized_score(person(), 400, 300, 0.0).person_score == 0.5
-    assert looks.sized_score(person(box=(-50, -50, 600, 600)), 400, 300, 0.5).person_score == 0.5
