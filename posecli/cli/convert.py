@@ -57,6 +57,8 @@ def _one_place(given: dict[str, Any]) -> None:
 
     if given["ray"]:
         raise UsageError("--ray wants files that all machines see, not URLs")
+    if given["resume"]:
+        raise UsageError("--resume goes on with folders of this machine; to storage frames go when all are there")
     if all(source.endswith((".jsonl", ".ndjson")) for source in given["sources"]):
         return
     beside = [given["frames"]] if given["frames"] else given["sources"]

@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from posecli.cli.common import DebugOption, JsonOption, OverwriteOption, QuietOption, console, print_json, warn
+from posecli.cli.common import (
+    DebugOption,
+    JsonOption,
+    OverwriteOption,
+    QuietOption,
+    RayCpusOption,
+    RayOption,
+    RayWorkersOption,
+    console,
+    print_json,
+    warn,
+)
+from posecli.cli.evaluate_each import evaluate_each
 from posecli.cli.stored import through_storage
 
 if TYPE_CHECKING:
@@ -37,7 +49,7 @@ def _thresholds(texts: list[str] | None) -> Any:
     return chosen
 
 
-@through_storage(reads=["gt", "pred", "pred2", "image_root"], writes=["heat_csv", "heat_plot", "report"])
+@through_storage(reads=["gt", "pred", "pred2", "image_root"], writes=["heat_csv", "heat_plot", "report", "each"])
 def evaluate(
     gt: Annotated[Path, typer.Argument(metavar="GT", help="Labels: COCO keypoint JSON, or anything convert reads.")],
     pred: Annotated[
@@ -111,6 +123,21 @@ def evaluate(
     image_root: Annotated[
         Path | None, typer.Option(help="Folder of the pictures drawn in the report, if not where the labels say.")
     ] = None,
+    each: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="GT and PRED are folders: each .json of GT is measured with the poses of the same name in PRED; a "
+            "result for each goes to DIR.",
+            rich_help_panel="Many files",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="--each: keep results that are there.", rich_help_panel="Many files")
+    ] = False,
+    ray: RayOption = None,
+    ray_workers: RayWorkersOption = None,
+    ray_cpus: RayCpusOption = 1.0,
     json: JsonOption = False,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
@@ -125,8 +152,9 @@ def evaluate(
     """
     from importlib.util import find_spec
 
-    from posecli.errors import MissingExtra, PoseError
+    from posecli.errors import MissingExtra, PoseError, UsageError
     from posecli.metrics import evaluate as compare
+    from posecli.on_ray import Cluster
     from posecli.skeletons import get_skeleton
     from posecli.storage import current
 
@@ -140,27 +168,35 @@ def evaluate(
     seen: list[Any] = []  # whom the report draws
     if report is not None and bootstrap is None:
         bootstrap = 1000
+    options: dict[str, Any] = {
+        "metrics": _names(metrics), "match": match, "misses": misses,
+        "by": asked if report is None else [*asked, "joint"], "thresholds": _thresholds(thresholds),
+        "bootstrap": bootstrap, "seed": seed, "min_joints": min_joints, "joints": _names(joints) or None,
+        "pck_reference": pck_reference, "pckh_reference": pckh_reference, "compat": compat,
+        "only_predicted": only_predicted, "diagnose": diagnose or report is not None,
+        "skeleton": get_skeleton(skeleton) if skeleton else None,
+        "pred_skeleton": get_skeleton(pred_skeleton) if pred_skeleton else None,
+    }  # fmt: skip
+    if each is None and (resume or ray):
+        raise UsageError(f"{'--resume' if resume else '--ray'} is for --each")
+    if each is not None:
+        if pred2 is not None or pred == "-" or any((report, heat_csv, heat_plot)):
+            raise UsageError("--each gives a result for each pair of files", hint="reports and PRED2: pair by pair")
+        if resume and overwrite:
+            raise UsageError("--resume goes on with what is there, --overwrite replaces it", hint="give one of them")
+        if ray and current() is not None:
+            raise UsageError("--ray wants files that all machines see, not URLs")
+        cluster = Cluster(ray, ray_workers, ray_cpus) if ray else None
+        evaluate_each(
+            gt, Path(pred), each, options, cluster=cluster, resume=resume, overwrite=overwrite, json=json, quiet=quiet
+        )
+        return
     with console(quiet).status("comparing"):  # a spinner on terminals, nothing elsewhere
         result = compare(
             gt,
             pred,
             pred2,
-            metrics=_names(metrics),
-            match=match,
-            misses=misses,
-            by=asked if report is None else [*asked, "joint"],
-            thresholds=_thresholds(thresholds),
-            bootstrap=bootstrap,
-            seed=seed,
-            min_joints=min_joints,
-            joints=_names(joints) or None,
-            pck_reference=pck_reference,
-            pckh_reference=pckh_reference,
-            compat=compat,
-            only_predicted=only_predicted,
-            diagnose=diagnose or report is not None,
-            skeleton=get_skeleton(skeleton) if skeleton else None,
-            pred_skeleton=get_skeleton(pred_skeleton) if pred_skeleton else None,
+            **options,
             warn=warn,
             on_sides=None if report is None else lambda labels, sides: seen.append((labels, sides)),
         )

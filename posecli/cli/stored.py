@@ -29,7 +29,8 @@ def through_storage(
     Args:
         reads: parameters (words, paths or lists of them) that are copied here before.
         writes: parameters whose files are handed over.
-        checked: outputs that exist are refused here without ``--overwrite``; else the verb sees to that.
+        checked: outputs that exist are refused here without ``--overwrite``, and with ``--resume`` copied here; else
+            the verb sees to that.
         check: given the arguments as they were, raises UsageError for what can't be.
     """
 
@@ -82,7 +83,9 @@ def _run(
         def taken(url: str) -> Path:
             place = storage.stand_in(url)
             if checked and not given.get("overwrite") and storage.exists(url):
-                raise PoseError("the output exists already", url, "choose another name or give --overwrite")
+                if not given.get("resume"):
+                    raise PoseError("the output exists already", url, "choose another name or give --overwrite")
+                storage.fetch(url)
             place.parent.mkdir(parents=True, exist_ok=True)
             return place
 
@@ -162,9 +165,15 @@ def jobs_left(jobs: Sequence[Job], *, overwrite: bool, resume: bool) -> list[Job
 
 def hand_over(summary: Summary) -> None:
     """Sends a source's finished outputs to storage, the stream last: where it stands, all of the source is done."""
+    for place in (summary.overlay, summary.stream):
+        if place is not None:
+            hand_over_file(place)
+
+
+def hand_over_file(place: str | Path) -> None:
+    """Sends a finished file to storage, if that is where it belongs."""
     from posecli.storage import current
 
     storage = current()
-    for place in (summary.overlay, summary.stream):
-        if storage is not None and place is not None and storage.owns(place) and Path(place).exists():
-            storage.send(place)
+    if storage is not None and storage.owns(place) and Path(place).exists():
+        storage.send(place)
