@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,32 +34,6 @@ def memory() -> Iterator[Any]:
     files.pseudo_dirs[:] = [""]
     yield files
     files.store.clear()
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[Any]:
-    """A server of moto on this machine; what is given is s3fs's file system, connected to it."""
-    server = pytest.importorskip("moto.server", reason="moto is not installed: pip install 'moto[s3]' flask flask-cors")
-    pytest.importorskip("s3fs", reason="s3fs is not installed: pip install 'posecli[remote]'")
-    running = server.ThreadedMotoServer(port=0, verbose=False)
-    running.start()
-    host, port = running.get_host_and_port()
-    given = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }  # fmt: skip
-    before = {name: os.environ.get(name) for name in given}
-    os.environ.update(given)
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
-    files = fsspec.filesystem("s3")
-    files.mkdir("lab")
-    yield files
-    for name, value in before.items():
-        os.environ.pop(name, None)
-        if value is not None:
-            os.environ[name] = value
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
-    running.stop()
 
 
 def test_what_a_url_is() -> None:
@@ -166,6 +141,7 @@ def test_infer_to_storage_equals_infer_to_disk(
     assert memory.modified("/lab/out/a.poses.jsonl") == before and memory.exists("/lab/out/b.poses.jsonl")
 
 
+@pytest.mark.slow
 def test_segments_on_storage(here: Path, cli: Callable, memory: Any, clip: Path, tiny_model: Path) -> None:
     """Shards leave their parts there; who goes on takes them from there."""
     memory.put_file(str(clip), "/lab/clip.mp4")
@@ -278,6 +254,7 @@ def test_killed_while_writing_to_s3(here: Path, s3: Any, clip: Path, tiny_model:
     run = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
     while run.poll() is None and not s3.exists("lab/killed/a.poses.jsonl"):
         s3.invalidate_cache()
+        time.sleep(0.05)
     run.kill()
     run.wait()
     s3.invalidate_cache()
