@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -114,6 +115,42 @@ def _extended(low: int, high: int, end: int, step: int) -> tuple[int, int]:
     return low, low + length
 
 
+class Shrink(NamedTuple):
+    """How `warp` makes the picture under a crop smaller first: the part x0, y0 to x1, y1 is halved some times, then
+    averaged over areas to ``small_wh``. ``empty``: the crop shows nothing of the picture."""
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+    halves: int
+    small_wh: tuple[int, int]
+    empty: bool = False
+
+
+def shrink_under(crop: Crop, image_height: int, image_width: int) -> Shrink | None:
+    """What comes before a crop's sampling; None for crops that reduce less than to half."""
+    matrix = np.asarray(crop.matrix, dtype=np.float64)
+    width, height = crop.size_wh
+    zoom = math.sqrt(abs(np.linalg.det(matrix[:, :2])))
+    if zoom >= AREA_BELOW:
+        return None
+    corners = apply_affine(crop.inverse, np.array([[-1, -1], [width, -1], [-1, height], [width, height]]))
+    margin = 1 / zoom
+    x0, y0 = (int(v) for v in np.floor(np.clip(corners.min(0) - margin, 0, None)))
+    x1, y1 = (int(v) for v in np.ceil(np.minimum(corners.max(0) + margin, (image_width, image_height))))
+    if x1 - x0 < 1 or y1 - y0 < 1:
+        return Shrink(0, 0, 0, 0, 0, (1, 1), empty=True)
+    # Halves are quickly made, other areas slowly. No pixel may be left over, unless there is none to add.
+    halves = max(0, math.ceil(math.log2(AREA_BELOW / 2 / zoom)))
+    halves = min(halves, int(math.log2(min(image_height, image_width))))
+    x0, x1 = _extended(x0, x1, image_width, 2**halves)
+    y0, y1 = _extended(y0, y1, image_height, 2**halves)
+    across, down = (x1 - x0) >> halves, (y1 - y0) >> halves
+    small_wh = (max(1, round(across * zoom * 2**halves)), max(1, round(down * zoom * 2**halves)))
+    return Shrink(x0, y0, x1, y1, halves, small_wh)
+
+
 def warp(image: np.ndarray, crop: Crop, fill: int | Sequence[int] = 0) -> np.ndarray:
     """Samples an image (H, W, 3) uint8 at a crop: (h, w, 3) uint8, the grey level or colour ``fill`` outside the image.
 
@@ -122,27 +159,19 @@ def warp(image: np.ndarray, crop: Crop, fill: int | Sequence[int] = 0) -> np.nda
     matrix = np.asarray(crop.matrix, dtype=np.float64)
     width, height = crop.size_wh
     colour = tuple(float(c) for c in np.broadcast_to(fill, 3))
-    zoom = math.sqrt(abs(np.linalg.det(matrix[:, :2])))
-    if zoom < AREA_BELOW:
-        corners = apply_affine(crop.inverse, np.array([[-1, -1], [width, -1], [-1, height], [width, height]]))
-        margin = 1 / zoom
-        x0, y0 = np.floor(np.clip(corners.min(0) - margin, 0, None)).astype(int)
-        x1, y1 = np.ceil(np.minimum(corners.max(0) + margin, (image.shape[1], image.shape[0]))).astype(int)
-        if x1 - x0 < 1 or y1 - y0 < 1:
+    shrink = shrink_under(crop, image.shape[0], image.shape[1])
+    if shrink is not None:
+        if shrink.empty:
             return np.full((height, width, 3), colour, np.uint8)
-        # Halves are quickly made, other areas slowly. No pixel may be left over, unless there is none to add.
-        halves = max(0, math.ceil(math.log2(AREA_BELOW / 2 / zoom)))
-        halves = min(halves, int(math.log2(min(image.shape[:2]))))
-        x0, x1 = _extended(x0, x1, image.shape[1], 2**halves)
-        y0, y1 = _extended(y0, y1, image.shape[0], 2**halves)
-        part = image[y0:y1, x0:x1]
-        for _ in range(halves):
+        part = image[shrink.y0 : shrink.y1, shrink.x0 : shrink.x1]
+        for _ in range(shrink.halves):
             part = halved(part)
-        small_wh = (max(1, round(part.shape[1] * zoom * 2**halves)), max(1, round(part.shape[0] * zoom * 2**halves)))
+        small_wh = shrink.small_wh
         image = cv2.resize(part, small_wh, interpolation=cv2.INTER_AREA)
         # Small-image pixels back to image pixels, composed with the crop.
-        fx, fy = 2**halves * part.shape[1] / small_wh[0], 2**halves * part.shape[0] / small_wh[1]
-        up = np.array([[fx, 0, 0.5 * fx - 0.5 + x0], [0, fy, 0.5 * fy - 0.5 + y0], [0, 0, 1]])
+        blocks = 2**shrink.halves
+        fx, fy = blocks * part.shape[1] / small_wh[0], blocks * part.shape[0] / small_wh[1]
+        up = np.array([[fx, 0, 0.5 * fx - 0.5 + shrink.x0], [0, fy, 0.5 * fy - 0.5 + shrink.y0], [0, 0, 1]])
         matrix = matrix @ up
     return cv2.warpAffine(
         image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=colour

@@ -7,6 +7,7 @@ of preprocessing and of coordinates. A model is either bottom-up (DEKR: everybod
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -27,9 +28,12 @@ from posecli.errors import PoseError, UsageError
 from posecli.files import sha256_of
 from posecli.geometry import apply_affine, keypoint_box, warp
 from posecli.models.compiled import find_compiler
-from posecli.models.fast import can_fuse, fuse, keep_memory
+from posecli.models.fast import can_fuse, fuse, is_one_graph, keep_memory
+from posecli.models.fast_cuda import can_run_kernels, quicken
 from posecli.models.fuse import fold_norms
 from posecli.models.rescore import RescoreNet, rescore
+from posecli.on_device.graphs import CudaRecorder, Replays
+from posecli.on_device.resample import can_resample, resampled
 from posecli.profiling import stage
 from posecli.readout import BOTTOM_UP, TOP_DOWN, Person, PredictOptions
 from posecli.types import Crop, Instance, Skeleton
@@ -155,8 +159,12 @@ class PoseModel:
 
     - ``"plain"``: the network as it was loaded.
     - ``"fused"``: norms are folded into convolutions; on a CPU additions and ReLUs are done by the convolutions.
-    - ``"compiled"``: the same, and on a CPU DEKR's adaptive blocks run as C++; an error where there is no compiler.
+    - ``"compiled"``: the same, and DEKR's adaptive blocks run as C++, on CUDA as Triton kernels; an error where
+      there is no compiler, no Triton.
     - ``"auto"``: the quickest of them that this machine can do.
+
+    On CUDA each of them but the first also crops the pictures on the device (`on_device.resample`) and replays the
+    network's launches (`on_device.graphs`; ``POSECLI_GRAPHS=0``: they are started one by one).
 
     Attributes:
         network: the ``nn.Module`` as it was loaded; returns a named tuple of maps.
@@ -204,6 +212,7 @@ class PoseModel:
         self.speed = speed
         # The quicker copy, and what it was made of and for.
         self._copy: tuple[tuple[nn.Module, str, torch.dtype], nn.Module] | None = None
+        self._replays: Replays | None = None
         self.network = network.eval().to(self.device)
         if self.device.type != "mps":
             self.network = self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -352,16 +361,30 @@ class PoseModel:
         floor, most = self.options.min_score, self.options.max_persons
         return sorted((p for p in people if p.person_score >= floor), key=lambda p: -p.person_score)[:most]
 
-    def maps(self, crops: np.ndarray, mirror: Callable[[Tensor], Tensor] | None = None) -> Any:
-        """The network's raw output for uint8 crops (B, h, w, 3): normalised on the device, first mirrored if asked."""
+    def _crops(self, images: Sequence[np.ndarray], wanted: Sequence[tuple[int, Crop]]) -> np.ndarray | Tensor:
+        """Crops of pictures, as `maps` takes them: made here, or on the device where that can be done."""
+        if not self.crops_on_device or not all(can_resample(crop) for _, crop in wanted):
+            return np.stack([warp(images[i], crop) for i, crop in wanted])
+        bgr = self.meta.extra.get("channels") == "bgr"
+        with torch.inference_mode():
+            return resampled(
+                images, wanted, self._mean, self._std, device=self._mean.device, dtype=self._numbers(), bgr=bgr
+            )
+
+    def maps(self, crops: np.ndarray | Tensor, mirror: Callable[[Tensor], Tensor] | None = None) -> Any:
+        """The network's raw output for uint8 crops (B, h, w, 3), normalised on the device, or for such as are there and
+        normalised already (B, 3, h, w); first mirrored if asked."""
         missing = self.options.batch - len(crops) if self.options.filled else 0
         with stage(f"{self.role}network", pool=True):
             if missing <= 0:
                 return self._maps_in_parts(crops, mirror)
-            filled = np.concatenate([crops, crops[-1:].repeat(missing, 0)])
+            if isinstance(crops, Tensor):
+                filled: np.ndarray | Tensor = torch.cat([crops, crops[-1:].expand(missing, -1, -1, -1)])
+            else:
+                filled = np.concatenate([crops, crops[-1:].repeat(missing, 0)])
             return _first_of(self._maps_in_parts(filled, mirror), len(crops))
 
-    def _maps_in_parts(self, crops: np.ndarray, mirror: Callable[[Tensor], Tensor] | None) -> Any:
+    def _maps_in_parts(self, crops: np.ndarray | Tensor, mirror: Callable[[Tensor], Tensor] | None) -> Any:
         """As many together as there is memory for: where it runs out half as many, from then on.
 
         Raises:
@@ -378,7 +401,9 @@ class PoseModel:
                 if not out_of_memory(error):
                     raise
             # Here the error, and what it kept alive, is gone.
-            size = f"{part.shape[2]} x {part.shape[1]}"
+            size = " x ".join(str(n) for n in (part.shape[:1:-1] if isinstance(part, Tensor) else part.shape[2:0:-1]))
+            if self._replays is not None:
+                self._replays.clear()
             if len(part) == 1 or self._carrier is not None:
                 raise PoseError(f"out of memory, for {len(part)} of {size}", self.name, "choose a smaller network")
             if self.device.type == "cuda":
@@ -387,25 +412,50 @@ class PoseModel:
             self.warn(f"out of memory: {self._most} pictures at a time instead of {len(part)}")
         return found[0] if len(found) == 1 else _joined(found)
 
-    def _maps(self, crops: np.ndarray, mirror: Callable[[Tensor], Tensor] | None) -> Any:
-        batch = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device).permute(0, 3, 1, 2)
-        if mirror is not None:
-            batch = mirror(batch)
-        values = (batch.float() - self._mean) / self._std
-        if self.meta.extra.get("channels") == "bgr":
-            values = values.flip(1)
+    def _maps(self, crops: np.ndarray | Tensor, mirror: Callable[[Tensor], Tensor] | None) -> Any:
+        if isinstance(crops, Tensor):
+            values = crops if mirror is None else mirror(crops)
+        else:
+            batch = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device).permute(0, 3, 1, 2)
+            if mirror is not None:
+                batch = mirror(batch)
+            values = (batch.float() - self._mean) / self._std
+            if self.meta.extra.get("channels") == "bgr":
+                values = values.flip(1)
         if self.device.type != "mps":
             values = values.contiguous(memory_format=torch.channels_last)
         with torch.inference_mode(), self._autocast():
+            network = self._running()
             if self._carrier is not None:
-                return self._carrier.step(self._running(), values, mirror is not None)
-            return self._running()(values.to(self._numbers()))
+                return self._carrier.step(network, values, mirror is not None)
+            values = values.to(self._numbers())
+            return network(values) if self._replays is None else self._replayed(self._replays, network, values)
+
+    def _replayed(self, replays: Replays, network: nn.Module, values: Tensor) -> Any:
+        """The network by its recording; where none can be made it is called, from then on."""
+        try:
+            return replays(network, values)
+        except RuntimeError as error:
+            if out_of_memory(error):
+                raise
+            self._replays = None
+            self.warn(f"launches are not recorded, the network runs without: {str(error).splitlines()[0]}")
+        return network(values)
+
+    @property
+    def crops_on_device(self) -> bool:
+        """Whether pictures go to the device whole and are cropped there."""
+        return self.device.type == "cuda" and self.runs_as in ("fused", "compiled")
 
     @property
     def runs_as(self) -> str:
         """What ``speed`` comes to here: ``"plain"``, ``"folded"`` (norms only), ``"fused"`` or ``"compiled"``."""
         if self.speed == "plain" or self.network.training:
             return "plain"
+        if self.device.type == "cuda" and self._carrier is None:
+            if self.speed == "auto":
+                return "compiled" if can_run_kernels(self.device) else "fused"
+            return self.speed
         kinds = ("float32", "bfloat16") if self._carrier is None else ("float32",)
         if self.device.type != "cpu" or self.options.precision not in kinds or not can_fuse():
             return "folded"
@@ -415,8 +465,9 @@ class PoseModel:
 
     def _numbers(self) -> torch.dtype:
         """What the running network itself computes with; autocast sees to halves elsewhere."""
+        halves = {"bfloat16": torch.bfloat16, "float16": torch.float16}
         fused = self.runs_as in ("fused", "compiled")
-        return torch.bfloat16 if fused and self.options.precision == "bfloat16" else torch.float32
+        return halves.get(self.options.precision, torch.float32) if fused else torch.float32
 
     def _running(self) -> nn.Module:
         """The network, or its quicker copy."""
@@ -427,8 +478,13 @@ class PoseModel:
         if self._copy is None or self._copy[0] != made_for:
             # Outside inference mode, so that the copy's tensors are ordinary ones.
             with torch.inference_mode(False):
+                self._replays = None
                 if kind == "folded":
                     self._copy = (made_for, fold_norms(self.network))
+                elif self.device.type == "cuda":
+                    self._copy = (made_for, quicken(self.network, made_for[2], kernels=kind == "compiled"))
+                    if os.environ.get("POSECLI_GRAPHS") != "0" and is_one_graph(self.network):
+                        self._replays = Replays(CudaRecorder(self.device))
                 else:
                     keep_memory()
                     self._copy = (made_for, self._fuse(made_for[2], kind == "compiled"))
@@ -449,9 +505,10 @@ class PoseModel:
         if self.options.precision not in kinds:
             raise UsageError(f"unknown precision {self.options.precision!r}", hint=f"one of {', '.join(kinds)}")
         kind = kinds[self.options.precision]
-        if kind is None or self._numbers() is kind:
+        if kind is None or (self.device.type == "cpu" and self._numbers() is kind):
             return nullcontext()
-        return torch.autocast(self.device.type, kind)
+        # Converted weights are not to be remembered: what is recorded would read them where they no longer are.
+        return torch.autocast(self.device.type, kind, cache_enabled=self.device.type != "cuda")
 
     def _flip_test(self, still: bool) -> bool:
         if self.options.flip_test is not None:
@@ -509,7 +566,7 @@ class PoseModel:
                 outputs, mirrored = [], []
                 for s in range(len(options.scales)):
                     with stage(f"{self.role}preprocess"):
-                        crops = np.stack([warp(images[i], plans[i][s]) for i in chunk])
+                        crops = self._crops(images, [(i, plans[i][s]) for i in chunk])
                     outputs.append(self.maps(crops))
                     if flip_test and codec.mirror is not None:
                         mirrored.append(self.maps(crops, codec.mirror))
@@ -581,7 +638,7 @@ class PoseModel:
             part = jobs[start : start + self.options.batch]
             planned = crops[start : start + self.options.batch]
             with stage("crops"):
-                pixels = np.stack([warp(images[i], crop) for (i, _), crop in zip(part, planned, strict=True)])
+                pixels = self._crops(images, [(i, crop) for (i, _), crop in zip(part, planned, strict=True)])
             mirrored = self.maps(pixels, _mirror) if flip_test else None
             maps = self.maps(pixels)
             with stage("pose read maps", pool=True):

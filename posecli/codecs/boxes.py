@@ -268,9 +268,10 @@ def decode_people(
     found = []
     limit = torch.tensor([width * stride - 1.0, height * stride - 1.0] * 2, device=boxes.device)
     boxes = torch.minimum(boxes.clamp(min=0), limit)
+    host = [t.cpu().numpy() for t in (boxes, scores, joints * stride, heat)]  # all pictures at once
     for b in range(batch):
-        sure = scores[b] >= floor
-        part = [t[b][sure].cpu().numpy() for t in (boxes, scores, joints * stride, heat)]
+        sure = host[1][b] >= floor
+        part = [values[b][sure] for values in host]
         kept = keep_boxes(part[0], part[1], overlap)
         found.append(FoundPeople(*(p[kept].astype(np.float32) for p in part)))
     return found

@@ -11,6 +11,7 @@ An optional third head, not in the paper, gives at each pixel the box of the per
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import torch
@@ -59,9 +60,11 @@ class AdaptiveBlocks(nn.Module):
         self.adapt_conv = nn.Conv2d(joints * channels, joints * channels, 3, 1, 1, bias=False, groups=joints)
         self.bn = nn.BatchNorm2d(joints * channels)
         self.relu = nn.ReLU(inplace=True)
+        #: What convolves; `models.fast_cuda` may put a kernel in its place that gives the same.
+        self.convolve: Callable[..., Tensor] = adaptive_conv
 
     def forward(self, x: Tensor) -> Tensor:
-        out = adaptive_conv(x, self.geometry_conv(x), self.adapt_conv.weight, self.adapt_conv.bias)
+        out = self.convolve(x, self.geometry_conv(x), self.adapt_conv.weight, self.adapt_conv.bias)
         return self.relu(self.bn(out) + x)
 
 

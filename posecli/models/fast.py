@@ -137,6 +137,11 @@ def _fused(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     return module
 
 
+def is_one_graph(network: nn.Module) -> bool:
+    """Whether a network does the same whatever values it is given: then its launches can be recorded and replayed."""
+    return _trace(network) is not None
+
+
 def _fuse_within(module: nn.Module, dtype: torch.dtype) -> None:
     """Lets a part of a network run as a graph, and its parts as well: whoever calls them by themselves finds them."""
     if isinstance(module, AdaptiveBlocks | CompiledAdaptiveBlocks):
@@ -150,14 +155,19 @@ def _fuse_within(module: nn.Module, dtype: torch.dtype) -> None:
 
 def _graph(module: nn.Module, dtype: torch.dtype) -> fx.GraphModule | None:
     """The module as one graph, or None where it has choices to make."""
+    graph = _trace(module)
+    return None if graph is None else fx.GraphModule(_joined(module, graph, dtype), graph, type(module).__name__)
+
+
+def _trace(module: nn.Module) -> fx.Graph | None:
+    """What a module calls, or None where that depends on what it is given."""
     given = list(inspect.signature(module.forward).parameters.values())
     if len(given) != 1 or given[0].default is not inspect.Parameter.empty or not any(True for _ in module.children()):
         return None
     try:
-        graph = _Tracer().trace(module)
+        return _Tracer().trace(module)
     except Exception:  # whatever the code of a network does when it is given no numbers
         return None
-    return fx.GraphModule(_joined(module, graph, dtype), graph, type(module).__name__)
 
 
 def _joined(module: nn.Module, graph: fx.Graph, dtype: torch.dtype) -> dict[str, Any]:

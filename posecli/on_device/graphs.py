@@ -1,0 +1,126 @@
+"""A network's kernels, recorded once for a shape of its input and replayed from then on (CUDA graphs).
+
+A small network on a fast device spends its time in starting kernels one by one from Python; a graph starts all of them
+at once. A graph is bound to addresses: what comes in is copied to where the recording read it, what comes out is copied
+from where it wrote, so that results stay what they were when the next one is made.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+#: Graphs kept; each holds the memory of one run of the network.
+MOST_GRAPHS = 6
+#: Runs before the recording: libraries choose their kernels in them.
+_WARM = 3
+
+#: Sizes of batches that graphs are made for: others are filled up to the next of them.
+_FULL = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+
+
+class Recorder(Protocol):
+    """Records what a function launches."""
+
+    def record(self, run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+        """What replays ``run``, and the output that is written anew by each replay."""
+
+
+class CudaRecorder:
+    """Recordings by `torch.cuda.graph`; all share one pool of memory."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._pool: Any = None
+
+    def record(self, run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+        """See `Recorder`. Other threads may upload pictures meanwhile."""
+        with torch.cuda.device(self._device):
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            # The library measures which of its convolutions is the quickest for this shape.
+            with torch.cuda.stream(side), torch.backends.cudnn.flags(enabled=True, benchmark=True):
+                for _ in range(_WARM):
+                    run()
+            torch.cuda.current_stream().wait_stream(side)
+            torch.cuda.synchronize()
+            graph = torch.cuda.CUDAGraph()
+            with (
+                torch.backends.cudnn.flags(enabled=True, benchmark=True),
+                torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"),
+            ):
+                output = run()
+            self._pool = self._pool or graph.pool()
+        return graph.replay, output
+
+
+class Replays:
+    """Calls a network through recordings, one for each shape of input.
+
+    Args:
+        recorder: makes the recordings.
+        most: recordings kept; the one unused for longest goes first.
+    """
+
+    def __init__(self, recorder: Recorder, most: int = MOST_GRAPHS) -> None:
+        self._recorder = recorder
+        self._most = most
+        self._made: OrderedDict[tuple[Any, ...], tuple[Tensor, Callable[[], None], Any]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __call__(self, network: Callable[[Tensor], Any], values: Tensor) -> Any:
+        """The network's output for a batch (B, ...), as `network(values)` gives it within rounding.
+
+        Batches are filled up to one of few sizes by copies of their last row, which changes no other row.
+        """
+        count = len(values)
+        full = next((n for n in _FULL if n >= count), count)
+        key = (id(network), (full, *values.shape[1:]), values.dtype)
+        with self._lock:
+            if key not in self._made:
+                while len(self._made) >= self._most:
+                    self._made.popitem(last=False)
+                given = torch.empty_like(_filled(values, full))
+                given.copy_(_filled(values, full))
+                replay, output = self._recorder.record(lambda: network(given))
+                # The network is kept with its recording, so that its id stays its own.
+                self._made[key] = (given, replay, (output, network))
+            self._made.move_to_end(key)
+            given, replay, (output, _) = self._made[key]
+            given[:count].copy_(values)
+            if count < full:
+                given[count:].copy_(values[-1:].expand(full - count, *values.shape[1:]))
+            replay()
+            return copied(output, count)
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    def clear(self) -> None:
+        """Forgets all recordings and frees what they hold."""
+        with self._lock:
+            self._made.clear()
+
+
+def _filled(values: Tensor, full: int) -> Tensor:
+    if len(values) == full:
+        return values
+    more = values[-1:].expand(full - len(values), *values.shape[1:])
+    return torch.cat([values, more]).contiguous(memory_format=torch.channels_last)
+
+
+def copied(output: Any, count: int) -> Any:
+    """A copy of the first ``count`` rows of every tensor of a network's output (tuples, lists, mappings of tensors)."""
+    if isinstance(output, Tensor):
+        return output[:count].clone()
+    if isinstance(output, tuple | list):
+        rows = [copied(part, count) for part in output]
+        return type(output)(*rows) if hasattr(output, "_fields") else type(output)(rows)
+    if isinstance(output, dict):
+        return {name: copied(part, count) for name, part in output.items()}
+    return output

@@ -1,0 +1,89 @@
+"""A network through recordings gives what the network gives; here recordings are calls of Python."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from posecli.on_device.graphs import Replays, copied
+
+Maps = namedtuple("Maps", ["heatmap", "stages"])
+
+
+class Player:
+    """As CUDA graphs work: one memory for the output, written anew by each replay from the memory of the input."""
+
+    def __init__(self) -> None:
+        self.recorded = 0
+
+    def record(self, run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+        self.recorded += 1
+        output = run()
+
+        def replay() -> None:
+            for mine, new in zip(
+                (output.heatmap, *output.stages), (lambda o: (o.heatmap, *o.stages))(run()), strict=True
+            ):
+                mine.copy_(new)
+
+        return replay, output
+
+
+def network(values: Tensor) -> Maps:
+    return Maps(values.sum(1, keepdim=True), [values * 2, values.mean((2, 3))])
+
+
+def same(found: Maps, expected: Maps) -> bool:
+    pairs = zip((found.heatmap, *found.stages), (expected.heatmap, *expected.stages), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_what_was_made_stays_as_it_was() -> None:
+    player = Player()
+    replays = Replays(player)
+    batches = [torch.randn(2, 3, 4, 6) for _ in range(3)]
+    found = [replays(network, batch) for batch in batches]
+    assert player.recorded == 1
+    assert all(same(f, network(b)) for f, b in zip(found, batches, strict=True))
+
+
+def test_batches_are_filled_up_to_few_sizes() -> None:
+    player = Player()
+    replays = Replays(player)
+    for count in (5, 6, 7, 8, 6, 5, 70):
+        batch = torch.randn(count, 3, 4, 6).contiguous(memory_format=torch.channels_last)
+        assert same(replays(network, batch), network(batch))
+    assert player.recorded == len(replays) == 3  # 6, 8 and 70
+
+
+def test_the_oldest_recording_goes_first() -> None:
+    player = Player()
+    replays = Replays(player, most=2)
+    for side in (4, 6, 4, 8, 4, 6):
+        replays(network, torch.randn(1, 3, side, side))
+    assert player.recorded == 4
+    assert len(replays) == 2
+    replays.clear()
+    assert len(replays) == 0
+
+
+def test_another_network_has_its_own() -> None:
+    player = Player()
+    replays = Replays(player)
+    batch = torch.randn(1, 3, 4, 4)
+    replays(network, batch)
+    other = replays(lambda values: Maps(values * 3, []), batch)
+    assert player.recorded == 2
+    assert torch.equal(other.heatmap, batch * 3)
+
+
+def test_copies_keep_their_form() -> None:
+    found = copied(Maps(torch.ones(3, 2), [torch.zeros(3), {"a": torch.ones(3, 1)}, "text"]), 2)
+    assert type(found) is Maps
+    assert found.heatmap.shape == (2, 2)
+    assert found.stages[1]["a"].shape == (2, 1)
+    assert found.stages[2] == "text"
