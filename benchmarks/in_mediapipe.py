@@ -2,11 +2,11 @@
 
     python -I benchmarks/in_mediapipe.py JOBS.json OUT.jsonl
 
-JOBS: ``{"complexity": 0|1|2, "pictures": [{"file": path, "boxes": null or [[x0, y0, x1, y1], ...]}]}``, or
-``{"complexity": ..., "clip": path, "frames": n, "threads": n}``. Each box is cut out and looked at by itself; null: the
-whole picture. OUT has a line a picture: ``{"people": [[[x, y, visibility], ...] or null, ...]}`` in pixels of the
-picture, centres on integers; for a clip one line ``{"frames", "wall", "cpu"}``, seconds with the decoding, without
-loading the model. Only what that environment has is imported here: nothing of posecli.
+JOBS: ``{"complexity": 0|1|2, "confidence": least of its detector, "pictures": [{"file": path, "boxes": null or
+[[x0, y0, x1, y1], ...]}]}``, or ``{"complexity", "confidence", "clip": path, "frames": n, "threads": n}``. Each box is
+cut out and looked at by itself; null: the whole picture. OUT has a line a picture: ``{"people": [[[x, y, visibility],
+...] or null, ...]}`` in pixels of the picture, centres on integers; for a clip one line ``{"frames", "wall", "cpu"}``,
+seconds with the decoding, without loading the model. Only what that environment has is imported: nothing of posecli.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ def main() -> None:
     cv2.setNumThreads(int(jobs.get("threads", 1)))
     still = "pictures" in jobs
     lines: Any
-    with mediapipe.solutions.pose.Pose(static_image_mode=still, model_complexity=jobs["complexity"]) as pose:
+    with mediapipe.solutions.pose.Pose(
+        static_image_mode=still, model_complexity=jobs["complexity"], min_detection_confidence=jobs["confidence"]
+    ) as pose:
         lines = (
             ({"people": look(pose, picture)} for picture in jobs["pictures"])
             if still

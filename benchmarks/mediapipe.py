@@ -50,6 +50,7 @@ from posecli.video import read_picture
 VERSION = "0.10.21"
 #: Place of each COCO joint among MediaPipe's 33 landmarks (`mediapipe.solutions.pose.PoseLandmark`).
 LANDMARK = [0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28]
+FULL = 1
 #: How much a true box is grown before it is given to MediaPipe as a picture.
 GROWN = 1.25
 OURS, THEIRS, MEAN, RANDOM = "default", "MediaPipe", "mean pose", "random weights"
@@ -130,7 +131,7 @@ def write(stream: Path, model: str, pictures: Pictures, people: Iterator[Sequenc
             writer.frame(FramePoses(n, tuple(persons), image_id=record.image_id, file=Path(record.file_name).name))
 
 
-def by_mediapipe(python: Path, pictures: Pictures, stream: Path, complexity: int) -> None:
+def by_mediapipe(python: Path, pictures: Pictures, stream: Path, confidence: float) -> None:
     """MediaPipe's people; its score of a person is the mean visibility of the landmarks that are ours too."""
     grown: list[np.ndarray | None] = [None] * len(pictures.labels.records)
     if pictures.boxes is not None:
@@ -141,7 +142,7 @@ def by_mediapipe(python: Path, pictures: Pictures, stream: Path, complexity: int
         {"file": str(pictures.file(record).resolve()), "boxes": None if boxes is None else boxes.tolist()}
         for record, boxes in zip(pictures.labels.records, grown, strict=True)
     ]
-    lines = in_mediapipe(python, {"complexity": complexity, "pictures": jobs}, stream)
+    lines = in_mediapipe(python, {"complexity": FULL, "confidence": confidence, "pictures": jobs}, stream)
 
     def people() -> Iterator[list[Instance]]:
         for line in lines:
@@ -270,7 +271,7 @@ def speeds(python: Path, weights: Path, clip: Path, out: Path, frames: int, roun
         bound = ["taskset", "--cpu-list", ",".join(map(str, sorted(os.sched_getaffinity(0))[-cores:]))]
         best: dict[str, dict[str, float]] = {}
         for _ in range(rounds):
-            jobs = {"complexity": 1, "clip": str(clip), "frames": frames, "threads": cores}
+            jobs = {"complexity": FULL, "confidence": 0.5, "clip": str(clip), "frames": frames, "threads": cores}
             theirs = in_mediapipe(python, jobs, out / "speed", bound)[0]
             command = [*bound, sys.executable, "-c", OWN_SPEED, str(clip), str(frames), str(cores), str(weights)]
             environment = os.environ | {"OMP_NUM_THREADS": str(cores)}
@@ -292,7 +293,8 @@ def page(report: dict[str, Any]) -> str:
     lines = [
         f"# MediaPipe Pose {VERSION} against the default model", "",
         f"{report['machine']}, {report['date']}. `python benchmarks/mediapipe.py --data ../shared/data --out "
-        f"runs/mediapipe`, weights {report['sha256'][:16]}; MediaPipe's full model (complexity 1).", "",
+        f"runs/mediapipe`, weights {report['sha256'][:16]}; MediaPipe's full model (complexity 1), "
+        f"detector from {report['confidence']:g} on.", "",
         "95 % bootstrap intervals over pictures; the difference (ours less MediaPipe's) is paired, a star where it",
         "holds. Misses count as wrong. *Given* boxes: LSPET's whole stored crop, coco_mini's true boxes (grown by",
         f"{GROWN} for MediaPipe, which takes each for a picture). MediaPipe finds one person a picture.", "",
@@ -344,6 +346,9 @@ def main() -> None:
     parser.add_argument("--clip", help="for the speed [default: street_crowd.avi of the data's clips]")
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--confidence", type=float, default=0.5, help="least of MediaPipe's detector [default: its own]"
+    )
     parser.add_argument("--limit", type=int, default=0, help="pictures of each set, the first so many; 0: all")
     parser.add_argument("--bootstrap", type=int, default=1000)
     parser.add_argument("--again", action="store_true", help="make all streams anew")
@@ -355,7 +360,7 @@ def main() -> None:
     clip = Path(args.clip or args.data / "clips/street_crowd.avi").resolve()
     report: dict[str, Any] = {
         "date": datetime.date.today().isoformat(), "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "sha256": sha256_of(weights), "clip": clip.name, "frames": args.frames,
+        "sha256": sha256_of(weights), "clip": clip.name, "frames": args.frames, "confidence": args.confidence,
     }  # fmt: skip
     ours_tag = report["sha256"][:8]
 
@@ -369,9 +374,12 @@ def main() -> None:
         ways = {"found": found} if part == "lspet" else {"found": found, "given": given}
         measures: dict[str, Any] = {}
         for how, pictures in ways.items():
-            theirs, ours = args.out / f"{part}.{how}.mediapipe.jsonl", args.out / f"{part}.{how}.{ours_tag}.jsonl"
+            theirs, ours = (
+                args.out / f"{part}.{how}.mediapipe{args.confidence:g}.jsonl",
+                args.out / f"{part}.{how}.{ours_tag}.jsonl",
+            )
             if args.again or not theirs.is_file():
-                by_mediapipe(python, pictures, theirs, 1)
+                by_mediapipe(python, pictures, theirs, args.confidence)
             if args.again or not ours.is_file():
                 by_us(weights, pictures, ours)
             for key, row in scores(part, found.labels, ours, theirs, args.bootstrap).items():
