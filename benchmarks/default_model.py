@@ -10,6 +10,9 @@ Measured (DATA as `examples/train_finder.py` reads it; none of these pictures wa
   bootstrap interval over pictures; OKS AP beside it.
 - Backgrounds kept out of training: people above the display threshold a picture.
 
+``--parts groups,spoilt`` breaks the scores down by size, turn, joint and hiding, from the streams of an earlier run,
+and measures what blur, light, noise and packing cost (`breakdown.py`).
+
 With ``--check score.py`` the same streams are also scored by that separate program.
 """
 
@@ -87,11 +90,14 @@ def count_false(stream: Path) -> tuple[int, int, float]:
 
 
 def main() -> None:
+    import breakdown  # which takes from this file what it shares
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder for streams and the result")
     parser.add_argument("--weights", default="default")
-    parser.add_argument("--parts", default="lspet,coco,backgrounds")
+    parser.add_argument("--parts", default="lspet,coco,backgrounds", help="also: groups, spoilt")
+    parser.add_argument("--spoilt", type=int, default=200, help="pictures to spoil")
     parser.add_argument("--check", type=Path, help="a separate scoring program for the same streams")
     parser.add_argument("--bootstrap", type=int, default=1000)
     parser.add_argument("--options", default="", help="further options of infer")
@@ -139,6 +145,16 @@ def main() -> None:
             "pictures": len(pictures), "false_people": people, "pictures_with_some": some,
             "per_picture": people / len(pictures), "threshold": threshold,
         }  # fmt: skip
+    finer: dict[str, Any] = {}
+    if "groups" in args.parts:
+        finer |= breakdown.groups_of(args.data, args.out, args.bootstrap)
+    if "spoilt" in args.parts:
+        finer["LSPET, spoilt"] = breakdown.spoilt(args.data, args.out, options, args.spoilt, args.bootstrap)
+    if finer:
+        (args.out / "breakdown.json").write_text(json.dumps(finer, indent=1))
+        print(breakdown.tables(finer), file=sys.stderr if args.json else sys.stdout)
+    if not any(part in report for part in ("lspet", "coco", "backgrounds")):
+        return
     (args.out / "scores.json").write_text(json.dumps(report, indent=1))
     if args.json:
         print(json.dumps(report, indent=1))
