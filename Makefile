@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONPATH :=
 
-.PHONY: install demo test test-all lint bench bench-faults clean
+.PHONY: install demo test test-all test-gpu bench-gpu lint bench bench-faults clean
 
 install: .venv/installed
 
@@ -35,6 +35,17 @@ test: install
 
 test-all: install
 	$(PYTEST) -m "slow or not slow"
+
+# On a machine with a CUDA device, with the Python that holds PyTorch; nothing is installed. SITE: a folder of further
+# packages (docs/speed.md).
+#   make test-gpu bench-gpu PYTHON=python3 SITE=/tmp/site OUT=results
+SITE ?=
+OUT ?= benchmarks/results
+test-gpu:
+	PYTHONPATH=$(CURDIR):$(SITE) $(PYTHON) -m pytest -m cuda
+
+bench-gpu:
+	PYTHONPATH=$(CURDIR):$(SITE) $(PYTHON) benchmarks/gpu.py --out $(OUT)
 
 lint: install
 	$(BIN)/ruff check .

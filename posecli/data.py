@@ -192,6 +192,7 @@ class Loader:
         plan: step to the network input size (width, height) and whether its samples are changed gently; asked when
             they are sent for.
         gentle: makes the gently changed samples; by default the same as `samples`.
+        pinned: batches lie in page-locked memory, from which a device reads them while the network runs.
     """
 
     def __init__(
@@ -207,6 +208,7 @@ class Loader:
         seed: int = 1,
         plan: Callable[[int], tuple[tuple[int, int], bool]],
         gentle: Samples | None = None,
+        pinned: bool = False,
     ) -> None:
         self.mixture = mixture
         self.batch, self.accumulate, self.rank, self.world = batch, accumulate, rank, world
@@ -214,6 +216,7 @@ class Loader:
         self._plan = plan
         self._dataset = _Changed(samples, gentle or samples, seed)
         self._workers = workers
+        self._pinned = pinned
 
     def _places(self, step: int) -> Iterator[list[Place]]:
         """Micro-batches of this process from a step on, without end."""
@@ -238,6 +241,7 @@ class Loader:
             num_workers=self._workers,
             prefetch_factor=4 if self._workers else None,
             collate_fn=collate,
+            pin_memory=self._pinned,
             worker_init_fn=_start_worker if self._workers else None,
             # Its own source of seeds: starting a loader must not move the generator that the network draws from.
             generator=torch.Generator(),

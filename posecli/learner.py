@@ -24,6 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from posecli.checkpoint import ModelMeta
 from posecli.distributed import Processes
 from posecli.errors import PoseError
+from posecli.models.fast_cuda import can_run_kernels, learn_with_kernels
 from posecli.settings import TrainSettings
 from posecli.tasks import Task
 
@@ -102,19 +103,27 @@ class Learner:
             raise PoseError("float16 training needs a CUDA device", hint="take bfloat16")
         self.task, self.settings, self.processes, self.device = task, settings, processes, device
         self.network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        quick = device.type == "cuda" and settings.speed != "plain"
+        if quick:
+            torch.backends.cudnn.benchmark = True  # inputs come in few sizes
+            if can_run_kernels(device):
+                learn_with_kernels(self.network)
         self.average = copy.deepcopy(self.network).eval() if settings.ema else None
         self._averaged_steps = 0
-        self._optimizer = _make_optimizer(self.network, settings)
+        self._optimizer = _make_optimizer(self.network, settings, fused=quick)
         self._scaler = torch.amp.GradScaler(enabled=settings.precision == "float16")
         self._spread: nn.Module = self.network
+        self._parallel: DistributedDataParallel | None = None
         if processes.world > 1:
             # Buffers stay each process's own; they are averaged when saved. A network that is learnt in phases has
             # parts without a gradient.
-            self._spread = DistributedDataParallel(
+            self._spread = self._parallel = DistributedDataParallel(
                 self.network,
                 broadcast_buffers=False,
                 find_unused_parameters=bool(getattr(self.network, "phased", False)),
             )
+        if quick and settings.speed == "compiled":
+            self._spread = torch.compile(self._spread)  # type: ignore[assignment]
         self._statistics = _NormStatistics(self.network)
         self._mean = torch.tensor(meta.mean, device=device).view(1, 3, 1, 1) * 255
         self._std = torch.tensor(meta.std, device=device).view(1, 3, 1, 1) * 255
@@ -124,8 +133,9 @@ class Learner:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self.network.train()
-        batches = [{key: value.to(self.device, non_blocking=True) for key, value in b.items()} for b in batches]
+        # Counted before the batches move: the device need not be waited for.
         sizes = self.processes.total(torch.stack([self.task.sizes(b).cpu() for b in batches]).sum(0))
+        batches = [{key: value.to(self.device, non_blocking=True) for key, value in b.items()} for b in batches]
         # DDP averages gradients over processes; the loss is a sum over them.
         weights = torch.tensor([weight * self.processes.world for weight in self.task.terms.values()])
         factors = (weights / sizes.clamp(min=1e-12).float()).to(self.device)
@@ -163,8 +173,8 @@ class Learner:
 
     def _exchange(self, last: bool) -> AbstractContextManager[Any]:
         """Gradients are exchanged once a step, after the last pass."""
-        if isinstance(self._spread, DistributedDataParallel) and not last:
-            return self._spread.no_sync()
+        if self._parallel is not None and not last:
+            return self._parallel.no_sync()
         return nullcontext()
 
     def _normalised(self, image: Tensor) -> Tensor:
@@ -247,13 +257,13 @@ class _NormStatistics:
                 counter.copy_(value)
 
 
-def _make_optimizer(network: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
+def _make_optimizer(network: nn.Module, settings: TrainSettings, *, fused: bool = False) -> torch.optim.Optimizer:
     groups = [
         {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},
     ]
     kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
-    return kind(groups, lr=settings.lr)
+    return kind(groups, lr=settings.lr, fused=True) if fused else kind(groups, lr=settings.lr)
 
 
 def _floating(network: nn.Module) -> list[Tensor]:

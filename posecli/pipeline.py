@@ -16,6 +16,8 @@ import numpy as np
 from posecli.errors import PoseError, UsageError
 from posecli.following import Follower, thumbnail
 from posecli.inference import DEFAULT_MODEL, PoseModel, load_model
+from posecli.on_device.memory import Fit, fitting_batch
+from posecli.on_device.upload import Uploader
 from posecli.person_boxes import BoxLookup
 from posecli.predictions import FramePoses, StreamHeader
 from posecli.profiling import stage
@@ -23,8 +25,10 @@ from posecli.recurrence import Memory, is_cut
 from posecli.stages import prefetch
 from posecli.tracking import TRACKERS, FlowTracker, Tracker, make
 from posecli.types import Frame, Instance, Skeleton
-from posecli.video import FrameSource, PictureSource, open_source
+from posecli.video import DECODERS, FrameSource, PictureSource, open_source
 
+#: People of a crowded picture, for the memory it takes.
+_CROWD = 20
 _EVERY_FRAME = 1e-6  # seconds: a period shorter than any frame
 
 
@@ -89,6 +93,37 @@ def infer(
         for frame, poses in poses_of(opened, model, chosen, boxes=boxes):
             if frame is not None:
                 yield frame, tuple(poses.instances)
+
+
+def decoder_for(decode: str, model: PoseModel) -> str:
+    """Who is to decode videos for a model, as `VideoSource` takes it, of auto, cpu or gpu: a GPU only for networks on
+    one, and the same one."""
+    if decode not in DECODERS:
+        raise UsageError(f"unknown decoder {decode!r}", hint=f"one of {', '.join(DECODERS)}")
+    if decode == "cpu" or (decode == "auto" and model.device.type != "cuda"):
+        return "cpu"
+    return decode if model.device.index is None else f"{decode}:{model.device.index}"
+
+
+def fit_batch(model: PoseModel, width: int, height: int) -> Fit | None:
+    """How many pictures of a size go through a model together by the memory there is (`on_device.memory`).
+
+    Made-up pictures go through it; of a top-down model with a finder those of a crowd of twenty. None where memory
+    cannot be measured.
+    """
+    image = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    crowd = np.tile([[width * 0.3, height * 0.1, width * 0.5, height * 0.9]], (_CROWD, 1))
+
+    def run(count: int) -> None:
+        if not model.top_down:
+            model.predict([image] * count, still=False)
+            return
+        model.find([image] * count)
+        for start in range(0, count * _CROWD, model.options.batch):
+            some = min(model.options.batch, count * _CROWD - start)
+            model.predict([image], [np.resize(crowd, (some, 4))], still=False)
+
+    return fitting_batch(run, model.device, frame_bytes=image.size)
 
 
 def make_tracker(source: FrameSource, skeleton: Skeleton, options: InferOptions, threshold: float) -> Tracker | None:
@@ -205,25 +240,47 @@ def poses_of(
     frames = prefetch(source.frames(first, stop, options.every), 1 if live else batch)
     lines = _Lines(source, first, stop, options.every, image_ids or {})
     cuts = None if still else _Cuts(source, options, follower, start, resume_at)
-    with contextlib.closing(frames):
-        for chunk in _chunks(frames, batch):
-            for frame, people, notes in _people(
-                chunk, model, options, boxes, lines.image_id, still, follower, memory, source, tracker
-            ):
-                yield from lines.before(frame.index)
-                time = _time(frame, source)
-                written = tuple(as_written(p) for p in people)
-                with stage("tracking"):
-                    if cuts is not None and cuts.begins(frame.image):
-                        notes = {**notes, "cut": True}
-                        if tracker is not None:
-                            tracker.cut()
-                    if follower is not None:
-                        follower.see(_in_region(written, options), time)
+    with contextlib.ExitStack() as threads:
+        threads.enter_context(contextlib.closing(frames))
+        chunks = _chunks(frames, batch)
+        beside = model.crops_on_device and memory is None and not live
+        if beside and options.roi is None:
+            # The next batch goes to the device while this one is worked on.
+            chunks = threads.enter_context(
+                contextlib.closing(prefetch(_sent(chunks, model), 1, "upload", counted=False))
+            )
+        found = (
+            item
+            for chunk in chunks
+            for item in _people(chunk, model, options, boxes, lines.image_id, still, follower, memory, source, tracker)
+        )
+        if beside and follower is None and (tracker is None or not tracker.needs_pictures):
+            # Nothing that comes after the model is needed for the next batch: the device need not wait for it.
+            found = threads.enter_context(contextlib.closing(prefetch(found, 2 * batch, "model", counted=False)))
+        for frame, people, notes in found:
+            yield from lines.before(frame.index)
+            time = _time(frame, source)
+            written = tuple(as_written(p) for p in people)
+            with stage("tracking"):
+                if cuts is not None and cuts.begins(frame.image):
+                    notes = {**notes, "cut": True}
                     if tracker is not None:
-                        written = tracker.update(written, time, frame.image)
-                yield frame, lines.of(frame, written, notes)
+                        tracker.cut()
+                if follower is not None:
+                    follower.see(_in_region(written, options), time)
+                if tracker is not None:
+                    written = tracker.update(written, time, frame.image)
+            yield frame, lines.of(frame, written, notes)
     yield from lines.rest()
+
+
+def _sent(chunks: Iterable[list[Frame]], model: PoseModel) -> Iterator[list[Frame]]:
+    """The same batches, on their way to the model's device."""
+    uploader = Uploader(model.device)
+    for chunk in chunks:
+        with stage("upload"):
+            uploader.send([frame.image for frame in chunk])
+        yield chunk
 
 
 class _Cuts:

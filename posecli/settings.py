@@ -20,7 +20,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from posecli.errors import PoseError, UsageError, reason
 
 # What may change on a resumed run without making it another run.
-RESUMABLE = {"workers", "threads", "save_every", "tensorboard", "epochs", "max_minutes"}
+RESUMABLE = {"workers", "threads", "save_every", "tensorboard", "epochs", "max_minutes", "speed"}
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,9 @@ class TrainSettings:
         clip: largest norm of the gradient; 0 for none.
         ema: decay of the average of the weights that is validated and saved; 0 for none.
         precision: "float32", "bfloat16" or "float16" (CUDA only).
+        speed: how a CUDA device is used: "auto" (kernels for DEKR's adaptive blocks, a fused optimizer, page-locked
+            samples, convolutions measured before they are chosen), "compiled" (the same, and the network goes through
+            torch.compile) or "plain" (none of it). On a CPU all are the same.
         codec: how a top-down model's maps are taught and read, a name of `posecli.codecs.top_down.TEACHING`; "" for the
             model's usual one.
         integral_heat: what the codec "integral" learns besides places: "none", "gaussian" (squared error of Gaussian
@@ -124,6 +127,7 @@ class TrainSettings:
     clip: float = 5.0
     ema: float = 0.999
     precision: str = "float32"
+    speed: str = "auto"
     codec: str = ""
     integral_heat: str = "none"
     integral_weight: float = 1.0
@@ -174,6 +178,7 @@ class TrainSettings:
             "optimizer": ("adamw", "adam"),
             "schedule": ("cosine", "step", "constant"),
             "precision": ("float32", "bfloat16", "float16"),
+            "speed": ("auto", "compiled", "plain"),
             "unlabelled": ("mask", "background"),
             "integral_heat": ("none", "gaussian", "softmax"),
             "metric": ("mean-oks", "pck"),

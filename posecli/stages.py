@@ -22,8 +22,9 @@ class _Failure:
         self.error = error
 
 
-def prefetch(items: Iterable[T], size: int, name: str = "decode") -> Generator[T, None, None]:
-    """Yields ``items``, produced by a thread at most ``size`` items ahead; ``name`` is the stage's in a profile.
+def prefetch(items: Iterable[T], size: int, name: str = "decode", *, counted: bool = True) -> Generator[T, None, None]:
+    """Yields ``items``, produced by a thread at most ``size`` items ahead; ``name`` is the stage's in a profile, unless
+    what makes the items counts its own stages (not ``counted``).
 
     An error in the producer is raised here, after the items before it. Closing the generator stops the producer.
     """
@@ -42,7 +43,7 @@ def prefetch(items: Iterable[T], size: int, name: str = "decode") -> Generator[T
     def produce() -> None:
         try:
             name_thread(name)
-            for item in stage_of(items, name):
+            for item in stage_of(items, name) if counted else items:
                 with wait(f"{name}: room in the queue"):
                     taken = put(item)
                 if not taken:

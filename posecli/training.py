@@ -189,6 +189,7 @@ class _Run:
 
     # The run
 
+            pinned=self.device.type == "cuda" and settings.speed != "plain",
     def go(self, resume: bool) -> TrainResult:
         if resume:
             self._load_state()
@@ -303,7 +304,13 @@ class _Run:
         before = time.monotonic()
         values = validation.run(
             # Of labelled people nobody is there twice.
-            PoseModel(network, self.meta, device=self.device, options=PredictOptions(pose_nms=1.0)),
+            PoseModel(
+                network,
+                self.meta,
+                device=self.device,
+                options=PredictOptions(pose_nms=1.0),
+                speed="plain" if self.settings.speed == "plain" else "auto",
+            ),
             self.processes,
         )
         self.validated = values

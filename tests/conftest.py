@@ -24,6 +24,18 @@ def shared() -> Path:
     return folder
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked ``cuda`` skip where there is no such device."""
+    marked = [item for item in items if "cuda" in item.keywords]
+    if not marked:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device; on a machine with one: make test-gpu"))
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a command left: exit code, stdout, stderr."""

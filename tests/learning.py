@@ -61,10 +61,10 @@ class Pupil:
     """A network, its task and one batch of all pictures of a data set, unchanged.
 
     Args:
-        data: COCO file. model: architecture. settings: over `STILL` and the model's defaults.
+        data: COCO file. model: architecture. device: where it learns. settings: over `STILL` and the model's defaults.
     """
 
-    def __init__(self, data: Path, model: str, **settings: Any) -> None:
+    def __init__(self, data: Path, model: str, *, device: str = "cpu", **settings: Any) -> None:
         self.dataset = coco.read(data)
         self.settings = resolve({"model": model, "data": [str(data)]}, STILL, settings)
         skeleton = self.dataset.skeleton
@@ -72,7 +72,8 @@ class Pupil:
         torch.manual_seed(0)
         arguments = {"keypoints": skeleton.num_keypoints, **self.settings.builder_arguments()}
         self.meta: ModelMeta = self.task.meta(model, arguments)
-        self.learner = Learner(build(self.meta), self.task, self.meta, self.settings, Processes(), torch.device("cpu"))
+        on = torch.device(device)
+        self.learner = Learner(build(self.meta), self.task, self.meta, self.settings, Processes(), on)
         self._rng = np.random.default_rng(0)
         self.batch = self._sampled()
 

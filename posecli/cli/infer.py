@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from posecli.infer_files import Job, Summary
+    from posecli.inference import PoseModel
     from posecli.predictions import FramePoses
-    from posecli.video import FrameSource
+    from posecli.video import FrameSource, Input
 
 _MODEL = "Model"
 _OUTPUT = "Output"
@@ -145,8 +146,13 @@ def infer(
     precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.", rich_help_panel=_MODEL)] = "float32",
     speed: SpeedOption = "auto",
     batch: Annotated[
-        int, typer.Option(min=1, help="Frames that go through the model together.", rich_help_panel=_MODEL)
-    ] = 8,
+        str,
+        typer.Option(
+            metavar="N|auto",
+            help="Frames that go through the model together; auto: by the memory of the device.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = "8",
     max_persons: Annotated[int, typer.Option(min=1, help="People kept in a frame.", rich_help_panel=_MODEL)] = 30,
     min_score: Annotated[
         float | None,
@@ -216,6 +222,13 @@ def infer(
             rich_help_panel="Frames",
         ),
     ] = 0.2,
+    decode: Annotated[
+        str,
+        typer.Option(
+            help="Who decodes videos: cpu, gpu (NVIDIA's decoder), or auto: the GPU of the network where it can.",
+            rich_help_panel="Frames",
+        ),
+    ] = "auto",
     shard: Annotated[
         str | None,
         typer.Option(
@@ -269,6 +282,7 @@ def infer(
     """
     import contextlib
     import tempfile
+    from dataclasses import replace
     from pathlib import Path
 
     from posecli.cli.infer_parts import infer_parts
@@ -279,7 +293,7 @@ def infer(
     from posecli.inference import PredictOptions, load_model
     from posecli.on_ray import Cluster
     from posecli.person_boxes import read_boxes, whole_picture
-    from posecli.pipeline import InferOptions
+    from posecli.pipeline import InferOptions, decoder_for
     from posecli.profiling import profiled
     from posecli.segments import shard_jobs
     from posecli.smoothing.stream import Smoothing
@@ -306,8 +320,10 @@ def infer(
     if not smoothing.does_nothing and (track == "none" or still):
         raise UsageError("--smooth and --fill need identities", hint="--track oks")
     region = parse_numbers(roi, 4, "--roi") if roi else None
+    if batch == "auto" and (segments or ray):
+        raise UsageError("segments go through the network in batches of one size", hint="give --batch a number")
     options = InferOptions(
-        track=track, start=start, end=end, every=every, batch=batch, find_every=find_every,
+        track=track, start=start, end=end, every=every, batch=_count(batch), find_every=find_every,
         roi=(region[0], region[1], region[2], region[3]) if region else None,
     )  # fmt: skip
     soft, suppression = _pose_nms(pose_nms)
@@ -328,7 +344,7 @@ def infer(
             scales=parse_numbers(scales, None, "--scales"),
             max_persons=max_persons,
             min_score=(0.01 if boxes is None else 0.0) if min_score is None else min_score,
-            batch=32 if segments is None else batch,
+            batch=32 if segments is None else options.batch,
             filled=segments is not None,
             precision=precision,
             codec=codec,
@@ -339,6 +355,9 @@ def infer(
         warn=warn,
         speed=speed,
     )
+    sources = [replace(source, decode=decoder_for(decode, network)) for source in sources]
+    if batch == "auto":
+        options = replace(options, batch=_fitting(network, sources, quiet))
     lookup = None
     if not network.top_down and (person_score is not None or pose_nms is not None):
         raise UsageError("--person-score and --pose-nms are for top-down models", hint="leave them out")
@@ -425,6 +444,35 @@ def infer(
     _tell(summaries, quiet, json_, table)
     for page in () if json_ else pages:
         typer.echo(page)
+
+
+def _count(batch: str) -> int:
+    """``--batch``: a number; of auto the one to begin with."""
+    from posecli.errors import UsageError
+
+    if batch == "auto":
+        return 8
+    if not batch.isdecimal() or int(batch) < 1:
+        raise UsageError(f"--batch {batch}", hint="a number from 1 on, or auto")
+    return int(batch)
+
+
+def _fitting(network: PoseModel, sources: list[Input], quiet: bool) -> int:
+    """``--batch auto``: as many pictures like the first source's as there is memory for."""
+    from posecli.pipeline import fit_batch
+
+    first = sources[0]
+    width, height = 1280, 720
+    if first.kind in ("video", "pictures"):
+        with first.open() as opened:
+            width, height = opened.width, opened.height
+    fit = fit_batch(network, width, height)
+    if fit is None:
+        warn("the memory in use cannot be measured here: --batch 8")
+        return 8
+    talk = f"batch {fit.batch}: a picture takes {fit.bytes_each / 1e6:.0f} MB of {fit.bytes_free / 1e9:.1f} GB"
+    console(quiet).print(talk)
+    return fit.batch
 
 
 def _plots(jobs: list[Job], overwrite: bool) -> list[str]:

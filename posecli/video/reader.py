@@ -30,6 +30,8 @@ from posecli.video.frame_source import FrameSource, check_file, check_range, par
 from posecli.video.orientation import TURNED, display_matrix, orient
 
 _NETWORK_TIMEOUT = 20.0
+#: Who decodes a video, see `VideoSource`.
+DECODERS = ("auto", "cpu", "gpu")
 
 
 class VideoSource(FrameSource):
@@ -37,17 +39,25 @@ class VideoSource(FrameSource):
 
     Args:
         path: file or URL.
-        threads: decoder threads; 0 leaves the number to FFmpeg.
+        threads: decoder threads; 0 leaves the number to FFmpeg: as many as there are cores.
+        decode: ``"cpu"``; ``"gpu"`` (or ``"gpu:1"``): by the decoder of an NVIDIA device; ``"auto"`` (``"auto:1"``): by
+            it where it is there and takes this video. Pictures are the same.
 
     Attributes:
         is_file: a file on this machine, not a URL.
+        hardware: whether frames come from a device's decoder.
 
     Raises:
-        PoseError: the file is missing, empty, cut off before its index, holds no video or not a single readable frame.
+        PoseError: the file is missing, empty, cut off before its index, holds no video or not a single readable frame;
+            ``"gpu"`` where no device's decoder takes it.
     """
 
-    def __init__(self, path: str | Path, *, threads: int = 0) -> None:
+    def __init__(self, path: str | Path, *, threads: int = 0, decode: str = "cpu") -> None:
         self._threads = threads
+        self.hardware = False
+        self._decode, _, self._gpu = decode.partition(":")
+        if self._decode not in DECODERS:
+            raise PoseError(f"no decoder {decode!r}", hint=f"one of {', '.join(DECODERS)}")
         self.is_file = "://" not in str(path)
         self._where = str(path)
         if self.is_file:
@@ -72,6 +82,11 @@ class VideoSource(FrameSource):
             if aspect:
                 self.sample_aspect = 1 / Fraction(aspect) if turned else Fraction(aspect)
             self._announced = stream.frames or None
+        if self._decode != "cpu":
+            problem = self._try_hardware()
+            if problem and self._decode == "gpu":
+                raise PoseError(f"no GPU decodes this video here: {problem}", self._where, "--decode cpu")
+            self.hardware = not problem
         self._step = 1 / Fraction(nominal)
         self._cut_off = 0
         self._index_cache: PacketIndex | None = None
@@ -146,10 +161,26 @@ class VideoSource(FrameSource):
             self._reader.close()
             self._reader = None
 
-    def _open(self) -> Any:
+    def _try_hardware(self) -> str:
+        """Decodes a frame on the device; what is wrong with that, or nothing."""
         try:
-            container = av.open(self._where, timeout=None if self.is_file else _NETWORK_TIMEOUT)
+            with self._open(hardware=True) as container:
+                self._first_frame(container, container.streams.video[0])
+        except PoseError as error:
+            return f"{error.what} ({error.hint})" if error.hint else error.what
+        except (RuntimeError, NotImplementedError) as error:  # PyAV: this codec has no such decoder, no such device
+            return _reason(error)
+        return ""
+
+    def _open(self, *, hardware: bool = False) -> Any:
+        more: dict[str, Any] = {}
+        try:
+            if hardware:
+                more["hwaccel"] = _hardware(self._gpu)
+            container = av.open(self._where, timeout=None if self.is_file else _NETWORK_TIMEOUT, **more)
         except (av.FFmpegError, OSError, ValueError) as error:
+            if hardware:  # without, it was opened before
+                raise PoseError(f"its decoder cannot be opened: {_reason(error)}", self._where) from None
             raise PoseError(*_opening_problem(self._where, error)) from None
         if container.format.name.endswith("_pipe") or container.format.name in ("image2", "tty"):
             container.close()
@@ -162,7 +193,8 @@ class VideoSource(FrameSource):
             container.close()
             raise PoseError("its video is in no form that is known here", self._where, "it may be damaged")
         stream.thread_type = "AUTO"
-        stream.codec_context.thread_count = self._threads
+        # A device's decoder has a fixed number of pictures to give away, and threads would each hold some.
+        stream.codec_context.thread_count = 1 if hardware else self._threads
         return container
 
     def _first_frame(self, container: Any, stream: Any) -> av.VideoFrame:
@@ -221,7 +253,7 @@ class _Decoder:
     def __init__(self, source: VideoSource, *, counting: bool) -> None:
         self.source = source
         self.counting = counting
-        self.container = source._open()
+        self.container = source._open(hardware=source.hardware)
         self.stream = self.container.streams.video[0]
         self.index = source._index()
         self._moved = False
@@ -318,7 +350,7 @@ class _Decoder:
         """Back to the very beginning; opening anew is the only way that is exact in every container."""
         if self._moved:
             self.container.close()
-            self.container = self.source._open()
+            self.container = self.source._open(hardware=self.source.hardware)
             self.stream = self.container.streams.video[0]
 
     def _by_count(self, start: int) -> Iterator[tuple[int, av.VideoFrame, float]]:
@@ -388,6 +420,17 @@ class _Decoder:
         except av.FFmpegError as error:
             if not quiet:
                 self.on_broken(f"the file ends in error: {_reason(error)}")
+
+
+def _hardware(gpu: str) -> Any:
+    """PyAV's words for the decoder of an NVIDIA device; frames come back to the host's memory."""
+    try:
+        from av.codec.hwaccel import HWAccel, hwdevices_available
+    except ImportError:
+        raise PoseError("this PyAV knows no hardware decoders", hint="pip install 'av>=14'") from None
+    if "cuda" not in hwdevices_available():
+        raise PoseError("this build of FFmpeg knows no NVIDIA decoder")
+    return HWAccel(device_type="cuda", device=gpu or None, allow_software_fallback=False)
 
 
 def _reason(error: BaseException) -> str:

@@ -42,6 +42,7 @@ class Input:
         files: pictures relative to ``path``, in order; empty for the other kinds.
         only: of a video, the frame indices asked for (COCO JSON naming frames); None for all.
         image_ids: frame index to COCO image id, where the input is a COCO JSON.
+        decode: who decodes a video, see `VideoSource`.
     """
 
     kind: str
@@ -50,6 +51,7 @@ class Input:
     files: tuple[str, ...] = ()
     only: tuple[int, ...] | None = None
     image_ids: Mapping[int, int | str] = field(default_factory=dict)
+    decode: str = "cpu"
 
     def open(self) -> FrameSource:
         """The source itself; PoseError when it is not what it claims to be."""
@@ -58,19 +60,19 @@ class Input:
         if is_stored(self.path):
             if self.kind == "pictures":
                 return StoredPictures(self.path, self.files, self.name)
-            return StoredVideo(self.path)
+            return StoredVideo(self.path, decode=self.decode)
         if self.kind == "pictures":
             return PictureSource(self.path, self.files, self.name, self.image_ids)
         if self.only is not None:
-            return SelectedFrames(self.path, self.only)
-        return VideoSource(self.path)
+            return SelectedFrames(self.path, self.only, decode=self.decode)
+        return VideoSource(self.path, decode=self.decode)
 
 
 class SelectedFrames(VideoSource):
     """A video of which only some frames are wanted; indices stay those of the video."""
 
-    def __init__(self, path: str, only: Iterable[int]) -> None:
-        super().__init__(path)
+    def __init__(self, path: str, only: Iterable[int], *, decode: str = "cpu") -> None:
+        super().__init__(path, decode=decode)
         self.only = tuple(sorted(set(only)))
 
     def frames(self, start: int = 0, stop: int | None = None, every: int = 1) -> Iterator[Frame]:

@@ -15,11 +15,11 @@ from posecli.video.reader import VideoSource
 class StoredVideo(VideoSource):
     """A video on storage. It is copied whole before its first frame; FFmpeg reads it from the end to the front too."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, decode: str = "cpu") -> None:
         self._copy = contextlib.ExitStack()
         with contextlib.ExitStack() as stack:
             path = stack.enter_context(kept_copy(url))
-            super().__init__(path)
+            super().__init__(path, decode=decode)
             self._copy = stack.pop_all()
 
     def close(self) -> None:
