@@ -124,7 +124,7 @@ def table(results: list[dict[str, Any]], baseline: dict[str, Any], margin: float
 
 
 def main() -> int:
-    parser = lspet.options(__doc__, minutes=6.0, seed=1, side=96, margin=1.5)
+    parser = lspet.options(__doc__, minutes=6.0, seed=1, side=96, margin=5.0)
     parser.add_argument("--clock", choices=("processor", "wall"), default="processor", help="what minutes are of")
     parser.add_argument("--only", default=",".join(SYSTEMS), help="systems, commas between")
     arguments = parser.parse_args()
