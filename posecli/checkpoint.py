@@ -10,6 +10,7 @@ Nothing here unpickles: official ``.pth`` files are read by `posecli.official`.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,7 @@ from posecli.types import Skeleton
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 FINDER = "finder."
+_LARGEST = 1 << 14  # pixels of an input side
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,10 @@ class ModelMeta:
             mean, std = (tuple(float(x) for x in value[key]) for key in ("mean", "std"))
             if len(mean) != 3 or len(std) != 3:
                 raise ValueError("mean and std need three numbers")
+            if not (0 < width <= _LARGEST and 0 < height <= _LARGEST):
+                raise ValueError(f"no input size: {width} x {height}")
+            if not all(map(math.isfinite, mean + std)) or min(std) <= 0:
+                raise ValueError("mean and std must be finite, std above 0")
             return cls(
                 architecture=str(value["architecture"]),
                 arguments=dict(value["arguments"]),
@@ -101,7 +107,7 @@ def build(meta: ModelMeta, where: str = "") -> nn.Module:
         raise PoseError(f"unknown architecture {meta.architecture!r}", where, f"known: {', '.join(sorted(MODELS))}")
     try:
         return MODELS[meta.architecture](**meta.arguments)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise PoseError(f"{meta.architecture}: {error}", where) from None
 
 
@@ -168,7 +174,7 @@ def read_parts(path: str | Path) -> dict[str, tuple[dict[str, torch.Tensor], Mod
     try:
         description = json.loads(text)
         found = {"main": description["meta"], "finder": description["finder"]}
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise PoseError(f"the model description cannot be read: {error!r}", where) from None
     state = {n: t.float() if t.is_floating_point() else t for n, t in state.items()}
     parts = {
@@ -184,8 +190,13 @@ def read_parts(path: str | Path) -> dict[str, tuple[dict[str, torch.Tensor], Mod
 
 
 def load_into(network: nn.Module, state: Mapping[str, torch.Tensor], where: str = "") -> None:
-    """Loads a state dict strictly; an error lists the first names that are missing, left over or of another shape."""
-    wanted = network.state_dict()
+    """Loads a state dict strictly; PoseError as `check_fit`."""
+    check_fit(network.state_dict(), state, where)
+    network.load_state_dict(dict(state))
+
+
+def check_fit(wanted: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor], where: str = "") -> None:
+    """PoseError that lists the first names that are missing, left over or of another shape."""
     missing = [n for n in wanted if n not in state]
     extra = [n for n in state if n not in wanted]
     shapes = [
@@ -200,7 +211,6 @@ def load_into(network: nn.Module, state: Mapping[str, torch.Tensor], where: str 
     ]
     if problems:
         raise PoseError(f"the tensors do not fit the network ({'; '.join(problems)})", where)
-    network.load_state_dict(dict(state))
 
 
 def load_checkpoint(path: str | Path) -> tuple[nn.Module, ModelMeta]:
@@ -216,6 +226,13 @@ def load_finder(path: str | Path) -> tuple[nn.Module, ModelMeta] | None:
 
 
 def _rebuilt(state: Mapping[str, torch.Tensor], meta: ModelMeta, where: str) -> nn.Module:
+    # First without memory: a description may claim a network of terabytes.
+    try:
+        with torch.device("meta"):
+            wanted = build(meta, where).state_dict()
+    except RuntimeError as error:  # sizes that no memory could have
+        raise PoseError(f"{meta.architecture}: {str(error).splitlines()[0]}", where) from None
+    check_fit(wanted, state, where)
     network = build(meta, where)
     load_into(network, state, where)
     return network.eval()

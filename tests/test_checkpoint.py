@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import struct
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -90,6 +93,60 @@ def test_files_that_are_no_weights(weights: Path, content: bytes | str | None, w
     with pytest.raises(PoseError, match=words) as caught:
         posecli.load_model(weights, device="cpu")
     assert str(weights) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def _claim(weights: Path, change: Callable[[dict[str, Any], dict[str, Any]], object], length: int = 0) -> None:
+    """Changes the header of a file (its tensors' entries, and posecli's description), not its data."""
+    raw = weights.read_bytes()
+    size = struct.unpack("<Q", raw[:8])[0]
+    head = json.loads(raw[8 : 8 + size])
+    description = json.loads(head["__metadata__"]["posecli"])
+    change(head, description["meta"])
+    if head["__metadata__"]["posecli"].startswith("{"):
+        head["__metadata__"]["posecli"] = json.dumps(description)
+    text = json.dumps(head).encode()
+    text += b" " * (-len(text) % 8)
+    weights.write_bytes(struct.pack("<Q", length or len(text)) + text + raw[8 + size :])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda head, meta: head["conv1.weight"].update(data_offsets=[0, 1 << 50]), "not a complete"),
+        (lambda head, meta: head["conv1.weight"].update(data_offsets=[4, 8]), "not a complete"),
+        (lambda head, meta: head["conv1.weight"].update(shape=[1 << 40]), "not a complete"),
+        (lambda head, meta: head["conv1.weight"].update(shape=[1 << 32, 1 << 32, 16]), "not a complete"),
+        (lambda head, meta: head["conv1.weight"].update(shape=[-1]), "not a complete"),
+        (lambda head, meta: head["conv1.weight"].update(dtype="F640"), "not a complete"),
+        (lambda head, meta: head["conv1.weight"]["shape"].reverse(), "1 of another shape: conv1.weight"),
+        (lambda head, meta: head["__metadata__"].update(posecli="[" * 100_000), "cannot be read"),
+        (lambda head, meta: head["__metadata__"].update(posecli="9" * 5_000), "cannot be read"),
+        (lambda head, meta: meta["arguments"].update(keypoints=10**9), "of another shape"),  # 32 GB
+        (lambda head, meta: meta["arguments"].update(keypoints=10**30), "hrnet-tiny: "),
+        (lambda head, meta: meta["arguments"].update(keypoints="many"), "hrnet-tiny: "),
+        (lambda head, meta: meta["arguments"].update(surprise=1), "surprise"),
+        (lambda head, meta: meta.update(input_size=[10**9, 64]), "incomplete.*no input size"),
+        (lambda head, meta: meta.update(input_size=[0, -5]), "incomplete.*no input size"),
+        (lambda head, meta: meta.update(mean=[float("nan")] * 3), "incomplete.*finite"),
+        (lambda head, meta: meta.update(std=[0, 1, 1]), "incomplete.*above 0"),
+        (lambda head, meta: meta.update(codec="../../x"), "unknown codec"),
+    ],
+)
+def test_headers_that_lie(
+    weights: Path, change: Callable[[dict[str, Any], dict[str, Any]], object], words: str
+) -> None:
+    """One clear error at once, whatever size is claimed."""
+    _claim(weights, change)
+    with pytest.raises(PoseError, match=words) as caught:
+        posecli.load_model(weights, device="cpu")
+    assert str(weights) in str(caught.value) or "codec" in words
+
+
+@pytest.mark.parametrize("length", [1 << 20, 1 << 40, 1 << 63])
+def test_a_header_longer_than_the_file(weights: Path, length: int) -> None:
+    _claim(weights, lambda head, meta: None, length)
+    with pytest.raises(PoseError, match="not a complete safetensors"):
+        posecli.load_model(weights, device="cpu")
 
 
 def test_names_that_do_not_fit_are_listed() -> None:
