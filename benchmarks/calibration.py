@@ -20,6 +20,7 @@ pictures: how much a further map could repair.
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -210,7 +211,7 @@ def plot(report: dict[str, dict[str, Any]], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "posecli"
+    matplotlib.rcParams |= {"svg.hashsalt": "posecli", "svg.fonttype": "none"}
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, 2, figsize=(8, 4), sharey=True)
@@ -230,11 +231,25 @@ def plot(report: dict[str, dict[str, Any]], path: Path) -> None:
         figure.savefig(part, format=path.suffix[1:], metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
+def tables(report: dict[str, dict[str, Any]]) -> str:
+    """Markdown: the errors, and the curves."""
+    lines = ["| claims | how many | right | calibration error | after a further map |", "|---|---|---|---|---|"]
+    for name, row in report.items():
+        low, high = row["interval"]
+        error = f"{row['error']:.3f} ({low:.3f} to {high:.3f})"
+        lines.append(f"| {name} | {row['claims']} | {row['right']:.3f} | {error} | {row['after_map']:.3f} |")
+    lines += ["", "Mean score and share that is right, by bin (claims):", ""]
+    for name, row in report.items():
+        lines.append(f"- {name}: " + ", ".join(f"{x:.2f} {y:.2f} ({n})" for x, y, n in row["curve"]))
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--streams", type=Path, required=True, help="folder that default_model.py wrote")
     parser.add_argument("--plot", type=Path, help=".svg or .png to write")
+    parser.add_argument("--result", type=Path, help="Markdown file to write")
     parser.add_argument("--bootstrap", type=int, default=500)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
@@ -247,13 +262,19 @@ def main() -> None:
     if args.json:
         print(json.dumps(report, indent=1))
         return
-    print("| claims | how many | right | calibration error | after a further map |\n|---|---|---|---|---|")
-    for name, row in report.items():
-        low, high = row["interval"]
-        print(
-            f"| {name} | {row['claims']} | {row['right']:.3f} | {row['error']:.3f} ({low:.3f} to {high:.3f}) "
-            f"| {row['after_map']:.3f} |"
+    text = tables(report)
+    print(text)
+    if args.result:
+        shown = f"![reliability]({args.plot.name})\n\n" if args.plot and args.plot.parent == args.result.parent else ""
+        header, _ = next(read_stream(args.streams / "coco.jsonl"))
+        told = (
+            "# Calibration of the default model\n\n"
+            f"{datetime.date.today()}, weights {str(header.weights_sha256)[:16]}. "
+            "`python benchmarks/calibration.py --data ../shared/data --streams runs/scores`; what each column means "
+            "stands at its head.\n\n"
         )
+        with replace_when_done(args.result, overwrite=True) as part:
+            part.write_text(told + shown + text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ Measured (DATA as `examples/train_finder.py` reads it; none of these pictures wa
 - Backgrounds kept out of training: people above the display threshold a picture.
 
 ``--parts groups,spoilt`` breaks the scores down by size, turn, joint and hiding, from the streams of an earlier run,
-and measures what blur, light, noise and packing cost (`breakdown.py`).
+and measures what blur, light, noise and packing cost (`breakdown.py`). ``--result FILE.md`` writes a page of all that
+the folder ``--out`` holds.
 
 With ``--check score.py`` the same streams are also scored by that separate program.
 """
@@ -19,18 +20,21 @@ With ``--check score.py`` the same streams are also scored by that separate prog
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from posecli import evaluate
-from posecli.files import sha256_of
+from posecli.files import replace_when_done, sha256_of
 from posecli.formats import coco
 from posecli.inference import find_weights
 from posecli.predictions import read_stream
@@ -89,6 +93,37 @@ def count_false(stream: Path) -> tuple[int, int, float]:
     return people, pictures, threshold
 
 
+def page(folder: Path, tables: Callable[[dict[str, Any]], str]) -> str:
+    """All results of a folder as Markdown."""
+    report = json.loads((folder / "scores.json").read_text())
+    lines = [
+        "# Scores of the default model", "",
+        f"{platform.machine()}, {os.cpu_count()} cores, {datetime.date.today()}; `{report['weights']}`, "
+        f"{report['bytes'] / 1e6:.2f} MB, SHA-256 `{report['sha256']}`. `python benchmarks/default_model.py --data "
+        "../shared/data --out runs/scores`, then `--parts groups,spoilt --result ...`.", "",
+        "| measure | value | 95 % interval |", "|---|---|---|",
+    ]  # fmt: skip
+
+    def row(name: str, value: float, interval: list[float] | None) -> None:
+        lines.append(f"| {name} | {value:.3f} | {interval[0]:.3f} to {interval[1]:.3f} |" if interval else
+                     f"| {name} | {value:.3f} | |")  # fmt: skip
+
+    if "lspet" in report:
+        row("LSPET validation, PCK@0.2", report["lspet"]["PCK"], report["lspet"]["interval"])
+    if "coco" in report:
+        row("`coco_mini` val, mean OKS", report["coco"]["mean_OKS"], report["coco"]["interval"])
+        row("`coco_mini` val, OKS AP", report["coco"]["AP"], report["coco"]["AP_interval"])
+    if "backgrounds" in report:
+        row("people shown on a background picture", report["backgrounds"]["per_picture"], None)
+    lines += [""]
+    if "lspet" in report:
+        lines += ["**LSPET by joint**", "", "| joint | PCK@0.2 |", "|---|---|"]
+        lines += [f"| {name.replace('_', ' ')} | {value:.3f} |" for name, value in report["lspet"]["joints"].items()]
+        lines += [""]
+    finer = folder / "breakdown.json"
+    return "\n".join(lines) + "\n" + (tables(json.loads(finer.read_text())) if finer.is_file() else "")
+
+
 def main() -> None:
     import breakdown  # which takes from this file what it shares
 
@@ -99,6 +134,7 @@ def main() -> None:
     parser.add_argument("--parts", default="lspet,coco,backgrounds", help="also: groups, spoilt")
     parser.add_argument("--spoilt", type=int, default=200, help="pictures to spoil")
     parser.add_argument("--check", type=Path, help="a separate scoring program for the same streams")
+    parser.add_argument("--result", type=Path, help="Markdown file to write")
     parser.add_argument("--bootstrap", type=int, default=1000)
     parser.add_argument("--options", default="", help="further options of infer")
     parser.add_argument("--json", action="store_true")
@@ -151,11 +187,15 @@ def main() -> None:
     if "spoilt" in args.parts:
         finer["LSPET, spoilt"] = breakdown.spoilt(args.data, args.out, options, args.spoilt, args.bootstrap)
     if finer:
-        (args.out / "breakdown.json").write_text(json.dumps(finer, indent=1))
+        stored = args.out / "breakdown.json"
+        earlier = json.loads(stored.read_text()) if stored.is_file() else {}
+        stored.write_text(json.dumps(earlier | finer, indent=1))
         print(breakdown.tables(finer), file=sys.stderr if args.json else sys.stdout)
-    if not any(part in report for part in ("lspet", "coco", "backgrounds")):
-        return
-    (args.out / "scores.json").write_text(json.dumps(report, indent=1))
+    if any(part in report for part in ("lspet", "coco", "backgrounds")):
+        (args.out / "scores.json").write_text(json.dumps(report, indent=1))
+    if args.result:
+        with replace_when_done(args.result, overwrite=True) as part:
+            part.write_text(page(args.out, breakdown.tables), encoding="utf-8")
     if args.json:
         print(json.dumps(report, indent=1))
         return
