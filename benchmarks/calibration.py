@@ -224,7 +224,7 @@ def plot(report: dict[str, dict[str, Any]], path: Path) -> None:
             axis.plot(x, y, color=colour, linewidth=1, label=f"{name.split(', ')[1]}: {row['error']:.3f}")
             axis.scatter(x, y, s=6 + 60 * count / count.max(), color=colour)
         axis.set(xlabel=f"score of {kind}", xlim=(0, 1), ylim=(0, 1), aspect="equal")
-        axis.legend(title="calibration error", loc="upper left", fontsize=8, title_fontsize=8)
+        axis.legend(title="calibration error", loc="lower right", fontsize=8, title_fontsize=8)
     axes[0].set_ylabel("share that is right")
     figure.tight_layout()
     with replace_when_done(path, overwrite=True) as part:
