@@ -14,6 +14,9 @@ exchange files: `in_mediapipe.py` writes landmarks, which become pose streams he
 - Speed: the first frames of a clip, decoding included, each on one core and on two, in turns; ratios of wall and of
   processor time.
 
+MediaPipe's detector is asked from a score of 0.1 on, its best setting here: with its own 0.5 it finds nobody on 250 of
+960 LSPET pictures.
+
 Intervals: 95 %, bootstrap over pictures; differences are paired. Streams that are there already are kept
 (``--again``: are made anew).
 """
@@ -346,9 +349,7 @@ def main() -> None:
     parser.add_argument("--clip", help="for the speed [default: street_crowd.avi of the data's clips]")
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument(
-        "--confidence", type=float, default=0.5, help="least of MediaPipe's detector [default: its own]"
-    )
+    parser.add_argument("--confidence", type=float, default=0.1, help="least of MediaPipe's detector")
     parser.add_argument("--limit", type=int, default=0, help="pictures of each set, the first so many; 0: all")
     parser.add_argument("--bootstrap", type=int, default=1000)
     parser.add_argument("--again", action="store_true", help="make all streams anew")
