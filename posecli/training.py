@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -76,7 +76,8 @@ def train(
     Args:
         settings: of a new run; None with `resume`: those of the run folder are taken.
         out: the run folder.
-        resume: go on from the folder's saved state.
+        resume: go on from the folder's saved state. The number of processes may be another one: ``accumulate`` is
+            changed so that a step sees the same micro-batches as before.
         changes: settings changed on resuming; only those of `RESUMABLE`.
         overwrite: a folder with a run in it is replaced.
         device: see `pick_device`; under torchrun ``cuda`` means one device for each process.
@@ -96,6 +97,8 @@ def train(
     settings = absolute_paths(settings)
     kind = pick_device(device).type
     with join_processes(kind) as processes:
+        if resume:
+            settings = _shared_by(settings, out, processes.world)
         if settings.threads:
             torch.set_num_threads(settings.threads)
         keep_freed_memory()
@@ -118,6 +121,31 @@ def _stored_settings(out: Path, changes: Mapping[str, Any]) -> TrainSettings:
     if fixed:
         raise PoseError(f"{fixed[0]} cannot change on a resumed run", str(out), "start a new run with --init instead")
     return wanted
+
+
+def _shared_by(settings: TrainSettings, out: Path, world: int) -> TrainSettings:
+    """The settings with which so many processes go on with a run: its steps keep their micro-batches.
+
+    Raises:
+        PoseError: they can't share a step evenly.
+    """
+    micro = _read_state(out / "state.pt", mmap=True).get("micro_batches", settings.accumulate * world)
+    if micro % world:
+        divisors = ", ".join(str(n) for n in range(1, micro + 1) if micro % n == 0)
+        what = f"{world} processes cannot share the {micro} micro-batches of this run's steps evenly"
+        raise PoseError(what, str(out), f"resume with one of {divisors}")
+    return replace(settings, accumulate=micro // world)
+
+
+def _read_state(path: Path, *, mmap: bool = False) -> dict[str, Any]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        if isinstance(state, dict):
+            return state
+        said = "it is not a run's"
+    except Exception as error:
+        said = str(error).splitlines()[0] if str(error) else repr(error)
+    raise PoseError(f"the saved state cannot be used: {said}", str(path)) from None
 
 
 class _Run:
@@ -161,6 +189,7 @@ class _Run:
             seed=settings.seed,
             plan=self._plan,
             gentle=self.task.gentle(),
+            pinned=self.device.type == "cuda" and settings.speed != "plain",
         )
 
     # Time and schedule
@@ -189,7 +218,6 @@ class _Run:
 
     # The run
 
-            pinned=self.device.type == "cuda" and settings.speed != "plain",
     def go(self, resume: bool) -> TrainResult:
         if resume:
             self._load_state()
@@ -339,6 +367,7 @@ class _Run:
         state = {
             "learner": learner,
             "random": torch.get_rng_state(),
+            "micro_batches": self.settings.accumulate * self.processes.world,
             "step": self.step,
             "elapsed": self.elapsed,
             "last_validated": self.last_validated,
@@ -352,8 +381,8 @@ class _Run:
 
     def _load_state(self) -> None:
         path = self.out / "state.pt"
+        state = _read_state(path)
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
             self.learner.load_state(state["learner"])
             torch.set_rng_state(state["random"])
             self.step = state["step"]
