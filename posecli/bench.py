@@ -304,7 +304,7 @@ def _call(model: PoseModel, batch: Tensor) -> Callable[[], Any]:
 
     def once() -> None:
         with torch.inference_mode(), model._autocast():
-            model._running()(values)
+            model._called(model._running(), values)
 
     return once
 

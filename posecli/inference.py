@@ -428,13 +428,14 @@ class PoseModel:
             network = self._running()
             if self._carrier is not None:
                 return self._carrier.step(network, values, mirror is not None)
-            values = values.to(self._numbers())
-            return network(values) if self._replays is None else self._replayed(self._replays, network, values)
+            return self._called(network, values.to(self._numbers()))
 
-    def _replayed(self, replays: Replays, network: nn.Module, values: Tensor) -> Any:
-        """The network by its recording; where none can be made it is called, from then on."""
+    def _called(self, network: nn.Module, values: Tensor) -> Any:
+        """The network's output, by its recording where there are such; if none can be made, without from then on."""
+        if self._replays is None:
+            return network(values)
         try:
-            return replays(network, values)
+            return self._replays(network, values)
         except RuntimeError as error:
             if out_of_memory(error):
                 raise

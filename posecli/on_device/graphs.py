@@ -7,9 +7,10 @@ from where it wrote, so that results stay what they were when the next one is ma
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import torch
@@ -43,20 +44,27 @@ class CudaRecorder:
         with torch.cuda.device(self._device):
             side = torch.cuda.Stream()
             side.wait_stream(torch.cuda.current_stream())
-            # The library measures which of its convolutions is the quickest for this shape.
-            with torch.cuda.stream(side), torch.backends.cudnn.flags(enabled=True, benchmark=True):
-                for _ in range(_WARM):
-                    run()
-            torch.cuda.current_stream().wait_stream(side)
-            torch.cuda.synchronize()
-            graph = torch.cuda.CUDAGraph()
-            with (
-                torch.backends.cudnn.flags(enabled=True, benchmark=True),
-                torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"),
-            ):
-                output = run()
-            self._pool = self._pool or graph.pool()
+            with _measured_convolutions():
+                with torch.cuda.stream(side):
+                    for _ in range(_WARM):
+                        run()
+                torch.cuda.current_stream().wait_stream(side)
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+                    output = run()
+            self._pool = graph.pool() if self._pool is None else self._pool
         return graph.replay, output
+
+
+@contextlib.contextmanager
+def _measured_convolutions() -> Iterator[None]:
+    """Meanwhile the library measures which of its convolutions is the quickest for a shape, and remembers it."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 class Replays:
