@@ -226,7 +226,8 @@ class _Run:
             for name in ("state.pt", "log.jsonl", "best.safetensors", "last.safetensors", "nonfinite.pt"):
                 (self.out / name).unlink(missing_ok=True)
         if self.processes.first:
-            (self.out / "config.toml").write_text(to_toml(self.settings), encoding="utf-8")
+            with replace_when_done(self.out / "config.toml") as part:
+                part.write_text(to_toml(self.settings), encoding="utf-8")
             self._write_environment()
             self.log = RunLog(self.out, self.settings.tensorboard, self.step)
         self._tell(
@@ -444,7 +445,8 @@ class _Run:
             "command": sys.argv,
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
-        (self.out / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
+        with replace_when_done(self.out / "environment.json") as part:
+            part.write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
 
 
 def _read_data(settings: TrainSettings) -> tuple[Skeleton, list[Source]]:
