@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONPATH :=
 
-.PHONY: install demo test test-all test-gpu bench-gpu lint bench bench-faults clean
+.PHONY: install demo test test-all test-gpu bench-gpu lint bench bench-faults soak clean
 
 install: .venv/installed
 
@@ -58,6 +58,10 @@ bench: install
 # Kills each kind of run twenty times; `make test-all` does so five times.
 bench-faults: install
 	POSECLI_KILLS=20 $(PYTEST) -m slow tests/test_faults.py
+
+# Half an hour of generated video: memory and descriptors stay flat. `make test-all` looks at three minutes.
+soak: install
+	$(BIN)/python benchmarks/soak.py
 
 clean:
 	rm -rf .venv build dist *.egg-info

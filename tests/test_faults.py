@@ -16,9 +16,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from forked import Ended, forked
+from learning import make_people
+from safetensors.torch import load_file
 
 from posecli.predictions import FramePoses, StreamHeader, StreamWriter
+from posecli.settings import resolve, to_toml
 from posecli.skeletons import SKELETONS
 from posecli.types import Instance
 from posecli.video import open_source
@@ -116,9 +120,52 @@ def test_killed_segments(tmp_path: Path, clip: Path, tiny_model: Path) -> None:
 
 
 @pytest.mark.slow
+def test_killed_train(tmp_path: Path) -> None:
+    """Weights and log end as if nothing had been; what stands under a final name at any moment can be read."""
+    data = make_people(tmp_path / "data")
+    settings = resolve(
+        {
+            "model": "pose-fpn", "data": [str(data)], "val": str(data), "input_size": [64, 64], "workers": 0,
+            "threads": 1, "batch": 2, "epochs": 12, "val_every": 2.0, "save_every": 1e-6, "metric": "pck",
+            "min_side": 1.0, "model_arguments": '{"widths": [16, 16, 16, 16], "blocks": [1, 1, 1, 1], '
+            '"stem_channels": 8, "channels": 16}',
+        }
+    )  # fmt: skip
+    (tmp_path / "run.toml").write_text(to_toml(settings))
+    command = ["train", "--config", tmp_path / "run.toml", "--out", "run", "--device", "cpu", "--quiet"]
+    (tmp_path / "whole").mkdir()
+    whole = forked(command, tmp_path / "whole")
+    assert whole.code == 0, whole.err
+    weights = {name: load_file(tmp_path / f"whole/run/{name}.safetensors") for name in ("best", "last")}
+    log = losses(tmp_path / "whole/run")
+    resumed = 0
+    for i, moment in enumerate(moments(4, whole.seconds)):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        forked(command, folder, kill_after=moment)
+        for name in weights:
+            if (folder / f"run/{name}.safetensors").exists():
+                assert load_file(folder / f"run/{name}.safetensors").keys() == weights[name].keys()
+        begun = (folder / "run/state.pt").exists()
+        resumed += begun
+        again = forked(["train", "--resume", "--out", "run", "--device", "cpu"] if begun else command, folder)
+        assert again.code == 0, again.err
+        for name, tensors in weights.items():
+            found = load_file(folder / f"run/{name}.safetensors")
+            assert all(torch.equal(found[key], value) for key, value in tensors.items()), (i, name)
+        assert losses(folder / "run") == log
+    assert resumed
+
+
+def losses(run: Path) -> list[tuple[int, float]]:
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [(x["step"], x.get("loss", x.get("pck"))) for x in lines if x["event"] in ("train", "validation")]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["convert", "evaluate"])
 def test_killed_convert_and_evaluate(tmp_path: Path, clip: Path, labels: tuple[Path, Path], verb: str) -> None:
-    """What stands under a final name is what an undisturbed run wrote, or nothing."""
+    """What stands under a final name is what an undisturbed run wrote, or nothing. Frames are gone on with."""
     if verb == "convert":
         folder = tmp_path / "clips"
         folder.mkdir()
@@ -140,7 +187,7 @@ def test_killed_convert_and_evaluate(tmp_path: Path, clip: Path, labels: tuple[P
         forked(command, here, kill_after=moment)
         for name in visible(here):
             assert same(here / name, tmp_path / "whole" / name), f"{name} is half-written"
-        again = forked([*command, "--overwrite"], here)
+        again = forked([*command, "--resume" if verb == "convert" and i % 2 else "--overwrite"], here)
         assert again.code == 0, again.err
         assert visible(here) == names
         assert all(same(here / name, tmp_path / "whole" / name) for name in names)

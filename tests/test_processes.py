@@ -1,0 +1,83 @@
+"""Training by several processes (gloo on this machine): what one process learns, also where their number changes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from forked import forked
+from learning import make_people
+from safetensors.torch import load_file
+
+from posecli.settings import resolve, to_toml
+
+MICRO = 4  # micro-batches of a step
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_people(tmp_path_factory.mktemp("toy") / "data")
+
+
+def start(data: Path, folder: Path, processes: int) -> list[str]:
+    """Command of a run whose steps have `MICRO` micro-batches, and which saves after each."""
+    settings = resolve(
+        {
+            "model": "pose-fpn", "data": [str(data)], "val": str(data), "input_size": [64, 64], "workers": 0,
+            "threads": 1, "batch": 1, "accumulate": MICRO // processes, "epochs": 6, "val_every": 3.0,
+            "save_every": 1e-6, "min_side": 1.0, "metric": "pck", "model_arguments": '{"widths": [16, 16, 16, 16], '
+            '"blocks": [1, 1, 1, 1], "stem_channels": 8, "channels": 16}',
+        }
+    )  # fmt: skip
+    (folder / "run.toml").write_text(to_toml(settings))
+    return ["train", "--config", "run.toml", "--out", "run", "--device", "cpu", "--quiet"]
+
+
+def losses(run: Path) -> list[float]:
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [x.get("loss", x.get("pck")) for x in lines if x["event"] in ("train", "validation")]
+
+
+def assert_equal(one: Path, other: Path) -> None:
+    """Weights and figures within what another order of sums gives."""
+    for name in ("last", "best"):
+        a, b = load_file(one / f"{name}.safetensors"), load_file(other / f"{name}.safetensors")
+        for key, value in a.items():
+            torch.testing.assert_close(value, b[key], rtol=2e-5, atol=2e-5, msg=lambda m, k=key: f"{k}: {m}")
+    assert losses(one) == pytest.approx(losses(other), abs=2e-5)
+
+
+@pytest.fixture(scope="module")
+def alone(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("alone")
+    ended = forked(start(data, folder, 1), folder)
+    assert ended.code == 0, ended.err
+    return folder / "run"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 4])
+def test_any_number_of_processes_learns_the_same(data: Path, alone: Path, tmp_path: Path, processes: int) -> None:
+    ended = forked(start(data, tmp_path, processes), tmp_path, processes=processes)
+    assert ended.code == 0, ended.err
+    assert_equal(alone, tmp_path / "run")
+    assert json.loads((tmp_path / "run/environment.json").read_text())["processes"] == processes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("first", "then"), [(4, 2), (1, 4)])
+def test_another_number_of_processes_goes_on(data: Path, alone: Path, tmp_path: Path, first: int, then: int) -> None:
+    killed = forked(start(data, tmp_path, first), tmp_path, processes=first, kill_once="run/state.pt")
+    assert killed.code == -9, killed.err
+    done, whole = (torch.load(run / "state.pt", weights_only=True)["step"] for run in (tmp_path / "run", alone))
+    assert 0 < done < whole
+    resume = ["train", "--resume", "--out", "run", "--device", "cpu", "--quiet"]
+    three = forked(resume, tmp_path, processes=3)
+    assert three.code == 1 and "3 processes cannot share the 4 micro-batches" in three.err, three.err
+    assert "resume with one of 1, 2, 4" in three.err
+    ended = forked(resume, tmp_path, processes=then)
+    assert ended.code == 0, ended.err
+    assert_equal(alone, tmp_path / "run")
+    assert f"accumulate = {MICRO // then}" in (tmp_path / "run/config.toml").read_text()
