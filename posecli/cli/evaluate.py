@@ -219,7 +219,7 @@ def evaluate(
         with console(quiet).status("writing the report"):
             write_report(
                 result, report, labels=labels, sides=sides, image_root=image_root, examples=examples,
-                overwrite=overwrite,
+                streams=[p for p in (pred, pred2) if p and p != "-"], overwrite=overwrite,
             )  # fmt: skip
         for part in [result] + ([result["second"]] if "second" in result else []):  # what only the report asked for
             for kind in ("joint", "limb") if "joint" not in asked else ():

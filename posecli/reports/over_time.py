@@ -2,14 +2,15 @@
 
 The local NMS score over the frames is drawn as the report the project starts from does, but for each person; stretches
 in which it stays below three quarters of the person's own median are marked, and the worst frame of each is shown.
-The page holds no script and needs nothing else. What is kept in memory is a few numbers a joint and frame.
+The page holds no script and needs nothing else. What is kept in memory is a few numbers a joint and frame. The same
+sections stand in the report of an evaluation, where the stream has ids (`sources_of`).
 """
 
 from __future__ import annotations
 
 import base64
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from posecli.trails import trail_joints
 from posecli.types import Instance
 from posecli.video import open_source
 
-__all__ = ["Section", "low_sections", "write_over_time"]
+__all__ = ["Section", "low_sections", "sources_of", "write_over_time"]
 
 _PEOPLE = 6  # of a source who have plots of their own: those seen longest
 _ROWS = 40  # of the timeline
@@ -86,11 +87,7 @@ def write_over_time(
         PoseError: nobody in the stream has an id; the file exists and ``overwrite`` is false.
     """
     plots.require_matplotlib()
-    sources = []
-    for header, group in itertools.groupby(read_stream(stream), key=lambda pair: pair[0]):
-        made = _source(header, (line for _, line in group), (videos or {}).get(header.source))
-        if made:
-            sources.append(made)
+    sources, _ = sources_of(stream, lambda name: (videos or {}).get(name))
     if not sources:
         raise PoseError(
             "nobody has an id, so there is nothing to draw over time", str(stream), "infer --track gives ids"
@@ -101,6 +98,32 @@ def write_over_time(
     )  # fmt: skip
     with replace_when_done(path, overwrite=overwrite) as part:
         part.write_text(page, encoding="utf-8")
+
+
+def sources_of(
+    stream: str | Path, video_of: Callable[[str], str | None], most: int | None = None
+) -> tuple[list[dict[str, Any]], int]:
+    """What the template ``over_time_sources.html`` shows of each source of a stream in which somebody has an id.
+
+    Args:
+        stream: a pose stream.
+        video_of: name of a source to the file it was, None where there is none: no thumbnails.
+        most: sources that are shown, the first; None: all.
+
+    Returns:
+        what to show, and how many sources more there are.
+    """
+    shown: list[dict[str, Any]] = []
+    more = 0
+    for header, group in itertools.groupby(read_stream(stream), key=lambda pair: pair[0]):
+        lines = (line for _, line in group)
+        if most is not None and len(shown) == most:
+            more += any(person.track_id is not None for line in lines for person in line.instances)
+            continue
+        made = _source(header, lines, video_of(header.source))
+        if made:
+            shown.append(made)
+    return shown, more
 
 
 def _source(header: StreamHeader, lines: Iterable[FramePoses], video: str | None) -> dict[str, Any] | None:

@@ -7,19 +7,25 @@ Everything on it comes from the result (tables, curves) and, where they are hand
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
 from posecli.files import image_root_of, replace_when_done
+from posecli.formats import pose_stream
 from posecli.metrics.measures import Side
 from posecli.metrics.people import Labels
 from posecli.metrics.summary import details
 from posecli.reports import figures, plots, tables
 from posecli.reports.examples import ExampleGroup, find_examples
+from posecli.reports.over_time import sources_of
 from posecli.reports.page import render_page, visible
 from posecli.reports.pictures import Pictures
+from posecli.video import VIDEO_SUFFIXES
 
 EXAMPLES = 8
+_SOURCES = 4  # of a stream that are drawn over time
+_TIME = "Predictions with identities, in order: who was there when, and those seen longest one by one."
 _NOBODY = "Nobody to draw: no labelled person was compared by OKS, PCK or PDJ."
 
 
@@ -31,6 +37,7 @@ def write_report(
     sides: Sequence[Side] = (),
     image_root: str | Path | None = None,
     examples: int = EXAMPLES,
+    streams: Sequence[str | Path] = (),
     overwrite: bool = True,
 ) -> None:
     """Writes the page.
@@ -41,12 +48,14 @@ def write_report(
         labels, sides: what `evaluate` handed to ``on_sides``; without them the page has no examples.
         image_root: folder of the pictures; None: where the labels lie, or the usual places beside them.
         examples: people of each kind that are drawn, 0 for none.
+        streams: the files of predictions that were compared; those that are pose streams with ids are also drawn over
+            time (`posecli.reports.over_time`), with pictures of videos that lie where the labels' pictures do.
 
     Raises:
         MissingExtra: matplotlib, which draws the curves, is not installed.
         PoseError: the file exists and ``overwrite`` is false.
     """
-    page = report_page(result, labels, sides, image_root, examples)
+    page = report_page(result, labels, sides, image_root, examples, streams)
     with replace_when_done(path, overwrite=overwrite) as part:
         part.write_text(page, encoding="utf-8")
 
@@ -57,6 +66,7 @@ def report_page(
     sides: Sequence[Side] = (),
     image_root: str | Path | None = None,
     examples: int = EXAMPLES,
+    streams: Sequence[str | Path] = (),
 ) -> str:
     """The page's text; see `write_report`."""
     plots.require_matplotlib()
@@ -72,6 +82,8 @@ def report_page(
                     f"{pictures.missing} of {pictures.asked} pictures could not be read and are drawn blank "
                     f"({pictures.problems[0]}). Give their folder with --image-root."
                 )
+    roots = _roots(labels, image_root) if labels is not None else []
+    over_time, more = _over_time(streams, names, roots)
     main_headings, main_blocks = tables.main_table(result)
     values: dict[str, Any] = {
         "title": f"posecli: {visible(PurePath(result['predictions']).name)}",
@@ -90,6 +102,8 @@ def report_page(
         "part_tables": tables.part_tables(result),
         "diagnosis": figures.diagnosis(result, names),
         "heat": figures.heat_plots(result, names),
+        "sources": over_time,
+        "time_words": _TIME + (f" {more} more are not drawn: infer --plots does." if more else ""),
         "example_groups": groups,
         "pictures_note": pictures_note,
         "no_examples": "" if groups or not (sides and examples) else _NOBODY,
@@ -103,11 +117,35 @@ def report_page(
         ("joints", "Joint by joint", values["joint_plots"] or values["part_tables"]),
         ("errors", "Kinds of error", values["diagnosis"]),
         ("heat", "Local NMS score", values["heat"]),
+        ("time", "Over time", over_time),
         ("examples", "Examples", groups or values["no_examples"]),
         ("method", "How it was measured", True),
     )
     values["contents"] = [(key, name) for key, name, there in sections if there]
     return render_page("report.html", styles=("base.css", "report.css"), **values)
+
+
+def _over_time(
+    streams: Sequence[str | Path], names: Sequence[str], roots: Sequence[Path]
+) -> tuple[list[dict[str, Any]], int]:
+    """The sources of those predictions that are pose streams with ids, and how many more there are."""
+    shown: list[dict[str, Any]] = []
+    more = 0
+    for stream, name in zip(streams, names, strict=False):
+        if not Path(stream).is_file() or pose_stream.recognise(Path(stream)) is None:
+            continue
+        with Pictures([*roots, Path(stream).parent]) as files:
+            sources, left = sources_of(stream, partial(_video, files), _SOURCES)
+        for source in sources:
+            source["name"] = f"{name}: {source['name']}" if len(streams) > 1 else source["name"]
+        shown, more = shown + sources, more + left
+    return shown, more
+
+
+def _video(files: Pictures, name: str) -> str | None:
+    """The video of a source's name, where there is one."""
+    path = files.find(name)
+    return str(path) if path is not None and path.suffix.lower() in VIDEO_SUFFIXES else None
 
 
 def _details(result: dict[str, Any]) -> list[str]:
