@@ -42,7 +42,7 @@ test-all: install
 SITE ?=
 OUT ?= benchmarks/results
 test-gpu:
-	PYTHONPATH=$(CURDIR):$(SITE) $(PYTHON) -m pytest -m cuda
+	PYTHONPATH=$(CURDIR):$(SITE) $(PYTHON) -m pytest -m cuda tests/test_cuda.py tests/models/test_adaptive_triton.py tests/video/test_decoders.py
 
 bench-gpu:
 	PYTHONPATH=$(CURDIR):$(SITE) $(PYTHON) benchmarks/gpu.py --out $(OUT)

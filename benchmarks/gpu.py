@@ -154,7 +154,7 @@ def kernel_in(precision: str, arguments: argparse.Namespace) -> list[dict[str, A
             for warps in (2, 4, 8):
                 adaptive_triton.BLOCK, adaptive_triton.WARPS = size, warps
                 name = f"convolution, kernel of {size} pixels, {warps} warps"
-                row(name, lambda: adaptive_triton._convolve(x, geometry, weight, None, finish=False))
+                row(name, lambda: adaptive_triton._convolve(x, geometry, weight))
     for size, warps in ((32, 4), (64, 4), (64, 8), (128, 8)):
         adaptive_triton.BLOCK, adaptive_triton.WARPS = size, warps
         name = f"forward and backward, kernel of {size} pixels, {warps} warps"

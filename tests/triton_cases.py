@@ -73,7 +73,7 @@ def block(device: str, dtype: torch.dtype = torch.float32, channels: int = 3) ->
         expected = plain(x)
         quick = adaptive_triton.TritonAdaptiveBlocks(folded, dtype).to(device)
         found = quick(x.to(device, dtype))
-        nn.init.constant_(quick.geometry_conv.bias, float("nan"))
+        quick.geometry_shift.fill_(float("nan"))
         finite = bool(torch.isfinite(quick(x.to(device, dtype))).all())
     return {"block": gap(found, expected), "not finite": 0.0 if finite else 1.0}
 
@@ -105,13 +105,13 @@ def compiled() -> dict[str, Any]:
 
     half, single, number = "*fp16", "*fp32", "i32"
     sizes = {"CHANNELS": 15, "OUT": 15, "LANES": 16, "OUT_LANES": 16, "BLOCK": adaptive_triton.BLOCK}
-    floats = {"bias": single, "grad_x": single, "grad_geometry": single, "partial": single}
+    floats = {"bias": single, "geometry_bias": single, "grad_x": single, "grad_geometry": single, "partial": single}
     tables = {"image": "*u8", "row_start": "*i32", "column_start": "*i32", "row_weight": single}
     floats |= tables | {"column_weight": single, "mean": single, "std": single}
     halves = {"x": half, "geometry": half, "weight": half, "grad": half, "out": half}
     found = {}
     for kernel, constants in (
-        (adaptive_triton._forward, {**sizes, "BIAS": True, "FINISH": True}),
+        (adaptive_triton._forward, {**sizes, "BIAS": True, "WHOLE": True}),
         (adaptive_triton._backward_maps, sizes),
         (adaptive_triton._backward_kernel, sizes),
         (resample_triton._resample, {"BGR": False, "BLOCK": 256}),

@@ -17,7 +17,7 @@ The gradient of the map is added up by atomics, so its last bits differ from run
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import triton
@@ -48,12 +48,16 @@ def _axis(at, size):
 
 
 @triton.jit
-def _place(pixel, height, width, pixels, geometry, joint, joints):
-    """Of a block of pixels: whether they exist, the map's first pixel, row, column, and the six values of geometry."""
-    there = pixel < pixels
+def _place(pixel, height, width, pixels):
+    """Of a block of pixels: whether they exist, the map's first pixel, row, column."""
     column = pixel % width
     row = (pixel // width) % height
-    first = (pixel - row * width - column).to(tl.int64)
+    return pixel < pixels, (pixel - row * width - column).to(tl.int64), row, column
+
+
+@triton.jit
+def _geometry_at(geometry, pixel, there, joint, joints):
+    """The six values of geometry of a block of pixels."""
     six = geometry + (pixel.to(tl.int64) * joints + joint) * 6
     a_yy = tl.load(six, mask=there, other=0.0).to(tl.float32)
     a_yx = tl.load(six + 1, mask=there, other=0.0).to(tl.float32)
@@ -61,7 +65,7 @@ def _place(pixel, height, width, pixels, geometry, joint, joints):
     a_xx = tl.load(six + 3, mask=there, other=0.0).to(tl.float32)
     t_y = tl.load(six + 4, mask=there, other=0.0).to(tl.float32)
     t_x = tl.load(six + 5, mask=there, other=0.0).to(tl.float32)
-    return there, first, row, column, a_yy, a_yx, a_xy, a_xx, t_y, t_x
+    return a_yy, a_yx, a_xy, a_xx, t_y, t_x
 
 
 @triton.jit
@@ -100,17 +104,46 @@ def _kernel_of(weight, joint, tap, CHANNELS: tl.constexpr, OUT: tl.constexpr, ro
 
 
 @triton.jit
-def _forward(
-    x, geometry, weight, bias, out, pixels, height, width, joints,
-    CHANNELS: tl.constexpr, OUT: tl.constexpr, LANES: tl.constexpr, OUT_LANES: tl.constexpr, BLOCK: tl.constexpr,
-    BIAS: tl.constexpr, FINISH: tl.constexpr,
+def _own_geometry(
+    x, weight, bias, first, row, column, height, width, there, joint, joints,
+    CHANNELS: tl.constexpr, LANES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The convolution; with FINISH also the rest of the adaptive block, relu(. + x)."""
+    """The six values of geometry by the block's own 3x3 convolution, in float32."""
+    lane, six = tl.arange(0, LANES), tl.arange(0, 16)
+    total = tl.zeros((BLOCK, 16), tl.float32)
+    for tap in range(9):
+        values = _read(
+            x, first, row + tap // 3 - 1, column + tap % 3 - 1, height, width, there, joint, joints, CHANNELS, LANES
+        )
+        own = _kernel_of(weight, joint, tap, CHANNELS, 6, lane[:, None], six[None, :])
+        total += tl.dot(values.to(own.dtype), own, input_precision="ieee")
+    total += tl.load(bias + joint * 6 + six, mask=six < 6, other=0.0).to(tl.float32)[None, :]
+    six = six[None, :]
+    a_yy = tl.sum(tl.where(six == 0, total, 0.0), axis=1)
+    a_yx = tl.sum(tl.where(six == 1, total, 0.0), axis=1)
+    a_xy = tl.sum(tl.where(six == 2, total, 0.0), axis=1)
+    a_xx = tl.sum(tl.where(six == 3, total, 0.0), axis=1)
+    t_y = tl.sum(tl.where(six == 4, total, 0.0), axis=1)
+    t_x = tl.sum(tl.where(six == 5, total, 0.0), axis=1)
+    return a_yy, a_yx, a_xy, a_xx, t_y, t_x
+
+
+@triton.jit
+def _forward(
+    x, geometry, geometry_bias, weight, bias, out, pixels, height, width, joints,
+    CHANNELS: tl.constexpr, OUT: tl.constexpr, LANES: tl.constexpr, OUT_LANES: tl.constexpr, BLOCK: tl.constexpr,
+    BIAS: tl.constexpr, WHOLE: tl.constexpr,
+):  # fmt: skip
+    """The convolution; WHOLE: the whole adaptive block, ``geometry`` being the kernel of its geometry, relu(. + x)."""
     joint = tl.program_id(0) % joints
     pixel = tl.program_id(0) // joints * BLOCK + tl.arange(0, BLOCK)
-    there, first, row, column, a_yy, a_yx, a_xy, a_xx, t_y, t_x = _place(
-        pixel, height, width, pixels, geometry, joint, joints
-    )
+    there, first, row, column = _place(pixel, height, width, pixels)
+    if WHOLE:
+        a_yy, a_yx, a_xy, a_xx, t_y, t_x = _own_geometry(
+            x, geometry, geometry_bias, first, row, column, height, width, there, joint, joints, CHANNELS, LANES, BLOCK
+        )
+    else:
+        a_yy, a_yx, a_xy, a_xx, t_y, t_x = _geometry_at(geometry, pixel, there, joint, joints)
     lane, made = tl.arange(0, LANES), tl.arange(0, OUT_LANES)
     total = tl.zeros((BLOCK, OUT_LANES), tl.float32)
     for tap in range(9):
@@ -124,7 +157,7 @@ def _forward(
         total += tl.load(bias + joint * OUT + made, mask=made < OUT, other=0.0).to(tl.float32)[None, :]
     where = (pixel.to(tl.int64) * joints + joint)[:, None] * OUT + made[None, :]
     mask = there[:, None] & (made < OUT)[None, :]
-    if FINISH:
+    if WHOLE:
         total += tl.load(x + where, mask=mask, other=0.0).to(tl.float32)
         total = tl.where(total > 0, total, 0.0)
     tl.store(out + where, total.to(out.dtype.element_ty), mask=mask)
@@ -138,9 +171,8 @@ def _backward_maps(
     """Gradients of the map (added to ``grad_x``) and of the geometry (written)."""
     joint = tl.program_id(0) % joints
     pixel = tl.program_id(0) // joints * BLOCK + tl.arange(0, BLOCK)
-    there, first, row, column, a_yy, a_yx, a_xy, a_xx, t_y, t_x = _place(
-        pixel, height, width, pixels, geometry, joint, joints
-    )
+    there, first, row, column = _place(pixel, height, width, pixels)
+    a_yy, a_yx, a_xy, a_xx, t_y, t_x = _geometry_at(geometry, pixel, there, joint, joints)
     lane, made = tl.arange(0, LANES), tl.arange(0, OUT_LANES)
     where = (pixel.to(tl.int64) * joints + joint)[:, None] * OUT + made[None, :]
     incoming = tl.load(grad + where, mask=there[:, None] & (made < OUT)[None, :], other=0.0)
@@ -206,9 +238,8 @@ def _backward_kernel(
     total = tl.zeros((LANES, OUT_LANES), tl.float32)
     for block in range(tl.program_id(1), tl.cdiv(pixels, BLOCK), splits):
         pixel = block * BLOCK + tl.arange(0, BLOCK)
-        there, first, row, column, a_yy, a_yx, a_xy, a_xx, t_y, t_x = _place(
-            pixel, height, width, pixels, geometry, joint, joints
-        )
+        there, first, row, column = _place(pixel, height, width, pixels)
+        a_yy, a_yx, a_xy, a_xx, t_y, t_x = _geometry_at(geometry, pixel, there, joint, joints)
         y = row + t_y + (dy * a_yy + dx * a_yx)
         x_at = column + t_x + (dy * a_xy + dx * a_xx)
         sampled = _sample(x, first, y, x_at, height, width, there, joint, joints, CHANNELS, LANES)
@@ -238,16 +269,24 @@ def _channels_last(values: Tensor) -> Tensor:
     return values.contiguous(memory_format=torch.channels_last)
 
 
-def _convolve(x: Tensor, geometry: Tensor, weight: Tensor, bias: Tensor | None, finish: bool) -> Tensor:
-    x, geometry, weight = _channels_last(x), _channels_last(geometry), weight.contiguous()
+def _convolve(x: Tensor, geometry: Tensor, weight: Tensor) -> Tensor:
+    """The convolution for a given geometry (B, 6 J, h, w)."""
+    return _launched(x, _channels_last(geometry), None, weight.contiguous(), None, whole=False)
+
+
+def _launched(
+    x: Tensor, geometry: Tensor, geometry_bias: Tensor | None, weight: Tensor, bias: Tensor | None, *, whole: bool
+) -> Tensor:
+    x = _channels_last(x)
     pixels, joints, blocks, sizes = _shape(x, weight)
     batch, _, height, width = x.shape
     # Of a map with a single pixel both orders look alike; the strides are made to be those of channels-last.
     out = torch.empty((batch, height, width, len(weight)), device=x.device, dtype=weight.dtype).permute(0, 3, 1, 2)
     with _on(x):
         _forward[(blocks * joints,)](
-            x, geometry, weight, weight if bias is None else bias, out, pixels, height, width, joints,
-            **sizes, BIAS=bias is not None, FINISH=finish, num_warps=WARPS,
+            x, geometry, geometry if geometry_bias is None else geometry_bias, weight,
+            weight if bias is None else bias, out, pixels, height, width, joints,
+            **sizes, BIAS=bias is not None, WHOLE=whole, num_warps=WARPS,
         )  # fmt: skip
     return out
 
@@ -257,7 +296,7 @@ class _AdaptiveConv(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, geometry: Tensor, weight: Tensor) -> Tensor:
         x, geometry, weight = _channels_last(x), _channels_last(geometry), weight.contiguous()
         ctx.save_for_backward(x, geometry, weight)
-        return _convolve(x, geometry, weight, None, finish=False)
+        return _convolve(x, geometry, weight)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -305,11 +344,12 @@ def adaptive_conv(x: Tensor, geometry: Tensor, weight: Tensor, bias: Tensor | No
 
 
 class TritonAdaptiveBlocks(nn.Module):
-    """An adaptive block of every joint's branch in one kernel, for inference; it takes the place of
-    `models.dekr.AdaptiveBlocks` after its norm was folded.
+    """An adaptive block of every joint's branch in one kernel, for inference: the convolution that gives its geometry,
+    the adaptive one, the input added, ReLU. It takes the place of `models.dekr.AdaptiveBlocks` after its norm was
+    folded.
 
     Args:
-        block: whose parameters are taken.
+        block: whose parameters are taken; it stays as it is.
         dtype: of the maps that come and go.
 
     Raises:
@@ -318,6 +358,8 @@ class TritonAdaptiveBlocks(nn.Module):
 
     kernel: Tensor
     shift: Tensor | None
+    geometry_kernel: Tensor
+    geometry_shift: Tensor
 
     def __init__(self, block: AdaptiveBlocks, dtype: torch.dtype) -> None:
         super().__init__()
@@ -325,11 +367,14 @@ class TritonAdaptiveBlocks(nn.Module):
             raise ValueError("the norm of an adaptive block is to be folded first")
         if block.adapt_conv.weight.shape[1] > MOST_CHANNELS:
             raise ValueError(f"adaptive kernels take up to {MOST_CHANNELS} channels of a joint")
-        self.geometry_conv = block.geometry_conv.to(dtype)
-        self.register_buffer("kernel", block.adapt_conv.weight.detach().to(dtype).contiguous())
+        weights = {"kernel": block.adapt_conv.weight, "geometry_kernel": block.geometry_conv.weight}
+        for name, weight in weights.items():
+            # Flat: changes of memory order are for maps.
+            self.register_buffer(name, weight.detach().to(dtype).contiguous().flatten(2))
         bias = block.adapt_conv.bias
-        self.register_buffer("shift", None if bias is None else bias.detach().float().contiguous())
+        self.register_buffer("shift", None if bias is None else bias.detach().float())
+        self.register_buffer("geometry_shift", cast(Tensor, block.geometry_conv.bias).detach().float())
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, J c, h, w) to the same shape, channels last."""
-        return _convolve(x, self.geometry_conv(x), self.kernel, self.shift, finish=True)
+        return _launched(x, self.geometry_kernel, self.geometry_shift, self.kernel, self.shift, whole=True)

@@ -16,8 +16,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-#: Graphs kept; each holds the memory of one run of the network.
-MOST_GRAPHS = 6
+#: Graphs kept. They use the same memory in turn; only what comes in and goes out is each one's own.
+MOST_GRAPHS = 16
 #: Runs before the recording: libraries choose their kernels in them.
 _WARM = 3
 
@@ -87,9 +87,9 @@ class Replays:
         Batches are filled up to one of few sizes by copies of their last row, which changes no other row.
         """
         count = len(values)
-        full = next((n for n in _FULL if n >= count), count)
-        key = (id(network), (full, *values.shape[1:]), values.dtype)
         with self._lock:
+            full = self._size_for(count, id(network), values)
+            key = (id(network), full, values.shape[1:], values.dtype)
             if key not in self._made:
                 while len(self._made) >= self._most:
                     self._made.popitem(last=False)
@@ -105,6 +105,14 @@ class Replays:
                 given[count:].copy_(values[-1:].expand(full - count, *values.shape[1:]))
             replay()
             return copied(output, count)
+
+    def _size_for(self, count: int, network: int, values: Tensor) -> int:
+        """What a batch is filled up to: the next of the sizes, or one that is recorded and at most twice as large."""
+        full = next((n for n in _FULL if n >= count), count)
+        made = [
+            n for who, n, shape, kind in self._made if (who, shape, kind) == (network, values.shape[1:], values.dtype)
+        ]
+        return min((n for n in made if full <= n <= 2 * full), default=full)
 
     def __len__(self) -> int:
         return len(self._made)

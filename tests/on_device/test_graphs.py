@@ -58,6 +58,12 @@ def test_batches_are_filled_up_to_few_sizes() -> None:
         batch = torch.randn(count, 3, 4, 6).contiguous(memory_format=torch.channels_last)
         assert same(replays(network, batch), network(batch))
     assert player.recorded == len(replays) == 3  # 6, 8 and 70
+    # The last frames of a video: what was recorded for more of them will do.
+    replays = Replays(player := Player())
+    for count in (8, 5, 4, 3):
+        batch = torch.randn(count, 3, 4, 6)
+        assert same(replays(network, batch), network(batch))
+    assert player.recorded == 2  # 8 and 3
 
 
 def test_the_oldest_recording_goes_first() -> None:
