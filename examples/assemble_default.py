@@ -148,10 +148,10 @@ def main() -> None:
     parser.add_argument("--box-scale", type=float, help="crop side over box side [default: as the pose network says]")
     parser.add_argument("--no-flip-test", action="store_true", help="do not ask for the flip test on pictures")
     parser.add_argument(
-        "--sides", type=int, nargs="+", default=[288, 112, 96], help="longer side of the finder's looks"
+        "--sides", type=int, nargs="+", default=[352, 144, 112, 96], help="longer side of the finder's looks"
     )
-    parser.add_argument("--trusted", type=float, nargs=2, default=[30, 80], help="sizes of people: see merge_scales")
-    parser.add_argument("--inside", type=float, default=0.85, help="share of a box within a better one to drop it")
+    parser.add_argument("--trusted", type=float, nargs=2, default=[30, 120], help="sizes of people: see merge_scales")
+    parser.add_argument("--inside", type=float, default=0.95, help="share of a box within a better one to drop it")
     parser.add_argument("--floor", type=float, default=0.05, help="least score of the finder's centres")
     parser.add_argument("--overlap", type=float, default=0.6, help="IoU above which the weaker of two boxes is dropped")
     parser.add_argument("--pictures", type=int, default=0, help="tuning pictures of each kind, 0: all [default]")
