@@ -10,7 +10,7 @@ from made_clips import make_clip
 
 from posecli.errors import PoseError
 from posecli.predictions import FramePoses, StreamHeader, StreamWriter
-from posecli.reports.over_time import Section, low_sections, write_over_time
+from posecli.reports.over_time import Section, low_sections, sources_of, write_over_time
 from posecli.reports.time_plots import _with_gaps
 from posecli.skeletons import COCO17
 from posecli.types import Instance
@@ -65,3 +65,30 @@ def test_the_page(tmp_path: Path) -> None:
     _write(tmp_path / "b.jsonl", ids=False)
     with pytest.raises(PoseError, match="nobody has an id"):
         write_over_time(tmp_path / "b.jsonl", tmp_path / "b.html")
+
+
+def test_the_report_of_an_evaluation_holds_the_same_sections(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from posecli.metrics import evaluate
+    from posecli.reports import write_report
+
+    make_clip(tmp_path / "clip <b>.mp4", 20)
+    _write(tmp_path / "a.jsonl", ids=True)
+    _write(tmp_path / "b.jsonl", ids=False)
+    seen: list = []
+    result = evaluate(tmp_path / "a.jsonl", tmp_path / "b.jsonl", on_sides=lambda *parts: seen.append(parts))
+    pages = []
+    for streams in ([], [tmp_path / "b.jsonl"], [tmp_path / "a.jsonl"]):
+        write_report(
+            result, tmp_path / "r.html", labels=seen[0][0], sides=seen[0][1], image_root=tmp_path, examples=0,
+            streams=streams,
+        )  # fmt: skip
+        pages.append((tmp_path / "r.html").read_text())
+    assert pages[0] == pages[1] and "Over time" not in pages[0]
+    assert pages[2].count("<svg") == pages[0].count("<svg") + 11 and 'href="#time"' in pages[2]
+    assert "id 1, frames 8 to 11: 20" in pages[2] and pages[2].count("data:image/jpeg;base64,") == 1
+    # Sources beyond the first few are counted.
+    lines = (tmp_path / "a.jsonl").read_text()
+    (tmp_path / "many.jsonl").write_text("".join(lines.replace("clip <b>", f"clip {n}") for n in range(6)))
+    shown, more = sources_of(tmp_path / "many.jsonl", lambda name: None, 4)
+    assert [s["name"] for s in shown] == [f"clip {n}.mp4" for n in range(4)] and more == 2
