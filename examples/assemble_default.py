@@ -157,6 +157,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=0, help="tuning pictures of each kind, 0: all [default]")
     parser.add_argument("--certainty", type=float, default=0.5, help="exponent of the finder's certainty: Judgement")
     parser.add_argument("--size", type=float, default=0.25, help="exponent of a person's size: Judgement")
+    parser.add_argument("--pose-nms", type=float, default=0.8, help="OKS above which the weaker pose is dropped")
     parser.add_argument("--athletes", type=int, default=60, help="tuning pictures of single athletes")
     parser.add_argument("--most-false", type=float, default=0.05, help="people shown a picture without anybody")
     parser.add_argument(
@@ -179,7 +180,7 @@ def main() -> None:
     pose = pose.with_extra(flip_test=False if args.no_flip_test else "pictures", trained_on=TRAINED_ON, licence=TERMS)
     plain = Judgement(certainty=args.certainty, size=args.size)
     # Everybody is looked at closely while the scores are judged.
-    pose = pose.with_extra(judgement=asdict(plain), threshold=0.0)
+    pose = pose.with_extra(judgement=asdict(plain), threshold=0.0, pose_nms=args.pose_nms)
     if args.box_scale:
         pose = pose.with_extra(box_scale=args.box_scale)
 
