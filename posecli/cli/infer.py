@@ -159,7 +159,7 @@ def infer(
         typer.Option(
             min=0,
             max=1,
-            help="People below are not even written. (default: 0.01; with --boxes 0: all of them are)",
+            help="People below are not even written. (default: 0.001; with --boxes 0: all of them are)",
             rich_help_panel=_MODEL,
         ),
     ] = None,
@@ -343,7 +343,7 @@ def infer(
             second_look=second_look,
             scales=parse_numbers(scales, None, "--scales"),
             max_persons=max_persons,
-            min_score=(0.01 if boxes is None else 0.0) if min_score is None else min_score,
+            min_score=(0.001 if boxes is None else 0.0) if min_score is None else min_score,
             batch=32 if segments is None else options.batch,
             filled=segments is not None,
             precision=precision,
