@@ -28,7 +28,8 @@ from posecli.types import Dataset, Record
 JPEG_QUALITY = 95
 # Below this many frames starting processes costs more than it gains.
 _FEW = 64
-_DONE = ".posecli.json"  # in a finished folder: what was asked, and which frames could not be decoded
+# In a finished folder: what was asked, and which frames could not be decoded. Readers of labels look for .json.
+_DONE = ".posecli-frames"
 
 
 @dataclass(frozen=True)
