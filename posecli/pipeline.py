@@ -244,10 +244,11 @@ def poses_of(
         threads.enter_context(contextlib.closing(frames))
         chunks = _chunks(frames, batch)
         beside = model.crops_on_device and memory is None and not live
+        small: dict[int, np.ndarray] = {}
         if beside and options.roi is None:
             # The next batch goes to the device while this one is worked on.
             chunks = threads.enter_context(
-                contextlib.closing(prefetch(_sent(chunks, model), 1, "upload", counted=False))
+                contextlib.closing(prefetch(_sent(chunks, model, small, cuts), 1, "upload", counted=False))
             )
         found = (
             item
@@ -262,7 +263,7 @@ def poses_of(
             time = _time(frame, source)
             written = tuple(as_written(p) for p in people)
             with stage("tracking"):
-                if cuts is not None and cuts.begins(frame.image):
+                if cuts is not None and cuts.begins(frame.image, small.pop(frame.index, None)):
                     notes = {**notes, "cut": True}
                     if tracker is not None:
                         tracker.cut()
@@ -274,12 +275,16 @@ def poses_of(
     yield from lines.rest()
 
 
-def _sent(chunks: Iterable[list[Frame]], model: PoseModel) -> Iterator[list[Frame]]:
-    """The same batches, on their way to the model's device."""
+def _sent(
+    chunks: Iterable[list[Frame]], model: PoseModel, small: dict[int, np.ndarray], cuts: _Cuts | None
+) -> Iterator[list[Frame]]:
+    """The same batches, on their way to the model's device; what ``cuts`` looks at goes into ``small``, by frame."""
     uploader = Uploader(model.device)
     for chunk in chunks:
         with stage("upload"):
             uploader.send([frame.image for frame in chunk])
+            if cuts is not None and cuts.by_itself:
+                small.update((frame.index, thumbnail(frame.image)) for frame in chunk)
         yield chunk
 
 
@@ -301,10 +306,19 @@ class _Cuts:
         with contextlib.suppress(PoseError):
             self._last = thumbnail(region_of(source.read_at(resume_at - options.every).image, options))
 
-    def begins(self, image: np.ndarray) -> bool:
-        """Whether the next frame (H, W, 3), which the follower has looked at, is another scene."""
+    @property
+    def by_itself(self) -> bool:
+        """Whether frames are looked at here, not by a follower."""
+        return self._follower is None
+
+    def begins(self, image: np.ndarray, small: np.ndarray | None = None) -> bool:
+        """Whether the next frame (H, W, 3), which the follower has looked at, is another scene; ``small``: its
+        thumbnail, where there is one already."""
         last = self._last
-        self._last = thumbnail(region_of(image, self._options)) if self._follower is None else self._follower.looked
+        if self._follower is not None:
+            self._last = self._follower.looked
+        else:
+            self._last = thumbnail(region_of(image, self._options)) if small is None else small
         return last is not None and self._last is not None and last is not self._last and is_cut(last, self._last)
 
 
