@@ -113,8 +113,8 @@ def compiled() -> dict[str, Any]:
     for kernel, constants in (
         (adaptive_triton._forward, {**sizes, "BIAS": True, "WHOLE": True}),
         (adaptive_triton._backward_maps, sizes),
-        (adaptive_triton._backward_kernel, sizes),
-        (resample_triton._resample, {"BGR": False, "BLOCK": 256}),
+        (adaptive_triton._backward_kernel, {**sizes, "ROUNDS": 60}),
+        (resample_triton._resample, {"BGR": False, "BLOCK": 256, "ROW_TAPS": 2, "COLUMN_TAPS": 2}),
     ):
         types = {
             name: "constexpr" if name in constants else {**halves, **floats}.get(name, number)

@@ -230,14 +230,15 @@ def _backward_maps(
 def _backward_kernel(
     x, geometry, grad, partial, pixels, height, width, joints, splits,
     CHANNELS: tl.constexpr, OUT: tl.constexpr, LANES: tl.constexpr, OUT_LANES: tl.constexpr, BLOCK: tl.constexpr,
+    ROUNDS: tl.constexpr,
 ):  # fmt: skip
     """A part of the gradient of a joint's kernel at one tap: its sum over every ``splits``-th block of pixels."""
     joint, tap = tl.program_id(0) // 9, tl.program_id(0) % 9
     dy, dx = tap // 3 - 1, tap % 3 - 1
     lane, made = tl.arange(0, LANES), tl.arange(0, OUT_LANES)
     total = tl.zeros((LANES, OUT_LANES), tl.float32)
-    for block in range(tl.program_id(1), tl.cdiv(pixels, BLOCK), splits):
-        pixel = block * BLOCK + tl.arange(0, BLOCK)
+    for number in range(ROUNDS):
+        pixel = (tl.program_id(1) + number * splits) * BLOCK + tl.arange(0, BLOCK)
         there, first, row, column = _place(pixel, height, width, pixels)
         a_yy, a_yx, a_xy, a_xx, t_y, t_x = _geometry_at(geometry, pixel, there, joint, joints)
         y = row + t_y + (dy * a_yy + dx * a_yx)
@@ -316,8 +317,9 @@ class _AdaptiveConv(torch.autograd.Function):
                 **sizes, num_warps=WARPS,
             )  # fmt: skip
             _backward_kernel[(joints * 9, splits)](
-                x, geometry, grad, partial, pixels, height, width, joints, splits, **sizes, num_warps=WARPS
-            )
+                x, geometry, grad, partial, pixels, height, width, joints, splits,
+                **sizes, ROUNDS=triton.cdiv(blocks, splits), num_warps=WARPS,
+            )  # fmt: skip
         own = partial.sum(0)[:, :, : sizes["CHANNELS"], : sizes["OUT"]]  # (J, 9, c, c')
         grad_weight = own.permute(0, 3, 2, 1).reshape(weight.shape).to(weight.dtype)
         return grad_x.to(x.dtype), grad_geometry.to(geometry.dtype), grad_weight

@@ -18,7 +18,8 @@ _BLOCK, _WARPS = 256, 4
 @triton.jit
 def _resample(
     image, row_start, row_weight, column_start, column_weight, mean, std, out,
-    height, width, out_height, out_width, row_taps, column_taps, BGR: tl.constexpr, BLOCK: tl.constexpr,
+    height, width, out_height, out_width,
+    ROW_TAPS: tl.constexpr, COLUMN_TAPS: tl.constexpr, BGR: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """A block of output pixels: all three channels."""
     pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -29,11 +30,11 @@ def _resample(
     red = tl.zeros((BLOCK,), tl.float32)
     green = tl.zeros((BLOCK,), tl.float32)
     blue = tl.zeros((BLOCK,), tl.float32)
-    for down in range(row_taps):
-        by_row = tl.load(row_weight + y * row_taps + down, mask=there, other=0.0)
+    for down in range(ROW_TAPS):
+        by_row = tl.load(row_weight + y * ROW_TAPS + down, mask=there, other=0.0)
         row = top + down
-        for right in range(column_taps):
-            weight = by_row * tl.load(column_weight + x * column_taps + right, mask=there, other=0.0)
+        for right in range(COLUMN_TAPS):
+            weight = by_row * tl.load(column_weight + x * COLUMN_TAPS + right, mask=there, other=0.0)
             column = left + right
             on = there & (row >= 0) & (row < height) & (column >= 0) & (column < width)
             at = image + (row * width + column) * 3
@@ -60,8 +61,8 @@ def resample(
     grid = (triton.cdiv(out_height * out_width, _BLOCK),)
     with torch.cuda.device(image.device) if image.is_cuda else torch.no_grad():
         _resample[grid](
-            image, *tables, mean, std, out, height, width, out_height, out_width, rows.weight.shape[1],
-            columns.weight.shape[1], BGR=bgr, BLOCK=_BLOCK, num_warps=_WARPS,
+            image, *tables, mean, std, out, height, width, out_height, out_width, ROW_TAPS=rows.weight.shape[1],
+            COLUMN_TAPS=columns.weight.shape[1], BGR=bgr, BLOCK=_BLOCK, num_warps=_WARPS,
         )  # fmt: skip
 
 
