@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("--size", type=float, default=0.25, help="exponent of a person's size: Judgement")
     parser.add_argument("--pose-nms", type=float, default=0.8, help="OKS above which the weaker pose is dropped")
     parser.add_argument("--athletes", type=int, default=60, help="tuning pictures of single athletes")
-    parser.add_argument("--most-false", type=float, default=0.05, help="people shown a picture without anybody")
+    parser.add_argument("--most-false", type=float, default=0.03, help="people shown a picture without anybody")
     parser.add_argument(
         "--measured", type=Path, help="scores.json of benchmarks/default_model.py, put on record in the finished --out"
     )
