@@ -104,7 +104,7 @@ def network_of(name: str, input_size: tuple[int, int] | None = None, **options: 
         raise UsageError(f"no network {name!r}", hint="posecli models lists them")
     about = next(a for a in architectures(name) if a.name == name)
     size = input_size or about.input_size or (512, 512)
-    codec = "people" if name == "dekr-finder" else about.codec or "gaussian"
+    codec = "people" if name.endswith("-finder") else about.codec or "gaussian"
     network = MODELS[name](keypoints=COCO17.num_keypoints)
     return PoseModel(network, ModelMeta(name, {"keypoints": 17}, COCO17, size, codec=codec), **options)
 

@@ -48,7 +48,7 @@ def architectures(word: str = "") -> list[Architecture]:
         if word not in name:
             continue
         network = outline(builder, keypoints=17)
-        recipe = "" if name == "dekr-finder" else family(name)
+        recipe = "" if name.endswith("-finder") else family(name)
         settings = resolve({"model": name}) if recipe else None
         public = [e for e in entries() if e.architecture == name and e.offered]
         released = [r.skeleton for r in RELEASES if r.architecture == name]

@@ -14,8 +14,13 @@ def make_clips(
     folder: Path, count: int = 2, frames: int = 8, hidden_from: int | None = None, speed: float = 3.0, fps: float = 25.0
 ) -> Path:
     """Writes ``count`` videos of ``frames`` pictures 112 x 112; from frame ``hidden_from`` on nothing is drawn, while
-    the labels go on. Returns the COCO file, with ``videos`` and identities."""
+    the labels go on. Returns the COCO file, with ``videos`` and identities.
+
+    With ``hidden_from`` all videos have the same ground: a picture without dots must not say which video it is of,
+    or a network learns by heart where its dots would be.
+    """
     rng = np.random.default_rng(0)
+    everywhere = np.random.default_rng(1).integers(0, 60, (112, 112, 3)).astype(np.uint8)
     (folder / "images").mkdir(parents=True, exist_ok=True)
     images, annotations, videos = [], [], []
     for v in range(count):
@@ -24,7 +29,10 @@ def make_clips(
              "num_frames": frames}
         )  # fmt: skip
         ground = rng.integers(0, 60, (112, 112, 3)).astype(np.uint8)
-        shape, middle = SHAPE + rng.uniform(-5, 5, SHAPE.shape), rng.uniform(48, 62, 2)
+        if hidden_from is not None:
+            ground = everywhere
+        reach = 7 if hidden_from is None else 15
+        shape, middle = SHAPE + rng.uniform(-5, 5, SHAPE.shape), rng.uniform(55 - reach, 55 + reach, 2)
         angle = rng.uniform(0, 2 * np.pi)
         for t in range(frames):
             picture = ground.copy()

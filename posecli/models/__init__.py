@@ -6,7 +6,7 @@ tuple of maps. Models know nothing of files, skeletons or the command line.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -47,11 +47,27 @@ def _dekr(keypoints: int, size: str, kind: type[DEKR] = DEKR, **arguments: Any) 
 
 
 def _finder(
-    keypoints: int, heatmap_channels: int = 64, joint_channels: int = 4, offset_blocks: int = 1, **trunk: Any
+    keypoints: int,
+    heatmap_channels: int = 64,
+    joint_channels: int = 4,
+    offset_blocks: int = 1,
+    kind: type[DEKR] = DEKR,
+    memory: Mapping[str, int] | None = None,
+    **trunk: Any,
 ) -> DEKR:
-    """DEKR with a box head on the pose network's trunk at stride 8, its heat maps logits. ``trunk``: see `Trunk`."""
+    """DEKR with a box head on the pose network's trunk at stride 8, its heat maps logits. ``trunk``: see `Trunk`;
+    ``memory``: further arguments of ``kind``."""
     trunk = {"stride": 8, **trunk}
-    network = DEKR(Trunk(**trunk), keypoints, heatmap_channels, 1, joint_channels, offset_blocks, box=True)
+    network = kind(
+        Trunk(**trunk),
+        keypoints,
+        heatmap_channels=heatmap_channels,
+        heatmap_blocks=1,
+        joint_channels=joint_channels,
+        offset_blocks=offset_blocks,
+        box=True,
+        **(memory or {}),
+    )
     # Nearly every cell is background: start from a probability of 0.01 (Lin et al., "Focal Loss", ICCV 2017, Sec. 4.1).
     final = cast("nn.Conv2d", network.head_heatmap[1])
     nn.init.constant_(cast("Tensor", final.bias), -4.6)
@@ -71,7 +87,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "dekr-gru-w32": partial(_dekr, size="w32", kind=DekrGru, memory=64),
     "dekr-gru-w48": partial(_dekr, size="w48", kind=DekrGru, memory=64),
     "dekr-gru-small": partial(_dekr, size="small", kind=DekrGru),
-    "dekr-gru-tiny": partial(_dekr, size="tiny", kind=DekrGru, memory=8),
+    "dekr-gru-tiny": partial(_dekr, size="tiny", kind=DekrGru, memory=16),
     **{f"dekr-gru-seed-{size}": partial(_dekr, size=size, kind=DekrSeedGru) for size in _SIZES},
     "hrnet-w32": partial(HRNet, **_SIZES["w32"]),
     "hrnet-w48": partial(HRNet, **_SIZES["w48"]),
@@ -120,4 +136,6 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "deeppose-resnet-tiny": partial(DeepPose, trunk="resnet", zoom=1, side=64, blocks=(1, 1, 1, 1), width=8),
     "pose-fpn": PoseFPN,
     "dekr-finder": _finder,
+    "dekr-gru-finder": partial(_finder, kind=DekrGru, memory={"memory": 24, "memory_stride": 1}),
+    "dekr-gru-seed-finder": partial(_finder, kind=DekrSeedGru),
 }

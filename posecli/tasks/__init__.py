@@ -25,7 +25,7 @@ __all__ = ["Task", "make_task"]
 
 def make_task(settings: TrainSettings, sources: Sequence[Source], skeleton: Skeleton) -> Task:
     """The task of a model; PoseError when the model isn't trained by `posecli train`."""
-    if settings.model == "dekr-finder":
+    if settings.model.endswith("-finder"):
         raise PoseError("the finder has a training script of its own", hint="examples/train_finder.py")
     if settings.model == RESCORE_MODEL:
         raise PoseError("a rescoring net is no network of pictures", hint="posecli.rescoring.train_rescoring trains it")
