@@ -53,8 +53,8 @@ SpeedOption = Annotated[
     str,
     typer.Option(
         "--speed",
-        help="How networks run: plain, fused, compiled (on a CPU with a C++ compiler, on CUDA with Triton), or auto, the "
-        "quickest here.",
+        help="How networks run: plain, fused, compiled (on a CPU with a C++ compiler, on CUDA with Triton), or auto, "
+        "the quickest here.",
         rich_help_panel="Model",
     ),
 ]
