@@ -20,6 +20,10 @@ from torch import Tensor
 MOST_GRAPHS = 16
 #: Runs before the recording: libraries choose their kernels in them.
 _WARM = 3
+#: A shape is recorded when it comes for this time: a folder of pictures may have many that come once.
+PATIENCE = 3
+#: Calls for which a recording is kept although it is not used.
+_KEPT_CALLS = 500
 
 #: Sizes of batches that graphs are made for: others are filled up to the next of them.
 _FULL = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
@@ -72,13 +76,20 @@ class Replays:
 
     Args:
         recorder: makes the recordings.
-        most: recordings kept; the one unused for longest goes first.
+        most: recordings kept. Where there is no room for another the network is called, until one has not been used
+            for ``kept`` calls.
+        patience: how often a shape has to come before it is recorded.
     """
 
-    def __init__(self, recorder: Recorder, most: int = MOST_GRAPHS) -> None:
+    def __init__(
+        self, recorder: Recorder, most: int = MOST_GRAPHS, patience: int = PATIENCE, kept: int = _KEPT_CALLS
+    ) -> None:
         self._recorder = recorder
-        self._most = most
+        self._most, self._patience, self._kept = most, patience, kept
         self._made: OrderedDict[tuple[Any, ...], tuple[Tensor, Callable[[], None], Any]] = OrderedDict()
+        self._met: dict[tuple[Any, ...], int] = {}  # how often, of shapes not recorded yet
+        self._used: dict[tuple[Any, ...], int] = {}  # the last call that replayed it
+        self._calls = 0
         self._lock = threading.Lock()
 
     def __call__(self, network: Callable[[Tensor], Any], values: Tensor) -> Any:
@@ -90,21 +101,38 @@ class Replays:
         with self._lock:
             full = self._size_for(count, id(network), values)
             key = (id(network), full, values.shape[1:], values.dtype)
+            self._calls += 1
             if key not in self._made:
-                while len(self._made) >= self._most:
-                    self._made.popitem(last=False)
+                if not self._worth(key):
+                    return network(values)
                 given = torch.empty_like(_filled(values, full))
                 given.copy_(_filled(values, full))
                 replay, output = self._recorder.record(lambda: network(given))
                 # The network is kept with its recording, so that its id stays its own.
                 self._made[key] = (given, replay, (output, network))
             self._made.move_to_end(key)
+            self._used[key] = self._calls
             given, replay, (output, _) = self._made[key]
             given[:count].copy_(values)
             if count < full:
                 given[count:].copy_(values[-1:].expand(full - count, *values.shape[1:]))
             replay()
             return copied(output, count)
+
+    def _worth(self, key: tuple[Any, ...]) -> bool:
+        """Whether a shape has come often enough to be recorded, and there is room for it."""
+        if len(self._met) > _KEPT_CALLS:
+            self._met.clear()
+        self._met[key] = self._met.get(key, 0) + 1
+        if self._met[key] < self._patience:
+            return False
+        if len(self._made) >= self._most:
+            oldest = next(iter(self._made))
+            if self._calls - self._used[oldest] <= self._kept:
+                return False
+            del self._made[oldest], self._used[oldest]
+        del self._met[key]
+        return True
 
     def _size_for(self, count: int, network: int, values: Tensor) -> int:
         """What a batch is filled up to: the next of the sizes, or one that is recorded and at most twice as large."""
@@ -121,6 +149,7 @@ class Replays:
         """Forgets all recordings and frees what they hold."""
         with self._lock:
             self._made.clear()
+            self._used.clear()
 
 
 def _filled(values: Tensor, full: int) -> Tensor:

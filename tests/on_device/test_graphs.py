@@ -44,7 +44,7 @@ def same(found: Maps, expected: Maps) -> bool:
 
 def test_what_was_made_stays_as_it_was() -> None:
     player = Player()
-    replays = Replays(player)
+    replays = Replays(player, patience=1)
     batches = [torch.randn(2, 3, 4, 6) for _ in range(3)]
     found = [replays(network, batch) for batch in batches]
     assert player.recorded == 1
@@ -53,33 +53,45 @@ def test_what_was_made_stays_as_it_was() -> None:
 
 def test_batches_are_filled_up_to_few_sizes() -> None:
     player = Player()
-    replays = Replays(player)
+    replays = Replays(player, patience=1)
     for count in (5, 6, 7, 8, 6, 5, 70):
         batch = torch.randn(count, 3, 4, 6).contiguous(memory_format=torch.channels_last)
         assert same(replays(network, batch), network(batch))
     assert player.recorded == len(replays) == 3  # 6, 8 and 70
     # The last frames of a video: what was recorded for more of them will do.
-    replays = Replays(player := Player())
+    replays = Replays(player := Player(), patience=1)
     for count in (8, 5, 4, 3):
         batch = torch.randn(count, 3, 4, 6)
         assert same(replays(network, batch), network(batch))
     assert player.recorded == 2  # 8 and 3
 
 
-def test_the_oldest_recording_goes_first() -> None:
+def test_only_what_comes_again_is_recorded() -> None:
     player = Player()
-    replays = Replays(player, most=2)
-    for side in (4, 6, 4, 8, 4, 6):
-        replays(network, torch.randn(1, 3, side, side))
-    assert player.recorded == 4
+    replays = Replays(player, patience=3)
+    for side, recorded in ((4, 0), (6, 0), (4, 0), (4, 1), (6, 1), (6, 2), (4, 2)):
+        batch = torch.randn(2, 3, side, side)
+        assert same(replays(network, batch), network(batch))
+        assert player.recorded == recorded
+
+
+def test_a_recording_goes_when_it_was_not_used_for_long() -> None:
+    player = Player()
+    replays = Replays(player, most=2, patience=1, kept=3)
+    for side in (4, 6, 8, 8, 6, 8):  # there is no room for the third
+        batch = torch.randn(1, 3, side, side)
+        assert same(replays(network, batch), network(batch))
+    assert player.recorded == 3  # the last time: the first was not used for four calls
     assert len(replays) == 2
+    replays(network, torch.randn(1, 3, 6, 6))
+    assert player.recorded == 3
     replays.clear()
     assert len(replays) == 0
 
 
 def test_another_network_has_its_own() -> None:
     player = Player()
-    replays = Replays(player)
+    replays = Replays(player, patience=1)
     batch = torch.randn(1, 3, 4, 4)
     replays(network, batch)
     other = replays(lambda values: Maps(values * 3, []), batch)

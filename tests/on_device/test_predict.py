@@ -69,7 +69,7 @@ def test_recorded_launches_in_between(tiny_model: Path, clip: Path) -> None:
         model = load_model(tiny_model, "cpu")
         model._running()
         if recorded:
-            model._replays = Replays(Recorder())
+            model._replays = Replays(Recorder(), patience=1)
         results.append([people[0].xy for _, people in infer(clip, model=model, boxes=boxes, end=7, batch=3)])
         assert not recorded or len(model._replays or ()) == 2  # batches of three and of one
     assert all(np.array_equal(a, b) for a, b in zip(*results, strict=True))
@@ -85,7 +85,7 @@ def test_what_cannot_be_recorded_runs_all_the_same(tiny_model: Path) -> None:
     model.warn = told.append
     crops = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3), dtype=np.uint8)
     expected = model.maps(crops)
-    model._replays = Replays(Refusing())
+    model._replays = Replays(Refusing(), patience=1)
     found = model.maps(crops)
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
     assert len(told) == 1 and "not recorded" in told[0] and "more" not in told[0]
@@ -105,7 +105,7 @@ def test_short_memory_forgets_recordings_and_halves(tiny_model: Path) -> None:
     model.warn = told.append
     crops = np.random.default_rng(0).integers(0, 255, (3, 64, 64, 3), dtype=np.uint8)
     expected = model.maps(crops)
-    model._replays = Replays(Short())
+    model._replays = Replays(Short(), patience=1)
     found = model.maps(crops)
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
