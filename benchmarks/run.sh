@@ -11,6 +11,10 @@ echo "== OKS against pycocotools"
 python "$HERE/evaluate.py"
 echo "== intervals and comparison"
 python "$HERE/intervals.py"
+if python -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; then
+  echo "== a CUDA device"
+  python "$HERE/gpu.py"
+fi
 if [ -d "$SHARED/data" ]; then
   echo "== the shipped model: accuracy"
   python "$HERE/default_model.py" --data "$SHARED/data" --out "${RUNS:-runs}/scores"
