@@ -87,7 +87,7 @@ class Tracker(ABC):
     def similarity(self, people: Sequence[Seen], tracks: Sequence[Track], time: float) -> np.ndarray:
         """(N, T) in [0, 1]: how well people of this frame fit the tracks."""
 
-    def look(self, image: np.ndarray | None, time: float) -> None:
+    def look(self, image: np.ndarray | None, time: float) -> None:  # noqa: B027  (most do without)
         """Takes the picture (H, W, 3) of the next frame, before `similarity` is asked; for trackers that need it."""
 
     def update(
