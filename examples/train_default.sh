@@ -10,10 +10,11 @@ DATA=${DATA:-../shared/data}
 RUNS=${RUNS:-runs}
 POSE_MINUTES=${POSE_MINUTES:-330}
 FINDER_MINUTES=${FINDER_MINUTES:-50}
-# Least score of the finder's centres, and tuning pictures for the threshold (0: all). For a rehearsal of seconds:
-# POSE_MINUTES=0.3 FINDER_MINUTES=0.3 FLOOR=1e-6 PICTURES=4
+# Least score of the finder's centres, tuning pictures for the threshold (0: all), and people shown a picture without
+# anybody. For a rehearsal of seconds: POSE_MINUTES=0.3 FINDER_MINUTES=0.3 FLOOR=1e-6 PICTURES=4 MOST_FALSE=100
 FLOOR=${FLOOR:-0.05}
 PICTURES=${PICTURES:-0}
+MOST_FALSE=${MOST_FALSE:-0.03}
 mkdir -p "$RUNS"
 
 echo "== labels: LSPET split, face joints added"
@@ -35,4 +36,4 @@ python "$HERE/train_finder.py" --data "$DATA" --init "$RUNS/pose/last.safetensor
 
 echo "== one file"
 python "$HERE/assemble_default.py" --pose "$RUNS/pose/last.safetensors" --finder "$RUNS/finder/finder.safetensors" \
-  --floor "$FLOOR" --pictures "$PICTURES" --data "$DATA" --out "$RUNS/default.safetensors"
+  --floor "$FLOOR" --pictures "$PICTURES" --most-false "$MOST_FALSE" --data "$DATA" --out "$RUNS/default.safetensors"

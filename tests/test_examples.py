@@ -39,6 +39,7 @@ def test_the_recipe_of_the_shipped_weights_runs_from_labels_to_one_file(
     environment = {
         **os.environ, "BIN": str(Path(sys.executable).parent), "DATA": str(shared / "data"), "RUNS": str(tmp_path),
         "POSE_MINUTES": "0.2", "FINDER_MINUTES": "0.2", "FLOOR": "1e-6", "PICTURES": "4",
+        "MOST_FALSE": "100",
     }  # fmt: skip
     run = subprocess.run(
         ["sh", str(ROOT / "examples/train_default.sh")], env=environment, capture_output=True, text=True
