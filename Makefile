@@ -41,11 +41,12 @@ test-all: install
 #   make test-gpu bench-gpu PYTHON=python3 SITE=/tmp/site OUT=results
 SITE ?=
 OUT ?= benchmarks/results
+PARTS ?= kernel,network,video,training
 test-gpu:
 	PYTHONPATH=$(CURDIR):$(SITE) $(PYTHON) -m pytest -m cuda tests/test_cuda.py tests/models/test_adaptive_triton.py tests/video/test_decoders.py
 
 bench-gpu:
-	PYTHONPATH=$(CURDIR):$(SITE) $(PYTHON) benchmarks/gpu.py --out $(OUT)
+	PYTHONPATH=$(CURDIR):$(SITE) $(PYTHON) benchmarks/gpu.py --out $(OUT) --only $(PARTS)
 
 lint: install
 	$(BIN)/ruff check .

@@ -3,10 +3,11 @@
     python benchmarks/gpu.py [--out FOLDER] [--only kernel,network,video,training] [--frames 600] [--batch 16]
 
 Everything it needs is made here: a video, pictures with labels, networks of random weights (as fast as trained ones),
-with five people planted in the maps, so that reading them, tracking and writing have their work. "Plain" is
-``--speed plain``: our own network as loaded, float32, one picture at a time, cropped on the CPU; in training no kernel,
-no half precision, an optimizer that is not fused. The results are written after each part, as gpu.json and gpu.md.
-Without a device ``--smoke`` runs small versions of all parts on the CPU: nothing to be quoted.
+with five people planted in the maps, so that reading them, tracking and writing have their work. "Plain" is ``--speed
+plain``: our own network as loaded, float32, one picture at a time, cropped on the CPU; in training no kernel, no half
+precision, an optimizer that is not fused. The results are written after each part, as gpu.json and gpu.md. With
+``--only`` the other parts that stand there are kept. Without a device ``--smoke`` runs small versions of all parts on
+the CPU: nothing to be quoted.
 """
 
 from __future__ import annotations
@@ -151,7 +152,7 @@ def kernel_in(precision: str, arguments: argparse.Namespace) -> list[dict[str, A
     with torch.inference_mode():
         row("whole block, kernel", lambda: quick(x))
         for size in (32, 64, 128):
-            for warps in (2, 4, 8):
+            for warps in (4, 8):
                 adaptive_triton.BLOCK, adaptive_triton.WARPS = size, warps
                 name = f"convolution, kernel of {size} pixels, {warps} warps"
                 row(name, lambda: adaptive_triton._convolve(x, geometry, weight))
@@ -356,7 +357,7 @@ def page(found: dict[str, Any]) -> str:
         "",
         f"{of['cuda'] or 'no device: ' + str(of['processor'])}, {of['cores']} cores, torch {of['torch']}, "
         f"Triton {found['triton']}, {of['date']}",
-        f"`{found['command']}`",
+        *(f"`{line}`" for line in found["command"].splitlines()),
         "",
         *(f"- {line}" for line in verdicts(found)),
         *(f"- {name}: failed: {why}" for name, why in found["failed"].items()),
@@ -408,6 +409,12 @@ def main() -> None:
         "triton": version,
         "failed": {},
     }
+    before = arguments.out / "gpu.json"
+    if arguments.only != ",".join(PARTS) and before.is_file():  # the other parts stay, if they are this device's
+        kept = json.loads(before.read_text())
+        if kept["machine"]["cuda"] == found["machine"]["cuda"]:
+            found |= {name: kept[name] for name in PARTS if name in kept}
+            found["command"] = "\n".join([kept["command"], found["command"]])
     if not arguments.smoke:
         found["roofline"] = roofline(torch.device(arguments.device), torch.float16)
     for name in arguments.only.split(","):
