@@ -137,8 +137,9 @@ def run_on_cluster(tasks: Sequence[Task], recipe: Recipe, cluster: Cluster) -> I
         actor = ray.remote(
             num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_restarts=-1, max_task_retries=TRIES
         )(_Worker)  # fmt: skip
-        shared = ray.put(_absolute_recipe(recipe))
-        idle = [actor.remote(shared, max(1, int(cluster.cpus))) for _ in range(count)]
+        # Handed over itself, not as an object in the store: were that lost with a machine, no worker could start again.
+        everywhere = _absolute_recipe(recipe)
+        idle = [actor.remote(everywhere, max(1, int(cluster.cpus))) for _ in range(count)]
         waiting = list(reversed(tasks))
         running: dict[Any, tuple[Any, Task]] = {}
         while waiting or running:
@@ -152,7 +153,7 @@ def run_on_cluster(tasks: Sequence[Task], recipe: Recipe, cluster: Cluster) -> I
             except ray.exceptions.RayActorError as error:
                 # The worker could not be made, or died again and again over this task.
                 result = failure_of(task_name(task), error)
-                worker = actor.remote(shared, max(1, int(cluster.cpus)))
+                worker = actor.remote(everywhere, max(1, int(cluster.cpus)))
             except ray.exceptions.RayError as error:
                 result = failure_of(task_name(task), error)
             idle.append(worker)

@@ -126,7 +126,7 @@ def test_killed_train(tmp_path: Path) -> None:
     settings = resolve(
         {
             "model": "pose-fpn", "data": [str(data)], "val": str(data), "input_size": [64, 64], "workers": 0,
-            "threads": 1, "batch": 2, "epochs": 12, "val_every": 2.0, "save_every": 1e-6, "metric": "pck",
+            "threads": 1, "batch": 2, "epochs": 6, "val_every": 2.0, "save_every": 1e-6, "metric": "pck",
             "min_side": 1.0, "model_arguments": '{"widths": [16, 16, 16, 16], "blocks": [1, 1, 1, 1], '
             '"stem_channels": 8, "channels": 16}',
         }

@@ -44,7 +44,7 @@ def test_a_4k_clip(tmp_path: Path, tiny_model: Path, model: str) -> None:
         given = []
     elif model != "tiny":
         place = tmp_path / f"{model}.safetensors"
-        codec, size = ("dekr", (256, 256)) if model.startswith("dekr") else ("gaussian", (48, 64))
+        codec, size = ("dekr", (256, 256)) if model.startswith("dekr") else ("gaussian", (64, 64))
         save_model(place, MODELS[model](keypoints=17), ModelMeta(model, {"keypoints": 17}, COCO17, size, codec=codec))
         given = ["--weights", place]
         if model == "hrnet-tiny":
