@@ -1,21 +1,26 @@
 """Does a memory help? Per-frame DEKR, dekr-gru, the reports' GRU, UniPose-LSTM and smoothing on the same puppet clips.
 
-    python benchmarks/temporal.py --data DATA --out runs/temporal [--seeds 3] [--only per-frame,dekr-gru] [--rehearse]
+    python benchmarks/temporal.py --data DATA --out runs/temporal [--seeds 3] [--only dekr-gru] [--tables] [--rehearse]
 
-In pieces, each of which leaves a file and is not done again: a stopped run goes on where it was.
+In pieces, each of which leaves a file and is not done again: a stopped run goes on where it was. The seeds are done one
+after another and the tables are of those that are finished; `--tables` works nothing out that is not there yet.
 
 1. Puppet clips (`posecli scenes --puppets`): training clips in several conditions; validation none; test clips in front
    and side views, the same people, tracks and cameras under each of `CONDITIONS`. People, backgrounds and tracks of the
    three splits are different.
-2. For each seed one per-frame DEKR learns `--base` clips. From its weights all variants of DEKR then learn the same
-   `--more` clips with the same settings, the per-frame one too; so all have seen the same pictures. UniPose-LSTM learns
-   `--base` + `--more` clips by itself and looks into the boxes of the per-frame DEKR.
-3. Each network looks at each test clip as `posecli infer` does. The per-frame poses are also tracked and smoothed.
+2. All DEKRs here have the trunk of the shipped finder, which is not learnt further: what it gives for each frame is
+   kept in a file (`temporal_features`). All start from the finder's heads and learn these, and their memory, from the
+   same batches with the same settings, so all have seen the same pictures. Variants differ in the memory alone; with
+   `--ablate` one of them has the whole of dekr-gru, but sees each frame as the first. UniPose-LSTM (`--only
+   unipose-lstm`) learns by itself, by `posecli train`, and looks into the boxes of the per-frame DEKR.
+3. Each network looks at each test clip in order. The per-frame poses are also tracked and smoothed.
 4. OKS-AP, AP50, mean OKS, jitter and local NMS score with 95 % intervals (bootstrap over clips and seeds, paired with
    the per-frame network), by condition and by view; the time of a frame; steadiness and identities on real clips.
 
 Jitter is the mean second difference over time of (prediction - truth), in heights of the person's box: neither the
 person's own movement nor a pose that lies a little off costs anything, a frozen or trembling one does.
+
+The finder's trunk has seen the people of the test clips in its own training, as pictures; that is the same for all.
 """
 
 from __future__ import annotations
@@ -28,25 +33,29 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import lspet
 import numpy as np
+import temporal_features as features
 import torch
 
+from posecli.checkpoint import load_checkpoint, load_finder, save_model
 from posecli.files import replace_when_done
 from posecli.infer_files import plan_jobs, run_jobs
 from posecli.inference import PoseModel, load_model
 from posecli.metrics import oks
 from posecli.metrics.resampling import ApSampler
 from posecli.pipeline import InferOptions
-from posecli.predictions import read_stream
+from posecli.predictions import FramePoses, StreamHeader, StreamWriter, read_stream
 from posecli.readout import PredictOptions
 from posecli.scenes.puppet_show import PuppetOptions, generate_puppets
 from posecli.skeletons import BODY19, LSP14, match_joints
 from posecli.smoothing.stream import Smoothing, smooth_file
+from posecli.tracking import make as make_tracker
 from posecli.video import list_inputs
 
 BASE = "per-frame"
@@ -67,38 +76,41 @@ LEARNT: dict[str, dict[str, Any]] = {
     "b": {"blur": 1.0, "occluders": 4.0, "light": "random", "camera_motion": 1.0},
     "c": {"blur": 0.5, "occluders": 2.0, "light": "dim", "noise": 5.0, "camera_motion": 0.7, "compression": 36},
 }
-#: The backbone and heads of all DEKRs here: HRNet's small size under narrower joint branches.
-_SMALL = {"joint_channels": 6, "offset_blocks": 1}
-#: What is learnt, and how: model, and settings beyond `recipe`'s.
+#: What is learnt, and how: the network, whether it sees the frames before, whether steadiness is asked for.
 SYSTEMS: dict[str, dict[str, Any]] = {
-    BASE: {"model": "dekr-small", "consistency": 0.0},
-    "dekr-gru": {"model": "dekr-gru-small"},
-    "dekr-gru-seed": {"model": "dekr-gru-seed-small"},
-    "unipose-lstm": {"model": "unipose-lstm-tiny"},
+    BASE: {"model": "dekr-finder"},
+    "dekr-gru": {"model": "dekr-gru-finder"},
+    "dekr-gru-seed": {"model": "dekr-gru-seed-finder"},
 }
-#: Parts taken away or moved: `--ablate`.
+#: Parts taken away: `--ablate`.
 ABLATIONS: dict[str, dict[str, Any]] = {
-    "per-frame-steady": {"model": "dekr-small"},
-    "dekr-gru-no-consistency": {"model": "dekr-gru-small", "consistency": 0.0},
-    "dekr-gru-still-clips": {"model": "dekr-gru-small", "shake": 0.0},
+    "dekr-gru-no-past": {"model": "dekr-gru-finder", "past": False},
+    "per-frame-no-consistency": {"model": "dekr-finder", "consistency": False},
+    "dekr-gru-no-consistency": {"model": "dekr-gru-finder", "consistency": False},
 }
+#: Costs several hours: only when asked for by name.
+LSTM = "unipose-lstm"
 #: Smoothing of the per-frame network's tracked poses.
 SMOOTHED = {f"{BASE} + {name}": name for name in ("oneeuro", "savgol", "kalman")}
 REAL = ("tai_chi.mp4", "clean_and_jerk.mp4", "basketball_two_children.mp4", "two_people_hug.mp4")
 _SEED = {"train": 11, "test": 12}
+_FPS, _STRIDE = 15.0, 8
+_SHOWN = 0.2  # score from which people are shown and tracked
 
 
-def recipe(arguments: Any, clips: int, seed: int) -> dict[str, Any]:
-    """Settings that all trainings share."""
+def lstm_settings(arguments: Any, seed: int) -> dict[str, Any]:
+    """Settings of UniPose-LSTM's training."""
+    clips = arguments.lstm_clips
     per_epoch = min(clips, 500)
     return {
-        "input_size": [arguments.side] * 2, "optimizer": "adam", "schedule": "cosine", "weight_decay": 0.0, "ema": 0.99,
-        "warmup": 100, "clip": 5.0, "epochs": max(1, round(clips / per_epoch)), "epoch_samples": per_epoch,
-        "batch": arguments.batch, "clip_frames": arguments.clip_frames, "clip_steps": [1, 2], "truncate": 0,
-        "shake": 8.0, "occlude": 0.4, "blur": 0.2, "dim": 0.15, "compress": 0.15, "noise": 0.1, "colour": 0.3,
-        "grey": 0.05, "rotation": 20.0, "scale": [0.8, 1.3], "shift": 20.0, "min_area": 0.0, "workers": 0,
-        "threads": arguments.threads, "save_every": 2.0, "skeleton": "lsp14", "seed": seed, "consistency": 0.03,
-        "threshold": 0.05,
+        "model": "unipose-lstm-tiny", "input_size": [arguments.lstm_side] * 2, "optimizer": "adam",
+        "schedule": "cosine", "weight_decay": 0.0, "ema": 0.99, "warmup": 100, "clip": 5.0, "lr": 1e-3,
+        "epochs": max(1, round(clips / per_epoch)), "epoch_samples": per_epoch, "batch": arguments.batch,
+        "clip_frames": arguments.clip_frames, "clip_steps": [1, 2], "truncate": 0, "consistency": 0.0,
+        "codec": "gaussian", "sigma": 1.5, "scale": [1.0, 1.0], "box_scale": [1.1, 1.5], "val_box_scale": 1.35,
+        "shift": 0.08, "rotation": 15.0, "shake": 3.0, "flip": 0.5, "occlude": 0.4, "blur": 0.2, "dim": 0.15,
+        "compress": 0.15, "noise": 0.1, "colour": 0.3, "grey": 0.05, "min_area": 0.0, "workers": 0,
+        "threads": arguments.threads, "save_every": 2.0, "skeleton": "lsp14", "seed": seed, "threshold": 0.05,
         "data": [str(file) for file in learnt_files(arguments)],
     }  # fmt: skip
 
@@ -134,7 +146,7 @@ def make_clips(arguments: Any, name: str, split: str, count: int, condition: Map
             motion=str(arguments.data / "penn_action_labels" / "penn_action_labels.npz"),
             backgrounds=str(arguments.data / "backgrounds" / "images"),
             split=split, seed=_SEED[split] + (sum(map(ord, name)) if split == "train" else 0), count=count,
-            people=(1, 2) if split == "train" else (1, 1), frames=arguments.frames, fps=15.0,
+            people=(1, 2) if split == "train" else (1, 1), frames=arguments.frames, fps=_FPS,
             size_wh=(arguments.side, arguments.side), **{**_USUAL, **condition},
         )  # fmt: skip
         say(f"clips {name}: {count} of each view")
@@ -163,35 +175,66 @@ def test_folder(arguments: Any, condition: str) -> Path:
 # --- 2. learning -----------------------------------------------------------------------------------------------------
 
 
+def base_of(arguments: Any) -> Path:
+    """The finder that all start from: the shipped one as it was when the run began, to look at pictures of the clips'
+    size at once."""
+    file = arguments.out / "base.safetensors"
+    if not file.is_file():
+        shipped = Path(str(resources.files("posecli"))) / "weights" / "default.safetensors"
+        found = load_finder(shipped)
+        if found is None:
+            raise SystemExit(f"{shipped} brings no finder along")
+        network, meta = found
+        told = replace(meta, input_size=(arguments.side, arguments.side))
+        save_model(file, network, told.with_extra(scales=[1.0], threshold=_SHOWN))
+    return file
+
+
+def kept_features(arguments: Any, clips: Path) -> list[Path]:
+    """The files of `temporal_features.keep_features` of a folder of clips."""
+    model = load_model(base_of(arguments), "cpu", speed="plain")
+    return features.keep_features(model, clips, arguments.out / "features" / clips.name, say)
+
+
+def training_clips(arguments: Any) -> list[features.Clip]:
+    """The clips that are learnt from."""
+    found = []
+    for name, condition in LEARNT.items():
+        folder = make_clips(arguments, f"train_{name}", "train", arguments.train_clips, condition)
+        for file in kept_features(arguments, folder):
+            view, _, rest = file.stem.partition("_")
+            found.append(features.read_clip(file, folder / view / f"{rest}.json", 1.0))
+    return found
+
+
 def weights_of(system: str, seed: int, arguments: Any) -> Path:
     """The weights of a system, learnt where they are not there yet."""
-    own = dict({**SYSTEMS, **ABLATIONS}[system])
     folder = arguments.out / "networks" / f"{system}_{seed}"
-    arguments_of = {} if system == "unipose-lstm" else _SMALL
-    shared = {"model_arguments": json.dumps(arguments_of)}
-    if system == "unipose-lstm":
-        changes = {
-            "input_size": [arguments.lstm_side] * 2, "lr": 1e-3, "codec": "gaussian", "sigma": 1.5, "consistency": 0.0,
-            "scale": [1.0, 1.0], "box_scale": [1.1, 1.5], "val_box_scale": 1.35, "shift": 0.08, "rotation": 15.0,
-            "shake": 3.0, "flip": 0.5,
-        }  # fmt: skip
-        clips = arguments.base + arguments.more
-        return learnt(recipe(arguments, clips, seed) | changes | shared | own, folder)
-    base = recipe(arguments, arguments.base, seed) | {"model": "dekr-small", "lr": 1e-3, "consistency": 0.0, **shared}
-    start = learnt(base, arguments.out / "networks" / f"start_{seed}")
-    more = recipe(arguments, arguments.more, seed + 100) | {"lr": 5e-4, "init": str(start), **shared, **own}
-    return learnt(more, folder)
+    weights = folder / "last.safetensors"
+    if weights.is_file() and not (folder / "state.pt").is_file() and (system != LSTM or (folder / "done").is_file()):
+        return weights
+    say(f"learning {folder.name}")
+    if system == LSTM:
+        lspet.learn(lstm_settings(arguments, seed), folder, say)
+        (folder / "done").touch()
+        return weights
+    own = {**SYSTEMS, **ABLATIONS}[system]
+    network, meta = features.started(own["model"], base_of(arguments), seed, {})
+    recipe = features.Recipe(arguments.steps, arguments.batch, arguments.clip_frames)
+    batches = features.batch_maker(_once(arguments, training_clips), recipe, _STRIDE, seed)
+    return features.learn(
+        network, meta, folder, batches, recipe, say, own.get("past", True), own.get("consistency", True)
+    )
 
 
-def learnt(settings: Mapping[str, Any], folder: Path) -> Path:
-    """Trains, unless it is done, and notes the time taken."""
-    note, weights = folder / "time.json", folder / "last.safetensors"
-    if not note.is_file():
-        say(f"learning {folder.name}")
-        start = time.process_time()
-        lspet.learn(settings, folder, say)
-        write_json(note, {"processor_minutes_of_last_session": (time.process_time() - start) / 60})
-    return weights
+_CLIPS: list[features.Clip] = []
+
+
+def _once(arguments: Any, read: Any) -> list[features.Clip]:
+    """The training clips, read once a run."""
+    if not _CLIPS:
+        _CLIPS.extend(read(arguments))
+    return _CLIPS
 
 
 # --- 3. looking ------------------------------------------------------------------------------------------------------
@@ -199,14 +242,19 @@ def learnt(settings: Mapping[str, Any], folder: Path) -> Path:
 
 def ready(system: str, seed: int, arguments: Any) -> PoseModel:
     """A system's network as `infer` runs it."""
-    finder = weights_of(BASE, seed, arguments) if system == "unipose-lstm" else None
+    finder = weights_of(BASE, seed, arguments) if system == LSTM else None
     options = PredictOptions(min_score=0.01, max_persons=10)
     return load_model(weights_of(system, seed, arguments), "cpu", box_weights=finder, options=options)
 
 
+def stream_file(system: str, seed: int, condition: str, arguments: Any) -> Path:
+    """Where the poses of a system stand, when it has looked."""
+    return arguments.out / "poses" / f"{system}_{seed}_{condition}.jsonl"
+
+
 def streams(system: str, seed: int, condition: str, arguments: Any) -> Path:
     """One stream of a system's poses in all test clips under a condition."""
-    file = arguments.out / "poses" / f"{system}_{seed}_{condition}.jsonl"
+    file = stream_file(system, seed, condition, arguments)
     if file.is_file():
         return file
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -214,9 +262,31 @@ def streams(system: str, seed: int, condition: str, arguments: Any) -> Path:
         smooth_file(streams(BASE, seed, condition, arguments), file, Smoothing(filter=SMOOTHED[system]))
         return file
     say(f"looking: {system}, seed {seed}, {condition}")
-    model = ready(system, seed, arguments)
-    inputs = list_inputs([str(test_folder(arguments, condition))])
-    inputs = [item for item in inputs if item.kind == "video"]
+    if system == LSTM:
+        return by_infer(ready(system, seed, arguments), test_folder(arguments, condition), file)
+    own = {**SYSTEMS, **ABLATIONS}[system]
+    network, meta = load_checkpoint(weights_of(system, seed, arguments))
+    heads = features.Heads(network.eval(), own.get("past", True))
+    columns = match_joints(BODY19.keypoints, LSP14.keypoints)
+    size = (arguments.side, arguments.side)
+    with replace_when_done(file) as part, StreamWriter(part) as writer:
+        for kept in kept_features(arguments, test_folder(arguments, condition)):
+            view, _, rest = kept.stem.partition("_")
+            writer.header(StreamHeader(f"{view}/{rest}.mp4", LSP14, fps=_FPS, threshold=_SHOWN))
+            tracker = make_tracker("oks", LSP14, _SHOWN)
+            found = features.poses(heads.network, meta, kept, size, _FPS, own.get("past", True))
+            for n, people in enumerate(found):
+                people = [
+                    replace(p, xy=p.xy[columns], visibility=p.visibility[columns], score=p.score[columns])
+                    for p in people
+                ]
+                writer.frame(FramePoses(frame=n, instances=tracker.update(people, n / _FPS), time=n / _FPS))
+    return file
+
+
+def by_infer(model: PoseModel, clips: Path, file: Path) -> Path:
+    """A stream of all videos of a folder, by the pipeline of `posecli infer`."""
+    inputs = [item for item in list_inputs([str(clips)]) if item.kind == "video"]
     with replace_when_done(file) as part:
         target = part.with_suffix(".jsonl")
         jobs = plan_jobs(inputs, str(target), render=False, render_out=None)
@@ -378,12 +448,22 @@ def interval(values: np.ndarray) -> list[float]:
     return [float(values[0]), *(float(v) for v in np.nanpercentile(values[1:], [2.5, 97.5]))]
 
 
+def finished(arguments: Any, systems: Sequence[str], condition: str) -> list[int]:
+    """Seeds of which all systems have looked at the clips of a condition."""
+    return [
+        seed for seed in range(arguments.seeds)
+        if all(stream_file(system, seed, condition, arguments).is_file() for system in systems)
+    ]  # fmt: skip
+
+
 def compare(arguments: Any, systems: Sequence[str]) -> dict[str, Any]:
-    """All figures, with intervals; differences are paired with the per-frame network's."""
+    """All figures of what is finished, with intervals; differences are paired with the per-frame network's."""
     rng = np.random.default_rng(0)
-    seeds = range(arguments.seeds)
     result: dict[str, Any] = {}
     for condition in CONDITIONS:
+        seeds = finished(arguments, systems, condition)
+        if not seeds:
+            continue
         truth = truth_of(test_folder(arguments, condition))
         count = len(truth.names)
         weights = np.stack(
@@ -403,7 +483,7 @@ def compare(arguments: Any, systems: Sequence[str]) -> dict[str, Any]:
                     row[name] = {"value": interval(over_seeds), "gain": interval(over_seeds - base)}
                 table[system] = row
             result.setdefault(condition, {})[view] = table
-        result[condition]["clips"] = count
+        result[condition] |= {"clips": count, "seeds": len(seeds)}
     return result
 
 
@@ -411,7 +491,7 @@ def cost(arguments: Any, systems: Sequence[str], seed: int = 0, rounds: int = 30
     """Processor milliseconds of a frame of the network alone, the least of many turns taken in turn; and parameters."""
     torch.set_num_threads(1)
     picture = np.random.default_rng(0).integers(0, 256, (1, arguments.side, arguments.side, 3)).astype(np.uint8)
-    models = {s: ready(s, seed, arguments) for s in systems if s not in SMOOTHED and s != "unipose-lstm"}
+    models = {s: ready(s, seed, arguments) for s in systems if s not in SMOOTHED and s != LSTM and "-no-" not in s}
     state: dict[str, Any] = dict.fromkeys(models)
     least = dict.fromkeys(models, float("inf"))
     values = {}
@@ -438,7 +518,7 @@ def cost(arguments: Any, systems: Sequence[str], seed: int = 0, rounds: int = 30
 def real_clips(arguments: Any, systems: Sequence[str], seed: int = 0) -> dict[str, Any]:
     """On clips without labels: second differences of the poses themselves, identities, people a frame; and overlays."""
     result: dict[str, Any] = {}
-    for system in (s for s in systems if s not in SMOOTHED):
+    for system in (s for s in systems if s not in SMOOTHED and "-no-" not in s):
         for name in REAL:
             clip = arguments.data / "clips" / name
             folder = arguments.out / "real" / f"{system}_{seed}"
@@ -489,7 +569,7 @@ def say(text: str) -> None:
 
 def write_json(file: Path, value: Any) -> None:
     """Writes a file, complete or not at all."""
-    with replace_when_done(file) as part:
+    with replace_when_done(file, overwrite=True) as part:
         part.write_text(json.dumps(value, indent=1), encoding="utf-8")
 
 
@@ -497,14 +577,14 @@ def lines_of(result: Mapping[str, Any]) -> Iterator[str]:
     """The result as tables in Markdown."""
     yield f"{result['date']}, {result['machine']}; {result['pictures']}"
     for condition, tables in result["figures"].items():
-        yield f"\n### {condition} ({tables['clips']} clips)\n"
+        yield f"\n### {condition} ({tables['clips']} clips, {tables['seeds']} of {result['seeds']} seeds)\n"
         yield "| system | OKS-AP | gain | jitter | gain | mean OKS | local NMS score |\n|---|---|---|---|---|---|---|"
         for system, row in tables["all"].items():
             cells = [told(row[n][kind], kind == "gain") for n in ("AP", "jitter") for kind in ("value", "gain")]
             cells += [told(row[n]["value"]) for n in ("oks", "heat")]
             yield f"| {system} | {' | '.join(cells)} |"
     yield "\n### Front and side (clean)\n\n| system | view | local NMS score | OKS | AP |\n|---|---|---|---|---|"
-    for view, table in result["figures"]["clean"].items():
+    for view, table in result["figures"].get("clean", {}).items():
         if view in ("front", "side"):
             for system, row in table.items():
                 cells = [told(row[name]["value"]) for name in ("heat", "oks", "AP")]
@@ -531,44 +611,57 @@ def told(values: Sequence[float], signed: bool = False) -> str:
 def main() -> None:
     """Does what is not done yet, and prints the tables."""
     parser = lspet.options(
-        __doc__ or "", seeds=3, side=192, lstm_side=112, batch=4, clip_frames=6, frames=40, train_clips=80,
-        test_clips=32, base=5000, more=3000, real_frames=150, only="",
+        __doc__ or "", seeds=3, side=192, batch=4, clip_frames=6, frames=30, train_clips=24, test_clips=32, steps=500,
+        real_frames=150, lstm_side=112, lstm_clips=8000, only="", conditions="",
     )  # fmt: skip
     parser.add_argument("--ablate", action="store_true", help="also networks with parts taken away")
+    parser.add_argument("--tables", action="store_true", help="only print what is finished")
     parser.add_argument(
         "--rehearse", action="store_true", help="everything once, tiny: minutes; the figures mean nothing"
     )
     arguments = parser.parse_args()
     if arguments.rehearse:
         small = {"seeds": 1, "side": 64, "lstm_side": 48, "batch": 2, "clip_frames": 2, "frames": 5, "train_clips": 1,
-                 "test_clips": 1, "base": 4, "more": 4, "draws": 20, "real_frames": 8}  # fmt: skip
+                 "test_clips": 1, "steps": 2, "lstm_clips": 8, "draws": 20, "real_frames": 8}  # fmt: skip
         vars(arguments).update(small)
     arguments.out, arguments.data = arguments.out.resolve(), arguments.data.resolve()
     arguments.out.mkdir(parents=True, exist_ok=True)
     lspet.set_threads(arguments.threads)
     chosen = [name for name in arguments.only.split(",") if name]
-    known = {**SYSTEMS, **(ABLATIONS if arguments.ablate else {}), **SMOOTHED}
-    if unknown := [name for name in chosen if name not in known]:
-        raise SystemExit(f"no system is called {unknown[0]!r}; there are {', '.join(known)}")
-    systems = [name for name in known if not chosen or name in chosen or name == BASE]
-    for seed in range(arguments.seeds):
-        for system in (s for s in systems if s not in SMOOTHED):
-            weights_of(system, seed, arguments)
-    frames = arguments.clip_frames * (arguments.base + arguments.more)
+    known = [*SYSTEMS, *(ABLATIONS if arguments.ablate else {}), *SMOOTHED]
+    if unknown := [name for name in chosen if name not in (*known, LSTM)]:
+        raise SystemExit(f"no system is called {unknown[0]!r}; there are {', '.join([*known, LSTM])}")
+    systems = [name for name in [*known, LSTM] if (name in chosen if chosen else name != LSTM) or name == BASE]
+    conditions = [name for name in CONDITIONS if name in arguments.conditions.split(",") or not arguments.conditions]
+    result: dict[str, Any] = {}
+    for seed in range(arguments.seeds if not arguments.tables else 0):
+        for condition in conditions:
+            for system in systems:
+                streams(system, seed, condition, arguments)
+            result = tell(arguments, systems)
+    if not arguments.tables:
+        result |= {"cost": cost(arguments, systems), "real": real_clips(arguments, systems)}
+        write_json(arguments.out / "more.json", {key: result[key] for key in ("cost", "real")})
+    print("\n".join(lines_of(tell(arguments, systems))))
+
+
+def tell(arguments: Any, systems: Sequence[str]) -> dict[str, Any]:
+    """Writes down the figures of what is finished, and gives them."""
+    frames = arguments.clip_frames * arguments.batch * arguments.steps
+    more = arguments.out / "more.json"
     result = {
         "date": str(datetime.date.today()),
         "machine": f"{platform.processor() or platform.machine()}, {len(os.sched_getaffinity(0))} cores",
-        "pictures": f"{frames} pictures seen in {arguments.base + arguments.more} clips, {arguments.seeds} seeds",
+        "pictures": f"{frames} pictures seen in {arguments.batch * arguments.steps} clips",
+        "seeds": arguments.seeds,
         "arguments": {k: str(v) for k, v in vars(arguments).items() if k not in ("data", "out")},
         "figures": compare(arguments, systems),
-        "cost": cost(arguments, systems),
-        "real": real_clips(arguments, systems),
+        **(json.loads(more.read_text()) if more.is_file() else {"cost": {}, "real": {}}),
     }
     write_json(arguments.out / "temporal.json", result)
-    text = "\n".join(lines_of(result))
-    with replace_when_done(arguments.out / "temporal.md") as part:
-        part.write_text(text + "\n", encoding="utf-8")
-    print(text)
+    with replace_when_done(arguments.out / "temporal.md", overwrite=True) as part:
+        part.write_text("\n".join(lines_of(result)) + "\n", encoding="utf-8")
+    return result
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
 
+from posecli.checkpoint import ModelMeta, build, load_checkpoint, save_model
 from posecli.metrics import oks
 from posecli.predictions import FramePoses, StreamHeader, StreamWriter
 from posecli.skeletons import BODY19, LSP14, match_joints
@@ -114,25 +116,68 @@ def test_people_are_paired_once_and_the_better_first(temporal):
     assert found.tolist() == [1, 0, -1]
 
 
-def test_every_variant_of_dekr_sees_the_same_clips(temporal, tmp_path, monkeypatch):
-    """Apart from the model (and what an ablation takes away) the settings of the second part of a run are one."""
-    from types import SimpleNamespace
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Path:
+    """A finder of random weights, its description as that of the shipped one."""
+    torch.manual_seed(0)
+    arguments = {"keypoints": 19, "heatmap_channels": 16, "widths": [8, 8, 16, 16], "blocks": [1, 1, 1, 1],
+                 "stem_channels": 8, "channels": 16}  # fmt: skip
+    meta = ModelMeta("dekr-finder", arguments, BODY19, (64, 64), codec="people", extra={"scales": [1.0]})
+    path = tmp_path_factory.mktemp("base") / "base.safetensors"
+    save_model(path, build(meta), meta)
+    return path
 
-    arguments = SimpleNamespace(
-        out=tmp_path, side=64, batch=2, clip_frames=3, base=10, more=20, threads=1, lstm_side=48, data=tmp_path
-    )
-    asked: dict[str, dict] = {}
 
-    def learnt(settings, folder):
-        asked[folder.name] = dict(settings)
-        return folder
+def test_every_variant_starts_as_the_finder_and_sees_the_same_clips(temporal, base):
+    """Before learning all give the finder's maps; batches depend on seed and step alone, and are in order."""
+    features = temporal.features
+    rng = np.random.default_rng(0)
+    people = [[(1, np.array([8.0, 8, 40, 60]), np.column_stack([pose(0, 0)[:, :2] / 3, np.full(19, 2)]))]] * 12
+    clip = features.Clip(rng.normal(size=(12, 16, 8, 8)).astype(np.float16), people, 15.0)
+    recipe = features.Recipe(steps=3, batch=2, frames=4)
+    one, other = (features.batch_maker([clip, clip], recipe, 8, 5)(1) for _ in range(2))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert not torch.equal(one["features"], features.batch_maker([clip, clip], recipe, 8, 6)(1)["features"])
+    assert one["gap"][:, 0].tolist() == [0, 0] and one["gap"][0, 1] in (
+        pytest.approx(1 / 15), pytest.approx(2 / 15)
+    )  # fmt: skip
+    maps = []
+    for system in {**temporal.SYSTEMS, **temporal.ABLATIONS}.values():
+        network, meta = features.started(system["model"], base, 1, {})
+        heads = features.Heads(network.eval(), system.get("past", True))
+        with torch.no_grad():
+            maps.append(heads(one["features"], one["gap"]))
+        assert heads.whole().backbone is not None and meta.architecture == system["model"]
+    for found in maps[1:]:
+        assert torch.equal(found.heatmap, maps[0].heatmap) and torch.equal(found.offset, maps[0].offset)
 
-    monkeypatch.setattr(temporal, "learnt_files", lambda arguments: [tmp_path / "a.json"])
-    monkeypatch.setattr(temporal, "learnt", learnt)
-    for system in temporal.SYSTEMS:
-        temporal.weights_of(system, 1, arguments)
-    differ = ("model", "consistency")
-    dekrs = [s for s in temporal.SYSTEMS if "dekr" in temporal.SYSTEMS[s]["model"]]
-    own = [{k: v for k, v in asked[f"{system}_1"].items() if k not in differ} for system in dekrs]
-    assert len(own) == 3 and own[0] == own[1] == own[2]
-    assert own[0]["init"] == str(tmp_path / "networks" / "start_1") and asked["start_1"]["model"] == "dekr-small"
+
+def test_a_stopped_lesson_ends_with_the_same_weights(temporal, base, tmp_path):
+    features = temporal.features
+    rng = np.random.default_rng(0)
+    people = [[(1, np.array([8.0, 8, 40, 60]), np.column_stack([pose(0, 0)[:, :2] / 3, np.full(19, 2)]))]] * 8
+    clip = features.Clip(rng.normal(size=(8, 16, 8, 8)).astype(np.float16), people, 15.0)
+    recipe = features.Recipe(steps=4, batch=2, frames=3, warmup=1, save_every=0.0)
+    batches = features.batch_maker([clip], recipe, 8, 5)
+
+    def stop(step):
+        if step == 2:
+            raise RuntimeError("power cut")
+        return batches(step)
+
+    def lesson(folder, given):
+        network, meta = features.started("dekr-gru-finder", base, 1, {})
+        before = {k: v.clone() for k, v in network.state_dict().items()}
+        path = features.learn(network, meta, tmp_path / folder, given, recipe, lambda text: None)
+        return before, load_checkpoint(path)[0].state_dict()
+
+    before, whole = lesson("whole", batches)
+    with pytest.raises(RuntimeError):
+        lesson("part", stop)
+    _, part = lesson("part", batches)
+    assert all(torch.equal(whole[name], part[name]) for name in whole)
+    moved = {name.split(".")[0] for name in whole if not torch.equal(whole[name], before[name])}
+    assert moved == {
+        "head_heatmap", "memory_heat", "memory_offset", "offset_blocks", "offset_final", "transition_heatmap",
+        "transition_offset",
+    }  # fmt: skip
