@@ -41,7 +41,8 @@ class ModelMeta:
         architecture: a key of `posecli.models.MODELS`.
         arguments: keyword arguments of its builder (plain JSON values).
         skeleton: the joints it gives.
-        input_size: (width, height) of a top-down input; for bottom-up models (side, side): see ``extra["resize"]``.
+        input_size: (width, height) of a top-down input; for bottom-up models (side, side): see ``extra["resize"]``;
+            (0, 0) of a network that looks at no pictures (DEKR's rescoring net).
         mean, std: per RGB channel, of values in [0, 1].
         codec: how maps become keypoints: ``"gaussian"``, ``"dark"``, ``"softmax"``, ``"dekr"``.
         extra: what it was trained on, licence, measured scores, ``threshold`` (calibrated display threshold of the
@@ -79,7 +80,8 @@ class ModelMeta:
             mean, std = (tuple(float(x) for x in value[key]) for key in ("mean", "std"))
             if len(mean) != 3 or len(std) != 3:
                 raise ValueError("mean and std need three numbers")
-            if not (0 < width <= _LARGEST and 0 < height <= _LARGEST):
+            looks = (width, height) != (0, 0)
+            if looks and not (0 < width <= _LARGEST and 0 < height <= _LARGEST):
                 raise ValueError(f"no input size: {width} x {height}")
             if not all(map(math.isfinite, mean + std)) or min(std) <= 0:
                 raise ValueError("mean and std must be finite, std above 0")

@@ -124,6 +124,8 @@ def load_model(
         if skeleton is not None or input_size is not None or release is not None:
             raise UsageError("skeleton, input size and release stand in the file", str(path), "leave them out")
         network, meta = load_checkpoint(path)
+        if meta.input_size == (0, 0):
+            raise PoseError(f"{meta.architecture} for pictures of 0 x 0", str(path))
         found = load_finder(path)
         if found is not None and box_weights is None:
             finder = PoseModel(*found, device=device, options=_finder_options(options), speed=speed)

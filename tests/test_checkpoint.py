@@ -127,6 +127,7 @@ def _claim(weights: Path, change: Callable[[dict[str, Any], dict[str, Any]], obj
         (lambda head, meta: meta["arguments"].update(surprise=1), "surprise"),
         (lambda head, meta: meta.update(input_size=[10**9, 64]), "incomplete.*no input size"),
         (lambda head, meta: meta.update(input_size=[0, -5]), "incomplete.*no input size"),
+        (lambda head, meta: meta.update(input_size=[0, 0]), "hrnet-tiny for pictures of 0 x 0"),
         (lambda head, meta: meta.update(mean=[float("nan")] * 3), "incomplete.*finite"),
         (lambda head, meta: meta.update(std=[0, 1, 1]), "incomplete.*above 0"),
         (lambda head, meta: meta.update(codec="../../x"), "unknown codec"),
