@@ -30,10 +30,11 @@ from torch import Tensor, nn
 from posecli.catalogue import architectures
 from posecli.checkpoint import ModelMeta
 from posecli.errors import UsageError
-from posecli.inference import SPEEDS, PoseModel, PredictOptions, load_model
+from posecli.inference import PoseModel, PredictOptions, load_model
 from posecli.models import MODELS
 from posecli.pipeline import InferOptions, poses_of
 from posecli.profiling import profiled
+from posecli.running import SPEEDS
 from posecli.skeletons import COCO17
 from posecli.video import open_source
 
@@ -49,7 +50,7 @@ class BenchOptions:
     """What is measured.
 
     Attributes:
-        speed, against: ways to run the networks (`inference.SPEEDS`); ``against`` may be None. Against ``"plain"`` the
+        speed, against: ways to run the networks (`running.SPEEDS`); ``against`` may be None. Against ``"plain"`` the
             network runs as it was loaded, one picture at a time, in PyTorch's usual order of values (NCHW).
         size: (width, height) of the input; None: the model's own (bottom-up models: a 16:9 picture of that height).
         batch: pictures or crops together.

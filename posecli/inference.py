@@ -7,14 +7,12 @@ of preprocessing and of coordinates. A model is either bottom-up (DEKR: everybod
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,37 +24,17 @@ from posecli.codecs.coords import PLACES
 from posecli.codecs.top_down import CASCADE
 from posecli.errors import PoseError, UsageError
 from posecli.files import sha256_of
-from posecli.geometry import apply_affine, keypoint_box, warp
-from posecli.models.compiled import find_compiler
-from posecli.models.fast import can_fuse, fuse, is_one_graph, keep_memory
-from posecli.models.fast_cuda import can_run_kernels, quicken
-from posecli.models.fuse import fold_norms
+from posecli.geometry import apply_affine, keypoint_box
 from posecli.models.rescore import RescoreNet, rescore
-from posecli.on_device.graphs import CudaRecorder, Replays
-from posecli.on_device.resample import can_resample, resampled
 from posecli.profiling import stage
 from posecli.readout import BOTTOM_UP, TOP_DOWN, Person, PredictOptions
+from posecli.running import RunningNetwork
 from posecli.types import Crop, Instance, Skeleton
 from posecli.zoo import fetch, find_entry, suggestions
 
-__all__ = ["DEFAULT_MODEL", "SPEEDS", "PoseModel", "PredictOptions", "find_weights", "load_model", "pick_device"]
+__all__ = ["DEFAULT_MODEL", "PoseModel", "PredictOptions", "find_weights", "load_model"]
 
 DEFAULT_MODEL = "default"
-#: How networks run, see `PoseModel`.
-SPEEDS = ("auto", "compiled", "fused", "plain")
-
-
-def pick_device(name: str = "auto") -> torch.device:
-    """The device of that name; ``auto`` takes CUDA, then MPS, then the CPU. PoseError when it isn't there."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise PoseError(f"device {name!r} cannot be used: {reason}", hint="try --device cpu") from None
-    return device
 
 
 def find_weights(name: str | Path, progress: Callable[[int, int | None], None] | None = None) -> Path:
@@ -113,7 +91,7 @@ def load_model(
         options: see `PredictOptions`.
         warn: takes the warnings (by default `warnings.warn`), e.g. which of several releases a bare file was taken for,
             or that memory is short.
-        speed: see `PoseModel`.
+        speed: see `RunningNetwork`.
 
     Raises:
         PoseError: no such file, not a weights file, names or shapes that fit no architecture.
@@ -146,34 +124,11 @@ def load_model(
     return model
 
 
-class Carrier(Protocol):
-    """What carries a recurrent network's state from frame to frame (`posecli.recurrence.Memory`)."""
-
-    def step(self, network: nn.Module, values: Tensor, mirrored: bool) -> Any:
-        """The network's output for the next pass (B, 3, h, w) of a frame."""
-
-
-class PoseModel:
+class PoseModel(RunningNetwork):
     """A network with everything needed to use it.
 
-    What runs is by default a quicker copy of the network that gives the same maps within rounding (`models.fast`). It
-    is made when first needed; weights changed in place after that are not seen, unless ``speed`` is ``"plain"``:
-
-    - ``"plain"``: the network as it was loaded.
-    - ``"fused"``: norms are folded into convolutions; on a CPU additions and ReLUs are done by the convolutions.
-    - ``"compiled"``: the same, and DEKR's adaptive blocks run as C++, on CUDA as Triton kernels; an error where
-      there is no compiler, no Triton.
-    - ``"auto"``: the quickest of them that this machine can do.
-
-    On CUDA each of them but the first also crops the pictures on the device (`on_device.resample`) and replays the
-    network's launches (`on_device.graphs`; ``POSECLI_GRAPHS=0``: they are started one by one).
-
-    Attributes:
-        network: the ``nn.Module`` as it was loaded; returns a named tuple of maps.
-        meta: its description.
+    Attributes (see `RunningNetwork` for the others):
         finder: for top-down models the bottom-up model that finds the people, or None.
-        options: see `PredictOptions`.
-        speed: which of these.
     """
 
     def __init__(
@@ -197,63 +152,16 @@ class PoseModel:
             raise UsageError("the codec cascade reads networks that give fine maps too", meta.architecture)
         if wanted is not None and PLACES in (wanted, meta.codec) and wanted != meta.codec:
             raise UsageError("networks that give places have no heat maps, and others no places", meta.architecture)
-        if speed not in SPEEDS:
-            raise UsageError(f"unknown speed {speed!r}", hint=f"one of {', '.join(SPEEDS)}")
-        self.device = device if isinstance(device, torch.device) else pick_device(device)
-        self.meta = meta
+        super().__init__(network, meta, device=device, options=options, speed=speed)
         self.finder = finder
-        self.options = options or PredictOptions()
-        self.weights_path: Path | None = None
         self._judgement = pose_scores.Judgement.of(meta)
         self._rescoring: RescoreNet | None = None
-        self.warn: Callable[[str], object] = warnings.warn
-        # How many pictures the memory has room for, once it was found too small.
-        self._most: int | None = None
-        self._carrier: Carrier | None = None
         self._box_weights = box_weights
-        self.speed = speed
-        # The quicker copy, and what it was made of and for.
-        self._copy: tuple[tuple[nn.Module, str, torch.dtype], nn.Module] | None = None
-        self._replays: Replays | None = None
-        self.network = network.eval().to(self.device)
-        if self.device.type != "mps":
-            self.network = self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._mean = torch.tensor(meta.mean, device=self.device).view(1, 3, 1, 1) * 255
-        self._std = torch.tensor(meta.std, device=self.device).view(1, 3, 1, 1) * 255
 
     @property
     def skeleton(self) -> Skeleton:
         """The joints it gives."""
         return self.meta.skeleton
-
-    @property
-    def name(self) -> str:
-        """Architecture, or the name of the weights file where it came from one."""
-        return self.weights_path.stem if self.weights_path else self.meta.architecture
-
-    @property
-    def top_down(self) -> bool:
-        """Whether it looks at one person's crop at a time."""
-        return self.meta.codec in TOP_DOWN
-
-    @property
-    def recurrent(self) -> bool:
-        """Whether it remembers the frames of a video (`remembering`); every picture of `predict` is without a past."""
-        return bool(getattr(self.network, "recurrent", False))
-
-    @contextmanager
-    def remembering(self, carrier: Carrier) -> Iterator[None]:
-        """While it lasts the passes of one frame go through ``carrier``."""
-        self._carrier = carrier
-        try:
-            yield
-        finally:
-            self._carrier = None
-
-    @property
-    def role(self) -> str:
-        """What its stages are called by in a profile."""
-        return "pose " if self.top_down else "finder "
 
     @property
     def threshold(self) -> float:
@@ -363,156 +271,6 @@ class PoseModel:
         floor, most = self.options.min_score, self.options.max_persons
         return sorted((p for p in people if p.person_score >= floor), key=lambda p: -p.person_score)[:most]
 
-    def _crops(self, images: Sequence[np.ndarray], wanted: Sequence[tuple[int, Crop]]) -> np.ndarray | Tensor:
-        """Crops of pictures, as `maps` takes them: made here, or on the device where that can be done."""
-        if not self.crops_on_device or not all(can_resample(crop) for _, crop in wanted):
-            return np.stack([warp(images[i], crop) for i, crop in wanted])
-        bgr = self.meta.extra.get("channels") == "bgr"
-        with torch.inference_mode():
-            return resampled(
-                images, wanted, self._mean, self._std, device=self._mean.device, dtype=self._numbers(), bgr=bgr
-            )
-
-    def maps(self, crops: np.ndarray | Tensor, mirror: Callable[[Tensor], Tensor] | None = None) -> Any:
-        """The network's raw output for uint8 crops (B, h, w, 3), normalised on the device, or for such as are there and
-        normalised already (B, 3, h, w); first mirrored if asked."""
-        missing = self.options.batch - len(crops) if self.options.filled else 0
-        with stage(f"{self.role}network", pool=True):
-            if missing <= 0:
-                return self._maps_in_parts(crops, mirror)
-            if isinstance(crops, Tensor):
-                filled: np.ndarray | Tensor = torch.cat([crops, crops[-1:].expand(missing, -1, -1, -1)])
-            else:
-                filled = np.concatenate([crops, crops[-1:].repeat(missing, 0)])
-            return _first_of(self._maps_in_parts(filled, mirror), len(crops))
-
-    def _maps_in_parts(self, crops: np.ndarray | Tensor, mirror: Callable[[Tensor], Tensor] | None) -> Any:
-        """As many together as there is memory for: where it runs out half as many, from then on.
-
-        Raises:
-            PoseError: there is none for a single one.
-        """
-        found, start = [], 0
-        while start < len(crops):
-            part = crops[start : start + (self._most or len(crops))]
-            try:
-                found.append(self._maps(part, mirror))
-                start += len(part)
-                continue
-            except (MemoryError, RuntimeError) as error:
-                if not out_of_memory(error):
-                    raise
-            # Here the error, and what it kept alive, is gone.
-            size = " x ".join(str(n) for n in (part.shape[:1:-1] if isinstance(part, Tensor) else part.shape[2:0:-1]))
-            if self._replays is not None:
-                self._replays.clear()
-            if len(part) == 1 or self._carrier is not None:
-                raise PoseError(f"out of memory, for {len(part)} of {size}", self.name, "choose a smaller network")
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
-            self._most = len(part) // 2
-            self.warn(f"out of memory: {self._most} pictures at a time instead of {len(part)}")
-        return found[0] if len(found) == 1 else _joined(found)
-
-    def _maps(self, crops: np.ndarray | Tensor, mirror: Callable[[Tensor], Tensor] | None) -> Any:
-        if isinstance(crops, Tensor):
-            values = crops if mirror is None else mirror(crops)
-        else:
-            batch = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device).permute(0, 3, 1, 2)
-            if mirror is not None:
-                batch = mirror(batch)
-            values = (batch.float() - self._mean) / self._std
-            if self.meta.extra.get("channels") == "bgr":
-                values = values.flip(1)
-        if self.device.type != "mps":
-            values = values.contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode(), self._autocast():
-            network = self._running()
-            if self._carrier is not None:
-                return self._carrier.step(network, values, mirror is not None)
-            return self._called(network, values.to(self._numbers()))
-
-    def _called(self, network: nn.Module, values: Tensor) -> Any:
-        """The network's output, by its recording where there are such; if none can be made, without from then on."""
-        if self._replays is None:
-            return network(values)
-        try:
-            return self._replays(network, values)
-        except RuntimeError as error:
-            if out_of_memory(error):
-                raise
-            self._replays = None
-            self.warn(f"launches are not recorded, the network runs without: {str(error).splitlines()[0]}")
-        return network(values)
-
-    @property
-    def crops_on_device(self) -> bool:
-        """Whether pictures go to the device whole and are cropped there."""
-        return self.device.type == "cuda" and self.runs_as in ("fused", "compiled")
-
-    @property
-    def runs_as(self) -> str:
-        """What ``speed`` comes to here: ``"plain"``, ``"folded"`` (norms only), ``"fused"`` or ``"compiled"``."""
-        if self.speed == "plain" or self.network.training:
-            return "plain"
-        if self.device.type == "cuda" and self._carrier is None:
-            if self.speed == "auto":
-                return "compiled" if can_run_kernels(self.device) else "fused"
-            return self.speed
-        kinds = ("float32", "bfloat16") if self._carrier is None else ("float32",)
-        if self.device.type != "cpu" or self.options.precision not in kinds or not can_fuse():
-            return "folded"
-        if self.speed == "auto":
-            return "fused" if find_compiler() is None else "compiled"
-        return self.speed
-
-    def _numbers(self) -> torch.dtype:
-        """What the running network itself computes with; autocast sees to halves elsewhere."""
-        halves = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-        fused = self.runs_as in ("fused", "compiled")
-        return halves.get(self.options.precision, torch.float32) if fused else torch.float32
-
-    def _running(self) -> nn.Module:
-        """The network, or its quicker copy."""
-        kind = self.runs_as
-        if kind == "plain":
-            return self.network
-        made_for = (self.network, kind, self._numbers())
-        if self._copy is None or self._copy[0] != made_for:
-            # Outside inference mode, so that the copy's tensors are ordinary ones.
-            with torch.inference_mode(False):
-                self._replays = None
-                if kind == "folded":
-                    self._copy = (made_for, fold_norms(self.network))
-                elif self.device.type == "cuda":
-                    self._copy = (made_for, quicken(self.network, made_for[2], kernels=kind == "compiled"))
-                    if os.environ.get("POSECLI_GRAPHS") != "0" and is_one_graph(self.network):
-                        self._replays = Replays(CudaRecorder(self.device))
-                else:
-                    keep_memory()
-                    self._copy = (made_for, self._fuse(made_for[2], kind == "compiled"))
-        return self._copy[1]
-
-    def _fuse(self, numbers: torch.dtype, compiled: bool) -> nn.Module:
-        """The fused copy; where nobody asked for compiled parts in particular it does without them if it must."""
-        try:
-            return fuse(self.network, numbers, compiled=compiled)
-        except PoseError as error:
-            if self.speed == "compiled":
-                raise
-            self.warn(f"nothing is compiled: {error}")
-            return fuse(self.network, numbers)
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        kinds = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-        if self.options.precision not in kinds:
-            raise UsageError(f"unknown precision {self.options.precision!r}", hint=f"one of {', '.join(kinds)}")
-        kind = kinds[self.options.precision]
-        if kind is None or (self.device.type == "cpu" and self._numbers() is kind):
-            return nullcontext()
-        # Converted weights are not to be remembered: what is recorded would read them where they no longer are.
-        return torch.autocast(self.device.type, kind, cache_enabled=self.device.type != "cuda")
-
     def _flip_test(self, still: bool) -> bool:
         if self.options.flip_test is not None:
             return self.options.flip_test
@@ -569,7 +327,7 @@ class PoseModel:
                 outputs, mirrored = [], []
                 for s in range(len(options.scales)):
                     with stage(f"{self.role}preprocess"):
-                        crops = self._crops(images, [(i, plans[i][s]) for i in chunk])
+                        crops = self.crops(images, [(i, plans[i][s]) for i in chunk])
                     outputs.append(self.maps(crops))
                     if flip_test and codec.mirror is not None:
                         mirrored.append(self.maps(crops, codec.mirror))
@@ -641,7 +399,7 @@ class PoseModel:
             part = jobs[start : start + self.options.batch]
             planned = crops[start : start + self.options.batch]
             with stage("crops"):
-                pixels = self._crops(images, [(i, crop) for (i, _), crop in zip(part, planned, strict=True)])
+                pixels = self.crops(images, [(i, crop) for (i, _), crop in zip(part, planned, strict=True)])
             mirrored = self.maps(pixels, _mirror) if flip_test else None
             maps = self.maps(pixels)
             with stage("pose read maps", pool=True):
@@ -665,30 +423,6 @@ class PoseModel:
 def _finder_options(options: PredictOptions | None) -> PredictOptions:
     """The finder's own run: flip test, scales and the floor are the top-down model's matter."""
     return replace(options or PredictOptions(), flip_test=None, scales=(1.0,), min_score=0.0, codec=None)
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error of PyTorch says that memory is short, of the device or of the machine."""
-    text = str(error)
-    known = ("out of memory", "can't allocate memory", "could not create a memory", "bad_alloc")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in text for words in known)
-
-
-def _joined(outputs: Sequence[Any]) -> Any:
-    """The outputs of a network for several parts of a batch as one."""
-    first = outputs[0]
-    if isinstance(first, tuple | list):
-        rows = [_joined(column) for column in zip(*outputs, strict=True)]
-        return type(first)(*rows) if hasattr(first, "_fields") else type(first)(rows)
-    return torch.cat(list(outputs)) if isinstance(first, Tensor) else first
-
-
-def _first_of(output: Any, count: int) -> Any:
-    """The first rows of every tensor of a network's output."""
-    if isinstance(output, tuple | list):
-        rows = [_first_of(v, count) for v in output]
-        return type(output)(*rows) if hasattr(output, "_fields") else type(output)(rows)
-    return output[:count] if isinstance(output, Tensor) else output
 
 
 def _mirror(batch: Tensor) -> Tensor:

@@ -31,9 +31,10 @@ from posecli.distributed import Processes, join_processes
 from posecli.errors import PoseError
 from posecli.files import replace_when_done
 from posecli.formats import read_coco_style
-from posecli.inference import PoseModel, PredictOptions, find_weights, pick_device
+from posecli.inference import PoseModel, PredictOptions, find_weights
 from posecli.learner import Learner, NotFinite, StepOutcome, keep_freed_memory, learning_rate
 from posecli.run_log import Meter, RunLog
+from posecli.running import pick_device
 from posecli.settings import RESUMABLE, TrainSettings, absolute_paths, read_toml, resolve, to_toml
 from posecli.skeletons import get_skeleton
 from posecli.surgery import transplant
