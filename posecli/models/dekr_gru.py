@@ -70,7 +70,7 @@ class SeedState(NamedTuple):
 def clock(gap: Tensor | None, like: Tensor) -> Tensor:
     """(B,) doublings of the usual time between frames; 0 for gaps of 0 or None."""
     if gap is None:
-        return like.new_zeros(len(like))
+        return like.new_zeros(like.shape[0])
     gap = gap.to(like)
     return torch.where(gap > 0, torch.log2(gap.clamp(*_GAPS) / USUAL_GAP), torch.zeros_like(gap))
 
@@ -179,7 +179,7 @@ class DekrGru(DEKR):
         known = _known(state)
         of_heat, after_heat = self.memory_heat(heat, None if state is None else state.heat, known, ticks)
         of_offset, after_offset = self.memory_offset(offset, None if state is None else state.offset, known, ticks)
-        age = torch.ones(len(heat), device=heat.device) if state is None else state.age + 1
+        age = torch.ones(heat.shape[0], device=heat.device) if state is None else state.age + 1
         heatmap = _read(cast(nn.Conv2d, self.head_heatmap[1]), heat, of_heat)
         return heatmap, _read(self.offset_final, offset, of_offset), MemoryState(age, after_heat, after_offset)
 
@@ -253,7 +253,7 @@ class DekrSeedGru(DEKR):
         if known is not None:
             before = before * known[:, None, None, None]
         after = _by_joint(self.memory(_pairs(offset) / _SEED_UNIT, _pairs(before)))
-        age = torch.ones(len(offset), device=offset.device) if state is None else state.age + 1
+        age = torch.ones(offset.shape[0], device=offset.device) if state is None else state.age + 1
         return offset + _SEED_UNIT * _by_joint(self.memory_gate * _pairs(after)), SeedState(age, after)
 
     def forward(  # type: ignore[override]

@@ -161,7 +161,7 @@ class UniPoseLSTM(UniPose):
         x = torch.cat([maps, _pooled_centre(maps, self.stride)], 1)
         if state is None or not bool((state.age > 0).all()):
             cell, hide = self.lstm_0(x)
-            age = torch.zeros(len(x), device=x.device)
+            age = torch.zeros(x.shape[0], device=x.device)
             if state is not None and bool((state.age > 0).any()):
                 known = (state.age > 0)[:, None, None, None]
                 later = self.lstm(x, state.hide, state.cell)
@@ -184,4 +184,4 @@ def _pooled_centre(maps: Tensor, stride: int) -> Tensor:
     )
     across, down = (torch.exp(-(place**2) / (2 * _CENTRE_SIGMA**2)) for place in (columns, rows))
     centre = (down[:, None] * across)[None, None].to(maps.dtype)
-    return functional.avg_pool2d(centre, 9, stride, 1).expand(len(maps), -1, -1, -1)
+    return functional.avg_pool2d(centre, 9, stride, 1).expand(maps.shape[0], -1, -1, -1)
