@@ -25,6 +25,7 @@ from torch import nn
 from posecli.errors import PoseError, reason
 from posecli.files import replace_when_done
 from posecli.models import MODELS
+from posecli.models.outline import outline
 from posecli.types import Skeleton
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -230,8 +231,7 @@ def load_finder(path: str | Path) -> tuple[nn.Module, ModelMeta] | None:
 def _rebuilt(state: Mapping[str, torch.Tensor], meta: ModelMeta, where: str) -> nn.Module:
     # First without memory: a description may claim a network of terabytes.
     try:
-        with torch.device("meta"):
-            wanted = build(meta, where).state_dict()
+        wanted = outline(lambda: build(meta, where)).state_dict()
     except RuntimeError as error:  # sizes that no memory could have
         raise PoseError(f"{meta.architecture}: {str(error).splitlines()[0]}", where) from None
     check_fit(wanted, state, where)

@@ -16,6 +16,7 @@ from posecli.codecs.coords import PLACES, fitted_errors, mean_and_deviation, sim
 from posecli.data import Source
 from posecli.errors import UsageError
 from posecli.models.deeppose import DeepPose, Refinement, denormalise, frame, normalise
+from posecli.models.outline import outline
 from posecli.settings import TrainSettings
 from posecli.tasks.task import Task
 from posecli.tasks.top_down import TopDownTask
@@ -49,8 +50,7 @@ class DeepPoseTask(TopDownTask):
             )
         self.codec, self.background, self.phase = PLACES, None, 0
         arguments = {"keypoints": skeleton.num_keypoints, **settings.builder_arguments()}
-        with torch.device("meta"):
-            network = build(self.meta(settings.model, arguments), "training settings")
+        network = outline(lambda: build(self.meta(settings.model, arguments), "training settings"))
         assert isinstance(network, DeepPose)
         self.stages = len(network.stages)
         step = network.zoom * network.multiple

@@ -22,6 +22,7 @@ from posecli.data import Source, person_box, read_image
 from posecli.errors import UsageError
 from posecli.geometry import apply_affine, crop_from_box, warp
 from posecli.losses import joint_mse
+from posecli.models.outline import outline
 from posecli.settings import TrainSettings
 from posecli.tasks.task import Task
 from posecli.types import Crop, Skeleton
@@ -70,8 +71,7 @@ class TopDownTask(Task):
             }[settings.integral_heat]
         self.background: str | None = None
         arguments = {"keypoints": skeleton.num_keypoints, **settings.builder_arguments()}
-        with torch.device("meta"):  # without its tensors
-            network = build(self.meta(settings.model, arguments), "training settings")
+        network = outline(lambda: build(self.meta(settings.model, arguments), "training settings"))
         self.stride = int(getattr(network, "stride", 4))
         self.size_step = int(getattr(network, "size_step", 1))
         self.background = getattr(network, "background", None)
