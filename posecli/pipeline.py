@@ -16,7 +16,6 @@ import numpy as np
 from posecli.errors import PoseError, UsageError
 from posecli.following import Follower, thumbnail
 from posecli.inference import DEFAULT_MODEL, PoseModel, load_model
-from posecli.on_device.memory import Fit, fitting_batch
 from posecli.on_device.upload import Uploader
 from posecli.person_boxes import BoxLookup
 from posecli.predictions import FramePoses, StreamHeader
@@ -27,8 +26,6 @@ from posecli.tracking import TRACKERS, FlowTracker, Tracker, make
 from posecli.types import Frame, Instance, Skeleton
 from posecli.video import DECODERS, FrameSource, PictureSource, open_source
 
-#: People of a crowded picture, for the memory it takes.
-_CROWD = 20
 _EVERY_FRAME = 1e-6  # seconds: a period shorter than any frame
 
 
@@ -103,27 +100,6 @@ def decoder_for(decode: str, model: PoseModel) -> str:
     if decode == "cpu" or (decode == "auto" and model.device.type != "cuda"):
         return "cpu"
     return decode if model.device.index is None else f"{decode}:{model.device.index}"
-
-
-def fit_batch(model: PoseModel, width: int, height: int) -> Fit | None:
-    """How many pictures of a size go through a model together by the memory there is (`on_device.memory`).
-
-    Made-up pictures go through it; of a top-down model with a finder those of a crowd of twenty. None where memory
-    cannot be measured.
-    """
-    image = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    crowd = np.tile([[width * 0.3, height * 0.1, width * 0.5, height * 0.9]], (_CROWD, 1))
-
-    def run(count: int) -> None:
-        if not model.top_down:
-            model.predict([image] * count, still=False)
-            return
-        model.find([image] * count)
-        for start in range(0, count * _CROWD, model.options.batch):
-            some = min(model.options.batch, count * _CROWD - start)
-            model.predict([image], [np.resize(crowd, (some, 4))], still=False)
-
-    return fitting_batch(run, model.device, frame_bytes=image.size)
 
 
 def make_tracker(source: FrameSource, skeleton: Skeleton, options: InferOptions, threshold: float) -> Tracker | None:

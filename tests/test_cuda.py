@@ -11,6 +11,7 @@ import torch
 from learning import Pupil, make_people
 from torch import nn
 
+from posecli.batching import fit_batch
 from posecli.checkpoint import ModelMeta
 from posecli.geometry import crop_from_box, fit_picture, warp
 from posecli.inference import DEFAULT_MODEL, PoseModel, PredictOptions, load_model
@@ -20,7 +21,6 @@ from posecli.models.fast_cuda import can_run_kernels
 from posecli.on_device.graphs import CudaRecorder, Replays
 from posecli.on_device.resample import resampled
 from posecli.on_device.upload import Uploader, on_device, sent_ahead
-from posecli.pipeline import fit_batch
 from posecli.scenes import render_frame
 from posecli.skeletons import COCO17
 

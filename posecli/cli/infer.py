@@ -459,7 +459,7 @@ def _count(batch: str) -> int:
 
 def _fitting(network: PoseModel, sources: list[Input], quiet: bool) -> int:
     """``--batch auto``: as many pictures like the first source's as there is memory for."""
-    from posecli.pipeline import fit_batch
+    from posecli.batching import fit_batch
 
     first = sources[0]
     width, height = 1280, 720

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 
+from posecli.batching import fit_batch
 from posecli.inference import load_model
 from posecli.models.fast import keep_memory
 from posecli.on_device import memory
 from posecli.on_device.memory import batch_for, fitting_batch, free_bytes, host_free_bytes, peak_bytes
-from posecli.pipeline import fit_batch
 
 CPU = torch.device("cpu")
 
