@@ -321,7 +321,9 @@ class _Lines:
         index, image_id = frame.index, self.image_id(frame.index)
         self._next = index + self._every
         if self._source.kind != "pictures":
-            return FramePoses(frame=index, instances=people, time=frame.time, image_id=image_id, extra=dict(notes))
+            # Rounded as it is written: what works on lines as they come must see what a reader of the file sees.
+            time = None if frame.time is None else line_time(frame.time, index, None)
+            return FramePoses(frame=index, instances=people, time=time, image_id=image_id, extra=dict(notes))
         height, width = frame.image.shape[:2]
         return FramePoses(
             frame=index, instances=people, image_id=image_id, file=frame.source, width=width, height=height

@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from posecli.inference import load_model
+from posecli.pipeline import InferOptions, poses_of
+from posecli.predictions import frame_from_json, frame_to_json
 from posecli.video import VideoWriter, open_source
 
 
@@ -76,3 +79,18 @@ def test_cuts_are_noted_and_end_identities(here: Path, cli: Callable, tiny_model
     assert [f["frame"] for f in frames if f.get("cut")] == [10]
     before, after = ({p.get("id") for f in part for p in f["persons"]} - {None} for part in (frames[:10], frames[10:]))
     assert not before & after
+
+
+def test_lines_as_they_come_are_those_that_a_reader_gets(clip: Path, tiny_model) -> None:
+    """To the last bit: what filters look at as it comes must not differ from what they would read."""
+    model = load_model(tiny_model, "cpu")
+    with open_source(clip) as source:
+        given = [line for _, line in poses_of(source, model, InferOptions())]
+    assert len(given) == 30 and any(line.instances for line in given)
+    for line in given:
+        read = frame_from_json(json.loads(json.dumps(frame_to_json(line))), model.skeleton)
+        assert (read.frame, read.time, read.extra) == (line.frame, line.time, line.extra)
+        for ours, theirs in zip(line.instances, read.instances, strict=True):
+            assert ours.track_id == theirs.track_id and ours.person_score == theirs.person_score
+            for name in ("xy", "score", "box_xyxy"):
+                assert np.array_equal(getattr(ours, name), getattr(theirs, name), equal_nan=True), name
