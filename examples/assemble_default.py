@@ -100,7 +100,7 @@ def best_threshold(
     if not found or not wanted:
         raise SystemExit(
             f"no threshold can be chosen: {len(found)} people found on the tuning pictures, {wanted} labelled there; "
-            "train the finder longer (FINDER_MINUTES), or lower --floor to rehearse the recipe"
+            "train the finder longer, or lower --floor to rehearse the recipe"
         )
     log_s, there, nobody, _ = (np.array(column) for column in zip(*sorted(found, reverse=True), strict=True))
     chance = 1 / (1 + np.exp(-(judgement.steepness * log_s + judgement.bias)))
@@ -160,6 +160,7 @@ def main() -> None:
     parser.add_argument("--pose-nms", type=float, default=0.8, help="OKS above which the weaker pose is dropped")
     parser.add_argument("--athletes", type=int, default=60, help="tuning pictures of single athletes")
     parser.add_argument("--most-false", type=float, default=0.03, help="people shown a picture without anybody")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")
     parser.add_argument(
         "--measured", type=Path, help="scores.json of benchmarks/default_model.py, put on record in the finished --out"
     )
@@ -193,7 +194,7 @@ def main() -> None:
     if args.pictures:
         scenes, quiet, athletes = (group[: args.pictures] for group in (scenes, quiet, athletes))
     empty = sum(not len(p.boxes_xyxy) and not len(p.unknown) for p in scenes) + len(quiet)
-    model = load_model(args.out, "cpu", options=PredictOptions(min_score=0.0))
+    model = load_model(args.out, args.device, options=PredictOptions(min_score=0.0))
     everyday, wanted = candidates(model, [*scenes, *quiet])
     sport, _ = candidates(model, athletes)
     share = sum(len(p.boxes_xyxy) > 0 for p in scenes) / max(len(athletes), 1)

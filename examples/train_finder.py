@@ -1,12 +1,13 @@
 """Trains the finder of the default model: the small network that finds people and their boxes in whole pictures.
 
-    python examples/train_finder.py --data DATA --init runs/pose/best.safetensors --out runs/finder --minutes 50
+    python examples/train_finder.py --data DATA --init runs/pose/best.safetensors --out runs/finder --steps 3000
 
 DATA is a folder with the sets named in `training_pools`. The trunk starts from the pose network of
 `examples/train_default.sh`; its stem, first stage and normalisation statistics stay as they are, since a batch of 16
-canvases says little about them. The learning rate falls with the time used, so that any budget ends at zero. Every
-five minutes the averaged weights are measured on pictures kept out of training and saved (`finder.safetensors`)
-together with all that `--resume` needs (`state.pt`).
+canvases says little about them. The learning rate falls with the steps made, or with the time used (`--minutes`), so
+that any budget ends at zero. Every five minutes the averaged weights are measured on pictures kept out of training and
+saved (`finder.safetensors`) together with all that `--resume` needs (`state.pt`). SIGINT and SIGTERM end the run after
+the step in hand, saved without being measured; the exit code is then 130, as that of `posecli train`.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import argparse
 import json
 import math
 import os
+import signal
 import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -32,6 +35,7 @@ from posecli.codecs.boxes import decode_people, encode_people, people_losses
 from posecli.formats import coco
 from posecli.geometry import apply_affine, box_iou, fit_picture, warp
 from posecli.learner import keep_freed_memory
+from posecli.running import pick_device
 from posecli.skeletons import SKELETONS
 
 SKELETON = SKELETONS["body19"]
@@ -140,11 +144,22 @@ class Samples(torch.utils.data.Dataset):
         return {key: np.stack([s[key] for s in samples]) for key in samples[0]}
 
 
+def left_to_parent(worker: int) -> None:
+    """Ctrl-C reaches workers too, but the run ends them itself, by SIGTERM."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def batches(samples: Samples, workers: int) -> Iterator[dict[str, Tensor]]:
     """Batches in order, prepared by worker processes."""
     order = range(len(samples))
     loader = torch.utils.data.DataLoader(
-        samples, batch_size=None, sampler=order, num_workers=workers, prefetch_factor=4 if workers else None
+        samples,
+        batch_size=None,
+        sampler=order,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=left_to_parent,
     )
     yield from loader
 
@@ -154,16 +169,36 @@ def rate(used: float, step: int, warm: int = 100) -> float:
     return min(1.0, (step + 1) / warm) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(used, 1.0))))
 
 
+class StopSignal:
+    """Whether SIGINT or SIGTERM came."""
+
+    def __init__(self) -> None:
+        self.came = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: Any) -> None:
+        self.came = True
+
+
+def saved_state(path: Path, device: torch.device) -> dict[str, Any]:
+    """What `--resume` goes on from."""
+    if not path.is_file():
+        raise SystemExit(f"{path}: no saved state to go on from; leave out --resume to begin")
+    return torch.load(path, map_location=device, weights_only=True)
+
+
 @torch.inference_mode()
 def measure(network: nn.Module, people: list[Picture], quiet: list[Picture], meta: ModelMeta) -> dict[str, float]:
     """Recall of people (IoU 0.5, not shorter than 32 pixels of input) and false people a picture at the best F1."""
     side = meta.input_size[0]
-    mean, std = (torch.tensor(v).view(1, 3, 1, 1) * 255 for v in (meta.mean, meta.std))
+    device = next(network.parameters()).device
+    mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) * 255 for v in (meta.mean, meta.std))
     scored, wanted, overlaps, single = [], 0, [], []
     for picture in people + quiet:
         image = picture.read()
         crop = fit_picture(image.shape[1], image.shape[0], side)
-        pixels = torch.from_numpy(warp(image, crop)).permute(2, 0, 1)[None].float()
+        pixels = torch.from_numpy(warp(image, crop)).permute(2, 0, 1)[None].to(device).float()
         output = network(((pixels - mean) / std).contiguous(memory_format=torch.channels_last))
         stride = pixels.shape[3] // output.heatmap.shape[3]
         found = decode_people(output.heatmap, output.offset, output.box, stride)[0]
@@ -207,18 +242,25 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--init", type=Path, help="pose network whose trunk to start from")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=50.0)
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument("--minutes", type=float, default=50.0)
+    budget.add_argument("--steps", type=int, help="instead of minutes: the same run on any machine")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--sizes", type=int, nargs="+", default=[160, 128, 192], help="canvas sides, drawn per batch")
     parser.add_argument("--largest", type=float, default=140.0, help="longest people to learn, canvas pixels")
     parser.add_argument("--input", type=int, default=256, help="longer side of a picture when the finder is used")
     parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument(
+        "--workers", type=int, default=1, help="processes that make canvases; the canvases stay the same"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--save-every", type=float, default=5.0, help="minutes")
     args = parser.parse_args()
 
     args.out.mkdir(parents=True, exist_ok=True)
+    stop = StopSignal()
+    device = pick_device(args.device)
     torch.manual_seed(1)
     keep_freed_memory()
     pools, backgrounds, tuning, quiet = training_pools(args.data)
@@ -247,7 +289,7 @@ def main() -> None:
         trunk = {n: v for n, v in trunk.items() if n in network.backbone.state_dict()}
         network.backbone.load_state_dict(trunk)
         print(f"{len(trunk)} tensors of the trunk from {args.init}", flush=True)
-    network = network.to(memory_format=torch.channels_last)
+    network = network.to(device).to(memory_format=torch.channels_last)
     average = {k: v.clone() for k, v in network.state_dict().items()}
 
     frozen, trunk_parts, head_parts = [], [], []
@@ -264,22 +306,29 @@ def main() -> None:
     )
     step, used = 0, 0.0
     if args.resume:
-        saved = torch.load(args.out / "state.pt", weights_only=True)
+        saved = saved_state(args.out / "state.pt", device)
         network.load_state_dict(saved["network"])
         optimizer.load_state_dict(saved["optimizer"])
         average, step, used = saved["average"], saved["step"], saved["used"]
     stride = network.backbone.stride
-    mean, std = (torch.tensor(v).view(1, 3, 1, 1) * 255 for v in (meta.mean, meta.std))
+    mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) * 255 for v in (meta.mean, meta.std))
     log = (args.out / "log.jsonl").open("a")
 
-    def save() -> None:
+    def progress() -> float:
+        return step / args.steps if args.steps else used / args.minutes
+
+    def measure_and_save() -> None:
         kept = build(meta)
         kept.load_state_dict(average)
-        scores = measure(kept.eval(), tuning, quiet, meta)
-        print(json.dumps({"step": step, "minutes": round(used, 1), **scores}), flush=True)
-        log.write(json.dumps({"step": step, "minutes": used, **scores}) + "\n")
+        scores = measure(kept.to(device).eval(), tuning, quiet, meta)
+        said = {"step": step, "minutes": round(used, 1), "progress": round(progress(), 4), **scores}
+        print(json.dumps(said), flush=True)
+        log.write(json.dumps({**said, "minutes": used}) + "\n")
         log.flush()
         save_model(args.out / "finder.safetensors", average, meta.with_extra(measured=scores))
+        save_state()
+
+    def save_state() -> None:
         part = args.out / "state.pt.part"
         everything = {
             "network": network.state_dict(), "optimizer": optimizer.state_dict(), "average": average, "step": step,
@@ -291,14 +340,19 @@ def main() -> None:
     mixer = PictureMixer(SKELETON, pools, backgrounds, largest=args.largest)
     last, saved_at, sums, seen = time.monotonic(), used, {}, 0
     for batch in batches(Samples(mixer, step, args.batch, args.sizes, stride), args.workers):
-        if used >= args.minutes:
+        if progress() >= 1:
             break
+        if stop.came:
+            save_state()
+            print(f"stopped at step {step}; --resume goes on", flush=True)
+            raise SystemExit(130)
+        batch = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
         network.train()
         if args.init:
             for module in network.backbone.backbone.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
-        factor = rate(used / args.minutes, step)
+        factor = rate(progress(), step)
         for group in optimizer.param_groups:
             group["lr"] = args.rate * group["scale"] * factor
         image = (batch["image"].permute(0, 3, 1, 2).float() - mean) / std
@@ -327,12 +381,13 @@ def main() -> None:
         if step % 50 == 0:
             line = {k: round(v / 50, 4) for k, v in sums.items()}
             print(f"step {step} {used:.1f} min {seen} canvases {line}", flush=True)
-            log.write(json.dumps({"step": step, "minutes": used, **line}) + "\n")
+            log.write(json.dumps({"step": step, "minutes": used, "progress": round(progress(), 4), **line}) + "\n")
+            log.flush()
             sums = {}
         if used - saved_at >= args.save_every:
-            save()
+            measure_and_save()
             saved_at, last = used, time.monotonic()
-    save()
+    measure_and_save()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,189 @@
+"""The recipe of the shipped weights on sets made here: the pack, stopping and going on, what is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from made_default_data import DISC, make_default_data
+from pycocotools import mask as masks
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+
+def module(name: str) -> ModuleType:
+    sys.path.insert(0, str(EXAMPLES))
+    try:
+        return __import__(name)
+    finally:
+        sys.path.remove(str(EXAMPLES))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_default_data(tmp_path_factory.mktemp("sets"))
+
+
+@pytest.fixture(scope="module")
+def packed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    out = tmp_path_factory.mktemp("packed") / "pack"
+    return out, module("pack_default_data").pack(data, out, most=130_000, seen=96, backgrounds=200)
+
+
+def disc_at(image: np.ndarray, xy: np.ndarray, radius: float) -> np.ndarray:
+    """The middle of the bright disc near a point."""
+    reach = int(2 * radius + 3)
+    x0, y0 = (max(0, round(v) - reach) for v in xy)
+    window = image[y0 : y0 + 2 * reach + 1, x0 : x0 + 2 * reach + 1].astype(float).min(2)
+    weight = np.where(window > 160, window, 0)
+    y, x = np.mgrid[: window.shape[0], : window.shape[1]]
+    return np.array([x0 + (x * weight).sum() / weight.sum(), y0 + (y * weight).sum() / weight.sum()])
+
+
+def test_labels_fall_on_the_same_joints_of_packed_pictures(data: Path, packed: tuple[Path, dict[str, Any]]) -> None:
+    out, told = packed
+    assert told["bytes"] == sum(f.stat().st_size for f in out.rglob("*") if f.is_file()) <= 130_000
+    checked, shrunk = 0, 0
+    for part in module("pack_default_data").parts_of(96):
+        labels = json.loads((out / part.labels[-1]).read_text())
+        before = json.loads((data / part.labels[-1]).read_text())
+        old = {image["id"]: image for image in before["images"]}
+        for image, person in zip(labels["images"], labels["annotations"], strict=True):
+            pixels = cv2.imread(str(out / part.folder / image["file_name"]))
+            assert pixels.shape[:2] == (image["height"], image["width"])
+            factor = image["width"] / old[image["id"]]["width"]
+            shrunk += factor < 1
+            for x, y, visibility in np.reshape(person["keypoints"], (-1, 3)):
+                assert visibility == 2
+                assert np.hypot(*(disc_at(pixels, np.array([x, y]), DISC * factor) - (x, y))) < 0.35
+                checked += 1
+    assert checked > 500 and shrunk >= 14
+
+
+def test_packed_boxes_masks_and_faces_move_with_the_pixels(data: Path, packed: tuple[Path, dict[str, Any]]) -> None:
+    out, _ = packed
+    labels = json.loads((out / "people_boxes/annotations.json").read_text())
+    sizes = {image["id"]: (image["width"], image["height"]) for image in labels["images"]}
+    kinds = set()
+    for person in labels["annotations"]:
+        width, height = sizes[person["image_id"]]
+        mask, (x, y, w, h) = person["segmentation"], person["bbox"]
+        kinds.add(type(mask))
+        rle = masks.merge(masks.frPyObjects(mask, height, width)) if isinstance(mask, list) else mask
+        pixels = masks.decode(rle)
+        assert pixels.shape == (height, width)
+        rows, columns = np.flatnonzero(pixels.any(1)), np.flatnonzero(pixels.any(0))
+        found = [columns[0], rows[0], len(columns), len(rows)]
+        assert np.abs(np.array(found) - (x, y, w, h)).max() <= 1.6
+    assert kinds == {list, dict}
+
+    faces = json.loads((out / "lspet/face_pseudo_labels.json").read_text())["annotations"]
+    people = {p["id"]: p for p in json.loads((out / "lspet/annotations.json").read_text())["annotations"]}
+    for face in faces:
+        head = np.reshape(people[face["annotation_id"]]["keypoints"], (-1, 3))[13, :2]
+        assert np.abs(np.array(face["face"])[:, :2] - head).max() < 0.11
+
+
+def test_the_pack_has_what_training_reads_and_nothing_that_is_measured_on(
+    data: Path, packed: tuple[Path, dict[str, Any]]
+) -> None:
+    out, _ = packed
+    kept = {path.name for path in (out / "backgrounds/images").iterdir()}
+    everything = {path.name for path in (data / "backgrounds/images").iterdir()}
+    assert everything - kept == {name for name in everything if zlib.crc32(name.encode()) % 10 == 0} != set()
+    pools = module("train_finder").training_pools
+    for own, theirs in zip(pools(data), pools(out), strict=True):
+        for mine, packed_one in zip(own, theirs, strict=True):
+            pictures = (mine.pictures, packed_one.pictures) if hasattr(mine, "pictures") else ([mine], [packed_one])
+            assert [p.path.name for p in pictures[0]] == [p.path.name for p in pictures[1]]
+            assert [p.complete for p in pictures[0]] == [p.complete for p in pictures[1]]
+
+
+def test_a_smaller_pack_has_a_lower_quality_until_nothing_fits(
+    data: Path, packed: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    pack = module("pack_default_data").pack
+    told = pack(data, tmp_path / "small", most=110_000, seen=96, backgrounds=200)
+    assert told["bytes"] <= 110_000 and told["quality"] < packed[1]["quality"]
+    with pytest.raises(SystemExit, match="do not fit"):
+        pack(data, tmp_path / "none", most=50_000, seen=96, backgrounds=200)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_piece_ends_what_runs_and_says_so(tmp_path: Path) -> None:
+    recipe = module("train_default")
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        clock = recipe.Clock(recipe.SAVING + 0.05)  # three seconds before the time for saving
+        begun = time.monotonic()
+        with pytest.raises(recipe.Stopped):
+            clock.run(["-c", "import time; time.sleep(60)"])
+        assert 2 < time.monotonic() - begun < 30
+        # What ends by itself when it is asked to stop has finished.
+        quick = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); time.sleep(60)"
+        recipe.Clock(recipe.SAVING + 0.05).run(["-c", quick])
+        with pytest.raises(SystemExit) as failed:
+            recipe.Clock(None).run(["-c", "raise SystemExit(3)"])
+        assert failed.value.code == 3
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def test_another_budget_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "recipe.json").write_text('{"budget": "full", "done": ["pose"]}')
+    recipe = module("train_default").Recipe
+    held = recipe(tmp_path, tmp_path, "full", "cpu", 1, tmp_path / "x.safetensors")
+    assert held.left() == "finder, file"
+    with pytest.raises(SystemExit, match="--budget full"):
+        recipe(tmp_path, tmp_path, "short", "cpu", 1, tmp_path / "x.safetensors")
+
+
+@pytest.mark.slow
+def test_the_recipe_goes_on_where_it_was_stopped_and_from_a_pack(data: Path, tmp_path: Path) -> None:
+    """Stopped while the pose network learns, and while the finder does; the pictures change places in between."""
+    pack = tmp_path / "pack"
+    module("pack_default_data").pack(data, pack, most=600_000, seen=128, backgrounds=288)
+    environment = {
+        **os.environ, "BIN": str(Path(sys.executable).parent), "RUNS": str(tmp_path / "runs"), "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    script = ["sh", str(EXAMPLES / "train_default.sh"), "--budget", "rehearsal", "--device", "cpu"]
+
+    def until(sets: Path, sign: Path | None) -> subprocess.CompletedProcess[str]:
+        """Runs the recipe until a file is there, then asks it to stop."""
+        with subprocess.Popen(
+            script, env={**environment, "DATA": str(sets)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as run:
+            while sign is not None and run.poll() is None and not sign.exists():
+                time.sleep(0.1)
+            if sign is not None:
+                run.send_signal(signal.SIGTERM)
+            out, err = run.communicate()
+        return subprocess.CompletedProcess(script, run.returncode, out, err)
+
+    runs = tmp_path / "runs"
+    first = until(data, runs / "pose/state.pt")
+    assert first.returncode in (0, 130), first.stderr[-2000:]
+    assert "go on with the same command" in first.stdout
+    second = until(pack, runs / "finder/log.jsonl")
+    assert second.returncode in (0, 130), second.stderr[-2000:]
+    assert str(pack) in (runs / "pose/config.toml").read_text()
+    last = until(pack, None)
+    assert last.returncode == 0, last.stderr[-2000:]
+    assert last.stdout.splitlines()[-1] == f"finished: {runs / 'default.safetensors'}"
+    assert json.loads((runs / "recipe.json").read_text())["done"] == ["pose", "finder", "file"]
+    steps = [json.loads(line).get("step", 0) for line in (runs / "finder/log.jsonl").read_text().splitlines()]
+    assert max(steps) == 6
+    again = until(pack, None)
+    assert again.returncode == 0 and "==" not in again.stdout
