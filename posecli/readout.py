@@ -49,7 +49,7 @@ class PredictOptions:
         batch: crops or pictures that go through a network together.
         filled: batches that are not full are filled with copies of their last picture, so that the network always sees
             the same shape and what it says of a picture does not depend on how many there are beside it.
-        precision: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+        precision: one of `posecli.running.PRECISIONS`.
         codec: reads the maps of a top-down model (a name of `codecs.top_down.CODECS`; of a cascade the coarse ones).
             None: the one that taught it.
         person_score: top-down models: what joints add to the score of a person's box: "mean" (times the mean joint
@@ -67,7 +67,7 @@ class PredictOptions:
     min_score: float = 0.0
     batch: int = 32
     filled: bool = False
-    precision: str = "float32"
+    precision: str = "auto"
     codec: str | None = None
     person_score: str | None = None
     pose_nms: float | None = None

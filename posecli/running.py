@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from posecli.checkpoint import ModelMeta
 from posecli.errors import PoseError, UsageError
@@ -20,14 +20,20 @@ from posecli.models.compiled import find_compiler
 from posecli.models.fast import can_fuse, fuse, is_one_graph, keep_memory
 from posecli.models.fast_cuda import can_run_kernels, quicken
 from posecli.models.fuse import fold_norms
+from posecli.models.int8 import Observer, can_quantise, quantise
 from posecli.on_device.graphs import CudaRecorder, Replays
 from posecli.on_device.resample import can_resample, resampled
 from posecli.profiling import stage
 from posecli.readout import TOP_DOWN, PredictOptions
+from posecli.sampling import sampled
 from posecli.types import Crop
 
 #: How networks run, see `RunningNetwork`.
 SPEEDS = ("auto", "compiled", "fused", "plain")
+#: What they compute with, see `RunningNetwork`.
+PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
+#: Where a network's meta keeps the ranges of its maps (`models.int8`).
+RANGES = "ranges"
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -65,6 +71,10 @@ class RunningNetwork:
     On CUDA each of them but the first also crops the pictures on the device (`on_device.resample`) and replays the
     network's launches (`on_device.graphs`; ``POSECLI_GRAPHS=0``: they are started one by one).
 
+    It computes in float32, or in whole numbers of 8 bits (``"int8"``, `models.int8`) where the processor does these
+    several times as fast and the weights carry the ranges of the network's maps (`calibrated`): the options'
+    ``precision`` ``"auto"``. The others have to be asked for.
+
     Attributes:
         network: the ``nn.Module`` as it was loaded; returns a named tuple of maps.
         meta: its description.
@@ -89,12 +99,15 @@ class RunningNetwork:
         self.device = device if isinstance(device, torch.device) else pick_device(device)
         self.meta = meta
         self.options = options or PredictOptions()
+        if self.options.precision not in PRECISIONS:
+            raise UsageError(f"unknown precision {self.options.precision!r}", hint=f"one of {', '.join(PRECISIONS)}")
         self.speed = speed
         self.weights_path: Path | None = None
         self.warn: Callable[[str], object] = warnings.warn
         # How many pictures the memory has room for, once it was found too small.
         self._most: int | None = None
         self._carrier: Carrier | None = None
+        self._observer: Observer | None = None
         # The quicker copy, and what it was made of and for.
         self._copy: tuple[tuple[nn.Module, str, torch.dtype], nn.Module] | None = None
         self._replays: Replays | None = None
@@ -128,6 +141,25 @@ class RunningNetwork:
         finally:
             self._carrier = None
 
+    @contextmanager
+    def calibrated(self) -> Iterator[None]:
+        """While it lasts the ranges of the network's maps are looked at, of all pictures that go through it; after it
+        they stand in ``meta.extra["ranges"]``, and it can compute in int8. On a CPU.
+
+        Raises:
+            PoseError: a network that decides by what it sees.
+        """
+        with torch.inference_mode(False):
+            fused = fuse(self.network)
+        if not isinstance(fused, fx.GraphModule):
+            raise PoseError(f"{self.meta.architecture} decides by what it sees: it can't compute in int8", self.name)
+        self._observer = Observer(fused)
+        try:
+            yield
+            self.meta = self.meta.with_extra(**{RANGES: self._observer.ranges()})
+        finally:
+            self._observer = self._copy = None
+
     @property
     def role(self) -> str:
         """What its stages are called by in a profile."""
@@ -136,7 +168,8 @@ class RunningNetwork:
     def crops(self, images: Sequence[np.ndarray], wanted: Sequence[tuple[int, Crop]]) -> np.ndarray | Tensor:
         """Crops of pictures, as `maps` takes them: made here, or on the device where that can be done."""
         if not self.crops_on_device or not all(can_resample(crop) for _, crop in wanted):
-            return np.stack([warp(images[i], crop) for i, crop in wanted])
+            sample = warp if self.runs_as == "plain" else sampled
+            return np.stack([sample(images[i], crop) for i, crop in wanted])
         bgr = self.meta.extra.get("channels") == "bgr"
         with torch.inference_mode():
             return resampled(
@@ -197,6 +230,8 @@ class RunningNetwork:
         if self.device.type != "mps":
             values = values.contiguous(memory_format=torch.channels_last)
         with torch.inference_mode(), self._autocast():
+            if self._observer is not None:
+                return self._observer.run(values)
             network = self._running()
             if self._carrier is not None:
                 return self._carrier.step(network, values, mirror is not None)
@@ -229,12 +264,35 @@ class RunningNetwork:
             if self.speed == "auto":
                 return "compiled" if can_run_kernels(self.device) else "fused"
             return self.speed
-        kinds = ("float32", "bfloat16") if self._carrier is None else ("float32",)
+        kinds = ("auto", "float32", "bfloat16", "int8") if self._carrier is None else ("auto", "float32")
         if self.device.type != "cpu" or self.options.precision not in kinds or not can_fuse():
             return "folded"
         if self.speed == "auto":
             return "fused" if find_compiler() is None else "compiled"
         return self.speed
+
+    @property
+    def in_whole_numbers(self) -> bool:
+        """Whether it computes in 8 bits.
+
+        Raises:
+            PoseError: it was told to and can't.
+        """
+        if self.options.precision not in ("auto", "int8"):
+            return False
+        told = self.options.precision == "int8"
+        why, hint = "", "choose --precision float32"
+        if self.device.type != "cpu" or not can_quantise():
+            why = "this processor has no products of 8 bits (VNNI)" if self.device.type == "cpu" else "only CPUs do"
+        elif self.runs_as not in ("fused", "compiled"):
+            why, hint = f"not with --speed {self.speed}", "choose --speed auto"
+        elif RANGES not in self.meta.extra:
+            why, hint = "the weights carry no ranges of its maps", "posecli export --format int8 adds them"
+        elif self._carrier is not None or not is_one_graph(self.network):
+            why = "it decides by what it sees"
+        if told and why:
+            raise PoseError(f"{self.meta.architecture} can't compute in int8: {why}", self.name, hint)
+        return not why
 
     def _numbers(self) -> torch.dtype:
         """What the running network itself computes with; autocast sees to halves elsewhere."""
@@ -247,7 +305,8 @@ class RunningNetwork:
         kind = self.runs_as
         if kind == "plain":
             return self.network
-        made_for = (self.network, kind, self._numbers())
+        whole = self.in_whole_numbers
+        made_for = (self.network, kind, torch.uint8 if whole else self._numbers())
         if self._copy is None or self._copy[0] != made_for:
             # Outside inference mode, so that the copy's tensors are ordinary ones.
             with torch.inference_mode(False):
@@ -260,7 +319,11 @@ class RunningNetwork:
                         self._replays = Replays(CudaRecorder(self.device))
                 else:
                     keep_memory()
-                    self._copy = (made_for, self._fuse(made_for[2], kind == "compiled"))
+                    fused = self._fuse(self._numbers(), kind == "compiled")
+                    if whole:
+                        assert isinstance(fused, fx.GraphModule)
+                        fused = quantise(fused, self.meta.extra[RANGES])
+                    self._copy = (made_for, fused)
         return self._copy[1]
 
     def _fuse(self, numbers: torch.dtype, compiled: bool) -> nn.Module:
@@ -274,10 +337,7 @@ class RunningNetwork:
             return fuse(self.network, numbers)
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        kinds = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-        if self.options.precision not in kinds:
-            raise UsageError(f"unknown precision {self.options.precision!r}", hint=f"one of {', '.join(kinds)}")
-        kind = kinds[self.options.precision]
+        kind = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(self.options.precision)
         if kind is None or (self.device.type == "cpu" and self._numbers() is kind):
             return nullcontext()
         # Converted weights are not to be remembered: what is recorded would read them where they no longer are.

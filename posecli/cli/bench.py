@@ -30,7 +30,9 @@ def bench(
     batch: Annotated[int, typer.Option(min=1, help="Pictures or crops that go through the network together.")] = 1,
     runs: Annotated[int, typer.Option(min=1, help="Rounds that count.")] = 5,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the network. (default: all cores)")] = None,
-    precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    precision: Annotated[
+        str, typer.Option(help="auto (int8 where processor and weights can), float32, int8, bfloat16 or float16.")
+    ] = "auto",
     speed: SpeedOption = "auto",
     device: DeviceOption = "auto",
     json_: JsonOption = False,

@@ -143,7 +143,13 @@ def infer(
     rescore: Annotated[
         str | None, typer.Option(help="DEKR: a rescoring net, trained or official.", rich_help_panel=_MODEL)
     ] = None,
-    precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.", rich_help_panel=_MODEL)] = "float32",
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="auto (int8 where processor and weights can), float32, int8, bfloat16 or float16.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = "auto",
     speed: SpeedOption = "auto",
     batch: Annotated[
         str,

@@ -1,0 +1,144 @@
+"""Networks in whole numbers: each convolution is exact on its grid, and the whole agrees with the float network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional
+
+from posecli.errors import PoseError, UsageError
+from posecli.inference import PoseModel, load_model
+from posecli.models import MODELS
+from posecli.models.fast import FusedConv, fuse
+from posecli.models.int8 import Grid, Observer, QuantisedConv, can_quantise, quantise, quantised, restored
+from posecli.readout import PredictOptions
+
+pytestmark = pytest.mark.skipif(not can_quantise(), reason="this processor has no products of 8 bits (VNNI)")
+
+
+def network(name: str = "pose-fpn", **arguments: object) -> nn.Module:
+    """Random weights and norms that are not the identity."""
+    torch.manual_seed(3)
+    made = MODELS[name](keypoints=5, **arguments)
+    for module in made.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.0)
+            nn.init.normal_(module.bias, std=0.2)
+            nn.init.normal_(module.running_mean, std=0.1)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
+    return made.eval()
+
+
+SMALL = {"widths": (16, 32, 32, 48), "blocks": (2, 1, 1, 1), "stem_channels": 16, "channels": 16}
+
+
+def observed(made: nn.Module, *pictures: Tensor) -> dict[str, list[float]]:
+    seen = Observer(fuse(made))
+    with torch.inference_mode():
+        for picture in pictures:
+            seen.run(picture)
+    return seen.ranges()
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 6.3), (-2.0, 5.0), (0.5, 4.0), (-3.0, -1.0), (0.0, 0.0)])
+def test_a_grid_holds_its_range_and_zero(low: float, high: float) -> None:
+    grid = Grid.over(low, high)
+    values = torch.linspace(low, high, 1000)
+    assert 0 <= grid.zero <= 255 and float(restored(quantised(torch.zeros(1), *grid), *grid)) == 0
+    assert (restored(quantised(values, *grid), *grid) - values).abs().max() <= 0.5001 * grid.scale + 1e-6
+    beyond = quantised(torch.tensor([low - 100, high + 100]), *grid)
+    assert beyond.tolist() == [0, 255]
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("adding", [False, True])
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (1, 1), (3, 2)])
+def test_a_convolution_is_exact_on_its_grid(relu: bool, adding: bool, kernel: int, stride: int) -> None:
+    torch.manual_seed(0)
+    plain = nn.Conv2d(16, 32, kernel, stride, kernel // 2)
+    given, gives, added = Grid.over(-1.5, 2.0), Grid.over(0 if relu else -3.0, 3.0), Grid.over(-2.0, 1.0)
+    x = torch.randint(0, 256, (2, 16, 12, 9), dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
+    size = plain(restored(x, *given)).shape
+    other = torch.randint(0, 256, size, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
+    conv = QuantisedConv(FusedConv(plain, relu, torch.float32), given, gives, added if adding else None)
+    scale = plain.weight.detach().abs().amax((1, 2, 3)).view(-1, 1, 1, 1) / 127
+    weight = (plain.weight.detach() / scale).round() * scale
+    wanted = functional.conv2d(
+        restored(x, *given).double(), weight.double(), plain.bias.detach().double(), stride, kernel // 2
+    )
+    if adding:
+        wanted = wanted + restored(other, *added)
+    wanted = quantised(wanted.relu() if relu else wanted, *gives)
+    found = conv(x, other.clone(memory_format=torch.preserve_format)) if adding else conv(x)
+    assert found.dtype == torch.uint8
+    away = (found.int() - wanted.int()).abs()
+    assert away.max() <= 1 and (away > 0).float().mean() < 0.02  # halves are rounded either way
+
+
+def test_the_whole_network_is_the_float_one_with_its_maps_on_grids() -> None:
+    made = network(**SMALL)
+    torch.manual_seed(1)
+    x = torch.randn(3, 3, 64, 96).contiguous(memory_format=torch.channels_last)
+    ranges = observed(made, x)
+    whole = quantise(fuse(made), ranges)
+    kinds = [type(m) for m in whole.modules()]
+    assert kinds.count(FusedConv) == 0 and kinds.count(QuantisedConv) == len(ranges) - 1
+    fused = fuse(made)
+
+    class OnGrids(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> object:
+            found = super().run_node(n)
+            if n.op in ("placeholder", "call_module") and n.target != "fused_head":
+                grid = Grid.over(*ranges["input" if n.op == "placeholder" else n.target])
+                return restored(quantised(found, *grid), *grid)
+            return found
+
+    with torch.inference_mode():
+        found, plain = whole(x).heatmap, made(x).heatmap
+        rounded = OnGrids(fused).run(x).heatmap
+        assert torch.equal(found[1:2], whole(x[1:2].contiguous(memory_format=torch.channels_last)).heatmap)
+        assert torch.equal(found, whole(x).heatmap)  # nothing it works with was overwritten
+    spread = plain.std()
+    # Weights on their grids make the rest of the difference.
+    assert (found - rounded).abs().mean() < 0.05 * spread
+    assert (found - plain).abs().mean() < 0.1 * spread and np.corrcoef(found.flatten(), plain.flatten())[0, 1] > 0.99
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("hrnet-tiny", {}), ("simple-baseline-tiny", {}), ("dekr-tiny", {}), ("hourglass-tiny", {}), ("cpn-tiny", {})],
+)
+def test_other_networks_in_whole_numbers(name: str, arguments: dict) -> None:
+    made = network(name, **arguments)
+    torch.manual_seed(1)
+    x = torch.randn(2, 3, 64, 64).contiguous(memory_format=torch.channels_last)
+    whole = quantise(fuse(made), observed(made, x))
+    assert sum(isinstance(m, QuantisedConv) for m in whole.modules()) > 5
+    with torch.inference_mode():
+        found, plain = whole(x).heatmap, made(x).heatmap
+    assert np.corrcoef(found.flatten(), plain.flatten())[0, 1] > 0.98
+
+
+def test_models_choose_and_say_why_not(tiny_model: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8)
+    plain = load_model(tiny_model, "cpu")
+    assert not plain.in_whole_numbers
+    told = load_model(tiny_model, "cpu", options=PredictOptions(precision="int8"))
+    with pytest.raises(PoseError, match="no ranges"):
+        told.predict([image])
+    with pytest.raises(UsageError, match="unknown precision"):
+        load_model(tiny_model, "cpu", options=PredictOptions(precision="int4"))
+    with plain.calibrated():
+        plain.predict([image], [np.array([[10.0, 10, 80, 80]])])
+    assert plain.in_whole_numbers and set(plain.meta.extra["ranges"]) > {"input"}
+    slow = PoseModel(plain.network, plain.meta, device="cpu", options=PredictOptions(precision="float32"))
+    slow.finder = plain.finder
+    assert not slow.in_whole_numbers
+    boxes = [np.array([[10.0, 10, 80, 80], [30, 5, 90, 85]])]
+    quick, exact = plain.predict([image], boxes)[0], slow.predict([image], boxes)[0]
+    assert len(quick) == len(exact) > 0
+    assert PoseModel(plain.network, plain.meta, device="cpu", speed="plain").in_whole_numbers is False
