@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 
 from posecli.checkpoint import ModelMeta
 from posecli.errors import PoseError, UsageError
+from posecli.files import is_finite
 from posecli.geometry import warp
 from posecli.models.compiled import find_compiler
 from posecli.models.fast import can_fuse, fuse, is_one_graph, keep_memory
@@ -156,7 +157,9 @@ class RunningNetwork:
         self._observer = Observer(fused)
         try:
             yield
-            self.meta = self.meta.with_extra(**{RANGES: self._observer.ranges()})
+            if not (ranges := self._observer.ranges()):
+                raise PoseError(f"{self.meta.architecture} was given nothing to look at", self.name, "nobody was found")
+            self.meta = self.meta.with_extra(**{RANGES: ranges})
         finally:
             self._observer = self._copy = None
 
@@ -294,6 +297,15 @@ class RunningNetwork:
             raise PoseError(f"{self.meta.architecture} can't compute in int8: {why}", self.name, hint)
         return not why
 
+    def _ranges(self) -> dict[str, list[float]]:
+        ranges = self.meta.extra[RANGES]
+        fits = isinstance(ranges, dict) and all(
+            isinstance(ends, list) and len(ends) == 2 and all(is_finite(v) for v in ends) for ends in ranges.values()
+        )
+        if not fits:
+            raise PoseError("ranges of maps must be pairs of finite numbers, by name", self.name)
+        return ranges
+
     def _numbers(self) -> torch.dtype:
         """What the running network itself computes with; autocast sees to halves elsewhere."""
         halves = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -322,7 +334,7 @@ class RunningNetwork:
                     fused = self._fuse(self._numbers(), kind == "compiled")
                     if whole:
                         assert isinstance(fused, fx.GraphModule)
-                        fused = quantise(fused, self.meta.extra[RANGES])
+                        fused = quantise(fused, self._ranges())
                     self._copy = (made_for, fused)
         return self._copy[1]
 
