@@ -23,6 +23,7 @@ from posecli.profiling import stage
 from posecli.recurrence import Memory, is_cut
 from posecli.stages import prefetch
 from posecli.tracking import TRACKERS, FlowTracker, Tracker, make
+from posecli.tracking.colours import described
 from posecli.types import Frame, Instance, Skeleton
 from posecli.video import DECODERS, FrameSource, PictureSource, open_source
 
@@ -185,6 +186,7 @@ def poses_of(
     memory: Memory | None = None,
     resume_at: int | None = None,
     image_ids: Mapping[int, int | str] | None = None,
+    colours: bool = False,
 ) -> Iterator[tuple[Frame | None, FramePoses]]:
     """Frame by frame the picture and its line of the stream, exactly as it will be written (rounded).
 
@@ -198,6 +200,7 @@ def poses_of(
         tracker, follower, memory: such as go on from earlier lines; by default new ones as options and model ask.
         resume_at: go on from this frame instead of ``options.start``.
         image_ids: frame index to ``image_id`` where a COCO file names them; by default the index plus one.
+        colours: write what people wear also where no tracker here asks for it.
     """
     start = source.position(options.start) if options.start is not None else 0
     stop = source.position(options.end) if options.end is not None else None
@@ -243,6 +246,8 @@ def poses_of(
                     notes = {**notes, "cut": True}
                     if tracker is not None:
                         tracker.cut()
+                if (colours or (tracker is not None and tracker.needs_colours)) and not notes.get("same"):
+                    written = described(written, frame.image, model.skeleton, model.threshold)
                 if follower is not None:
                     follower.see(_in_region(written, options), time)
                 if tracker is not None:

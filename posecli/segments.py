@@ -193,7 +193,10 @@ def run_segment(
         writer.header(replace(header, extra={**header.extra, PART: dict(segment.about)}))
         # "Going on" at its first frame, a segment knows of a cut between it and the frame before.
         ids = job.input.image_ids
-        for _, line in poses_of(source, model, own, boxes=boxes, resume_at=span.first, image_ids=ids):
+        # Whoever joins the parts has no pictures.
+        track = segment.about["track"]
+        colours = track in TRACKERS and TRACKERS[track].needs_colours
+        for _, line in poses_of(source, model, own, boxes=boxes, resume_at=span.first, image_ids=ids, colours=colours):
             writer.frame(line)
             summary.frames += 1
             summary.people += sum(p.person_score >= model.threshold for p in line.instances)

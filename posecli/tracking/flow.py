@@ -15,20 +15,20 @@ import cv2
 import numpy as np
 
 from posecli.geometry import halved
-from posecli.tracking.oks import OksTracker
+from posecli.tracking.coloured import ColouredTracker
 from posecli.tracking.tracks import Track
 from posecli.types import Skeleton
 
 _SIDE = 480  # pixels that the longer side of the pictures compared stays below
 
 
-class FlowTracker(OksTracker):
-    """Gives every person of every frame a ``track_id`` by the likeness of flow-warped poses; see `Tracker`."""
+class FlowTracker(ColouredTracker):
+    """Gives every person of every frame a ``track_id`` by flow-warped poses and colours; see `Tracker`."""
 
     needs_pictures = True
 
     def __init__(
-        self, skeleton: Skeleton, *, min_oks: float = 0.2, max_age: float = 2.0, min_score: float = 0.0
+        self, skeleton: Skeleton, *, min_oks: float = 0.02, max_age: float = 2.0, min_score: float = 0.0
     ) -> None:
         super().__init__(skeleton, min_oks=min_oks, max_age=max_age, min_score=min_score)
         self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)

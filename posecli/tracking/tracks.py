@@ -11,15 +11,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from posecli.geometry import keypoint_box
+from posecli.tracking import colours
 from posecli.types import Instance, Skeleton
 
-_DOUBT = 4.0  # seconds over which the likeness to somebody lost falls to 1 / e
+DOUBT = 4.0  # seconds over which the likeness to somebody lost falls to 1 / e
 _STEADY = 1.0  # seconds over which velocities are averaged
 
 
@@ -35,6 +36,8 @@ class Track:
         velocity: (2,) pixels a second.
         time: seconds.
         frames: in which it was seen.
+        colours: (2, 9) what was seen of clothes so far (`colours.read`), NaN for parts that were not.
+        looks: (2,) sightings that stands for.
     """
 
     id: int
@@ -44,15 +47,18 @@ class Track:
     velocity: np.ndarray
     time: float
     frames: int = 0
+    colours: np.ndarray = field(default_factory=lambda: colours.read(None))
+    looks: np.ndarray = field(default_factory=lambda: np.zeros(len(colours.PARTS)))
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A person of this frame: joints (K, 2), NaN where not found, box (4,) and OKS area."""
+    """A person of this frame: joints (K, 2), NaN where not found, box (4,), OKS area, colours (2, 9)."""
 
     xy: np.ndarray
     box: np.ndarray
     area: float
+    colours: np.ndarray
 
 
 def seen(instance: Instance) -> Seen:
@@ -60,7 +66,8 @@ def seen(instance: Instance) -> Seen:
     box = instance.box_xyxy if instance.box_xyxy is not None else keypoint_box(instance.xy, instance.visibility)
     corners = np.zeros(4) if box is None else np.asarray(box, np.float64)
     area = max(1.0, 0.53 * float((corners[2] - corners[0]) * (corners[3] - corners[1])))
-    return Seen(np.where(instance.visibility[:, None] > 0, instance.xy, np.nan), corners, area)
+    xy = np.where(instance.visibility[:, None] > 0, instance.xy, np.nan)
+    return Seen(xy, corners, area, colours.read(instance.extra.get(colours.KEY)))
 
 
 class Tracker(ABC):
@@ -74,6 +81,7 @@ class Tracker(ABC):
     """
 
     needs_pictures = False
+    needs_colours = False  # whether people are wanted with their colours (`colours.described`)
 
     def __init__(self, skeleton: Skeleton, *, least: float, max_age: float, min_score: float) -> None:
         self.skeleton = skeleton
@@ -86,6 +94,14 @@ class Tracker(ABC):
     @abstractmethod
     def similarity(self, people: Sequence[Seen], tracks: Sequence[Track], time: float) -> np.ndarray:
         """(N, T) in [0, 1]: how well people of this frame fit the tracks."""
+
+    def worth(self, people: Sequence[Seen], tracks: Sequence[Track], time: float) -> np.ndarray:
+        """(N, T), 0 or more: what it is worth to take somebody for a track; the sum over all pairs is made greatest."""
+        alike = self.similarity(people, tracks, time) * np.exp([(t.time - time) / DOUBT for t in tracks])
+        return np.where(alike >= self.least, alike, 0.0)
+
+    def learn(self, pairs: Sequence[tuple[Track, Seen]]) -> None:  # noqa: B027  (most remember places only)
+        """Takes what else is to be remembered of the people of a frame, who are all paired now."""
 
     def look(self, image: np.ndarray | None, time: float) -> None:  # noqa: B027  (most do without)
         """Takes the picture (H, W, 3) of the next frame, before `similarity` is asked; for trackers that need it."""
@@ -112,20 +128,21 @@ class Tracker(ABC):
         people = {i: seen(p) for i, p in enumerate(instances) if p.person_score >= self.min_score}
         taken: dict[int, Track] = {}
         if people and self.tracks:
-            alike = self.similarity(list(people.values()), self.tracks, time)
-            alike = alike * np.exp([(t.time - time) / _DOUBT for t in self.tracks])
-            alike = np.where(alike >= self.least, alike, 0.0)
+            worth = self.worth(list(people.values()), self.tracks, time)
             rows = list(people)
-            for row, column in zip(*linear_sum_assignment(-alike), strict=True):
-                if alike[row, column] > 0:
+            for row, column in zip(*linear_sum_assignment(-worth), strict=True):
+                if worth[row, column] > 0:
                     taken[rows[row]] = self.tracks[column]
         numbers: list[int | None] = [None] * len(instances)
+        pairs = []
         for i, person in people.items():
             track = taken.get(i)
             if track is None:
                 track = self._start(self._next, person, time)
             self._follow(track, person, time)
+            pairs.append((track, person))
             numbers[i] = track.id
+        self.learn(pairs)
         return numbers
 
     def cut(self) -> None:
@@ -135,12 +152,16 @@ class Tracker(ABC):
     def replay(self, instances: Sequence[Instance], time: float) -> None:
         """Brings the tracker to the state it had after writing this frame; ids are taken from the people themselves."""
         self._forget(time)
+        pairs = []
         for person in instances:
             if person.track_id is None:
                 continue
             now = seen(person)
             track = next((t for t in self.tracks if t.id == person.track_id), None)
-            self._follow(track or self._start(person.track_id, now, time), now, time)
+            track = track or self._start(person.track_id, now, time)
+            self._follow(track, now, time)
+            pairs.append((track, now))
+        self.learn(pairs)
 
     def _forget(self, time: float) -> None:
         self.tracks = [t for t in self.tracks if time - t.time <= self.max_age]

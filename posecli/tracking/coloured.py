@@ -1,0 +1,84 @@
+"""Identities by pose similarity, motion and clothes: OKS as in `oks`, and colours where poses don't tell.
+
+The cost of taking somebody for a track is -log(OKS), plus what it was long ago, plus how far the colours are from those
+of the track: a match makes up for some distance, so that somebody who turned round while hidden is known again, and
+a mismatch is dear, so that people who cross are not exchanged. It never costs so much that a person in plain sight
+loses the identity by colours alone: light changes, and things pass in front. The sum of costs over all pairs is made
+least, beside the cost of a new identity for each person left over. Somebody who was hidden and wears the same may be
+anywhere within a walk: whoever turns round behind a wall is not where he was going.
+
+A track's colours are the mean of its first fifty looks, then a slow one; nobody is learnt from while he overlaps
+others, nor from a look that is far from what is known. All of it stands in the stream, so a run that is resumed knows
+what it knew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from posecli.tracking.colours import unlike
+from posecli.tracking.oks import OksTracker
+from posecli.tracking.tracks import DOUBT, Seen, Track
+from posecli.types import Skeleton
+
+_EVEN = 10.0  # `unlike` that speaks neither for nor against: four in five looks at one person are nearer
+_SCALE = 6.0  # by which a cost of 1 is more or less
+_AGAINST, _FOR = 2.5, 1.0  # most that colours may cost, or be worth, before their weight
+_WEIGHT = 0.8
+_HIDDEN = 0.2  # seconds out of sight
+_WALK, _SWAY = 1.0, 0.3  # of somebody's height: how far he may be a second later, and at once
+_ELSEWHERE = 0.1  # what an OKS there counts as at least
+_STRANGE = 18.0  # looks further than this from what is known are not learnt
+_SURE = 3  # looks after which that is so
+_LONG = 50  # looks averaged
+_MEETS = 0.25  # share of a box's width that lies in another's
+
+
+class ColouredTracker(OksTracker):
+    """Gives every person of every frame a ``track_id`` by poses and colours; see `Tracker`.
+
+    Args:
+        skeleton: with sigmas.
+        min_oks: least similarity that carries an identity on where colours say nothing, in [0, 1].
+    """
+
+    needs_colours = True
+
+    def __init__(
+        self, skeleton: Skeleton, *, min_oks: float = 0.02, max_age: float = 2.0, min_score: float = 0.0
+    ) -> None:
+        super().__init__(skeleton, min_oks=min_oks, max_age=max_age, min_score=min_score)
+
+    def worth(self, people: Sequence[Seen], tracks: Sequence[Track], time: float) -> np.ndarray:
+        """(N, T), 0 or more: by how much taking somebody for a track is better than a new identity."""
+        alike = self.similarity(people, tracks, time)
+        gap = np.array([time - t.time for t in tracks])
+        apart = unlike(np.stack([p.colours for p in people]), np.stack([t.colours for t in tracks]))
+        boxes, before = np.stack([p.box for p in people]), np.stack([t.box for t in tracks])
+        walked = np.linalg.norm((boxes[:, :2] + boxes[:, 2:])[:, None] - before[:, :2] - before[:, 2:], axis=-1) / 2
+        near = walked < (_SWAY + _WALK * gap) * (boxes[:, 3] - boxes[:, 1])[:, None]
+        alike = np.where((gap > _HIDDEN) & near & (apart < _EVEN), np.maximum(alike, _ELSEWHERE), alike)
+        cost = gap / DOUBT - np.log(np.maximum(alike, 1e-9))
+        cost += _WEIGHT * np.nan_to_num(np.clip((apart - _EVEN) / _SCALE, -_FOR, _AGAINST))
+        return np.maximum(-np.log(self.least) - cost, 0.0)
+
+    def learn(self, pairs: Sequence[tuple[Track, Seen]]) -> None:
+        """Takes the colours of the people of a frame."""
+        if not pairs:
+            return
+        boxes = np.stack([p.box for _, p in pairs])
+        common = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:]) - np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+        meets = (common[..., 0] > _MEETS * (boxes[:, 2] - boxes[:, 0])[:, None]) & (common[..., 1] > 0)
+        np.fill_diagonal(meets, False)
+        for (track, person), busy in zip(pairs, meets.any(1).tolist(), strict=True):
+            there = ~np.isnan(person.colours[:, 0])
+            first = there & (track.looks == 0)
+            apart = unlike(person.colours[None], track.colours[None])[0, 0]
+            if not busy and not (track.looks.max() >= _SURE and apart > _STRANGE):
+                more = there & ~first
+                track.looks[more] = np.minimum(track.looks[more] + 1, _LONG)
+                track.colours[more] += (person.colours - track.colours)[more] / track.looks[more, None]
+            # Somebody who is never seen alone is better known by this than by nothing.
+            track.colours[first], track.looks[first] = person.colours[first], 1
