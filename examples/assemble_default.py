@@ -3,15 +3,17 @@
     python examples/assemble_default.py --pose runs/pose/best.safetensors --finder runs/finder/finder.safetensors \
         --data DATA --out posecli/weights/default.safetensors
 
-The tensors are stored as bfloat16. What a person's score is worth (`posecli.pose_scores.Judgement`) is fitted to the
-stored file on the pictures that `train_finder.py` kept for tuning: everyday scenes, pictures without anybody, and
-single athletes, who together count as much as the everyday scenes. The threshold is chosen on the first two.
+The tensors are stored as bfloat16, with the ranges of the networks' maps, for int8. What a person's score is worth
+(`posecli.pose_scores.Judgement`) is fitted to the stored file on the pictures that `train_finder.py` kept for tuning:
+everyday scenes, pictures without anybody, and single athletes, who together count as much as the everyday scenes. The
+threshold is chosen on the first two.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from scipy.optimize import minimize
 from train_finder import training_pools
 
 from posecli.augment_pictures import Picture
+from posecli.calibration import calibrate
 from posecli.checkpoint import read_parts, save_model
 from posecli.files import sha256_of
 from posecli.geometry import box_iou
@@ -71,6 +74,11 @@ def candidates(model: PoseModel, pictures: list[Picture]) -> tuple[list[Candidat
             elif picture.complete and not (box_iou(person.box_xyxy, picture.unknown) > 0.1).any():
                 found.append((log_s, False, empty, 1.0))
     return found, wanted
+
+
+def spread(pictures: Sequence[Picture], count: int) -> list[Picture]:
+    """So many of the pictures, at equal distances."""
+    return [pictures[i] for i in np.unique(np.linspace(0, len(pictures) - 1, count).astype(int))]
 
 
 def fitted(found: list[Candidate], plain: Judgement) -> Judgement:
@@ -158,6 +166,7 @@ def main() -> None:
     parser.add_argument("--certainty", type=float, default=0.5, help="exponent of the finder's certainty: Judgement")
     parser.add_argument("--size", type=float, default=0.25, help="exponent of a person's size: Judgement")
     parser.add_argument("--pose-nms", type=float, default=0.8, help="OKS above which the weaker pose is dropped")
+    parser.add_argument("--seen", type=int, default=16, help="pictures of each kind that the ranges for int8 are from")
     parser.add_argument("--athletes", type=int, default=60, help="tuning pictures of single athletes")
     parser.add_argument("--most-false", type=float, default=0.03, help="people shown a picture without anybody")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")
@@ -189,7 +198,14 @@ def main() -> None:
         save_model(args.out, pose_state, pose, dtype=torch.bfloat16, finder=(finder_state, finder))
 
     save()
-    _, _, tuning, quiet = training_pools(args.data)
+    pools, backgrounds, tuning, quiet = training_pools(args.data)
+    # What the networks' maps hold, for int8: on pictures that they learnt from.
+    seen = [p for group in (*(pool.pictures for pool in pools[:4]), backgrounds) for p in spread(group, args.seen)]
+    model = load_model(args.out, "cpu")
+    calibrate(model, (p.read() for p in seen))
+    assert model.finder is not None
+    pose, finder = model.meta, model.finder.meta
+    save()
     scenes, athletes = [p for p in tuning if p.complete], [p for p in tuning if not p.complete][: args.athletes]
     if args.pictures:
         scenes, quiet, athletes = (group[: args.pictures] for group in (scenes, quiet, athletes))
