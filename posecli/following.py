@@ -19,23 +19,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 
 from posecli import looks
-from posecli.geometry import box_iou, halved
+from posecli.geometry import box_iou
 from posecli.grouping.pose_nms import oks_nms
 from posecli.inference import PoseModel
 from posecli.profiling import stage
+from posecli.sampling import sharing, thumbnail
 from posecli.tracking.oks import OksTracker
 from posecli.types import Instance
 
 __all__ = ["Follower", "thumbnail"]
 
-_SIDE = 320  # pixels that a thumbnail's longer side stays below; a pixel is the mean of a block
 _SAME = 2.0  # grey levels by which no block may differ between pictures that count as the same
 _JUMP = 15.0  # mean difference of blocks from which on the finder is asked at once
 _CUT = 30.0  # and from which on another scene is supposed
@@ -54,13 +54,6 @@ _CALM = 0.2  # seconds over which the score of somebody followed is averaged
 _WORTH = 0.85  # of the display threshold: people below it are only looked at when the finder runs
 _CLEAR = 1.3  # times the display threshold: losing somebody below it is no surprise
 _FASTEST = 0.5  # of the box's longer side: the furthest that velocity may move a box
-
-
-def thumbnail(image: np.ndarray) -> np.ndarray:
-    """(h, w, 3) uint8: a picture (H, W, 3) uint8 halved until its longer side is below 320."""
-    while max(image.shape[:2]) >= _SIDE:
-        image = halved(image)
-    return image
 
 
 @dataclass
@@ -133,13 +126,19 @@ class Follower:
             time: seconds.
             find: runs the finder on this picture (`PoseModel.find`); called only where needed.
         """
+        with sharing([image]):
+            return self._people(image, time, find)
+
+    def _people(
+        self, image: np.ndarray, time: float, find: Callable[[], list[Instance]]
+    ) -> tuple[list[Instance], bool]:
         with stage("compare with last frame"):
             small = thumbnail(image)
             change = None
             if self._looked is not None and self._looked.shape == small.shape:
                 change = cv2.absdiff(small, self._looked)
         if change is not None and change.max() <= _SAME:
-            return [replace(self._known[i].person, track_id=None) for i in self._current], True
+            return [self._known[i].person.changed(track_id=None) for i in self._current], True
         self._looked = small
         jump = float("inf") if change is None else float(change.mean())
         with stage("follow"):
@@ -244,7 +243,7 @@ class Follower:
                 certainty = (person.person_score + other.person_score) / 2
                 joined.append(
                     _certain(
-                        replace(person, box_xyxy=person.box_xyxy if keep else other.box_xyxy, heat=other.heat),
+                        person.changed(box_xyxy=person.box_xyxy if keep else other.box_xyxy, heat=other.heat),
                         certainty,
                     )
                 )
@@ -289,14 +288,14 @@ class Follower:
         last = self._known[person.track_id]
         share = 1 - math.exp(-(time - last.time) / _CALM)
         score = last.person.person_score + share * (person.person_score - last.person.person_score)
-        return replace(person, person_score=score, track_id=None)
+        return person.changed(person_score=score, track_id=None)
 
 
 def _certain(person: Instance, certainty: float, **others: Any) -> Instance:
     """The person as it goes to the second stage: its certainty is its score, and stays with it in the stream; with
     other values of ``others``."""
     certainty = round(certainty, 4)
-    return replace(person, person_score=certainty, extra={"certainty": certainty}, **others)
+    return person.changed(person_score=certainty, extra={"certainty": certainty}, **others)
 
 
 def _boxes(people: Sequence[Instance]) -> np.ndarray:

@@ -29,6 +29,7 @@ from posecli.models.rescore import RescoreNet, rescore
 from posecli.profiling import stage
 from posecli.readout import BOTTOM_UP, TOP_DOWN, Person, PredictOptions
 from posecli.running import RunningNetwork
+from posecli.sampling import sharing, snapped
 from posecli.types import Crop, Instance, Skeleton
 from posecli.zoo import fetch, find_entry, suggestions
 
@@ -207,6 +208,12 @@ class PoseModel(RunningNetwork):
         for image in images:
             if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
                 raise ValueError(f"images must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
+        with sharing(images):
+            return self._predict(images, boxes, still)
+
+    def _predict(
+        self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None, still: bool
+    ) -> list[list[Instance]]:
         if not self.top_down:
             if boxes is not None:
                 raise UsageError("boxes are for top-down models", self.name, "leave them out")
@@ -254,7 +261,7 @@ class PoseModel(RunningNetwork):
 
         return [
             [
-                replace(p, person_score=score(b.person_score, self.joints_score(p.score)))
+                p.changed(person_score=score(b.person_score, self.joints_score(p.score)))
                 for b, p in zip(a, c, strict=True)
             ]
             for a, c in zip(boxes, posed, strict=True)
@@ -393,7 +400,7 @@ class PoseModel(RunningNetwork):
     ) -> list[list[Instance]]:
         codec = TOP_DOWN[self.options.codec or self.meta.codec]
         jobs = [(i, p) for i, persons in enumerate(people) for p in persons if p.box_xyxy is not None]
-        crops = [codec.crop(np.asarray(p.box_xyxy), self.meta) for _, p in jobs]
+        crops = [self._nearest(codec.crop(np.asarray(p.box_xyxy), self.meta), images[i]) for i, p in jobs]
         found: list[list[Instance]] = [[] for _ in images]
         for start in range(0, len(jobs), self.options.batch):
             part = jobs[start : start + self.options.batch]
@@ -408,11 +415,16 @@ class PoseModel(RunningNetwork):
                     found[i].append(self._refined(box, apply_affine(crop.inverse, points), scores))
         return found
 
+    def _nearest(self, crop: Crop, image: np.ndarray) -> Crop:
+        """The crop next to one wanted that is quickly made; official weights keep the one they were scored by."""
+        if self.runs_as == "plain" or self.crops_on_device or "convention" in self.meta.extra:
+            return crop
+        return snapped(crop, image.shape[0], image.shape[1])
+
     def _refined(self, box: Instance, xy: np.ndarray, score: np.ndarray) -> Instance:
         """A person of whom the box was known, with the joints of the network and the score of both."""
         score = np.clip(score, 0, 1)
-        return replace(
-            box,
+        return box.changed(
             xy=xy.astype(np.float32),
             visibility=np.full(len(xy), 2),
             score=score.astype(np.float32),

@@ -46,7 +46,7 @@ def moved_box(person: Instance, pose: Instance) -> Instance:
     box = box_around(pose)
     if box is None or person.box_xyxy is None:
         return person
-    return replace(person, box_xyxy=(1 - _TOWARDS_POSE) * np.asarray(person.box_xyxy) + _TOWARDS_POSE * box)
+    return person.changed(box_xyxy=(1 - _TOWARDS_POSE) * np.asarray(person.box_xyxy) + _TOWARDS_POSE * box)
 
 
 def nearer(pose: Instance) -> Instance | None:

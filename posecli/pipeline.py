@@ -501,8 +501,7 @@ def as_written(person: Instance) -> Instance:
         # The stream has corner and size; their sum is what a reader gets.
         corners = np.round(np.asarray(person.box_xyxy, dtype=np.float64), 2)
         box = np.concatenate([corners[:2], corners[:2] + np.round(corners[2:] - corners[:2], 2)])
-    return replace(
-        person,
+    return person.changed(
         xy=np.round(person.xy.astype(np.float64), 2).astype(np.float32),
         score=np.round(person.score.astype(np.float64), 4).astype(np.float32),
         person_score=round(float(person.person_score), 4),

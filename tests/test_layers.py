@@ -17,7 +17,7 @@ ROOT = Path(posecli.__file__).parent
 ORDER = """
 errors files storage on_ray types skeletons
 video
-geometry profiling stages
+geometry sampling profiling stages
 predictions drawing trails panels render render_files
 formats frames exports convert
 metrics
@@ -25,7 +25,7 @@ reports
 checks stats
 zoo
 models codecs grouping losses tracking smoothing
-checkpoint official readout looks pose_scores on_device running inference batching onnx_export
+checkpoint official readout looks pose_scores on_device running inference batching calibration onnx_export
 person_boxes following recurrence pipeline spans merging infer_files segments cluster
 scenes
 augment augment_pictures settings data distributed tasks validation learner run_log catalogue surgery training rescoring

@@ -30,10 +30,14 @@ def find_compiler() -> str | None:
     """The C++ compiler of this machine, or None. ``POSECLI_COMPILE=0`` says that there is none."""
     if os.environ.get("POSECLI_COMPILE") == "0" or not sys.platform.startswith("linux"):
         return None
-    own = os.environ.get("CXX")
-    return next(
-        (found for name in ([own] if own else ["c++", "g++", "clang++"]) if (found := shutil.which(name))), None
-    )
+    return _found_compiler(os.environ.get("CXX"), os.environ.get("PATH"))
+
+
+@cache
+def _found_compiler(own: str | None, path: str | None) -> str | None:
+    """Asked for several times in every frame, so the search is made once."""
+    names = [own] if own else ["c++", "g++", "clang++"]
+    return next((found for name in names if (found := shutil.which(name, path=path))), None)
 
 
 def kernel_folder() -> Path:

@@ -9,7 +9,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posecli.codecs.softmax import decode_softmax, encode_softmax, softmax_cross_entropy_2d
+from posecli.codecs.softmax import (
+    decode_softmax,
+    decode_softmax_here,
+    decode_softmax_there,
+    encode_softmax,
+    softmax_cross_entropy_2d,
+)
 
 inner = st.floats(10.0, 117.0)
 
@@ -62,3 +68,21 @@ def test_loss_of_flat_logits_and_masked_joints() -> None:
     loss.backward()
     assert not logits.grad[0, 1].any()
     assert logits.grad[0, 0].any()
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("count", [1, 19])
+def test_both_ways_of_reading_agree(order: torch.memory_format, count: int) -> None:
+    maps = 3 * torch.randn(4, count, 24, 32, generator=torch.Generator().manual_seed(5))
+    maps[0, 0, 0, 0], maps[1, 0, -1, -1], maps[2, 0], maps[3, 0] = 50.0, 40.0, 0.0, -1e4
+    given = maps.to(memory_format=order)
+    before = given.clone()
+    xy, score = decode_softmax_here(given.numpy())
+    expected = decode_softmax_there(given)
+    assert torch.equal(given, before)
+    torch.testing.assert_close(torch.from_numpy(xy), expected[0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(torch.from_numpy(score)[:3], expected[1][:3], atol=1e-5, rtol=1e-4)
+    found = decode_softmax(given, 4)
+    torch.testing.assert_close(found[0], expected[0] * 4 + 1.5, atol=1e-4, rtol=1e-5)
+    for decoded in (decode_softmax(given.double(), 4), decode_softmax(given.requires_grad_(), 4)):
+        torch.testing.assert_close(decoded[0].float(), found[0], atol=1e-4, rtol=1e-5)

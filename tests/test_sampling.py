@@ -1,0 +1,115 @@
+"""Crops made quickly show what `geometry.warp` shows, at the same places."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from posecli.geometry import apply_affine, crop_from_box, fit_picture, halved, warp
+from posecli.sampling import Halves, halves_of, sampled, sharing, snapped, thumbnail
+from posecli.types import Crop
+
+SIZES = [(128, 128), (96, 128), (64, 48)]
+
+
+def picture(height: int = 360, width: int = 500) -> np.ndarray:
+    """Smooth waves of some 100 pixels, different in each channel."""
+    rows, columns = np.mgrid[:height, :width].astype(np.float64)
+    waves = [np.sin(columns / 17 + rows / 21), np.sin(columns / 23 - rows / 16), np.cos(rows / 19)]
+    return np.stack([128 + 100 * w for w in waves], -1).round().astype(np.uint8)
+
+
+def corners(crop: Crop) -> np.ndarray:
+    """(2, 2) picture pixels at the outer sides of a crop."""
+    width, height = crop.size_wh
+    return apply_affine(crop.inverse, np.array([[-0.5, -0.5], [width - 0.5, height - 0.5]]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    x=st.floats(-80, 450),
+    y=st.floats(-80, 300),
+    side=st.floats(20, 380),
+    size=st.sampled_from(SIZES),
+    whole=st.booleans(),
+)
+def test_a_crop_shows_the_same(x: float, y: float, side: float, size: tuple[int, int], whole: bool) -> None:
+    image = picture()
+    crop = crop_from_box(np.array([x, y, x + side, y + side]), size)
+    crop = snapped(crop, *image.shape[:2]) if whole else crop
+    found, expected = sampled(image, crop).astype(int), warp(image, crop).astype(int)
+    assert found.shape == expected.shape
+    inside = apply_affine(crop.matrix, np.array([[0, 0], [image.shape[1] - 1, image.shape[0] - 1]])).round().astype(int)
+    rim = 2 + int(np.ceil(crop.matrix[0, 0] * 4))  # at the picture's border, and the crop's when it is enlarged
+    (x0, y0), (x1, y1) = np.maximum(inside[0], 0) + rim, np.minimum(inside[1], np.array(size) - 1) - rim
+    apart = np.abs(found - expected)[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)]
+    # What averages over an area keeps less of a wave than what samples between halved pixels.
+    limit = 3 if crop.matrix[0, 0] >= 0.5 else 30
+    assert apart.max(initial=0) <= limit
+    assert apart.size == 0 or apart.mean() <= (1 if limit == 3 else 6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(x=st.floats(-300, 900), y=st.floats(-300, 900), side=st.floats(2, 2000), size=st.sampled_from(SIZES))
+def test_snapping_moves_a_crop_little(x: float, y: float, side: float, size: tuple[int, int]) -> None:
+    crop = crop_from_box(np.array([x, y, x + side, y + side]), size)
+    near = snapped(crop, 720, 1280)
+    sides = corners(near)
+    block = 2.0 ** max(0, round(np.ceil(np.log2(0.5 / crop.matrix[0, 0]) - 1e-9)))
+    block = min(block, 512.0)
+    np.testing.assert_allclose((sides + 0.5) / block, np.round((sides + 0.5) / block), atol=1e-6)
+    grown = np.abs(np.diff(sides, axis=0) - np.diff(corners(crop), axis=0))[0]
+    # Each part of the proportions (3 and 4 of a crop of 96 x 128) is a whole number of blocks, at least one.
+    assert (grown <= np.array(size) / np.gcd(*size) * block * (0.5 + 1e-6)).all() or min(np.diff(sides, axis=0)[0]) <= 4
+    assert np.abs(sides.mean(0) - corners(crop).mean(0)).max() <= block / 2 + 1e-6
+
+
+def test_a_turned_or_mirrored_crop_is_left_where_it_is() -> None:
+    for more in ({"rotation": 20.0}, {"flip": True}):
+        crop = crop_from_box(np.array([50, 60, 150, 190]), (64, 64), **more)
+        assert snapped(crop, 360, 500) is crop
+        apart = np.abs(sampled(picture(), crop).astype(int) - warp(picture(), crop))
+        assert apart.mean() <= 4
+
+
+@pytest.mark.parametrize("side", [352, 144, 96, 1000])
+def test_a_whole_picture_in_a_padded_input(side: int) -> None:
+    image = picture(355, 501)
+    crop = fit_picture(501, 355, side)
+    found, expected = sampled(image, crop).astype(int), warp(image, crop).astype(int)
+    high, wide = (int(n * side / 501) - 3 for n in image.shape[:2])
+    assert np.abs(found - expected)[3:high, 3:wide].mean() < 5
+    assert not found[high + 6 :].any()
+
+
+def test_far_away_and_absurd_boxes() -> None:
+    image = picture()
+    for box in ([5000, 5000, 5100, 5100], [-4000, -4000, -3900, -3900]):
+        assert not sampled(image, snapped(crop_from_box(np.array(box), (64, 64)), 360, 500)).any()
+    huge = crop_from_box(np.array([-1e9, -1e9, 1e9, 1e9]), (64, 64))
+    assert sampled(image, snapped(huge, 360, 500)).shape == (64, 64, 3)
+    assert sampled(image[:1, :1], crop_from_box(np.array([0, 0, 1, 1]), (32, 32))).shape == (32, 32, 3)
+
+
+def test_halves_are_shared_while_it_lasts_and_by_picture() -> None:
+    image, other = picture(), picture()[:200]
+    assert halves_of(image) is not halves_of(image)
+    with sharing([image]):
+        first = halves_of(image)
+        with sharing([image, other]):
+            assert halves_of(image) is first
+        assert halves_of(image) is first
+        assert halves_of(other) is not halves_of(other)
+    assert halves_of(image) is not first
+    np.testing.assert_array_equal(Halves(image)[2], halved(halved(image)))
+
+
+def test_thumbnail() -> None:
+    image = picture(720, 1280)
+    expected = image
+    while max(expected.shape[:2]) >= 320:
+        expected = halved(expected)
+    np.testing.assert_array_equal(thumbnail(image), expected)
+    assert thumbnail(expected) is expected
