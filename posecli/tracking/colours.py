@@ -107,12 +107,13 @@ def _colours(xy: np.ndarray, image: np.ndarray, joints: list[int], ankles: list[
     torso, thighs, length = _points(xy[:, joints])
     points = np.concatenate([torso, thighs], axis=1)
     height, width = image.shape[:2]
-    free = (points > -0.5).all(-1) & (points < (width - 0.5, height - 0.5)).all(-1)  # comparisons with NaN are False
+    inside = (points > -0.5) & (points < (width - 0.5, height - 0.5))  # comparisons with NaN are False
+    free = np.asarray(inside.all(axis=-1))
     _uncover(free, points, xy, length, joints, ankles)
     at = np.rint(np.where(free[..., None], points, 0)).astype(np.int64)
     lab = cv2.cvtColor(image[at[..., 1], at[..., 0]], cv2.COLOR_RGB2LAB)
     # What is not free is put last, above every value.
-    lab = np.where(free[..., None], lab, np.int16(999))
+    lab = np.where(free[..., None], lab.astype(np.int16), 999)
     result: list[list[list[int] | None]] = [[] for _ in xy]
     for part in (slice(0, torso.shape[1]), slice(torso.shape[1], None)):
         ordered = np.sort(lab[:, part], axis=1)
@@ -120,8 +121,8 @@ def _colours(xy: np.ndarray, image: np.ndarray, joints: list[int], ankles: list[
         places = np.rint(np.asarray(_FIFTHS) * (count[:, None] - 1)).astype(np.int64)
         values = np.take_along_axis(ordered, np.maximum(places, 0)[:, :, None], axis=1).reshape(len(xy), -1)
         enough = count >= _LEAST * ordered.shape[1]
-        for parts, there, numbers in zip(result, enough.tolist(), values.tolist(), strict=True):
-            parts.append(numbers if there else None)
+        for parts, there, numbers in zip(result, enough, values, strict=True):
+            parts.append([int(v) for v in numbers] if there else None)
     return result
 
 
@@ -134,7 +135,7 @@ def _points(xy: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     middle = top[:, None] + (bottom - top)[:, None] * down
     half = ((right_shoulder - left_shoulder)[:, None] * (1 - down) + (right_hip - left_hip)[:, None] * down) / 2
     size = np.linalg.norm(half, axis=-1, keepdims=True)
-    across = np.where(size > 1e-6, half / np.maximum(size, 1e-6), np.float32([1, 0]))
+    across = np.where(size > 1e-6, half / np.maximum(size, 1e-6), np.array([1, 0], np.float32))
     across = across * np.maximum(_WIDE * size, _NARROW * length[:, None, None])
     torso = middle[:, :, None] + across[:, :, None] * _ACROSS.astype(np.float32)[:, None]
     hips, knees = np.stack([left_hip, right_hip], 1), np.stack([left_knee, right_knee], 1)
