@@ -29,7 +29,7 @@ from posecli.models.rescore import RescoreNet, rescore
 from posecli.profiling import stage
 from posecli.readout import BOTTOM_UP, TOP_DOWN, Person, PredictOptions
 from posecli.running import RunningNetwork
-from posecli.sampling import sharing, snapped
+from posecli.sampling import sharing
 from posecli.types import Crop, Instance, Skeleton
 from posecli.zoo import fetch, find_entry, suggestions
 
@@ -400,7 +400,7 @@ class PoseModel(RunningNetwork):
     ) -> list[list[Instance]]:
         codec = TOP_DOWN[self.options.codec or self.meta.codec]
         jobs = [(i, p) for i, persons in enumerate(people) for p in persons if p.box_xyxy is not None]
-        crops = [self._nearest(codec.crop(np.asarray(p.box_xyxy), self.meta), images[i]) for i, p in jobs]
+        crops = [codec.crop(np.asarray(p.box_xyxy), self.meta) for _, p in jobs]
         found: list[list[Instance]] = [[] for _ in images]
         for start in range(0, len(jobs), self.options.batch):
             part = jobs[start : start + self.options.batch]
@@ -414,12 +414,6 @@ class PoseModel(RunningNetwork):
                 for (i, box), crop, points, scores in zip(part, planned, _numpy(xy), _numpy(score), strict=True):
                     found[i].append(self._refined(box, apply_affine(crop.inverse, points), scores))
         return found
-
-    def _nearest(self, crop: Crop, image: np.ndarray) -> Crop:
-        """The crop next to one wanted that is quickly made; official weights keep the one they were scored by."""
-        if self.runs_as == "plain" or self.crops_on_device or "convention" in self.meta.extra:
-            return crop
-        return snapped(crop, image.shape[0], image.shape[1])
 
     def _refined(self, box: Instance, xy: np.ndarray, score: np.ndarray) -> Instance:
         """A person of whom the box was known, with the joints of the network and the score of both."""

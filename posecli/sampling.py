@@ -1,9 +1,8 @@
 """Crops for a network, made quickly: the twin of `geometry.warp`, which averages strong reductions over exact areas.
 
 Here a picture is halved as a whole, once for all its crops (`sharing`), until a crop reduces it to half or less no
-more, and the rest is sampled bilinearly. That is a little sharper than the mean over the exact area. Crops that begin
-and end between pixels (`snapped` moves them there, by less than one) are resized, which is several times as quick as a
-warp.
+more, and the rest is sampled bilinearly. That is a little sharper than the mean over the exact area. Whole pictures are
+resized, which is several times as quick as a warp.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ import numpy as np
 from posecli.geometry import halved
 from posecli.types import Crop
 
-__all__ = ["Halves", "sampled", "sharing", "snapped", "thumbnail"]
+__all__ = ["Halves", "halves_of", "sampled", "sharing", "thumbnail"]
 
 _THUMBNAIL = 320  # pixels that a thumbnail's longer side stays below; a pixel is the mean of a block
-_NEAR = 1e-6  # pixels by which a border may miss the middle between two
+_NEAR = 1e-6  # pixels of the input by which the picture's border may miss the input's
 _FINEST = 0.5  # of the picture's zoom; below it the picture is halved first
 
 
@@ -85,29 +84,6 @@ def _straight(matrix: np.ndarray) -> bool:
     return bool(matrix[0, 1] == 0 and matrix[1, 0] == 0 and matrix[0, 0] > 0 and matrix[0, 0] == matrix[1, 1])
 
 
-def snapped(crop: Crop, image_height: int, image_width: int) -> Crop:
-    """Nearly the same crop, its sides between pixels of the picture (or of the halved one that it is sampled from).
-
-    Its corner moves by at most half such a pixel, its longer side changes by at most one for square inputs. Crops that
-    are turned, mirrored or distorted stay as they are.
-    """
-    matrix = crop.matrix
-    if not _straight(matrix):
-        return crop
-    zoom, (width, height) = float(matrix[0, 0]), crop.size_wh
-    block = 2 ** _halvings(zoom, image_height, image_width)
-    unit = math.gcd(width, height)
-    # Whole blocks on both sides: the same number for each part of the input's proportions.
-    count = max(1, round(unit / zoom / block))
-    new = unit / (count * block)
-    corner = []
-    for move, size in ((float(matrix[0, 2]), width), (float(matrix[1, 2]), height)):
-        middle = ((size - 1) / 2 - move) / zoom
-        low = (middle - (size - 1) / 2 / new - 0.5 / new + 0.5) / block  # first block
-        corner.append(round(low) * block - 0.5 + 0.5 / new)
-    return Crop(np.array([[new, 0.0, -new * corner[0]], [0.0, new, -new * corner[1]]]), crop.size_wh)
-
-
 def sampled(image: np.ndarray, crop: Crop) -> np.ndarray:
     """An image (H, W, 3) uint8 at a crop: (h, w, 3) uint8, black outside of the image."""
     matrix = np.asarray(crop.matrix, dtype=np.float64)
@@ -136,29 +112,14 @@ def sampled(image: np.ndarray, crop: Crop) -> np.ndarray:
 
 
 def _resized(level: np.ndarray, zoom: float, move: tuple[float, float], size_wh: tuple[int, int]) -> np.ndarray | None:
-    """A crop of a picture by `cv2.resize`; None where it neither lies between pixels nor begins at the picture's, or is
-    so much larger than the picture that most of it is black."""
-    # Where the crop's outer side lies, counted from the picture's.
-    low = [(-0.5 - by) / zoom + 0.5 for by in move]
-    side = [size / zoom for size in size_wh]
-    x, y = round(low[0]), round(low[1])
-    if abs(low[0] - x) > _NEAR or abs(low[1] - y) > _NEAR or zoom < _FINEST / 2:
+    """A whole picture in an input as large or larger, by `cv2.resize`; None for other crops."""
+    # Where the picture's outer side lies.
+    if any(abs(zoom / 2 - 0.5 - by) > _NEAR for by in move):
         return None
-    width, height = round(side[0]), round(side[1])
-    there = level[max(y, 0) : max(y + height, 0), max(x, 0) : max(x + width, 0)]
-    if abs(side[0] - width) <= _NEAR and abs(side[1] - height) <= _NEAR:
-        if 0 in there.shape:
-            return np.zeros((size_wh[1], size_wh[0], 3), np.uint8)
-        if there.shape[:2] != (height, width):
-            above, before = max(-y, 0), max(-x, 0)
-            below, after = height - there.shape[0] - above, width - there.shape[1] - before
-            there = cv2.copyMakeBorder(there, above, below, before, after, cv2.BORDER_CONSTANT, value=(0, 0, 0))
-        return cv2.resize(there, size_wh, interpolation=cv2.INTER_LINEAR)
-    if (x, y) != (0, 0):
+    small_wh = [round(side * zoom) for side in (level.shape[1], level.shape[0])]
+    if not all(0 < a <= b for a, b in zip(small_wh, size_wh, strict=True)):
         return None
-    # A whole picture in a larger input.
     small = cv2.resize(level, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_LINEAR)
     found = np.zeros((size_wh[1], size_wh[0], 3), np.uint8)
-    high, wide = (min(a, b) for a, b in zip(small.shape, found.shape[:2], strict=False))
-    found[:high, :wide] = small[:high, :wide]
+    found[: small.shape[0], : small.shape[1]] = small
     return found
