@@ -1,15 +1,20 @@
 """Identities in crossing scenes: IDF1, MOTA and HOTA of each tracker, and what a frame of 1 to 50 people costs.
 
-    posecli scenes cross/ --crossing --seed 7 --count 12 --people 2-6 --frames 175 --fps 25 --size 640x360 \
+    posecli scenes cross/ --crossing --seed 7 --count 9 --people 2-6 --frames 150 --fps 25 --size 640x360 \
         --cameras front --camera-motion 0.3 --light day
-    posecli infer cross/front/*.mp4 --out poses/
-    python benchmarks/tracking.py cross/ poses/
+    (cd cross/front && posecli infer *.mp4 --out ../../poses)
+    python benchmarks/tracking.py cross/ poses/ --posetrack labels/
 
 Two kinds of poses go to the same trackers: those of a model (a folder of streams, identities in them are not looked
-at) and true poses with noise (2 % of the person's height in each joint, one person in twenty missed). Scenes in which
-nobody turns round are counted by themselves too: whoever turns while hidden can't be told from somebody else by motion.
-Somebody of whom less than a third is seen (of the largest area of the seconds around) does not count, neither as
-labelled nor as predicted. Only people at or above the display threshold take part.
+at) and true poses with noise (2 % of the person's height in each joint, one person in twenty missed). Beside the
+trackers stand ``none`` (everybody is new in every frame), ``motion`` (`oks` that looks at no colours) and ``perfect``
+(identities from the labels: what these poses allow at most). Scenes in which nobody turns round are counted by
+themselves too. Somebody of whom less than a third is seen (of the largest area of the seconds around) does not count,
+neither as labelled nor as predicted. Only people at or above the display threshold take part.
+
+``--posetrack FOLDER`` also writes the labels as PoseTrack18 does (a JSON a video; its joints, v 0 or 1; the middle 30
+frames and every fourth of the others labelled; people of whom little is seen as ignore regions), reads them by the
+converter, and gives the figures of `posecli evaluate` for each tracker.
 """
 
 from __future__ import annotations
@@ -18,14 +23,17 @@ import argparse
 import json
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
+from posecli.formats import read_dataset
 from posecli.geometry import keypoint_box
+from posecli.metrics import evaluate
 from posecli.metrics.tracking import (
     TrackedFrame,
     clear_mot,
@@ -35,14 +43,17 @@ from posecli.metrics.tracking import (
     identity,
     identity_scores,
 )
-from posecli.predictions import read_stream
-from posecli.skeletons import BODY19
-from posecli.tracking import TRACKERS, make
+from posecli.predictions import FramePoses, StreamHeader, read_stream
+from posecli.skeletons import BODY19, POSETRACK18
+from posecli.tracking import TRACKERS, OksTracker, make
+from posecli.tracking.colours import described
 from posecli.types import Instance
 from posecli.video import open_source
 
 _SEEN = 1 / 3  # share of a person's area that must be seen
 _SIGMAS = (2 * np.asarray(BODY19.sigmas)) ** 2
+_NAMES = ["neck" if n == "head_bottom" else "" if n.endswith("ear") else n for n in POSETRACK18.keypoints]
+_POSETRACK = ("MOTA", "IDF1", "HOTA", "PoseTrack_MOTA")
 
 
 @dataclass
@@ -143,17 +154,38 @@ def tracked(
     return frames
 
 
-def run(name: str, found: list[list[Instance]], fps: float, images: Callable[[], Iterator[np.ndarray]] | None) -> Any:
-    """The numbers a tracker gives, and the CPU seconds it took."""
-    tracker = make(name, BODY19, 0.0)
-    pictures = images() if images is not None and tracker.needs_pictures else None
+def run(name: str, truth: list[list[Person]], found: list[list[Instance]], fps: float, video: Path) -> Any:
+    """The numbers a tracker gives, and the CPU seconds it took, colours included."""
+    if name == "none":
+        count = iter(range(10**9))
+        return [[next(count) for _ in people] for people in found], 0.0
+    if name == "perfect":
+        return [
+            _own(people, instances, 10**6 + 100 * n)
+            for n, (people, instances) in enumerate(zip(truth, found, strict=True))
+        ], 0.0
+    tracker = OksTracker(BODY19) if name == "motion" else make(name, BODY19, 0.0)
+    pictures = frames_of(video) if tracker.needs_pictures or tracker.needs_colours else None
     numbers, used = [], 0.0
     for n, people in enumerate(found):
         image = None if pictures is None else next(pictures)
         start = time.process_time()
+        if tracker.needs_colours:
+            assert image is not None
+            people = described(people, image, BODY19)
         numbers.append(tracker.link(people, n / fps, image))
         used += time.process_time() - start
     return numbers, used
+
+
+def _own(people: list[Person], found: list[Instance], new: int) -> list[int]:
+    """The labelled track of each person found, a number of its own for whoever is none."""
+    alike = similarity(people, found)
+    numbers = [new + i for i in range(len(found))]
+    for i, j in zip(*linear_sum_assignment(-alike), strict=True):
+        if alike[i, j] >= 0.5:
+            numbers[j] = people[i].track + 1
+    return numbers
 
 
 def streams(folder: Path, stem: str) -> list[list[Instance]]:
@@ -164,15 +196,11 @@ def streams(folder: Path, stem: str) -> list[list[Instance]]:
     return frames
 
 
-def pictures(path: Path) -> Callable[[], Iterator[np.ndarray]]:
-    """The frames of a video, as often as wanted."""
-
-    def frames() -> Iterator[np.ndarray]:
-        with open_source(path) as source:
-            for frame in source.frames():
-                yield frame.image
-
-    return frames
+def frames_of(path: Path) -> Iterator[np.ndarray]:
+    """The frames of a video."""
+    with open_source(path) as source:
+        for frame in source.frames():
+            yield frame.image
 
 
 def scores(sums: list[list[np.ndarray]]) -> dict[str, float]:
@@ -183,6 +211,28 @@ def scores(sums: list[list[np.ndarray]]) -> dict[str, float]:
         k: float(values[k])
         for k in ("IDF1", "MOTA", "HOTA", "AssA", "MOT_switches", "MOT_misses", "MOT_false_positives")
     }
+
+
+def returns(frames: list[TrackedFrame], fps: float) -> tuple[int, int]:
+    """How often somebody came back who was not found for 0.5 to 1.5 s, and how often with the identity from before.
+
+    The identity is the one most often given in the 0.4 s before and after.
+    """
+    seen: dict[int, list[tuple[int, int]]] = {}
+    for n, frame in enumerate(frames):
+        for i, j in zip(*linear_sum_assignment(-frame.similarity), strict=True):
+            if frame.similarity[i, j] >= 0.5:
+                seen.setdefault(int(frame.labels[i]), []).append((n, int(frame.predicted[j])))
+    often = round(0.4 * fps)
+    came = kept = 0
+    for path in seen.values():
+        for k in range(1, len(path)):
+            if 0.5 <= (path[k][0] - path[k - 1][0]) / fps <= 1.5:
+                before = [i for n, i in path[:k] if n > path[k - 1][0] - often]
+                after = [i for n, i in path[k:] if n < path[k][0] + often]
+                came += 1
+                kept += max(set(before), key=before.count) == max(set(after), key=after.count)
+    return came, kept
 
 
 def turns(truth: list[list[Person]]) -> bool:
@@ -201,32 +251,101 @@ def turns(truth: list[list[Person]]) -> bool:
     return False
 
 
-def quality(scenes: Path, poses: Path | None, names: list[str]) -> dict[str, Any]:
-    """Figures of every tracker on both kinds of poses."""
+def quality(
+    scenes: Path, poses: Path | None, names: list[str], kinds: list[str], released: Path | None
+) -> dict[str, Any]:
+    """Figures of every tracker on the kinds of poses wanted."""
     files = sorted(p for p in scenes.glob("*/*.json"))
     result: dict[str, Any] = {}
-    straight = [not turns(labels(path, json.loads(path.read_text())["fps"])) for path in files]
-    for kind in ("true + noise", *(["model"] if poses else [])):
+    rates = [json.loads(path.read_text())["fps"] for path in files]
+    truths = [labels(path, fps) for path, fps in zip(files, rates, strict=True)]
+    straight = [not turns(truth) for truth in truths]
+    if released is not None:
+        for path, truth in zip(files, truths, strict=True):
+            release(released, path, truth)
+    for kind in kinds:
+        every = [
+            streams(poses, path.stem) if kind == "model" and poses is not None else noisy(truth, n)
+            for n, (path, truth) in enumerate(zip(files, truths, strict=True))
+        ]
         for name in names:
-            sums, used, count = [], 0.0, 0
-            for number, path in enumerate(files):
-                fps = json.loads(path.read_text())["fps"]
-                truth = labels(path, fps)
-                found = noisy(truth, number) if kind != "model" else streams(poses, path.stem)  # type: ignore[arg-type]
-                numbers, seconds = run(name, found, fps, pictures(path.with_suffix(".mp4")))
+            sums, used, count, lines, back = [], 0.0, 0, [], []
+            for path, fps, truth, found in zip(files, rates, truths, every, strict=True):
+                numbers, seconds = run(name, truth, found, fps, path.with_suffix(".mp4"))
                 frames = tracked(truth, found, numbers)
                 sums.append([clear_mot(frames), identity(frames), hota(frames)])
+                back.append(returns(frames, fps))
                 used, count = used + seconds, count + len(found)
+                lines += written(path, fps, found, numbers)
             row = scores(sums) | {"ms_per_frame": 1000 * used / count, "scenes": len(files)}
+            row["came_back"], row["with_their_identity"] = np.sum(back, axis=0).tolist()
             row["IDF1_by_scene"] = [round(scores([s])["IDF1"], 3) for s in sums]
-            row["IDF1_nobody_turns"] = scores([s for s, plain in zip(sums, straight, strict=True) if plain])["IDF1"]
+            if any(straight):
+                row["IDF1_nobody_turns"] = scores([s for s, plain in zip(sums, straight, strict=True) if plain])["IDF1"]
+            if released is not None:
+                row["posetrack"] = posetrack(released, lines)
             result.setdefault(kind, {})[name] = row
             print(
-                f"{kind:13} {name:5} "
-                + " ".join(f"{k} {v if isinstance(v, list) else f'{v:.3f}'}" for k, v in row.items()),
+                f"{kind:5} {name:7} "
+                + " ".join(f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()),
                 flush=True,
             )
     return result
+
+
+def written(path: Path, fps: float, found: list[list[Instance]], numbers: list[list[int | None]]) -> list[Any]:
+    """A scene's people with a tracker's identities, as lines of a stream."""
+    header = StreamHeader(source=f"{path.stem}.mp4", skeleton=BODY19, fps=fps)
+    return [
+        (header, FramePoses(n, tuple(replace(p, track_id=i) for p, i in zip(people, given, strict=True)), n / fps))
+        for n, (people, given) in enumerate(zip(found, numbers, strict=True))
+    ]
+
+
+def release(folder: Path, path: Path, truth: list[list[Person]]) -> None:
+    """Writes a scene's labels as PoseTrack18 does."""
+    scene = json.loads(path.read_text())
+    places = [scene["keypoints"].index(n) if n in scene["keypoints"] else None for n in _NAMES]
+    number = int(path.stem.rpartition("_")[2])
+    middle = len(truth) // 2
+    images: list[dict[str, Any]] = []
+    people: list[dict[str, Any]] = []
+    for n, frame in enumerate(truth):
+        labelled = n % 4 == 0 or abs(n - middle) <= 15
+        image_id = 10**10 + number * 10**4 + n
+        image: dict[str, Any] = {
+            "id": image_id, "frame_id": image_id, "vid_id": f"{number:06d}", "nframes": len(truth),
+            "is_labeled": labelled, "file_name": f"images/val/{path.stem}/{n:06d}.jpg",
+            "width": scene["width"], "height": scene["height"],
+        }  # fmt: skip
+        images.append(image)
+        if not labelled:
+            continue
+        hidden = [p.box for p in frame if not p.counts]
+        image["ignore_regions_x"] = [[b[0], b[2], b[2], b[0]] for b in hidden]
+        image["ignore_regions_y"] = [[b[1], b[1], b[3], b[3]] for b in hidden]
+        for p, known in zip(frame, scene["frames"][n]["persons"], strict=True):
+            if p.counts:
+                points = [[0, 0, 0] if k is None else [*p.joints[k, :2], int(p.joints[k, 2] > 0)] for k in places]
+                x0, y0, x1, y1 = (float(v) for v in p.box)
+                people.append({
+                    "id": image_id * 100 + len(people), "image_id": image_id, "category_id": 1,
+                    "track_id": p.track, "scores": [],
+                    "keypoints": [float(v) for point in points for v in point], "bbox": [x0, y0, x1 - x0, y1 - y0],
+                    **({"bbox_head": known["head_box"]} if "head_box" in known else {}),
+                })  # fmt: skip
+    category = {"id": 1, "name": "person", "keypoints": list(POSETRACK18.keypoints)}
+    place = folder / "annotations/val" / f"{path.stem}.json"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    value = {"images": images, "annotations": people, "categories": [category]}
+    place.write_text(json.dumps(value, default=float))
+
+
+def posetrack(folder: Path, lines: list[Any]) -> dict[str, float]:
+    """What `posecli evaluate` says of a tracker on labels in PoseTrack18's form."""
+    dataset = read_dataset(folder, warn=lambda message: None)
+    found = evaluate(dataset, lines, metrics=("mota", "idf1", "hota", "posetrack"), warn=lambda message: None)
+    return {k: float(v) for k, v in found["all"].items() if k in _POSETRACK}
 
 
 def cost(names: list[str]) -> dict[str, Any]:
@@ -254,7 +373,8 @@ def cost(names: list[str]) -> dict[str, Any]:
                                  np.concatenate([xy.min(0), xy.max(0)]).astype(float))
                     )  # fmt: skip
                 start = time.process_time()
-                tracker.link(crowd, n / 25, image)
+                shown = described(crowd, image, BODY19) if tracker.needs_colours else crowd
+                tracker.link(shown, n / 25, image)
                 took.append(time.process_time() - start)
                 if n in (frames // 5, frames - 1):
                     held.append(tracemalloc.get_traced_memory()[0])
@@ -270,14 +390,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("scenes", type=Path)
     parser.add_argument("poses", type=Path, nargs="?")
-    parser.add_argument("--trackers", default=",".join(TRACKERS))
+    parser.add_argument("--trackers", default=",".join(["none", "iou", "motion", "oks", "flow", "perfect"]))
+    parser.add_argument("--kinds", help="true, model, or both (with a folder of poses the default)")
+    parser.add_argument("--posetrack", type=Path, metavar="FOLDER")
     parser.add_argument("--no-cost", action="store_true")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     names = arguments.trackers.split(",")
-    result = {"quality": quality(arguments.scenes, arguments.poses, names)}
+    kinds = (arguments.kinds or ("true,model" if arguments.poses else "true")).split(",")
+    if "model" in kinds and arguments.poses is None:
+        parser.error("the model's poses are wanted: give their folder")
+    result = {"quality": quality(arguments.scenes, arguments.poses, names, kinds, arguments.posetrack)}
     if not arguments.no_cost:
-        result["cost"] = cost(names)
+        result["cost"] = cost([name for name in names if name in TRACKERS])
     if arguments.out:
         arguments.out.write_text(json.dumps(result, indent=1) + "\n")
 
