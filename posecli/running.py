@@ -112,6 +112,7 @@ class RunningNetwork:
         # The quicker copy, and what it was made of and for.
         self._copy: tuple[tuple[nn.Module, str, torch.dtype], nn.Module] | None = None
         self._replays: Replays | None = None
+        self._is_graph: tuple[nn.Module, bool] | None = None
         self.network = network.eval().to(self.device)
         if self.device.type != "mps":
             self.network = self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -291,11 +292,16 @@ class RunningNetwork:
             why, hint = f"not with --speed {self.speed}", "choose --speed auto"
         elif RANGES not in self.meta.extra:
             why, hint = "the weights carry no ranges of its maps", "posecli export --format int8 adds them"
-        elif self._carrier is not None or not is_one_graph(self.network):
+        elif self._carrier is not None or not self._one_graph():
             why = "it decides by what it sees"
         if told and why:
             raise PoseError(f"{self.meta.architecture} can't compute in int8: {why}", self.name, hint)
         return not why
+
+    def _one_graph(self) -> bool:
+        if self._is_graph is None or self._is_graph[0] is not self.network:
+            self._is_graph = (self.network, is_one_graph(self.network))
+        return self._is_graph[1]
 
     def _ranges(self) -> dict[str, list[float]]:
         ranges = self.meta.extra[RANGES]

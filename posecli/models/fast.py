@@ -29,6 +29,10 @@ _ADDITIONS = (operator.add, operator.iadd, torch.add)
 
 _LARGE = 9
 
+#: A network's weights are kept in the order for so many sizes of picture, as long as these fit into so many bytes: in
+#: another size's order they are put right anew for each picture.
+_MOST_ORDERS, _ORDERED_BYTES = 8, 1 << 26
+
 #: Blocks of memory up to this size, and as much unused memory in all, are kept for the next picture.
 _KEPT_BLOCK, _KEPT_ALTOGETHER = 1 << 28, 1 << 29
 
@@ -38,59 +42,90 @@ def can_fuse() -> bool:
     return bool(torch.backends.mkldnn.is_available()) and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
 
 
+class Orders:
+    """A convolution's weights in the order that the processor's kernels want for each size of map.
+
+    Args:
+        weight: as it is; given up once it is in order where there is room for one order only.
+        pack: puts it in order for a shape of input.
+    """
+
+    def __init__(self, weight: Tensor, pack: Callable[[Tensor, list[int]], Tensor]) -> None:
+        self.weight: Tensor | None = weight
+        self.shape = weight.shape
+        self.room = 1
+        self._pack = pack
+        self._known: dict[tuple[int, ...], Tensor] = {}
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """For the next input (B, C, h, w); how many there are together makes no difference."""
+        size = tuple(x.shape[-2:])
+        found = self._known.pop(size, None)
+        if found is None:
+            if self.weight is None:
+                return next(iter(self._known.values()))
+            found = self._pack(self.weight, list(x.shape))
+            if self.room == 1:
+                self.weight = None
+            elif len(self._known) >= self.room:
+                del self._known[next(iter(self._known))]  # the one not used for longest
+        self._known[size] = found
+        return found
+
+
 class FusedConv(nn.Module):
     """A convolution with what follows it: relu(conv(x) + other), where addition and ReLU may be missing.
 
-    Weights are put in order when the first picture comes, for its size.
+    Weights are put in order when pictures come, for their sizes.
     """
 
     def __init__(self, conv: nn.Conv2d, relu: bool, dtype: torch.dtype) -> None:
         super().__init__()
-        self.weight: Tensor | None = conv.weight.detach().to(dtype)
+        weight = conv.weight.detach().to(dtype)
         self.bias = None if conv.bias is None else conv.bias.detach().to(dtype)
-        self.packed: Tensor | None = None
         self.relu = relu
         # With kernels as large as CPM's, oneDNN takes a third longer over channels-last maps.
         self.large = min(conv.kernel_size) >= _LARGE
-        if self.large:
-            self.weight = cast("Tensor", self.weight).contiguous()
         self.geometry = ([*cast("tuple[int, ...]", conv.padding)], [*conv.stride], [*conv.dilation], conv.groups)
+        self.orders = Orders(weight.contiguous(), self._ordered)
+
+    def _ordered(self, weight: Tensor, shape: list[int]) -> Tensor:
+        return torch.ops.mkldnn._reorder_convolution_weight(weight, *self.geometry, shape)
+
+    @property
+    def weight(self) -> Tensor:
+        """As it was given; before a picture came."""
+        return cast("Tensor", self.orders.weight)
 
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         """(B, C, h, w), and what is added: of the result's shape, or one that spreads to it."""
         if self.large:
             padding, stride, dilation, groups = self.geometry
-            weight = cast("Tensor", self.weight)
-            out = functional.conv2d(x.contiguous(), weight, self.bias, stride, padding, dilation, groups)
+            out = functional.conv2d(x.contiguous(), self.weight, self.bias, stride, padding, dilation, groups)
             out = out if other is None else out + other
             return out.relu_() if self.relu else out
         x = x.contiguous(memory_format=torch.channels_last)
-        if self.packed is None:
-            weight = cast("Tensor", self.weight).contiguous()
-            self.packed = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.geometry, list(x.shape))
-            self.weight = None
+        packed = self.orders(x)
         attribute = "relu" if self.relu else "none"
         if other is None:
-            return torch.ops.mkldnn._convolution_pointwise(
-                x, self.packed, self.bias, *self.geometry, attribute, [], None
-            )
+            return torch.ops.mkldnn._convolution_pointwise(x, packed, self.bias, *self.geometry, attribute, [], None)
         if not self._fits(x, other):
-            out = torch.ops.mkldnn._convolution_pointwise(x, self.packed, self.bias, *self.geometry, "none", [], None)
+            out = torch.ops.mkldnn._convolution_pointwise(x, packed, self.bias, *self.geometry, "none", [], None)
             out = out + other
             return out.relu_() if self.relu else out
         return torch.ops.mkldnn._convolution_pointwise.binary(
-            x, other, self.packed, self.bias, *self.geometry, "add", 1.0, attribute if self.relu else None, [], None
+            x, other, packed, self.bias, *self.geometry, "add", 1.0, attribute if self.relu else None, [], None
         )
 
     def _fits(self, x: Tensor, other: Tensor) -> bool:
         """Whether the operator can add it: the result's own shape, type and order."""
         padding, stride, dilation, _ = self.geometry
-        kernel = cast("Tensor", self.packed).shape[-2:]
+        out, _, *kernel = self.orders.shape
         size = [
             (n + 2 * p - d * (k - 1) - 1) // s + 1
             for n, p, d, k, s in zip(x.shape[-2:], padding, dilation, kernel, stride, strict=True)
         ]
-        same = list(other.shape[-2:]) == size and other.shape[:2] == (x.shape[0], cast("Tensor", self.packed).shape[0])
+        same = list(other.shape[-2:]) == size and other.shape[:2] == (x.shape[0], out)
         return same and other.dtype == x.dtype and other.is_contiguous(memory_format=torch.channels_last)
 
 
@@ -123,7 +158,17 @@ def fuse(network: nn.Module, dtype: torch.dtype = torch.float32, *, compiled: bo
         if compiled and isinstance(module, AdaptiveBlocks) and module.adapt_conv.weight.shape[1] <= MOST_CHANNELS:
             parent, _, own = name.rpartition(".")
             setattr(folded.get_submodule(parent), own, CompiledAdaptiveBlocks(module, dtype))
-    return _fused(folded.to(dtype).to(memory_format=torch.channels_last), dtype)  # type: ignore[call-overload]
+    fused = _fused(folded.to(dtype).to(memory_format=torch.channels_last), dtype)  # type: ignore[call-overload]
+    make_room(fused)
+    return fused
+
+
+def make_room(network: nn.Module) -> None:
+    """Lets weights be kept in order for as many sizes of picture as there is memory for."""
+    every = [found for m in network.modules() if isinstance(found := getattr(m, "orders", None), Orders)]
+    size = sum(o.weight.nbytes for o in every if o.weight is not None)
+    for orders in every:
+        orders.room = max(1, min(_MOST_ORDERS, _ORDERED_BYTES // max(size, 1)))
 
 
 def _fused(module: nn.Module, dtype: torch.dtype) -> nn.Module:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from posecli.models.fast import FusedConv
+from posecli.models.fast import FusedConv, Orders, make_room
 
 #: The graph's input among the ranges.
 INPUT = "input"
@@ -71,25 +71,23 @@ class QuantisedConv(nn.Module):
 
     def __init__(self, conv: FusedConv, given: Grid, gives: Grid | None, added: Grid | None) -> None:
         super().__init__()
-        weight = cast("Tensor", conv.weight).float()
+        weight = conv.weight.float()
         scale = (weight.abs().amax((1, 2, 3)) / _WEIGHT_LEVELS).clamp_min(1e-12)
-        self.weight: Tensor | None = (weight / scale.view(-1, 1, 1, 1)).round().to(torch.int8).contiguous()
+        self.orders = Orders((weight / scale.view(-1, 1, 1, 1)).round().to(torch.int8).contiguous(), self._ordered)
         self.scale, self.zeros = scale, torch.zeros(len(scale), dtype=torch.int64)
         self.bias = None if conv.bias is None else conv.bias.float()
         self.relu, self.geometry = conv.relu, conv.geometry
         self.given, self.gives, self.added = given, gives, added
-        self.packed: Tensor | None = None
+
+    def _ordered(self, weight: Tensor, shape: list[int]) -> Tensor:
+        padding, stride, *others = self.geometry
+        return torch.ops.onednn.qconv_prepack(weight, self.scale, *self.given, stride, padding, *others, shape)
 
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         """(B, C, h, w) uint8, and what is added, which is overwritten."""
         padding, stride, dilation, groups = self.geometry
         x = x.contiguous(memory_format=torch.channels_last)
-        if self.packed is None:
-            self.packed = torch.ops.onednn.qconv_prepack(
-                cast("Tensor", self.weight), self.scale, *self.given, stride, padding, dilation, groups, list(x.shape)
-            )
-            self.weight = None
-        head = (x, *self.given, self.packed, self.scale, self.zeros)
+        head = (x, *self.given, self.orders(x), self.scale, self.zeros)
         shape = (stride, padding, dilation, groups)
         grid = self.gives or Grid(1.0, 0)
         kind = torch.uint8 if self.gives else torch.float32
@@ -207,6 +205,7 @@ def quantise(network: fx.GraphModule, ranges: Mapping[str, Sequence[float]]) -> 
         graph.erase_node(node)
     network.delete_all_unused_submodules()
     network.recompile()
+    make_room(network)
     return network
 
 
