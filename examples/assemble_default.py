@@ -200,7 +200,11 @@ def main() -> None:
     save()
     pools, backgrounds, tuning, quiet = training_pools(args.data)
     # What the networks' maps hold, for int8: on pictures that they learnt from.
-    seen = [p for group in (*(pool.pictures for pool in pools[:4]), backgrounds) for p in spread(group, min(args.seen, args.pictures or args.seen))]
+    seen = [
+        p
+        for group in (*(pool.pictures for pool in pools[:4]), backgrounds)
+        for p in spread(group, min(args.seen, args.pictures or args.seen))
+    ]
     model = load_model(args.out, "cpu")
     calibrate(model, (p.read() for p in seen))
     assert model.finder is not None
