@@ -32,4 +32,6 @@ if [ -d "$SHARED/data" ] && [ -n "${LONG:-}" ]; then
   python "$HERE/quarter_dark.py" --data "$SHARED/data" --out "${RUNS:-runs}/quarter_dark"
   echo "== Tompson et al. by pooling"
   python "$HERE/tompson_pooling.py" --data "$SHARED/data" --out "${RUNS:-runs}/tompson"
+  echo "== fine-tuning on 48 pictures"
+  python "$HERE/finetune.py" --data "$SHARED/data" --out "${RUNS:-runs}/finetune"
 fi
