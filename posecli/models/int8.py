@@ -26,8 +26,6 @@ from posecli.models.fast import FusedConv, Orders, make_room
 INPUT = "input"
 _LEVELS = 255
 _WEIGHT_LEVELS = 127
-# What takes no arithmetic: the values that come out are among those that went in.
-_PASSING = (functional.interpolate, functional.max_pool2d)
 
 
 def can_quantise() -> bool:
@@ -51,12 +49,14 @@ class Grid(NamedTuple):
 
 def quantised(x: Tensor, scale: float, zero: int) -> Tensor:
     """Values of any shape to the nearest of a grid's, uint8; what lies beyond its ends becomes the end."""
-    return (x * (1 / scale)).round_().add_(zero).clamp_(0, _LEVELS).to(torch.uint8)
+    # Halves go up; the conversion cuts off what follows the point.
+    return torch.add(x.new_tensor(zero + 0.5), x, alpha=1 / scale).clamp_(0, _LEVELS).to(torch.uint8)
 
 
 def restored(q: Tensor, scale: float, zero: int) -> Tensor:
     """The inverse of `quantised`, float32."""
-    return (q.float() - zero) * scale
+    x = q * scale
+    return x.sub_(zero * scale) if zero else x
 
 
 class QuantisedConv(nn.Module):
@@ -111,18 +111,21 @@ class Observer(fx.Interpreter):
     def __init__(self, network: fx.GraphModule) -> None:
         super().__init__(network)
         self._values: dict[str, list[Tensor]] = {}
+        convolutions = [n for n in network.graph.nodes if _convolution(n, network) is not None]
+        # What goes into one, and what comes out.
+        self._wanted = {_origin(source, network) for n in convolutions for source in n.args} | set(convolutions)
 
     def run_node(self, n: fx.Node) -> Any:
         found = super().run_node(n)
-        name = _name(n, self.module)
-        if name is not None:
+        if n in self._wanted:
             values = found.permute(0, 2, 3, 1).reshape(-1)
             step = max(1, values.numel() // self._KEPT) | 1  # odd: all channels come round
-            self._values.setdefault(name, []).append(torch.cat([values[::step], torch.stack(values.aminmax())]))
+            kept = torch.cat([values[::step], torch.stack(values.aminmax())])
+            self._values.setdefault(_name(n), []).append(kept)
         return found
 
     def ranges(self) -> dict[str, list[float]]:
-        """The lowest and highest value that each map should have room for, by the name of the convolution it is of.
+        """The lowest and highest value that each map should have room for, by the name of what it comes from.
 
         Of the ranges that lie within all values seen, the one with the least squared error: rare large values are cut
         off where the others can then be told apart better.
@@ -130,12 +133,32 @@ class Observer(fx.Interpreter):
         return {name: _range(torch.cat(values)) for name, values in self._values.items()}
 
 
-def _name(node: fx.Node, module: nn.Module) -> str | None:
-    """By what a map's range is known; None for maps that have none."""
-    if node.op == "placeholder":
-        return INPUT
-    name = str(node.target)
-    return name if node.op == "call_module" and isinstance(module.get_submodule(name), FusedConv) else None
+def _name(node: fx.Node) -> str:
+    """By what a map's range is known."""
+    return INPUT if node.op == "placeholder" else str(node.target) if node.op == "call_module" else node.name
+
+
+def _convolution(node: fx.Node, network: nn.Module) -> FusedConv | None:
+    """The convolution that a node calls and that can be one of whole numbers."""
+    called = network.get_submodule(str(node.target)) if node.op == "call_module" else None
+    return called if isinstance(called, FusedConv) and not called.large else None
+
+
+def _passes(node: fx.Node, network: nn.Module) -> bool:
+    """Whether a node repeats the values that it is given: enlargement by the nearest. (PyTorch can't pool uint8.)"""
+    if node.op == "call_module":
+        called = network.get_submodule(str(node.target))
+        return isinstance(called, nn.Upsample) and called.mode == "nearest"
+    if node.op != "call_function" or node.target is not functional.interpolate:
+        return False
+    return node.kwargs.get("mode", "nearest") == "nearest"
+
+
+def _origin(node: Any, network: nn.Module) -> fx.Node:
+    """The node whose values a node's are."""
+    while _passes(node, network):
+        node = node.args[0]
+    return node
 
 
 def _range(values: Tensor) -> list[float]:
@@ -152,94 +175,108 @@ def quantise(network: fx.GraphModule, ranges: Mapping[str, Sequence[float]]) -> 
     """A fused network that computes in whole numbers wherever it can; the float one is used up.
 
     Convolutions whose input is known by a range become `QuantisedConv`; maps stay uint8 from one to the next, through
-    enlargement by nearest values and pooling too. Everything else gets float32 and runs as before.
+    enlargement by nearest values too. Everything else gets float32 and runs as before.
 
     Args:
         network: of `fuse`, float32, before it saw a picture.
         ranges: of `Observer.ranges`.
     """
-    graph, members = network.graph, dict(network.named_modules())
-    grids: dict[fx.Node, Grid] = {}  # of the maps that are uint8
-    order = {node: n for n, node in enumerate(graph.nodes)}
-    wanting = {node for node in graph.nodes if _wants(node, members, ranges)}
-    entered: dict[fx.Node, fx.Node] = {}  # float maps to the uint8 ones made of them
-    for node in list(graph.nodes):
-        if node not in wanting:
-            if _passes(node) and node.args[0] in grids and all(_is_served(u, wanting, node) for u in node.users):
-                grids[node] = grids[node.args[0]]
-            else:
-                _restore_before(graph, node, grids)
-            continue
-        source, *rest = node.args
-        if source not in grids and source not in entered:
-            grid = Grid.over(*ranges[cast("str", _name(source, network))])
-            with graph.inserting_after(source):
-                entered[source] = graph.call_function(quantised, (source, *grid))
-            grids[entered[source]] = grid
-        source = entered.get(source, source)
-        served = [u for u in node.users if _is_served(u, wanting, node)]
-        gives = Grid.over(*ranges[node.target]) if served else None
-        other = rest[0] if rest else None
-        conv = cast("FusedConv", members[node.target])
-        if other is not None and (other not in grids or gives is None):
-            # Nothing to add to in place: the float convolution stays.
-            _restore_before(graph, node, grids)
-            continue
-        if other is not None and any(order.get(u, 0) > order[node] for u in other.users):
-            with graph.inserting_before(node):
-                copied = graph.call_method("clone", (other,))
-            grids[copied] = grids[other]
-            other = copied
-        name = f"int8_{node.target}"
-        # What is called twice has maps of two grids.
-        name = name if name not in members else f"{name}_{order[node]}"
-        members[name] = QuantisedConv(conv, grids[source], gives, None if other is None else grids[other])
-        network.add_module(name, members[name])
-        with graph.inserting_before(node):
-            new = graph.call_module(name, (source,) if other is None else (source, other))
-        order[new] = order[node]
-        if gives is not None:
-            grids[new] = gives
-        node.replace_all_uses_with(new)
-        wanting.discard(node)
-        graph.erase_node(node)
+    _Quantiser(network, ranges).run()
     network.delete_all_unused_submodules()
     network.recompile()
     make_room(network)
     return network
 
 
-def _wants(node: fx.Node, members: Mapping[str, nn.Module], ranges: Mapping[str, Sequence[float]]) -> bool:
-    """Whether it is a convolution that can work on uint8 maps."""
-    conv = members.get(str(node.target)) if node.op == "call_module" else None
-    if not isinstance(conv, FusedConv) or conv.large or node.target not in ranges:
-        return False
-    source = node.args[0]
-    while isinstance(source, fx.Node) and _passes(source):
-        source = source.args[0]
-    assert isinstance(source, fx.Node)
-    if source.op == "placeholder":
-        return INPUT in ranges
-    return source.op == "call_module" and source.target in ranges
+class _Quantiser:
+    """Goes through a graph once, in its order; every map is then there as float32, as uint8, or as both."""
 
+    def __init__(self, network: fx.GraphModule, ranges: Mapping[str, Sequence[float]]) -> None:
+        self._network, self._graph = network, network.graph
+        self._grids = {name: Grid.over(*ends) for name, ends in ranges.items()}
+        self._order = {node: n for n, node in enumerate(network.graph.nodes)}
+        self._grid: dict[fx.Node, Grid] = {}  # of the nodes that are uint8
+        self._twins: dict[fx.Node, fx.Node] = {}  # from uint8 to float32 and the other way
+        self._known: dict[fx.Node, bool] = {}
 
-def _passes(node: fx.Node) -> bool:
-    if node.op != "call_function" or node.target not in _PASSING:
-        return False
-    return node.target is not functional.interpolate or node.kwargs.get("mode", "nearest") == "nearest"
+    def run(self) -> None:
+        for node in list(self._graph.nodes):
+            if self._computes_whole(node):
+                self._replace(node)
+            elif _passes(node, self._network) and self._stays_whole(node):
+                (source,) = node.all_input_nodes
+                whole = self._whole(source)
+                node.replace_input_with(source, whole)
+                self._grid[node] = self._grid[whole]
+            else:
+                for source in node.all_input_nodes:
+                    node.replace_input_with(source, self._real(source))
 
+    def _computes_whole(self, node: fx.Node) -> bool:
+        conv = _convolution(node, self._network)
+        return conv is not None and _name(_origin(node.args[0], self._network)) in self._grids
 
-def _is_served(user: fx.Node, wanting: set[fx.Node], node: fx.Node) -> bool:
-    """Whether it can take the node's map as uint8."""
-    if user in wanting:
-        return True
-    return _passes(user) and bool(user.users) and all(_is_served(u, wanting, user) for u in user.users)
+    def _stays_whole(self, node: fx.Node) -> bool:
+        """Whether a map is wanted as uint8: by a convolution, maybe beyond an enlargement."""
+        if node not in self._known:
+            users = [self._takes_whole(user, node) for user in node.users]
+            wanted = all(users) and bool(users) if _passes(node, self._network) else any(users)
+            self._known[node] = wanted and _name(_origin(node, self._network)) in self._grids
+        return self._known[node]
 
+    def _takes_whole(self, user: fx.Node, node: fx.Node) -> bool:
+        if self._computes_whole(user):
+            return user.args[0] is node or self._stays_whole(user)
+        return _passes(user, self._network) and self._stays_whole(user)
 
-def _restore_before(graph: fx.Graph, node: fx.Node, grids: Mapping[fx.Node, Grid]) -> None:
-    """Gives a node float32 values in place of uint8 ones."""
-    for source in node.all_input_nodes:
-        if source in grids:
-            with graph.inserting_before(node):
-                real = graph.call_function(restored, (source, *grids[source]))
-            node.replace_input_with(source, real)
+    def _replace(self, node: fx.Node) -> None:
+        """The convolution of a node by that of whole numbers."""
+        conv = _convolution(node, self._network)
+        assert conv is not None
+        source, *rest = cast("tuple[fx.Node, ...]", node.args)
+        x, other, added = self._whole(source), None, None
+        stays = self._stays_whole(node)
+        if rest:
+            stays = stays and _name(_origin(rest[0], self._network)) in self._grids
+            other = self._whole(rest[0]) if stays else self._real(rest[0])
+            added = self._grid[other] if stays else Grid(1.0, 0)
+            later = any(self._order.get(user, -1) > self._order[node] for user in rest[0].users)
+            if later or other.op not in ("call_module", "call_function"):
+                # It is overwritten.
+                with self._graph.inserting_before(node):
+                    other = self._graph.call_method("clone", (other,))
+        gives = self._grids[_name(node)] if stays else None
+        name = f"int8_{node.target}_{self._order[node]}"  # what is called twice may have maps of two grids
+        self._network.add_module(name, QuantisedConv(conv, self._grid[x], gives, added))
+        with self._graph.inserting_before(node):
+            new = self._graph.call_module(name, (x,) if other is None else (x, other))
+        self._order[new] = self._order[node]
+        for known in (self._known, self._grid):
+            known.pop(node, None)
+        if gives is not None:
+            self._grid[new] = gives
+        self._origins(node, new)
+        node.replace_all_uses_with(new)
+        self._graph.erase_node(node)
+
+    def _origins(self, node: fx.Node, new: fx.Node) -> None:
+        """The new node is known by the range of the old one."""
+        self._grids[_name(new)] = self._grids.get(_name(node), Grid(1.0, 0))
+
+    def _whole(self, node: fx.Node) -> fx.Node:
+        if node in self._grid:
+            return node
+        if node not in self._twins:
+            grid = self._grids[_name(_origin(node, self._network))]
+            with self._graph.inserting_after(node):
+                self._twins[node] = self._graph.call_function(quantised, (node, *grid))
+            self._grid[self._twins[node]] = grid
+        return self._twins[node]
+
+    def _real(self, node: fx.Node) -> fx.Node:
+        if node not in self._grid:
+            return node
+        if node not in self._twins:
+            with self._graph.inserting_after(node):
+                self._twins[node] = self._graph.call_function(restored, (node, *self._grid[node]))
+        return self._twins[node]
