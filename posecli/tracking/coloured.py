@@ -55,7 +55,7 @@ class ColouredTracker(OksTracker):
         """(N, T), 0 or more: by how much taking somebody for a track is better than a new identity."""
         alike = self.similarity(people, tracks, time)
         gap = np.array([time - t.time for t in tracks])
-        apart = unlike(np.stack([p.colours for p in people]), np.stack([t.colours for t in tracks]))
+        apart = unlike(np.stack([p.colours for p in people])[:, None], np.stack([t.colours for t in tracks]))
         boxes, before = np.stack([p.box for p in people]), np.stack([t.box for t in tracks])
         walked = np.linalg.norm((boxes[:, :2] + boxes[:, 2:])[:, None] - before[:, :2] - before[:, 2:], axis=-1) / 2
         near = walked < (_SWAY + _WALK * gap) * (boxes[:, 3] - boxes[:, 1])[:, None]
@@ -72,13 +72,15 @@ class ColouredTracker(OksTracker):
         common = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:]) - np.maximum(boxes[:, None, :2], boxes[None, :, :2])
         meets = (common[..., 0] > _MEETS * (boxes[:, 2] - boxes[:, 0])[:, None]) & (common[..., 1] > 0)
         np.fill_diagonal(meets, False)
-        for (track, person), busy in zip(pairs, meets.any(1).tolist(), strict=True):
-            there = ~np.isnan(person.colours[:, 0])
-            first = there & (track.looks == 0)
-            apart = unlike(person.colours[None], track.colours[None])[0, 0]
-            if not busy and not (track.looks.max() >= _SURE and apart > _STRANGE):
-                more = there & ~first
-                track.looks[more] = np.minimum(track.looks[more] + 1, _LONG)
-                track.colours[more] += (person.colours - track.colours)[more] / track.looks[more, None]
-            # Somebody who is never seen alone is better known by this than by nothing.
-            track.colours[first], track.looks[first] = person.colours[first], 1
+        now = np.stack([p.colours for _, p in pairs])
+        known, looks = np.stack([t.colours for t, _ in pairs]), np.stack([t.looks for t, _ in pairs])
+        strange = (looks.max(1) >= _SURE) & (unlike(now, known) > _STRANGE)
+        there = ~np.isnan(now[..., 0])
+        first = there & (looks == 0)
+        more = there & ~first & ~(meets.any(1) | strange)[:, None]
+        looks = np.where(more, np.minimum(looks + 1, _LONG), looks)
+        known = np.where(more[..., None], known + (now - known) / np.maximum(looks, 1)[..., None], known)
+        # Somebody who is never seen alone is better known by this than by nothing.
+        known, looks = np.where(first[..., None], now, known), np.where(first, 1, looks)
+        for (track, _), colours, count in zip(pairs, known, looks, strict=True):
+            track.colours, track.looks = colours, count

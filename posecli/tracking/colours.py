@@ -95,11 +95,12 @@ def read(value: Any) -> np.ndarray:
 
 
 def unlike(some: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """How far colours (N, 2, 9) are from others (T, 2, 9): (N, T), about 7 for two looks at one person and 27 for two
-    people dressed at random; NaN where no part is known of both."""
-    apart = np.abs(some[:, None] - others[None]) @ _WEIGHTS
+    """How far colours (..., 2, 9) are from others, of any shape that fits: (...), about 7 for two looks at one person
+    and 27 for two people dressed at random; NaN where no part is known of both."""
+    apart = np.einsum("...pc,c->...p", np.abs(some - others), _WEIGHTS)
     known = ~np.isnan(apart)
-    return np.where(known.any(-1), np.where(known, apart, 0).sum(-1), np.nan) / np.maximum(known.sum(-1), 1)
+    count = known.sum(-1)
+    return np.where(count > 0, np.where(known, apart, 0).sum(-1), np.nan) / np.maximum(count, 1)
 
 
 def _colours(xy: np.ndarray, image: np.ndarray, joints: list[int], ankles: list[int]) -> list[list[list[int] | None]]:
