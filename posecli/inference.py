@@ -261,9 +261,11 @@ class PoseModel(RunningNetwork):
 
         return [
             [
-                p.changed(person_score=score(b.person_score, self.joints_score(p.score)))
-                for b, p in zip(a, c, strict=True)
+                p.changed(person_score=score(b.person_score, joints))
+                for b, p, joints in zip(a, c, self._joints_scores(np.stack([p.score for p in c])), strict=True)
             ]
+            if c
+            else []
             for a, c in zip(boxes, posed, strict=True)
         ]
 
@@ -411,19 +413,30 @@ class PoseModel(RunningNetwork):
             maps = self.maps(pixels)
             with stage("pose read maps", pool=True):
                 xy, score = codec.decode(maps, mirrored, self.meta)
-                for (i, box), crop, points, scores in zip(part, planned, _numpy(xy), _numpy(score), strict=True):
-                    found[i].append(self._refined(box, apply_affine(crop.inverse, points), scores))
+                refined = self._refined([p for _, p in part], planned, _numpy(xy), _numpy(score))
+                for (i, _), person in zip(part, refined, strict=True):
+                    found[i].append(person)
         return found
 
-    def _refined(self, box: Instance, xy: np.ndarray, score: np.ndarray) -> Instance:
-        """A person of whom the box was known, with the joints of the network and the score of both."""
-        score = np.clip(score, 0, 1)
-        return box.changed(
-            xy=xy.astype(np.float32),
-            visibility=np.full(len(xy), 2),
-            score=score.astype(np.float32),
-            person_score=float(box.person_score * self.joints_score(score)),
-        )
+    def _refined(
+        self, boxes: Sequence[Instance], crops: Sequence[Crop], xy: np.ndarray, score: np.ndarray
+    ) -> list[Instance]:
+        """People of whom the boxes were known, with the joints of the network (N, K, 2) in pixels of their crops and
+        (N, K), and the scores of both."""
+        inverse = np.stack([crop.inverse for crop in crops])
+        xy = (xy @ inverse[:, :, :2].transpose(0, 2, 1) + inverse[:, None, :, 2]).astype(np.float32)
+        score = np.clip(score, 0, 1).astype(np.float32)
+        means = self._joints_scores(score)
+        return [
+            box.changed(xy=joints, visibility=np.full(len(joints), 2), score=own, person_score=box.person_score * mean)
+            for box, joints, own, mean in zip(boxes, xy, score, means, strict=True)
+        ]
+
+    def _joints_scores(self, score: np.ndarray) -> list[float]:
+        """`joints_score` of each row of (N, K)."""
+        if pose_scores.rules(self.meta, self.options)[0] == "mean":
+            return score.mean(1).tolist()
+        return [self.joints_score(row) for row in score]
 
 
 def _finder_options(options: PredictOptions | None) -> PredictOptions:

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from posecli.geometry import box_iou, keypoint_box
+from posecli.geometry import box_iou
 from posecli.types import Instance
 
 __all__ = ["agreed", "box_around", "merged", "moved_box", "nearer", "whole_picture_box"]
@@ -37,8 +37,12 @@ def whole_picture_box(width: int, height: int, scale: float) -> np.ndarray:
 
 def box_around(pose: Instance) -> np.ndarray | None:
     """(4,) box of the joints found with some certainty, grown by a tenth of its longer side: flesh around joints."""
-    box = keypoint_box(pose.xy, pose.score >= _SURE_JOINT)
-    return None if box is None else box + np.array([-1, -1, 1, 1]) * 0.1 * float((box[2:] - box[:2]).max())
+    sure = pose.xy[pose.score >= _SURE_JOINT].astype(np.float64)
+    if not len(sure):
+        return None
+    (x0, y0), (x1, y1) = sure.min(0).tolist(), sure.max(0).tolist()
+    more = 0.1 * max(x1 - x0, y1 - y0)
+    return np.array([x0 - more, y0 - more, x1 + more, y1 + more])
 
 
 def moved_box(person: Instance, pose: Instance) -> Instance:

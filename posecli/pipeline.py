@@ -240,7 +240,7 @@ def poses_of(
         for frame, people, notes in found:
             yield from lines.before(frame.index)
             time = _time(frame, source)
-            written = tuple(as_written(p) for p in people)
+            written = all_as_written(people)
             with stage("tracking"):
                 if cuts is not None and cuts.begins(frame.image, small.pop(frame.index, None)):
                     notes = {**notes, "cut": True}
@@ -507,6 +507,26 @@ def as_written(person: Instance) -> Instance:
         person_score=round(float(person.person_score), 4),
         box_xyxy=box,
         heat=None if person.heat is None else round(float(person.heat), 4),
+    )
+
+
+def all_as_written(people: Sequence[Instance]) -> tuple[Instance, ...]:
+    """`as_written` of a frame's people, who have the same joints."""
+    if len(people) < 2 or any(p.box_xyxy is None for p in people):
+        return tuple(as_written(p) for p in people)
+    xy = np.round(np.stack([p.xy for p in people]).astype(np.float64), 2).astype(np.float32)
+    score = np.round(np.stack([p.score for p in people]).astype(np.float64), 4).astype(np.float32)
+    boxes = np.round(np.array([p.box_xyxy for p in people], np.float64), 2)
+    boxes[:, 2:] = boxes[:, :2] + np.round(boxes[:, 2:] - boxes[:, :2], 2)
+    return tuple(
+        p.changed(
+            xy=joints,
+            score=scores,
+            person_score=round(float(p.person_score), 4),
+            box_xyxy=box,
+            heat=None if p.heat is None else round(float(p.heat), 4),
+        )
+        for p, joints, scores, box in zip(people, xy, score, boxes, strict=True)
     )
 
 

@@ -98,9 +98,9 @@ class Judgement:
 
     def seen(self, found: float, joints: float) -> float:
         """The probability of `found` after a mean joint score: never more than before."""
-        odds = np.clip(found, 1e-9, 1 - 1e-9)
-        odds = odds / (1 - odds) * (np.clip(joints / self.full, 1e-6, 1.0) ** self.steepness)
-        return float(odds / (1 + odds))
+        odds = min(max(found, 1e-9), 1 - 1e-9)
+        odds = odds / (1 - odds) * min(max(joints / self.full, 1e-6), 1.0) ** self.steepness
+        return odds / (1 + odds)
 
 
 def crop_area(crop: Crop) -> float:

@@ -384,8 +384,9 @@ def frame_from_json(value: Mapping[str, Any], skeleton: Skeleton, where: str = "
 def person_to_json(person: Instance) -> dict[str, Any]:
     """A person as plain values; ValueError when a joint that is there has no finite place or score."""
     found = person.visibility > 0
-    xyz = np.column_stack([person.xy, person.score]).astype(np.float64)
-    if not np.isfinite(xyz[found]).all():
+    xyz = np.empty((len(found), 3))
+    xyz[:, :2], xyz[:, 2] = person.xy, person.score
+    if not (np.isfinite(xyz).all() or np.isfinite(xyz[found]).all()):
         raise ValueError("a keypoint with visibility > 0 must have finite coordinates and score")
     value: dict[str, Any] = {}
     if person.track_id is not None:

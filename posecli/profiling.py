@@ -45,12 +45,14 @@ class Profile:
         stages: by name, in the order of first use.
         waits: seconds that a thread waited for another, by what it waited for.
         seconds, core_seconds: of everything between begin and end, all threads.
+        measuring: core-seconds of them that measuring itself took.
     """
 
     stages: dict[str, Usage] = field(default_factory=dict)
     waits: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     core_seconds: float = 0.0
+    measuring: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _clocks: dict[int, tuple[int, float]] = field(default_factory=dict, repr=False)
     _helpers: dict[str, tuple[str, float]] = field(default_factory=dict, repr=False)
@@ -65,7 +67,7 @@ class Profile:
 
         The pace is set by the thread that waits least for the others; the stage is the longest of that thread.
         """
-        known = sum(usage.core_seconds for usage in self.stages.values())
+        known = sum(usage.core_seconds for usage in self.stages.values()) + self.measuring
         rows = [
             {
                 "stage": name,
@@ -77,17 +79,18 @@ class Profile:
             }
             for name, usage in self.stages.items()
         ]
-        other = max(self.core_seconds - known, 0.0)
-        rows.append(
+        besides = {"measuring": self.measuring, "other": max(self.core_seconds - known, 0.0)}
+        rows += [
             {
-                "stage": "other",
+                "stage": name,
                 "seconds": None,
-                "core_seconds": round(other, 4),
-                "share": round(other / max(self.core_seconds, known, 1e-9), 4),
-                "ms_per_frame": round(1000 * other / max(frames, 1), 3),
+                "core_seconds": round(core_seconds, 4),
+                "share": round(core_seconds / max(self.core_seconds, known, 1e-9), 4),
+                "ms_per_frame": round(1000 * core_seconds / max(frames, 1), 3),
                 "calls": None,
             }
-        )
+            for name, core_seconds in besides.items()
+        ]
         busy: dict[int, float] = {}
         for name, usage in self.stages.items():
             busy[self._owner[name]] = busy.get(self._owner[name], 0.0) + usage.seconds
@@ -186,6 +189,10 @@ class Profile:
             usage.core_seconds += core_seconds
             usage.calls += 1
 
+    def _measuring(self, core_seconds: float) -> None:
+        with self._lock:
+            self.measuring += core_seconds
+
     def _wait(self, name: str, seconds: float) -> None:
         with self._lock:
             self.waits[name] = self.waits.get(name, 0.0) + seconds
@@ -220,16 +227,19 @@ def stage(name: str, *, pool: bool = False) -> AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def _measure(profile: Profile, name: str, pool: bool) -> Iterator[None]:
+    begun = time.thread_time()
     profile._enter()
     unnamed = profile._unnamed_threads() if pool else 0.0
     own, began = time.thread_time(), time.perf_counter()
     try:
         yield
     finally:
-        seconds, core = time.perf_counter() - began, time.thread_time() - own
+        ended, seconds = time.thread_time(), time.perf_counter() - began
+        core = ended - own
         if pool:
             core += max(profile._unnamed_threads() - unnamed, 0.0)
         profile._add(name, seconds, core)
+        profile._measuring(own - begun + time.thread_time() - ended)
 
 
 def wait(name: str) -> AbstractContextManager[None]:

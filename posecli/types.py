@@ -287,5 +287,9 @@ class Crop:
     @cached_property
     def inverse(self) -> np.ndarray:
         """(2, 3) float64: input pixels back to image pixels."""
-        linear = np.linalg.inv(self.matrix[:, :2])
-        return np.hstack([linear, -linear @ self.matrix[:, 2:]])
+        ((a, b, x), (c, d, y)) = self.matrix.tolist()
+        size = a * d - b * c
+        if size == 0:
+            raise np.linalg.LinAlgError("a crop that shows nothing has no inverse")
+        a, b, c, d = d / size, -b / size, -c / size, a / size
+        return np.array([[a, b, -(a * x + b * y)], [c, d, -(c * x + d * y)]])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from posecli.checkpoint import ModelMeta
-from posecli.inference import PoseModel
+from posecli.inference import PoseModel, PredictOptions, load_model
 from posecli.pose_scores import Judgement
 from posecli.skeletons import COCO17
 from posecli.types import Instance
@@ -117,3 +117,10 @@ def test_the_threshold_bounds_false_people_where_nobody_is(assemble) -> None:
         assemble.best_threshold([], 6, 10, 0.1, judge)
     with pytest.raises(SystemExit, match="nobody scores"):
         assemble.best_threshold([(0.1, False, True, 1.0), *found], 6, 10, 0.0, judge)
+
+
+def test_scores_of_many_are_those_of_each(tiny_model: Path) -> None:
+    rows = np.random.default_rng(3).uniform(0, 1, (9, 19)).astype(np.float32)
+    for rule in ("mean", "sure"):
+        model = load_model(tiny_model, "cpu", options=PredictOptions(person_score=rule))
+        assert model._joints_scores(rows) == [model.joints_score(row) for row in rows]

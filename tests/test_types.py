@@ -1,0 +1,65 @@
+"""The values between modules: what is quick about them is what is plain about them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from posecli.geometry import crop_from_box
+from posecli.pipeline import all_as_written, as_written
+from posecli.types import Instance
+
+
+def people(count: int, *, boxes: bool = True) -> list[Instance]:
+    """People with joints, scores and boxes that need rounding."""
+    rng = np.random.default_rng(count)
+    return [
+        Instance(
+            rng.uniform(-20, 1300, (17, 2)).astype(np.float32),
+            np.full(17, 2),
+            rng.uniform(0, 1, 17).astype(np.float32),
+            float(rng.uniform()),
+            rng.uniform(0, 900, 4) if boxes else None,
+            heat=None if n % 2 else float(rng.uniform()),
+            extra={"certainty": 0.5},
+        )
+        for n in range(count)
+    ]
+
+
+def same(a: Instance, b: Instance) -> bool:
+    pairs = [(getattr(a, name), getattr(b, name)) for name in a.__dataclass_fields__]
+    return all(
+        np.array_equal(x, y) and x.dtype == y.dtype
+        if isinstance(x, np.ndarray) and isinstance(y, np.ndarray)
+        else x == y
+        for x, y in pairs
+    )
+
+
+def test_a_changed_person_is_a_replaced_one() -> None:
+    (person,) = people(1)
+    new = {"person_score": 0.25, "track_id": 7, "box_xyxy": None}
+    assert same(person.changed(**new), replace(person, **new))
+    assert person.track_id is None and person.changed().xy is person.xy
+    with pytest.raises(TypeError, match="colour"):
+        person.changed(colour="red")
+    with pytest.raises(ValueError, match="visibility must be"):
+        person.changed(xy=np.zeros((5, 2), np.float32))
+
+
+@pytest.mark.parametrize(("count", "boxes"), [(0, True), (1, True), (7, True), (3, False)])
+def test_people_written_together_are_those_written_one_by_one(count: int, boxes: bool) -> None:
+    given = people(count, boxes=boxes)
+    together = all_as_written(given)
+    assert len(together) == count
+    assert all(same(a, as_written(b)) for a, b in zip(together, given, strict=True))
+
+
+def test_the_inverse_of_a_crop() -> None:
+    for rotation, flip in ((0.0, False), (33.0, False), (-120.0, True)):
+        crop = crop_from_box(np.array([10, 20, 300, 450]), (96, 128), rotation=rotation, flip=flip)
+        whole, back = np.vstack([crop.matrix, [0, 0, 1]]), np.vstack([crop.inverse, [0, 0, 1]])
+        np.testing.assert_allclose(whole @ back, np.eye(3), atol=1e-9)
