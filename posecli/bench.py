@@ -18,7 +18,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from posecli.catalogue import architectures
-from posecli.checkpoint import ModelMeta
+from posecli.checkpoint import ModelMeta, check_input_size
 from posecli.errors import UsageError
 from posecli.inference import PoseModel, PredictOptions, load_model
 from posecli.models import MODELS
@@ -42,6 +42,7 @@ from posecli.video import open_source
 UNIT_MACS = 10 * 4 * 128 * 128 * 64 * 64 * 9
 _RAPL = Path("/sys/class/powercap")
 _FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
+_BOTTOM_UP_STEP = 32
 _FRAME = (720, 1280)
 
 
@@ -107,7 +108,9 @@ def network_of(name: str, input_size: tuple[int, int] | None = None, **options: 
     size = input_size or about.input_size or (512, 512)
     codec = "people" if name.endswith("-finder") else about.codec or "gaussian"
     network = MODELS[name](keypoints=COCO17.num_keypoints)
-    return PoseModel(network, ModelMeta(name, {"keypoints": 17}, COCO17, size, codec=codec), **options)
+    meta = ModelMeta(name, {"keypoints": 17}, COCO17, size, codec=codec)
+    check_input_size(network, meta, name)
+    return PoseModel(network, meta, **options)
 
 
 def bench(
@@ -140,7 +143,7 @@ def bench(
             model = make(model, device=device, speed=options.speed, options=chosen)
             if known and precision == "int8":
                 # Any ranges are as fast.
-                width, height = options.size or _usual_size(model)
+                width, height = _size(model, options)
                 with model.calibrated():
                     model.maps(np.random.default_rng(0).integers(0, 255, (1, height, width, 3), dtype=np.uint8))
         parts = {model.role.strip(): model}
@@ -263,7 +266,7 @@ def measure_network(role: str, model: PoseModel, options: BenchOptions) -> dict[
     if model._carrier is not None:
         raise UsageError(f"{model.meta.architecture} needs a video: bench measures networks of single pictures")
     device = model.device
-    width, height = options.size or _usual_size(model)
+    width, height = _size(model, options)
     crops = np.random.default_rng(0).integers(0, 255, (options.batch, height, width, 3), dtype=np.uint8)
     batch = torch.from_numpy(crops).to(device).permute(0, 3, 1, 2).float() / 255
     work: dict[str, Callable[[], Any]] = {"unit": unit(device)}
@@ -319,6 +322,19 @@ def _call(model: PoseModel, batch: Tensor) -> Callable[[], Any]:
 def _without_gradients(network: nn.Module, image: Tensor) -> None:
     with torch.inference_mode():
         network(image)
+
+
+def _size(model: PoseModel, options: BenchOptions) -> tuple[int, int]:
+    """Width and height that the network is measured at; PoseError where it takes none such."""
+    if options.size is None:
+        return _usual_size(model)
+    meta = replace(model.meta, input_size=options.size)
+    if model.top_down:
+        check_input_size(model.network, meta, "--size")
+    else:
+        # Pictures of any size are padded for these; here the padded size itself is given.
+        check_input_size(model.network, meta, "--size", _BOTTOM_UP_STEP)
+    return options.size
 
 
 def _usual_size(model: PoseModel) -> tuple[int, int]:

@@ -216,6 +216,23 @@ def check_fit(wanted: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tens
         raise PoseError(f"the tensors do not fit the network ({'; '.join(problems)})", where)
 
 
+def check_input_size(network: nn.Module, meta: ModelMeta, where: str = "", step: int | None = None) -> None:
+    """PoseError unless a network takes the input size of a description: its ``size_step`` divides width and height.
+
+    Networks without one take any size, or pictures that are padded for them. ``step``: instead of the network's.
+    """
+    step = int(getattr(network, "size_step", 1)) if step is None else step
+    if all(side % step == 0 for side in meta.input_size):
+        return
+    fitting = " x ".join(str(max(1, round(side / step)) * step) for side in meta.input_size)
+    raise PoseError(
+        f"{meta.architecture} takes widths and heights that are multiples of {step}, "
+        f"not {meta.input_size[0]} x {meta.input_size[1]}",
+        where,
+        f"the input size next to it is {fitting}",
+    )
+
+
 def load_checkpoint(path: str | Path) -> tuple[nn.Module, ModelMeta]:
     """The main network of a file, in evaluation mode on the CPU, and its description."""
     state, meta = read_parts(path)["main"]
@@ -236,5 +253,6 @@ def _rebuilt(state: Mapping[str, torch.Tensor], meta: ModelMeta, where: str) -> 
         raise PoseError(f"{meta.architecture}: {str(error).splitlines()[0]}", where) from None
     check_fit(wanted, state, where)
     network = build(meta, where)
+    check_input_size(network, meta, where)
     load_into(network, state, where)
     return network.eval()

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from posecli import bench as module
 from posecli.bench import UNIT_MACS, BenchOptions, bench, count_macs, network_of, rounds
 from posecli.cli.app import app
-from posecli.errors import UsageError
+from posecli.errors import PoseError, UsageError
 
 
 @pytest.fixture(autouse=True)
@@ -110,3 +110,11 @@ def test_energy_is_read_where_the_machine_shows_it(tmp_path: Path, monkeypatch: 
         (tmp_path / zone).mkdir()
         (tmp_path / zone / "energy_uj").write_text(used + "\n")
     assert module.energy_joules() == 3.0
+
+
+def test_sizes_that_a_network_does_not_take() -> None:
+    with pytest.raises(PoseError, match="multiples of 32, not 48 x 64"):
+        network_of("hrnet-tiny", (48, 64))
+    for name in ("hrnet-tiny", "dekr-tiny"):
+        with pytest.raises(PoseError, match="multiples of 32, not 72 x 64"):
+            bench(name, BenchOptions(size=(72, 64), runs=1, threads=1), device="cpu")

@@ -16,6 +16,7 @@ import posecli
 from posecli.checkpoint import ModelMeta, load_checkpoint, load_finder, load_into, read_parts, save_model
 from posecli.errors import PoseError
 from posecli.models import MODELS
+from posecli.models.outline import outline
 from posecli.skeletons import COCO17
 
 META = ModelMeta("hrnet-tiny", {"keypoints": 17}, COCO17, (64, 64), codec="gaussian", extra={"licence": "none"})
@@ -174,3 +175,43 @@ def test_a_name_without_weights_is_an_error_with_the_remedy() -> None:
 def test_a_device_that_is_not_there(weights: Path) -> None:
     with pytest.raises(PoseError, match="--device cpu"):
         posecli.load_model(weights, device="cuda:77")
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "step"),
+    [
+        ("hrnet-tiny", (48, 64), 32),
+        ("pose-fpn", (144, 144), 32),
+        ("hourglass-tiny", (64, 80), 32),
+        ("cpm-tiny", (100, 96), 8),
+        ("unipose-tiny", (88, 96), 16),
+        ("integral-hrnet-tiny", (64, 72), 32),
+        ("deeppose-resnet-tiny", (64, 70), 32),
+        ("cpn-tiny", (64, 72), 32),
+        ("fastpose-tiny", (72, 64), 32),
+        ("simple-baseline-tiny", (64, 40), 32),
+    ],
+)
+def test_an_input_size_that_the_network_does_not_take(
+    name: str, size: tuple[int, int], step: int, tmp_path: Path
+) -> None:
+    arguments: dict[str, Any] = {"keypoints": 17}
+    if name == "pose-fpn":
+        arguments |= {"widths": (8, 8, 8, 8), "blocks": (1, 1, 1, 1), "stem_channels": 8, "channels": 8}
+    network = MODELS[name](**arguments)
+    path = tmp_path / "w.safetensors"
+    save_model(path, network, ModelMeta(name, arguments, COCO17, size))
+    with pytest.raises(PoseError, match=f"multiples of {step}, not {size[0]} x {size[1]}") as caught:
+        posecli.load_model(path, device="cpu")
+    assert caught.value.where == str(path) and "the input size next to it" in caught.value.hint
+    # What is proposed instead is taken.
+    width, height = (int(n) for n in caught.value.hint.rsplit("is ", 1)[1].split(" x "))
+    with torch.inference_mode():
+        network.eval()(torch.zeros(1, 3, height, width))
+
+
+def test_networks_of_one_table_say_what_they_take() -> None:
+    """Every network that looks at one person either states its step or is padded for."""
+    for name in ("hrnet-w32", "pose-fpn", "cpn-50", "fastpose-50-duc", "hg", "unipose-lstm", "tompson", "deeppose"):
+        network = outline(MODELS[name], keypoints=17)
+        assert network.size_step >= 1, name

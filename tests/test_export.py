@@ -151,7 +151,11 @@ def test_verb(cli, tmp_path: Path) -> None:
     assert run(tmp_path / "a.onnx", np.zeros((1, 3, 64, 32), np.float32))[0].shape == (1, 17, 16, 8)
     outcome = cli(*command)
     assert outcome.code == 1 and "exists already" in outcome.err
-    for more, message in ((("--format", "tflite"), "unknown format"), (("--input-size", "32"), "width x height")):
+    for more, message in (
+        (("--format", "tflite"), "unknown format"),
+        (("--input-size", "32"), "width x height"),
+        (("--input-size", "40x64"), "multiples of"),
+    ):
         outcome = cli(*command, "--overwrite", *more)
         assert outcome.code == 2 and message in outcome.err
     outcome = cli(*command, "--overwrite", "--finder")

@@ -97,6 +97,9 @@ def test_forms_of_saving(tmp_path, hrnet_state):
 def test_overrides(tmp_path, hrnet_state):
     path = save(tmp_path / "a.pth", hrnet_state)
     warnings = []
+    with pytest.raises(PoseError, match="multiples of 32, not 100 x 128"):
+        load_official(path, input_size=(100, 128), warn=warnings.append)
+    warnings.clear()
     _, meta = load_official(path, input_size=(288, 384), warn=warnings.append)
     assert meta.input_size == (288, 384) and meta.extra["release"] == "pose_hrnet_w32_384x288" and not warnings
     _, meta = load_official(path, skeleton="posetrack18", input_size=(96, 128), warn=warnings.append)

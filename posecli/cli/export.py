@@ -62,6 +62,7 @@ def export(
     """
     from dataclasses import replace
 
+    from posecli.checkpoint import check_input_size
     from posecli.errors import PoseError, UsageError
     from posecli.inference import load_model
     from posecli.onnx_export import export_onnx
@@ -86,6 +87,10 @@ def export(
         if len(parts) != 2 or not all(p.isdigit() and int(p) > 0 for p in parts):
             raise UsageError(f"--input-size {input_size}", hint="width x height, e.g. 192x256")
         meta = replace(meta, input_size=(int(parts[0]), int(parts[1])))
+        try:
+            check_input_size(model.network, meta, "--input-size")
+        except PoseError as error:
+            raise UsageError(error.what, error.where, error.hint) from None
     result = export_onnx(model.network, meta, out, overwrite=overwrite)
     maps = ", ".join(f"{name} {_shape(shape)}" for name, shape in result.outputs.items())
     talk = console(quiet)

@@ -75,6 +75,7 @@ class CPM(nn.Module):
     """
 
     stride = 8
+    size_step = 8
 
     def __init__(
         self,
@@ -114,7 +115,7 @@ class CPM(nn.Module):
 
     def forward(self, image: Tensor) -> Any:
         """(B, 3, H, W) to ``stage0``, ``stage1``, ...: (B, P or P + 1, H / 8, W / 8), multiples of 8 in H and W."""
-        image = multiple_of(image, 8, "CPM")
+        image = multiple_of(image, self.size_step, "CPM")
         beliefs = [self.stem(image)]
         if len(self.cpm_stages):
             features = self.middle(image)

@@ -124,6 +124,7 @@ class CPN(nn.Module):
     """
 
     stride = 4
+    size_step = 32
 
     def __init__(self, keypoints: int, blocks: Sequence[int] = (3, 4, 6, 3), width: int = 64, channels: int = 256):
         super().__init__()

@@ -197,7 +197,7 @@ class DeepPose(nn.Module):
         error_mean, error_deviation: (S - 1, K, 2): of the errors of each stage's predictions on the pictures it learnt
             from, normalised by the picture; what the next stage's simulated predictions are drawn by (Sec. 3.2).
         surveyed: (S - 1,) 1 where these are known.
-        multiple: widths and heights that the trunk takes are multiples of it.
+        multiple: widths and heights that the trunk takes are multiples of it. size_step: those of pictures.
     """
 
     error_mean: Tensor
@@ -229,6 +229,7 @@ class DeepPose(nn.Module):
         self.keypoints, self.zoom, self.side, self.sigma, self.diameter_joints = keypoints, zoom, side, sigma, joints
         self.phase = 0
         self.multiple = 32 if trunk == "resnet" else 1
+        self.size_step = zoom * self.multiple
         make = AlexNetTrunk if trunk == "alexnet" else ResNetTrunk
         self.stages = nn.ModuleList()
         for number in range(stages):

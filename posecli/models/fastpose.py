@@ -110,6 +110,7 @@ class FastPose(nn.Module):
     """
 
     stride = 4
+    size_step = 32
 
     def __init__(
         self,

@@ -76,6 +76,7 @@ class PoseFPN(nn.Module):
     """
 
     stride = 4
+    size_step = 32
 
     def __init__(
         self,

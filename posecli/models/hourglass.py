@@ -140,6 +140,7 @@ class StackedHourglass(nn.Module):
                 f"stacks {stacks}, depth {depth}, blocks {blocks}, channels {channels}, stem {list(stem)}"
             )
         self.depth = depth
+        self.size_step = 4 * 2**depth
         self.conv1 = nn.Conv2d(3, stem[0], 7, 2, 3)
         self.bn1 = nn.BatchNorm2d(stem[0])
         self.layer1 = Residual(stem[0], stem[1], separable)
@@ -161,8 +162,7 @@ class StackedHourglass(nn.Module):
 
     def guesses(self, image: Tensor) -> list[Tensor]:
         """(B, 3, H, W), H and W multiples of 4 x 2^depth, to the S guesses (B, K, H / 4, W / 4)."""
-        step = 4 * 2**self.depth
-        x = functional.relu(self.bn1(self.conv1(multiple_of(image, step, "this hourglass"))))
+        x = functional.relu(self.bn1(self.conv1(multiple_of(image, self.size_step, "this hourglass"))))
         x = functional.max_pool2d(self.layer1(x), 2)
         x = self.layer3(self.layer2(x))
         guesses = []

@@ -82,6 +82,7 @@ class HRNetTrunk(nn.Module):
     """
 
     stride = 4
+    size_step = 32
 
     def __init__(
         self,
@@ -110,7 +111,7 @@ class HRNetTrunk(nn.Module):
 
     def maps(self, image: Tensor) -> list[Tensor]:
         """The outputs of stage 4, highest resolution first: (B, C, H/4, W/4), (B, 2C, H/8, W/8), ..."""
-        x = self.relu(self.bn1(self.conv1(multiple_of(image, 32, "HRNet"))))
+        x = self.relu(self.bn1(self.conv1(multiple_of(image, self.size_step, "HRNet"))))
         x = self.relu(self.bn2(self.conv2(x)))
         maps = [self.layer1(x)]
         for transition, stage in (

@@ -68,6 +68,7 @@ class IntegralPose(nn.Module):
         self.network = network
         self.beta = float(beta)
         self.stride = int(getattr(network, "stride", 4))
+        self.size_step = int(getattr(network, "size_step", 1))
 
     def forward(self, image: Tensor) -> IntegralOutput:
         """(B, 3, H, W), of sizes that the network takes."""

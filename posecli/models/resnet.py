@@ -39,6 +39,8 @@ class PaperResNet(nn.Module):
         block: makes a bottleneck from ``(channels in, channels within, stride)``; a list has one for each stage.
     """
 
+    size_step = 32
+
     def __init__(
         self,
         blocks: Sequence[int],
@@ -64,7 +66,7 @@ class PaperResNet(nn.Module):
 
     def maps(self, image: Tensor) -> list[Tensor]:
         """(B, 3, H, W), H and W multiples of 32, to four maps (B, 4 width 2^i, H / s, W / s), s = 4, 8, 16, 32."""
-        x = self.conv1(multiple_of(image, 32, "the network"))
+        x = self.conv1(multiple_of(image, self.size_step, "the network"))
         x = self.maxpool(self.relu(self.bn1(x)))
         maps = []
         for stage in range(1, 5):

@@ -124,6 +124,7 @@ class UniPose(nn.Module):
     """
 
     stride = 8
+    size_step = 16
     background = "first"
 
     def __init__(
@@ -150,7 +151,7 @@ class UniPose(nn.Module):
 
     def forward(self, image: Tensor) -> HeatmapOutput:
         """(B, 3, H, W), multiples of 16, to heatmap (B, K + 1, H / 8, W / 8)."""
-        image = multiple_of(image, 16, "UniPose")
+        image = multiple_of(image, self.size_step, "UniPose")
         trunk = self.backbone
         x = trunk.layer1(trunk.maxpool(trunk.relu(trunk.bn1(trunk.conv1(image)))))  # type: ignore[operator]
         features = trunk.layer4(trunk.layer3(trunk.layer2(x)))  # type: ignore[operator]

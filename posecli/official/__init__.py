@@ -16,7 +16,7 @@ from types import ModuleType
 
 from torch import Tensor, nn
 
-from posecli.checkpoint import ModelMeta
+from posecli.checkpoint import ModelMeta, check_input_size
 from posecli.errors import PoseError
 from posecli.models import MODELS
 from posecli.models.outline import outline
@@ -110,6 +110,7 @@ def load_official(
         codec=taken.codec,
         extra={**taken.extra, "release": taken.name},
     )
+    check_input_size(network, meta, str(path))
     return network.eval(), meta
 
 

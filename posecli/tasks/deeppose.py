@@ -53,7 +53,7 @@ class DeepPoseTask(TopDownTask):
         network = outline(lambda: build(self.meta(settings.model, arguments), "training settings"))
         assert isinstance(network, DeepPose)
         self.stages = len(network.stages)
-        step = network.zoom * network.multiple
+        step = network.size_step
         if network.side % network.multiple:
             raise UsageError(f"side = {network.side}", "training settings", f"multiples of {network.multiple}")
         for key, size in (("input_size", settings.input_size), ("small_size", settings.small_size)):
