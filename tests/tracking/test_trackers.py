@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from posecli.skeletons import BODY19, COCO17
-from posecli.tracking import TRACKERS, FlowTracker, IouTracker, OksTracker, make
+from posecli.tracking import TRACKERS, ColouredTracker, FlowTracker, IouTracker, OksTracker, make
 from posecli.types import Instance, Skeleton
 
 POSE = np.random.default_rng(1).uniform([0, 0], [40, 100], (17, 2))
@@ -18,10 +18,11 @@ def person(x: float, y: float = 0.0, score: float = 0.9) -> Instance:
     return Instance(xy, np.full(17, 2), np.ones(17, np.float32), score, np.concatenate([xy.min(0), xy.max(0)]))
 
 
-def test_identities_survive_a_second_behind_something() -> None:
+@pytest.mark.parametrize("kind", [OksTracker, ColouredTracker])
+def test_identities_survive_a_second_behind_something(kind: type[OksTracker]) -> None:
     """Two people walk past one another and are hidden for a second just then; noise of 2 pixels in each joint."""
     rng = np.random.default_rng(0)
-    tracker = OksTracker(COCO17)
+    tracker = kind(COCO17)
     for n in range(75):
         if 25 <= n < 50:
             people = []
@@ -31,8 +32,9 @@ def test_identities_survive_a_second_behind_something() -> None:
         assert numbers == ([1, 2] if people else [])
 
 
-def test_whoever_stays_in_sight_is_not_taken_for_somebody_hidden() -> None:
-    tracker = OksTracker(COCO17)
+@pytest.mark.parametrize("kind", [OksTracker, ColouredTracker])
+def test_whoever_stays_in_sight_is_not_taken_for_somebody_hidden(kind: type[OksTracker]) -> None:
+    tracker = kind(COCO17)
     for n in range(20):
         tracker.link([person(4.0 * n), person(152 - 4.0 * n)], n / 25)
     # They meet; from now on only the first is seen.
