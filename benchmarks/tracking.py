@@ -202,6 +202,23 @@ def streams(folder: Path, stem: str) -> list[list[Instance]]:
     return frames
 
 
+def misses(scenes: list[tuple[Path, list[list[Person]]]], poses: Path) -> dict[str, int]:
+    """How many labelled people a model found: with a pose of an OKS of 0.5 or more; else with a poor one (from 0.2);
+    else with a good one below the display threshold (down to 0.4 of it)."""
+    counts = dict.fromkeys(("labelled", "found", "poor", "weak"), 0)
+    for path, truth in scenes:
+        for (header, line), people in zip(read_stream(poses / f"{path.stem}.poses.jsonl"), truth, strict=True):
+            least, wanted = header.threshold or 0.0, [p for p in people if p.counts]
+            shown = similarity(wanted, [p for p in line.instances if p.person_score >= least]).max(1, initial=0)
+            weak = [p for p in line.instances if 0.4 * least <= p.person_score < least]
+            missed = shown < 0.5
+            counts["labelled"] += len(wanted)
+            counts["found"] += int((~missed).sum())
+            counts["poor"] += int((missed & (shown >= _LOOSE)).sum())
+            counts["weak"] += int((missed & (similarity(wanted, weak).max(1, initial=0) >= 0.5)).sum())
+    return counts
+
+
 def frames_of(path: Path) -> Iterator[np.ndarray]:
     """The frames of a video."""
     with open_source(path) as source:
@@ -269,6 +286,9 @@ def quality(
     if released is not None:
         for path, truth in zip(files, truths, strict=True):
             release(released, path, truth)
+    if "model" in kinds and poses is not None:
+        result["people of the model"] = misses(list(zip(files, truths, strict=True)), poses)
+        print(result["people of the model"], flush=True)
     for kind in kinds:
         every = [
             streams(poses, path.stem) if kind == "model" and poses is not None else noisy(truth, n)
