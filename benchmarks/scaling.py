@@ -40,11 +40,16 @@ ONE_LENGTH += "print(n, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 102
 def threads() -> list[dict[str, Any]]:
     """The same network with more and more threads."""
     rows = []
-    for count in (n for n in (1, 2, 4, 8, 16, 32) if n <= (os.cpu_count() or 1)):
-        model = network_of("dekr-w32", device="cpu")
-        found = measure_network("network", model, BenchOptions(size=(960, 512), runs=3, threads=count))
-        row = next(iter(found["runs"].values()))
-        rows.append({"threads": count, "seconds": row["seconds"], "core_seconds": row["core_seconds"]})
+    before = torch.get_num_threads()
+    try:
+        for count in (n for n in (1, 2, 4, 8, 16, 32) if n <= (os.cpu_count() or 1)):
+            torch.set_num_threads(count)
+            model = network_of("dekr-w32", device="cpu")
+            found = measure_network("network", model, BenchOptions(size=(960, 512), runs=3, threads=count))
+            row = next(iter(found["runs"].values()))
+            rows.append({"threads": count, "seconds": row["seconds"], "core_seconds": row["core_seconds"]})
+    finally:
+        torch.set_num_threads(before)
     return rows
 
 
@@ -155,6 +160,7 @@ def main() -> None:
         "people": people,
         "length": lambda: length([float(m) for m in arguments.minutes.split(",")]),
     }
+    arguments.out.mkdir(parents=True, exist_ok=True)
     file = arguments.out / "scaling.json"
     found = json.loads(file.read_text()) if file.is_file() else {}
     for name in arguments.only.split(","):
