@@ -61,6 +61,13 @@ def posecli(*arguments: object) -> None:
     )
 
 
+def found(pictures: Path, stream: Path, *how: object) -> None:
+    """Poses of a data set's pictures; the stream is there when it is complete."""
+    part = stream.with_suffix(".part.jsonl")
+    posecli("infer", pictures, "--out", part, "--overwrite", "--quiet", *how)
+    part.rename(stream)
+
+
 def moment_of(dataset: Dataset) -> list[int]:
     """For each picture the number of its moment, 0 to 23."""
     frames = [record.extra["video_frame"] for record in dataset.records]
@@ -201,6 +208,24 @@ def table(result: dict[str, Any], names: tuple[tuple[str, str], ...], heads: tup
     return lines
 
 
+def by_group(
+    labels: Dataset, before: Frames, after: Frames, joints: list[str], groups: list[str], what: str
+) -> list[str]:
+    """A Markdown table of PCK@0.2 by groups of pictures."""
+    lines = [f"| {what} | pictures | before | after | difference |", "|---|---|---|---|---|"]
+    key = SHOWN[0][0]
+    for name in sorted(set(groups)):
+        records = tuple(r for r, group in zip(labels.records, groups, strict=True) if group == name)
+        names = {record.file_name for record in records}
+        some = [[(h, f) for h, f in stream if str(f.file) in names] for stream in (before, after)]
+        result = compared(replace(labels, records=records), *some, joints=joints)
+        difference = result["difference"]["all"][key]
+        cells = [per_cent(result["all"][key]), per_cent(result["second"]["all"][key])]
+        cells.append(per_cent(difference["value"], difference.get("interval"), "+"))
+        lines.append(f"| {name} | {len(records)} | " + " | ".join(cells) + " |")
+    return lines
+
+
 def losses(run: Path) -> list[float]:
     """The loss a tenth of the run at a time, from its log."""
     records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
@@ -230,7 +255,7 @@ def main() -> None:
             "--to-skeleton", EXAMPLES / "finetune_joints.toml",
         )  # fmt: skip
     if not stream.exists():
-        posecli("infer", everything, "--out", stream, "--quiet")
+        found(everything, stream)
     dataset = coco.read(everything)
     dataset = replace(dataset, root=str(folder.resolve()), records=tuple(map(under_images, dataset.records)))
     moments = moment_of(dataset)
@@ -240,12 +265,14 @@ def main() -> None:
     after: Frames = []
     linear: Frames = []
     tested: list[int] = []
+    away: dict[int, int] = {}
     curves = []
     for number, (block, others) in enumerate(blocks_of(max(moments) + 1, args.folds)):
         if args.only and number not in args.only:
             continue
         learn, test = part(dataset, moments, others), part(dataset, moments, block)
         tested += block
+        away |= {m: min(abs(m - other) for other in others) for m in block}
         home = args.out / f"fold{number}"
         if not (home / "after.jsonl").exists():
             home.mkdir(exist_ok=True)
@@ -256,10 +283,7 @@ def main() -> None:
                 home / "learn.coco.json", "--max-minutes", args.minutes, "--set", "clock=processor", "--set",
                 "threads=1", "--set", "workers=0")  # fmt: skip
             posecli("train", "--out", home / "run", "--device", "cpu", *how)
-            posecli(
-                "infer", home / "test.coco.json", "--weights", home / "run/last.safetensors", "--out",
-                home / "after.jsonl", "--quiet",
-            )  # fmt: skip
+            found(home / "test.coco.json", home / "after.jsonl", "--weights", home / "run/last.safetensors")
         after += read_named(home / "after.jsonl")
         header = replace(before[0][0], skeleton=dataset.skeleton)
         linear += [(header, frame) for frame in mapped(by_name, learn, test)]
@@ -282,6 +306,8 @@ def main() -> None:
     one = compared(labels, before, after, joints=shared, by=["joint"])
     three = compared(labels, linear, after, joints=new, by=["joint"])
     doubled = compared(wide, before, after, joints=shared)
+    camera = [Path(r.file_name).name.split("_")[0] for r in labels.records]
+    apart = [f"{min(away[m], 5)}{' and more' if away[m] >= 5 else ''}" for m in moments if m in away]
     body = get_skeleton("body19")
     oks = evaluate(with_sigmas(labels, body), before, after, metrics=["oks"], match="iou")
     date = datetime.date.today()
@@ -300,6 +326,10 @@ def main() -> None:
         ) + ".", "",
         f"The {len(new)} new joints, as weighted means of the shipped model's, and after:", "",
         *table(three, SHOWN, ("mapped", "after")), "",
+        "The shared joints by camera (out5 is behind the player), and by the moments between a picture and the nearest",
+        "one learnt from; six moments are a second:", "",
+        *by_group(labels, before, after, shared, camera, "camera"), "",
+        *by_group(labels, before, after, shared, apart, "moments away"), "",
         "By joint, PCK@0.2; before: of the new joints the weighted means:", "",
         "| joint | before | after |", "|---|---|---|",
     ]  # fmt: skip
