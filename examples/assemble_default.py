@@ -182,12 +182,12 @@ def main() -> None:
 
     pose_state, pose = read_parts(args.pose)["main"]
     finder_state, finder = read_parts(args.finder)["main"]
-    side = args.sides[0]
+    side, flip_test = args.sides[0], False if args.no_flip_test else "pictures"
     finder = replace(finder, input_size=(side, side)).with_extra(
         scales=[s / side for s in args.sides], trusted=args.trusted, inside=args.inside, floor=args.floor,
-        overlap=args.overlap, stride=8,
+        overlap=args.overlap, stride=8, flip_test=flip_test,
     )  # fmt: skip
-    pose = pose.with_extra(flip_test=False if args.no_flip_test else "pictures", trained_on=TRAINED_ON, licence=TERMS)
+    pose = pose.with_extra(flip_test=flip_test, trained_on=TRAINED_ON, licence=TERMS)
     plain = Judgement(certainty=args.certainty, size=args.size)
     # Everybody is looked at closely while the scores are judged.
     pose = pose.with_extra(judgement=asdict(plain), threshold=0.0, pose_nms=args.pose_nms)

@@ -221,7 +221,7 @@ class PoseModel(RunningNetwork):
         elif boxes is not None:
             found = self._predict_top_down(images, [_from_box(b, self.skeleton) for b in boxes], self._flip_test(still))
         else:
-            people = self.find(images)
+            people = self.find(images, still)
             if still and self.options.second_look:
                 found = self._judged(people, self._looked_at(images, people))
             else:
@@ -236,12 +236,13 @@ class PoseModel(RunningNetwork):
         """A picture's people as they are given out: each once (top-down), those to be kept, best first."""
         return self.kept(self._once(people) if self.top_down else people)
 
-    def find(self, images: Sequence[np.ndarray]) -> list[list[Instance]]:
+    def find(self, images: Sequence[np.ndarray], still: bool = False) -> list[list[Instance]]:
         """Where people are, for top-down models: the finder's boxes with its certainty, before joints are looked for.
+        ``still``: as for `predict`.
 
         No person of `predict` has a score above this certainty.
         """
-        found = self._people_finder().predict(images)
+        found = self._people_finder().predict(images, still=still)
         return found if self._judgement is None else [self._judgement.found(people) for people in found]
 
     def look(self, images: Sequence[np.ndarray], people: Sequence[Sequence[Instance]]) -> list[list[Instance]]:
@@ -315,8 +316,6 @@ class PoseModel(RunningNetwork):
         # A model may have been made for several scales: it runs at them unless told otherwise.
         own = self.meta.extra.get("scales")
         options = replace(self.options, scales=tuple(own)) if own and self.options.scales == (1.0,) else self.options
-        if self.options.flip_test and codec.mirror is None:
-            raise UsageError(f"{self.meta.architecture} has no flip test", hint="leave --flip-test out")
         if len(options.scales) > 1 and not codec.multi_scale:
             raise UsageError(f"several scales are not for {self.meta.architecture}", hint="leave --scales out")
         if codec.multi_scale and 1.0 not in options.scales:
@@ -338,8 +337,8 @@ class PoseModel(RunningNetwork):
                     with stage(f"{self.role}preprocess"):
                         crops = self.crops(images, [(i, plans[i][s]) for i in chunk])
                     outputs.append(self.maps(crops))
-                    if flip_test and codec.mirror is not None:
-                        mirrored.append(self.maps(crops, codec.mirror))
+                    if flip_test:
+                        mirrored.append(self.maps(crops, lambda batch: codec.mirror(batch, self.meta)))
                 with stage(f"{self.role}read maps", pool=True):
                     people = codec.decode(outputs, mirrored, options, self.meta)
                     for i, persons in zip(chunk, people, strict=True):

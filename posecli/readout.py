@@ -109,7 +109,7 @@ class BottomUp:
 
     Attributes:
         crop: (width, height, scale, all scales, meta) to the crop of the whole picture.
-        mirror: input tensor (B, 3, h, w) to the mirrored one that its flip test wants; None: it has no flip test.
+        mirror: input tensor (B, 3, h, w) to the mirrored one that its flip test wants.
         decode: (outputs by scale, mirrored outputs by scale or [], options, meta) to the people of each picture, in
             input pixels of the reference scale.
         reference_scale: index of that scale.
@@ -117,7 +117,7 @@ class BottomUp:
     """
 
     crop: Callable[[int, int, float, Sequence[float], ModelMeta], Crop]
-    mirror: Callable[[Tensor], Tensor] | None
+    mirror: Callable[[Tensor, ModelMeta], Tensor]
     decode: Callable[[Sequence[Any], Sequence[Any], PredictOptions, ModelMeta], list[list[Person]]]
     reference_scale: Callable[[tuple[float, ...]], int]
     multi_scale: bool
@@ -213,18 +213,25 @@ def _fitted(width: int, height: int, scale: float, scales: Sequence[float], meta
 _ONE_LOOK_OVERLAP = 0.9
 
 
+def _people_stride(meta: ModelMeta) -> int:
+    return int(meta.extra.get("stride", 8))
+
+
 def _read_people(outputs: Any, mirrored: Any, options: PredictOptions, meta: ModelMeta) -> list[list[Person]]:
     extra = meta.extra
     overlap = float(extra.get("overlap", 0.6))
     # The longer side of the picture at each scale, the finest first.
     sides = [round(meta.input_size[0] * scale) for scale in options.scales]
     order = sorted(range(len(sides)), key=lambda s: -sides[s])
+    if mirrored:
+        flip_index = meta.skeleton.flip_index
+        outputs = [dekr.average_flipped(a, b, flip_index) for a, b in zip(outputs, mirrored, strict=True)]
     looks = [
         decode_people(
             outputs[s].heatmap,
             outputs[s].offset,
             outputs[s].box,
-            int(extra.get("stride", 8)),
+            _people_stride(meta),
             floor=float(extra.get("floor", 0.05)),
             overlap=_ONE_LOOK_OVERLAP,
             most=max(50, options.max_persons),
@@ -293,6 +300,14 @@ def _read_dekr(outputs: Any, mirrored: Any, options: PredictOptions, meta: Model
 
 
 BOTTOM_UP: dict[str, BottomUp] = {
-    "dekr": BottomUp(_dekr_crop, dekr.mirrored_input, _read_dekr, _first_one, multi_scale=True),
-    "people": BottomUp(_fitted, None, _read_people, _first_one, multi_scale=True),
+    "dekr": BottomUp(
+        _dekr_crop, lambda batch, meta: dekr.mirrored_input(batch), _read_dekr, _first_one, multi_scale=True
+    ),
+    "people": BottomUp(
+        _fitted,
+        lambda batch, meta: dekr.mirrored_input(batch, _people_stride(meta)),
+        _read_people,
+        _first_one,
+        multi_scale=True,
+    ),
 }

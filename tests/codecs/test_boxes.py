@@ -19,6 +19,8 @@ from posecli.codecs.boxes import (
     merge_scales,
     people_losses,
 )
+from posecli.grouping import dekr
+from posecli.models.dekr import DekrBoxOutput
 
 STRIDE, K = 8, 3
 
@@ -64,6 +66,24 @@ def test_round_trip_of_one_person(x, y, w, h):
     np.testing.assert_allclose(found.xy[0], joints, atol=1e-3)
     # A perfect network's joint heat at a regressed joint is that of its cell, at worst half a cell away diagonally.
     assert 0.5 < found.heat[0] <= 1
+
+
+def test_the_mirrored_picture_says_the_same():
+    """What a perfect network says of the mirrored input, moved as `mirrored_input` moves it, is what it says anyway."""
+    size, swap = (12, 16), [1, 0, 2]
+    box, joints = np.array([21.0, 10, 90, 71]), np.array([[30.0, 20], [80, 66], [61, 33]])
+    # A pixel x of the input is seen at W - 1 - x in its mirror image, and STRIDE - 1 further left in the moved one.
+    across = 8 * size[1] - 1 - (STRIDE - 1)
+    turned = np.array([across - box[2], box[1], across - box[0], box[3]])
+    swapped = np.column_stack([across - joints[swap, 0], joints[swap, 1]])
+    both = [
+        DekrBoxOutput(*as_maps(targets(corners, xy, [2, 2, 2]))) for corners, xy in ((box, joints), (turned, swapped))
+    ]
+    found = decode_people(*dekr.average_flipped(*both, swap), STRIDE, floor=0.5)[0]
+    np.testing.assert_allclose(found.boxes_xyxy[0], box, atol=1e-3)
+    np.testing.assert_allclose(found.xy[0], joints, atol=1e-3)
+    x = torch.arange(3 * 4 * 128.0).reshape(1, 3, 4, 128)
+    assert torch.equal(dekr.mirrored_input(x, STRIDE)[..., 5], x[..., across - 5])
 
 
 def test_two_people_meet_and_the_smaller_keeps_its_middle():
