@@ -32,7 +32,7 @@ echo "== 3. what the shipped model finds on the late pictures"
 posecli infer late.coco.json --out before.jsonl --overwrite --quiet
 
 echo "== 4. the pose network learns the early ones; joints that it knows are kept, the others start afresh"
-posecli train --init default --config "$HERE/finetune.toml" --data early.coco.json --max-minutes "${FINETUNE_MINUTES:-8}" \
+posecli train --init default --config "$HERE/finetune.toml" --data early.coco.json --max-minutes "${FINETUNE_MINUTES:-4}" \
   --out run --overwrite
 
 echo "== 5. what it finds now; the shipped model still says where people are"
