@@ -8,7 +8,8 @@ least, beside the cost of a new identity for each person left over. Somebody who
 anywhere within a walk: whoever turns round behind a wall is not where he was going.
 
 A track's colours are the mean of its first fifty looks, then a slow one; nobody is learnt from while he overlaps
-others, nor from a look that is far from what is known. All of it stands in the stream, so a run that is resumed knows
+others, nor from a look that is far from what is known, unless several looks on end say so: then what is known was
+wrong (somebody half behind something when first seen). All of it stands in the stream, so a run that is resumed knows
 what it knew.
 """
 
@@ -24,14 +25,15 @@ from posecli.tracking.tracks import DOUBT, Seen, Track
 from posecli.types import Skeleton
 
 _EVEN = 10.0  # `unlike` that speaks neither for nor against: four in five looks at one person are nearer
-_SCALE = 6.0  # by which a cost of 1 is more or less
+_SCALE = 9.0  # by which a cost of 1 is more or less
 _AGAINST, _FOR = 2.5, 1.0  # most that colours may cost, or be worth, before their weight
 _WEIGHT = 0.8
 _HIDDEN = 0.2  # seconds out of sight
 _WALK, _SWAY = 1.0, 0.3  # of somebody's height: how far he may be a second later, and at once
 _ELSEWHERE = 0.1  # what an OKS there counts as at least
-_STRANGE = 25.0  # looks further than this from what is known are not learnt
+_STRANGE = 18.0  # looks further than this from what is known are not learnt
 _SURE = 3  # looks after which that is so
+_WRONG = 8  # strange looks on end at somebody in plain sight: what is known is wrong, and learnt anew
 _LONG = 50  # looks averaged
 _MEETS = 0.25  # share of a box's width that lies in another's
 
@@ -75,9 +77,14 @@ class ColouredTracker(OksTracker):
         now = np.stack([p.colours for _, p in pairs])
         known, looks = np.stack([t.colours for t, _ in pairs]), np.stack([t.looks for t, _ in pairs])
         strange = (looks.max(1) >= _SURE) & (unlike(now, known) > _STRANGE)
+        busy = meets.any(1)
+        for i, (track, _) in enumerate(pairs):
+            track.doubts = 0 if not strange[i] else track.doubts + (not busy[i])
+            if track.doubts >= _WRONG:
+                looks[i], track.doubts, strange[i] = 0, 0, False
         there = ~np.isnan(now[..., 0])
         first = there & (looks == 0)
-        more = there & ~first & ~(meets.any(1) | strange)[:, None]
+        more = there & ~first & ~(busy | strange)[:, None]
         looks = np.where(more, np.minimum(looks + 1, _LONG), looks)
         known = np.where(more[..., None], known + (now - known) / np.maximum(looks, 1)[..., None], known)
         # Somebody who is never seen alone is better known by this than by nothing.

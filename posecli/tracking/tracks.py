@@ -38,6 +38,7 @@ class Track:
         frames: in which it was seen.
         colours: (2, 9) what was seen of clothes so far (`colours.read`), NaN for parts that were not.
         looks: (2,) sightings that stands for.
+        doubts: sightings on end that were far from it.
     """
 
     id: int
@@ -49,6 +50,7 @@ class Track:
     frames: int = 0
     colours: np.ndarray = field(default_factory=lambda: colours.read(None))
     looks: np.ndarray = field(default_factory=lambda: np.zeros(len(colours.PARTS)))
+    doubts: int = 0
 
 
 @dataclass(frozen=True)

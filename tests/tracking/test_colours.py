@@ -133,6 +133,18 @@ def test_a_change_of_colours_alone_does_not_end_an_identity() -> None:
         assert tracker.link([person(100 + n, 100, colours=numbers(GREEN, YELLOW))], n / 25) == [1]
 
 
+def test_what_was_wrong_at_first_sight_is_learnt_anew() -> None:
+    """Read off a wall when first seen; afterwards alone and plainly visible."""
+    tracker = ColouredTracker(COCO17)
+    for n in range(30):
+        looks = numbers(YELLOW, YELLOW) if n < 4 else numbers(RED, BLUE)
+        assert tracker.link([person(100 + n, 100, colours=looks)], n / 25) == [1]
+    assert unlike(tracker.tracks[0].colours, read(numbers(RED, BLUE))) < 1
+    for n in range(30, 33):  # a few strange looks change nothing
+        tracker.link([person(100 + n, 100, colours=numbers(GREEN, YELLOW))], n / 25)
+    assert unlike(tracker.tracks[0].colours, read(numbers(RED, BLUE))) < 1
+
+
 def test_without_colours_identities_come_from_poses() -> None:
     tracker = ColouredTracker(COCO17)
     for n in range(26):
