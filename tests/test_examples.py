@@ -60,6 +60,22 @@ def test_the_recipe_of_the_shipped_weights_runs_from_labels_to_one_file(
     assert failed.returncode == 1 and failed.stderr.startswith("no threshold can be chosen: 0 people found")
 
 
+@pytest.mark.slow
+def test_fine_tuning_goes_from_labels_to_before_and_after(tmp_path: Path, shared: Path) -> None:
+    environment = {
+        **os.environ, "BIN": str(Path(sys.executable).parent), "DATA": str(shared / "data"), "OMP_NUM_THREADS": "1",
+        "FINETUNE_OUT": str(tmp_path / "out"), "FINETUNE_MINUTES": "0.2",
+    }  # fmt: skip
+    run = subprocess.run(
+        ["sh", str(ROOT / "examples/finetune.sh")], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert "11 joints carried over" in run.stderr
+    for word in ("PCK@0.2", "right_foot", "spine"):
+        assert word in run.stdout
+    assert load_model(tmp_path / "out/run/last.safetensors", "cpu").skeleton.name == "player18"
+
+
 @pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.sh")), ids=lambda p: p.name)
 def test_scripts_are_valid_shell(script: Path) -> None:
     subprocess.run(["sh", "-n", str(script)], check=True)
