@@ -2,10 +2,10 @@
 
     python benchmarks/networks.py [--out FOLDER] [--threads 1] [--runs 2] [--only dekr-w32,hrnet-w32] [--all]
 
-Weights are drawn at random. Each network is measured as `posecli bench --against plain` does (in units of a fixed piece
-of work, see docs/speed.md), one crop or picture at a time, at the input size that `posecli train` starts from; DEKR-W32
-and -W48 at 512 x 960, a 720p frame. Without `--all` those that differ in depth only are left out. The table is written
-after each network; with `--only` the other rows stay.
+Weights are drawn at random. Each network is measured as `posecli bench --against plain` does (in units of a fixed
+piece of work, see docs/speed.md), and in int8 where it and the processor can, one crop or picture at a time, at the
+input size that `posecli train` starts from; DEKR-W32 and -W48 at 512 x 960, a 720p frame. Without `--all` those that
+differ in depth only are left out. The table is written after each network; with `--only` the other rows stay.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from typing import Any
 
 import torch
 
-from posecli.bench import BenchOptions, machine, measure_network, network_of, roofline
+from posecli.bench import BenchOptions, machine, measure_network, network_of, ranges_of_noise, roofline
 from posecli.catalogue import architectures
 from posecli.errors import PoseError
 from posecli.files import replace_when_done
+from posecli.readout import PredictOptions
 
 SIZES = {"dekr-w32": (960, 512), "dekr-w48": (960, 512), "dekr-small": (960, 512), "dekr-finder": (960, 512)}
 CHOSEN = (
@@ -29,13 +30,24 @@ CHOSEN = (
     "cpn-50 unipose integral-resnet-50 tompson deeppose dekr-w48 hrnet-w48 fastpose-50-dcn hourglass"
 ).split()
 
+_INT8 = PredictOptions(precision="int8")
+
 
 def row(name: str, threads: int, runs: int) -> dict[str, Any]:
     """One network, measured."""
     size = SIZES.get(name)
     model = network_of(name, None if size is None else (size[1], size[1]), device="cpu")
     options = BenchOptions(against="plain", size=size, runs=runs, threads=threads)
-    return measure_network(model.role.strip(), model, options)
+    found = measure_network(model.role.strip(), model, options)
+    quick = network_of(name, None if size is None else (size[1], size[1]), device="cpu", options=_INT8)
+    try:
+        options = BenchOptions(size=size, runs=runs, threads=threads)
+        ranges_of_noise(quick, options)
+        whole = measure_network(quick.role.strip(), quick, options)
+        (found["runs"]["int8"],) = whole["runs"].values()
+    except PoseError as error:
+        found["no_int8"] = str(error)
+    return found
 
 
 def table(found: dict[str, Any]) -> str:
@@ -52,15 +64,18 @@ def table(found: dict[str, Any]) -> str:
         f"{roof['gemm_gflops']:.0f} GFLOP/s multiplying matrices, {roof['conv_gflops']:.0f} in convolutions, "
         f"{roof['copy_gb_per_s']:.1f} GB/s copying.",
         "",
-        "| network | input | GMACs | quick: units | a second | of the convolution's speed | plain: units | times |",
-        "|---|---|---|---|---|---|---|---|",
+        "| network | input | GMACs | quick: units | a second | of the convolution's speed | plain: units | times | "
+        "int8: units | times plain |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for part in found["networks"]:
-        quick, plain = part["runs"].values()
+        quick, plain, *whole = part["runs"].values()
+        int8 = [f"{run['units']:.2f} | {plain['units'] / run['units']:.2f}" for run in whole] or ["- | -"]
         lines.append(
             f"| {part['architecture']} | {part['input'][3]}x{part['input'][2]} | {part['macs'] / 1e9:.2f} | "
             f"{quick['units']:.2f} | {quick['pictures_per_second']:.2f} | {quick['share_of_conv']:.0%} | "
-            f"{plain['units']:.2f} | {part['times_faster']:.2f} |"
+            f"{plain['units']:.2f} | {part['times_faster']:.2f} | "
+            f"{int8[0]} |"
         )
     return "\n".join([*lines, *(f"\nnot measured: {name}: {why}" for name, why in found["left_out"].items())]) + "\n"
 

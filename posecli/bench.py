@@ -142,10 +142,7 @@ def bench(
             chosen = PredictOptions(precision=precision)
             model = make(model, device=device, speed=options.speed, options=chosen)
             if known and precision == "int8":
-                # Any ranges are as fast.
-                width, height = _size(model, options)
-                with model.calibrated():
-                    model.maps(np.random.default_rng(0).integers(0, 255, (1, height, width, 3), dtype=np.uint8))
+                ranges_of_noise(model, options)
         parts = {model.role.strip(): model}
         if model.finder is not None:
             parts["finder"] = model.finder
@@ -159,6 +156,17 @@ def bench(
         return result
     finally:
         torch.set_num_threads(before)
+
+
+def ranges_of_noise(model: PoseModel, options: BenchOptions) -> None:
+    """Lets a network of random weights compute in int8: any ranges of its maps are as fast as any others.
+
+    Raises:
+        PoseError: a network that can't.
+    """
+    width, height = _size(model, options)
+    with model.calibrated():
+        model.maps(np.random.default_rng(0).integers(0, 255, (1, height, width, 3), dtype=np.uint8))
 
 
 def roofline(device: torch.device, dtype: torch.dtype = torch.float32, runs: int = 3) -> dict[str, float]:
