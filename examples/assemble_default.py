@@ -26,6 +26,7 @@ from train_finder import training_pools
 from posecli.augment_pictures import Picture
 from posecli.calibration import calibrate
 from posecli.checkpoint import read_parts, save_model
+from posecli.errors import PoseError
 from posecli.files import sha256_of
 from posecli.geometry import box_iou
 from posecli.inference import PoseModel, PredictOptions, load_model
@@ -206,7 +207,13 @@ def main() -> None:
         for p in spread(group, min(args.seen, args.pictures or args.seen))
     ]
     model = load_model(args.out, "cpu")
-    calibrate(model, (p.read() for p in seen))
+    try:
+        calibrate(model, (p.read() for p in seen))
+    except PoseError as error:
+        raise SystemExit(
+            f"no ranges for int8 on the {len(seen)} pictures looked at: {error}; "
+            "train the finder longer, or lower --floor to rehearse the recipe"
+        ) from None
     assert model.finder is not None
     pose, finder = model.meta, model.finder.meta
     save()
