@@ -139,9 +139,9 @@ def _name(node: fx.Node) -> str:
 
 
 def _convolution(node: fx.Node, network: nn.Module) -> FusedConv | None:
-    """The convolution that a node calls and that can be one of whole numbers."""
+    """The convolution that a node calls."""
     called = network.get_submodule(str(node.target)) if node.op == "call_module" else None
-    return called if isinstance(called, FusedConv) and not called.large else None
+    return called if isinstance(called, FusedConv) else None
 
 
 def _passes(node: fx.Node, network: nn.Module) -> bool:

@@ -110,7 +110,14 @@ def test_the_whole_network_is_the_float_one_with_its_maps_on_grids() -> None:
 
 @pytest.mark.parametrize(
     ("name", "arguments"),
-    [("hrnet-tiny", {}), ("simple-baseline-tiny", {}), ("dekr-tiny", {}), ("hourglass-tiny", {}), ("cpn-tiny", {})],
+    [
+        ("hrnet-tiny", {}),
+        ("simple-baseline-tiny", {}),
+        ("dekr-tiny", {}),
+        ("hourglass-tiny", {}),
+        ("cpn-tiny", {}),
+        ("cpm-tiny", {}),
+    ],
 )
 def test_other_networks_in_whole_numbers(name: str, arguments: dict) -> None:
     made = network(name, **arguments)
