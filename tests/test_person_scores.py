@@ -62,7 +62,7 @@ def test_found_people_are_judged_and_given_boxes_are_not(monkeypatch: pytest.Mon
     model = PoseModel(build(meta), meta.with_extra(judgement=asdict(judge), threshold=0.0), device="cpu")
 
     class Finder:
-        def predict(self, images: list[np.ndarray]) -> list[list[Instance]]:
+        def predict(self, images: list[np.ndarray], still: bool) -> list[list[Instance]]:
             return [[person(0.5, 40)] for _ in images]
 
     monkeypatch.setattr(model, "_people_finder", Finder)
