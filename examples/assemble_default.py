@@ -157,7 +157,7 @@ def main() -> None:
     parser.add_argument("--box-scale", type=float, help="crop side over box side [default: as the pose network says]")
     parser.add_argument("--no-flip-test", action="store_true", help="do not ask for the flip test on pictures")
     parser.add_argument(
-        "--sides", type=int, nargs="+", default=[448, 192, 112, 96], help="longer side of the finder's looks"
+        "--sides", type=int, nargs="+", default=[352, 144, 112, 96], help="longer side of the finder's looks"
     )
     parser.add_argument("--trusted", type=float, nargs=2, default=[30, 120], help="sizes of people: see merge_scales")
     parser.add_argument("--inside", type=float, default=0.95, help="share of a box within a better one to drop it")

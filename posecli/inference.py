@@ -208,7 +208,8 @@ class PoseModel(RunningNetwork):
         for image in images:
             if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
                 raise ValueError(f"images must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
-        with sharing(images):
+        # Where time counts less than care crops are averaged exactly.
+        with sharing(() if still else images):
             return self._predict(images, boxes, still)
 
     def _predict(
@@ -248,7 +249,8 @@ class PoseModel(RunningNetwork):
     def look(self, images: Sequence[np.ndarray], people: Sequence[Sequence[Instance]]) -> list[list[Instance]]:
         """The people of `find` in the same order with the joints seen in their boxes, as in frames of a video; for
         top-down models. ``person_score`` becomes what the joints leave of it."""
-        return self._judged(people, self._predict_top_down(images, people, self._flip_test(False)))
+        with sharing(images):
+            return self._judged(people, self._predict_top_down(images, people, self._flip_test(False)))
 
     def joints_score(self, scores: np.ndarray) -> float:
         """What the joint scores (K,) say of a person, see `pose_scores.joints_score`."""

@@ -26,7 +26,7 @@ from posecli.on_device.graphs import CudaRecorder, Replays
 from posecli.on_device.resample import can_resample, resampled
 from posecli.profiling import stage
 from posecli.readout import TOP_DOWN, PredictOptions
-from posecli.sampling import sampled
+from posecli.sampling import is_shared, sampled
 from posecli.types import Crop
 
 #: How networks run, see `RunningNetwork`.
@@ -170,10 +170,13 @@ class RunningNetwork:
         return "pose " if self.top_down else "finder "
 
     def crops(self, images: Sequence[np.ndarray], wanted: Sequence[tuple[int, Crop]]) -> np.ndarray | Tensor:
-        """Crops of pictures, as `maps` takes them: made here, or on the device where that can be done."""
+        """Crops of pictures, as `maps` takes them: made here, or on the device where that can be done.
+        Quickly for pictures that are being shared (`sampling`): a video's."""
         if not self.crops_on_device or not all(can_resample(crop) for _, crop in wanted):
-            sample = warp if self.runs_as == "plain" else sampled
-            return np.stack([sample(images[i], crop) for i, crop in wanted])
+            quickly = self.runs_as != "plain"
+            return np.stack(
+                [(sampled if quickly and is_shared(images[i]) else warp)(images[i], crop) for i, crop in wanted]
+            )
         bgr = self.meta.extra.get("channels") == "bgr"
         with torch.inference_mode():
             return resampled(

@@ -1,8 +1,9 @@
 """Crops for a network, made quickly: the twin of `geometry.warp`, which averages strong reductions over exact areas.
 
 Here a picture is halved as a whole, once for all its crops (`sharing`), until a crop reduces it to half or less no
-more, and the rest is sampled bilinearly. That is a little sharper than the mean over the exact area. Whole pictures are
-resized, which is several times as quick as a warp.
+more, and the rest is sampled bilinearly. That is a little sharper than the mean over the exact area, which networks
+learn from, so frames of a video are sampled like this and pictures are not. Whole pictures are resized, which is
+several times as quick as a warp.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from posecli.geometry import halved
 from posecli.types import Crop
 
-__all__ = ["Halves", "halves_of", "sampled", "sharing", "thumbnail"]
+__all__ = ["Halves", "halves_of", "is_shared", "sampled", "sharing", "thumbnail"]
 
 _THUMBNAIL = 320  # pixels that a thumbnail's longer side stays below; a pixel is the mean of a block
 _NEAR = 1e-6  # pixels of the input by which the picture's border may miss the input's
@@ -56,6 +57,11 @@ def sharing(images: Sequence[np.ndarray]) -> Iterator[None]:
     finally:
         for image in mine:
             _shared.pictures.pop(id(image), None)
+
+
+def is_shared(image: np.ndarray) -> bool:
+    """Whether a picture's halves are shared now."""
+    return id(image) in _shared.pictures
 
 
 def halves_of(image: np.ndarray) -> Halves:

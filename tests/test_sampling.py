@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posecli.geometry import apply_affine, crop_from_box, fit_picture, halved, warp
+from posecli.inference import load_model
 from posecli.sampling import Halves, halves_of, sampled, sharing, thumbnail
 
 SIZES = [(128, 128), (96, 128), (64, 48)]
@@ -88,3 +91,20 @@ def test_thumbnail() -> None:
         expected = halved(expected)
     np.testing.assert_array_equal(thumbnail(image), expected)
     assert thumbnail(expected) is expected
+
+
+def test_pictures_are_averaged_exactly_and_frames_sampled_quickly(tiny_model: Path) -> None:
+    model = load_model(tiny_model, "cpu")
+    image = np.random.default_rng(0).integers(0, 255, (480, 640, 3), dtype=np.uint8)
+    crop = crop_from_box(np.array([40.0, 30, 600, 440]), (64, 64))
+    exact, quick = warp(image, crop), sampled(image, crop)
+    assert not np.array_equal(exact, quick)
+    assert np.array_equal(model.crops([image], [(0, crop)])[0], exact)
+    with sharing([image]):
+        assert np.array_equal(model.crops([image], [(0, crop)])[0], quick)
+    seen: list[np.ndarray] = []
+    box = [np.array([[40.0, 30, 600, 440]])]
+    plain, model.maps = model.maps, lambda crops, *more: seen.append(crops) or plain(crops, *more)
+    for still in (True, False):
+        model.predict([image], box, still=still)
+    assert not np.array_equal(seen[0], seen[1])
