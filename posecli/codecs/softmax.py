@@ -70,7 +70,7 @@ def decode_softmax_here(logits: np.ndarray, reach: int = 2) -> tuple[np.ndarray,
     total = np.exp(flat, out=flat).sum(1)
     # At least 1, the highest pixel itself.
     some = weight.sum((1, 2))
-    across, down = weight.sum(1) @ offset.astype(np.float32), weight.sum(2) @ offset.astype(np.float32)
+    across, down = ((weight.sum(axis) * offset.astype(np.float32)).sum(1) for axis in (1, 2))
     uv = np.stack([column + across / some, row + down / some], 1).astype(np.float32)
     return uv.reshape(batch, count, 2), (some / total).reshape(batch, count)
 
