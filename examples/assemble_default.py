@@ -161,6 +161,7 @@ def main() -> None:
     )
     parser.add_argument("--trusted", type=float, nargs=2, default=[30, 120], help="sizes of people: see merge_scales")
     parser.add_argument("--inside", type=float, default=0.95, help="share of a box within a better one to drop it")
+    parser.add_argument("--reach", type=int, default=3, help="map pixels around the highest one that count")
     parser.add_argument("--floor", type=float, default=0.05, help="least score of the finder's centres")
     parser.add_argument("--overlap", type=float, default=0.6, help="IoU above which the weaker of two boxes is dropped")
     parser.add_argument("--pictures", type=int, default=0, help="tuning pictures of each kind, 0: all [default]")
@@ -191,7 +192,7 @@ def main() -> None:
     pose = pose.with_extra(flip_test=flip_test, trained_on=TRAINED_ON, licence=TERMS)
     plain = Judgement(certainty=args.certainty, size=args.size)
     # Everybody is looked at closely while the scores are judged.
-    pose = pose.with_extra(judgement=asdict(plain), threshold=0.0, pose_nms=args.pose_nms)
+    pose = pose.with_extra(judgement=asdict(plain), threshold=0.0, pose_nms=args.pose_nms, reach=args.reach)
     if args.box_scale:
         pose = pose.with_extra(box_scale=args.box_scale)
 

@@ -28,7 +28,7 @@ from posecli.codecs.integral import distribution
 from posecli.codecs.softmax import decode_local_mean, decode_softmax
 from posecli.codecs.top_down import CASCADE, CODECS, teacher, to_input
 from posecli.codecs.udp import decode_udp
-from posecli.errors import UsageError
+from posecli.errors import PoseError, UsageError
 from posecli.geometry import box_xyxy_to_xywh, crop_from_box, fit_picture
 from posecli.grouping import dekr
 from posecli.types import Crop
@@ -140,7 +140,11 @@ def _read_softmax(output: Any, mirrored: Any, meta: ModelMeta) -> tuple[Tensor, 
         # The mean of the two distributions, as logits again.
         both = torch.stack([logits, mirror_heatmap(mirrored.heatmap.float(), meta.skeleton.flip_index)])
         logits = torch.logsumexp(both.flatten(3).log_softmax(3), 0).view_as(logits)
-    return decode_softmax(logits, meta.input_size[0] // logits.shape[3])
+    # How far around the highest pixel counts: so far that the scores are right as often as they say.
+    reach = meta.extra.get("reach", 2)
+    if not isinstance(reach, int) or not 1 <= reach <= 16:
+        raise PoseError(f"reach {reach!r}", meta.architecture, "a whole number of map pixels, 1 to 16")
+    return decode_softmax(logits, meta.input_size[0] // logits.shape[3], reach)
 
 
 def _read_heatmap(name: str, output: Any, mirrored: Any, meta: ModelMeta) -> Any:

@@ -246,7 +246,8 @@ def test_a_trained_finder_gives_the_same_poses_whatever_its_speed() -> None:
     images = [np.kron(rng.integers(0, 255, (9, 16, 3)), np.ones((40, 40, 1))).astype(np.uint8) for _ in range(2)]
     found = {}
     for speed in ("plain", "fused", "auto"):
-        finder = posecli.load_model(device="cpu", speed=speed).finder
+        exact = PredictOptions(precision="float32")
+        finder = posecli.load_model(device="cpu", speed=speed, options=exact).finder
         assert finder is not None and finder.speed == speed
         found[speed] = finder.predict(images)
     for speed in ("fused", "auto"):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from posecli.checkpoint import ModelMeta
+from posecli.errors import PoseError
 from posecli.inference import PoseModel, PredictOptions, load_model
 from posecli.pose_scores import Judgement
 from posecli.skeletons import COCO17
@@ -124,3 +125,17 @@ def test_scores_of_many_are_those_of_each(tiny_model: Path) -> None:
     for rule in ("mean", "sure"):
         model = load_model(tiny_model, "cpu", options=PredictOptions(person_score=rule))
         assert model._joints_scores(rows) == [model.joints_score(row) for row in rows]
+
+
+def test_how_far_around_the_highest_pixel_counts_stands_in_the_file(tiny_model: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (80, 80, 3), dtype=np.uint8)
+    model = load_model(tiny_model, "cpu")
+    scores = {}
+    for reach in (1, 2, 3):
+        model.meta = model.meta.with_extra(reach=reach)
+        scores[reach] = model.predict([image], [np.array([[0.0, 0, 79, 79]])])[0][0].score
+    assert (scores[1] < scores[2]).all() and (scores[2] < scores[3]).all()
+    for wrong in (0, 2.5, "far", 1000):
+        model.meta = model.meta.with_extra(reach=wrong)
+        with pytest.raises(PoseError, match="reach"):
+            model.predict([image], [np.array([[0.0, 0, 79, 79]])])
