@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from posecli.errors import PoseError
 from posecli.inference import PoseModel
 
 
-def calibrate(model: PoseModel, images: Iterable[np.ndarray], on_picture: Callable[[], object] = lambda: None) -> int:
+def calibrate(model: PoseModel, images: Iterable[np.ndarray]) -> int:
     """Looks for people in pictures and keeps the ranges of the maps, of the model's network and of its own finder's, in
     their descriptions (``meta.extra["ranges"]``); returns the number of pictures.
 
@@ -37,7 +37,6 @@ def calibrate(model: PoseModel, images: Iterable[np.ndarray], on_picture: Callab
         for image in images:
             model.predict([image])
             count += 1
-            on_picture()
         if not count:
             raise PoseError("no sample pictures", model.name, "give some dozens of pictures or a video")
     return count

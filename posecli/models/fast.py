@@ -12,7 +12,7 @@ import ctypes
 import inspect
 import operator
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, cast
 
@@ -60,7 +60,7 @@ class Orders:
     def __call__(self, x: Tensor) -> Tensor:
         """For the next input (B, C, h, w); how many there are together makes no difference."""
         size = tuple(x.shape[-2:])
-        found = self._known.pop(size, None)
+        found = self._known.get(size)
         if found is None:
             if self.weight is None:
                 return next(iter(self._known.values()))
@@ -68,9 +68,19 @@ class Orders:
             if self.room == 1:
                 self.weight = None
             elif len(self._known) >= self.room:
-                del self._known[next(iter(self._known))]  # the one not used for longest
-        self._known[size] = found
+                del self._known[next(iter(self._known))]  # the one that came first
+            self._known[size] = found
         return found
+
+
+Geometry = tuple[list[int], list[int], list[int], int]
+
+
+def result_size(x: Tensor, kernel: Sequence[int], geometry: Geometry) -> list[int]:
+    """Height and width of what a convolution of this padding, stride, dilation and groups makes of (B, C, h, w)."""
+    padding, stride, dilation, _ = geometry
+    each = zip(x.shape[-2:], padding, dilation, kernel, stride, strict=True)
+    return [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, p, d, k, s in each]
 
 
 class FusedConv(nn.Module):
@@ -119,13 +129,8 @@ class FusedConv(nn.Module):
 
     def _fits(self, x: Tensor, other: Tensor) -> bool:
         """Whether the operator can add it: the result's own shape, type and order."""
-        padding, stride, dilation, _ = self.geometry
-        out, _, *kernel = self.orders.shape
-        size = [
-            (n + 2 * p - d * (k - 1) - 1) // s + 1
-            for n, p, d, k, s in zip(x.shape[-2:], padding, dilation, kernel, stride, strict=True)
-        ]
-        same = list(other.shape[-2:]) == size and other.shape[:2] == (x.shape[0], out)
+        shape = (x.shape[0], self.orders.shape[0], *result_size(x, self.orders.shape[-2:], self.geometry))
+        same = tuple(other.shape) == shape
         return same and other.dtype == x.dtype and other.is_contiguous(memory_format=torch.channels_last)
 
 

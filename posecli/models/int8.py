@@ -13,6 +13,7 @@ efficient inference: A whitepaper", 2018, https://arxiv.org/abs/1806.08342 (Sec.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from posecli.models.fast import FusedConv, Orders, make_room
+from posecli.models.fast import FusedConv, Orders, make_room, result_size
 
 #: The graph's input among the ranges.
 INPUT = "input"
@@ -59,6 +60,10 @@ def restored(q: Tensor, scale: float, zero: int) -> Tensor:
     return x.sub_(zero * scale) if zero else x
 
 
+# What gives a map of its own, which nothing else stands for.
+_NEW = (quantised, restored, operator.add, torch.add)
+
+
 class QuantisedConv(nn.Module):
     """relu(conv(x) + other) of uint8 maps, where addition and ReLU may be missing.
 
@@ -79,6 +84,10 @@ class QuantisedConv(nn.Module):
         self.relu, self.geometry = conv.relu, conv.geometry
         self.given, self.gives, self.added = given, gives, added
 
+    def shape_of(self, x: Tensor) -> list[int]:
+        """Of the result for an input."""
+        return [x.shape[0], len(self.scale), *result_size(x, self.orders.shape[-2:], self.geometry)]
+
     def _ordered(self, weight: Tensor, shape: list[int]) -> Tensor:
         padding, stride, *others = self.geometry
         return torch.ops.onednn.qconv_prepack(weight, self.scale, *self.given, stride, padding, *others, shape)
@@ -95,6 +104,7 @@ class QuantisedConv(nn.Module):
         if other is None:
             return torch.ops.onednn.qconv2d_pointwise(*head, self.bias, *shape, *grid, kind, attribute, [], "")
         added = cast("Grid", self.added)
+        other = other.expand(*self.shape_of(x)).contiguous(memory_format=torch.channels_last)
         return torch.ops.onednn.qconv2d_pointwise.binary(
             *head, other, self.bias, *shape, *grid, kind, *added, "sum", 1.0, attribute, [], ""
         )
@@ -240,8 +250,7 @@ class _Quantiser:
             stays = stays and _name(_origin(rest[0], self._network)) in self._grids
             other = self._whole(rest[0]) if stays else self._real(rest[0])
             added = self._grid[other] if stays else Grid(1.0, 0)
-            later = any(self._order.get(user, -1) > self._order[node] for user in rest[0].users)
-            if later or other.op not in ("call_module", "call_function"):
+            if other is x or not self._is_free(rest[0], other, node):
                 # It is overwritten.
                 with self._graph.inserting_before(node):
                     other = self._graph.call_method("clone", (other,))
@@ -258,6 +267,14 @@ class _Quantiser:
         self._origins(node, new)
         node.replace_all_uses_with(new)
         self._graph.erase_node(node)
+
+    def _is_free(self, node: fx.Node, form: fx.Node, user: fx.Node) -> bool:
+        """Whether a form of a map may be overwritten by a user: it is the last one, and no other name stands for it."""
+        if any(self._order.get(other, -1) > self._order[user] for other in node.users):
+            return False
+        if form.op == "call_module":
+            return isinstance(self._network.get_submodule(str(form.target)), QuantisedConv | FusedConv)
+        return form.op == "call_function" and form.target in _NEW
 
     def _origins(self, node: fx.Node, new: fx.Node) -> None:
         """The new node is known by the range of the old one."""

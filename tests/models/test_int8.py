@@ -108,6 +108,36 @@ def test_the_whole_network_is_the_float_one_with_its_maps_on_grids() -> None:
     assert (found - plain).abs().mean() < 0.1 * spread and np.corrcoef(found.flatten(), plain.flatten())[0, 1] > 0.99
 
 
+class Awkward(nn.Module):
+    """Adds a map to a convolution of itself, one that is used again, one of a single row, a view of another's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.itself, self.again, self.row, self.view = (
+            nn.Conv2d(n, 16, 3, 1, 1) for n in (3, 16, 16, 16, 16)
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        a = torch.relu(self.first(image))
+        b = torch.relu(self.itself(a) + a)
+        c = self.again(b) + a
+        d = torch.relu(self.row(c) + b[:, :, :1])
+        e = self.view(d) + torch.flip(c, (0,))[:]
+        return e + a + b + c + d
+
+
+def test_what_is_added_is_overwritten_only_where_nobody_needs_it() -> None:
+    torch.manual_seed(0)
+    made = Awkward().eval()
+    x = torch.randn(2, 3, 24, 32).contiguous(memory_format=torch.channels_last)
+    whole = quantise(fuse(made), observed(made, x))
+    assert sum(isinstance(m, QuantisedConv) for m in whole.modules()) == 5
+    with torch.inference_mode():
+        found, plain = whole(x), made(x)
+        assert torch.equal(found, whole(x))
+    assert (found - plain).abs().mean() < 0.03 * plain.std()
+
+
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
