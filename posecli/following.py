@@ -34,7 +34,7 @@ from posecli.sampling import sharing, thumbnail
 from posecli.tracking.oks import OksTracker
 from posecli.types import Instance
 
-__all__ = ["Follower", "thumbnail"]
+__all__ = ["Follower", "Glance", "thumbnail"]
 
 _SAME = 2.0  # grey levels by which no block may differ between pictures that count as the same
 _JUMP = 15.0  # mean difference of blocks from which on the finder is asked at once
@@ -66,8 +66,32 @@ class _Followed:
     frames: int  # in which it was seen
 
 
+@dataclass(frozen=True)
+class Glance:
+    """What a frame says before anybody knows its people.
+
+    Attributes:
+        looked: (h, w, 3) `thumbnail` of the picture that is looked at: this one, or where it shows the same the last.
+        same: it shows what the last picture that was looked at showed.
+        change: mean grey levels of difference to it; inf where there is none.
+        turn: the finder's turn has come.
+    """
+
+    looked: np.ndarray
+    same: bool
+    change: float
+    turn: bool
+
+    @property
+    def asks(self) -> bool:
+        """Whether the finder is to look, whoever is followed."""
+        return not self.same and (self.turn or self.change > _JUMP)
+
+
 class Follower:
     """Gives the people of a video's frames; call `people`, then `see`, once a frame and in order.
+
+    `glance` needs nothing of the people and may run ahead, in another thread; then `people` is given what it said.
 
     Args:
         model: top-down, with a finder; its skeleton has sigmas.
@@ -93,7 +117,8 @@ class Follower:
         self._current: list[int] = []
         self._lost: dict[int, int] = {}
         self._looked: np.ndarray | None = None
-        self._time: float | None = None  # of the last frame
+        self._glanced: float | None = None  # time of the last frame of `glance`
+        self._time: float | None = None  # and of `see`
 
     def scheduled(self, time: float, last: float | None = None) -> bool:
         """Whether the finder's turn has come in the frame at this time.
@@ -118,34 +143,44 @@ class Follower:
         """Takes the picture (H, W, 3) that was looked at last, to go on with the next."""
         self._looked = thumbnail(looked)
 
-    def people(self, image: np.ndarray, time: float, find: Callable[[], list[Instance]]) -> tuple[list[Instance], bool]:
+    def glance(self, image: np.ndarray, time: float) -> Glance:
+        """What the next frame's picture (H, W, 3) uint8 alone says; once a frame and in order."""
+        with stage("compare with last frame"), sharing([image]):
+            small = thumbnail(image)
+            change = None
+            if self._looked is not None and self._looked.shape == small.shape:
+                change = cv2.absdiff(small, self._looked)
+        turn = self.scheduled(time, self._time if self._glanced is None else self._glanced)
+        self._glanced = time
+        if change is not None and change.max() <= _SAME:
+            assert self._looked is not None
+            return Glance(self._looked, True, 0.0, turn)
+        self._looked = small
+        return Glance(small, False, float("inf") if change is None else float(change.mean()), turn)
+
+    def people(
+        self, image: np.ndarray, time: float, find: Callable[[], list[Instance]], glance: Glance | None = None
+    ) -> tuple[list[Instance], bool]:
         """The people of the next frame, and whether they are those of the frame before, unchanged.
 
         Args:
             image: (H, W, 3) uint8.
             time: seconds.
             find: runs the finder on this picture (`PoseModel.find`); called only where needed.
+            glance: of this frame, where `glance` was called; else it is now.
         """
         with sharing([image]):
-            return self._people(image, time, find)
+            return self._people(image, time, find, glance or self.glance(image, time))
 
     def _people(
-        self, image: np.ndarray, time: float, find: Callable[[], list[Instance]]
+        self, image: np.ndarray, time: float, find: Callable[[], list[Instance]], glance: Glance
     ) -> tuple[list[Instance], bool]:
-        with stage("compare with last frame"):
-            small = thumbnail(image)
-            change = None
-            if self._looked is not None and self._looked.shape == small.shape:
-                change = cv2.absdiff(small, self._looked)
-        if change is not None and change.max() <= _SAME:
+        if glance.same:
             return [self._known[i].person.changed(track_id=None) for i in self._current], True
-        self._looked = small
-        jump = float("inf") if change is None else float(change.mean())
         with stage("follow"):
-            carried = {} if jump > _CUT else self._carried(time)
-        turn = self.scheduled(time)
-        if turn or jump > _JUMP or self._lost:
-            return self._look(image, time, carried, find(), turn), False
+            carried = {} if glance.change > _CUT else self._carried(time)
+        if glance.asks or self._lost:
+            return self._look(image, time, carried, find(), glance.turn), False
         posed = self._model.look([image], [list(carried.values())])[0]
         fallen = {i for i, pose in zip(carried, posed, strict=True) if self._has_fallen(i, pose)}
         if fallen:

@@ -8,9 +8,12 @@ of preprocessing and of coordinates. A model is either bottom-up (DEKR: everybod
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from importlib import resources
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +32,15 @@ from posecli.models.rescore import RescoreNet, rescore
 from posecli.profiling import stage
 from posecli.readout import BOTTOM_UP, TOP_DOWN, Person, PredictOptions
 from posecli.running import RunningNetwork
-from posecli.sampling import sharing
+from posecli.sampling import shared_ones, sharing, taking
 from posecli.types import Crop, Instance, Skeleton
+from posecli.workers import Workers
 from posecli.zoo import fetch, find_entry, suggestions
 
 __all__ = ["DEFAULT_MODEL", "PoseModel", "PredictOptions", "find_weights", "load_model"]
 
 DEFAULT_MODEL = "default"
+_LEAST_SHARE = 3  # people of a picture whom a worker takes at least
 
 
 def find_weights(name: str | Path, progress: Callable[[int, int | None], None] | None = None) -> Path:
@@ -158,6 +163,21 @@ class PoseModel(RunningNetwork):
         self._judgement = pose_scores.Judgement.of(meta)
         self._rescoring: RescoreNet | None = None
         self._box_weights = box_weights
+        self._workers: Workers | None = None
+
+    def make_ready(self) -> None:
+        super().make_ready()
+        if self.top_down:
+            self._people_finder().make_ready()
+
+    @contextmanager
+    def helped(self, workers: Workers) -> Iterator[None]:
+        """While it lasts the people of a picture are shared out among workers, for top-down models on a CPU."""
+        self._workers = workers
+        try:
+            yield
+        finally:
+            self._workers = None
 
     @property
     def skeleton(self) -> Skeleton:
@@ -341,7 +361,7 @@ class PoseModel(RunningNetwork):
                     outputs.append(self.maps(crops))
                     if flip_test:
                         mirrored.append(self.maps(crops, lambda batch: codec.mirror(batch, self.meta)))
-                with stage(f"{self.role}read maps", pool=True):
+                with stage(f"{self.role}read maps", pool=torch.get_num_threads() > 1):
                     people = codec.decode(outputs, mirrored, options, self.meta)
                     for i, persons in zip(chunk, people, strict=True):
                         reference = plans[i][codec.reference_scale(options.scales)]
@@ -405,18 +425,31 @@ class PoseModel(RunningNetwork):
         jobs = [(i, p) for i, persons in enumerate(people) for p in persons if p.box_xyxy is not None]
         crops = [codec.crop(np.asarray(p.box_xyxy), self.meta) for _, p in jobs]
         found: list[list[Instance]] = [[] for _ in images]
-        for start in range(0, len(jobs), self.options.batch):
-            part = jobs[start : start + self.options.batch]
-            planned = crops[start : start + self.options.batch]
-            with stage("crops"):
-                pixels = self.crops(images, [(i, crop) for (i, _), crop in zip(part, planned, strict=True)])
-            mirrored = self.maps(pixels, _mirror) if flip_test else None
-            maps = self.maps(pixels)
-            with stage("pose read maps", pool=True):
+        size = self.options.batch
+        if self._workers is not None:
+            # As many shares as there are workers, but none so small that it isn't worth the calls.
+            shares = min(self._workers.count, len(jobs) // _LEAST_SHARE)
+            size = min(size, -(-len(jobs) // max(shares, 1)) or 1)
+        halves = shared_ones(images)
+
+        def posed(start: int) -> list[Instance]:
+            part, planned = jobs[start : start + size], crops[start : start + size]
+            with taking(halves):
+                with stage("crops"):
+                    pixels = self.crops(images, [(i, crop) for (i, _), crop in zip(part, planned, strict=True)])
+                mirrored = self.maps(pixels, _mirror) if flip_test else None
+                maps = self.maps(pixels)
+            with stage("pose read maps", pool=torch.get_num_threads() > 1):
                 xy, score = codec.decode(maps, mirrored, self.meta)
-                refined = self._refined([p for _, p in part], planned, _numpy(xy), _numpy(score))
-                for (i, _), person in zip(part, refined, strict=True):
-                    found[i].append(person)
+                return self._refined([p for _, p in part], planned, _numpy(xy), _numpy(score))
+
+        starts = range(0, len(jobs), size)
+        if self._workers is None or len(starts) < 2:
+            parts = [posed(start) for start in starts]
+        else:
+            parts = self._workers.each([partial(posed, start) for start in starts])
+        for (i, _), person in zip(jobs, chain.from_iterable(parts), strict=True):
+            found[i].append(person)
         return found
 
     def _refined(

@@ -9,25 +9,29 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from posecli.errors import PoseError, UsageError
-from posecli.following import Follower, thumbnail
+from posecli.following import Follower, Glance, thumbnail
 from posecli.inference import DEFAULT_MODEL, PoseModel, load_model
 from posecli.on_device.upload import Uploader
 from posecli.person_boxes import BoxLookup
 from posecli.predictions import FramePoses, StreamHeader
 from posecli.profiling import stage
 from posecli.recurrence import Memory, is_cut
+from posecli.sampling import Halves, sharing, taking
 from posecli.stages import prefetch
 from posecli.tracking import TRACKERS, FlowTracker, Tracker, make
-from posecli.tracking.colours import described
+from posecli.tracking.colours import KEY, described
 from posecli.types import Frame, Instance, Skeleton
 from posecli.video import DECODERS, FrameSource, PictureSource, open_source
+from posecli.workers import Workers, on_one_core, several_threads
 
 _EVERY_FRAME = 1e-6  # seconds: a period shorter than any frame
+_SMALL = 1_000_000_000  # multiply-adds of a crop below which threads within its network don't pay
 
 
 @dataclass(frozen=True)
@@ -175,6 +179,16 @@ def stream_header(
     )
 
 
+class _Found(NamedTuple):
+    """A frame with its people as they will be written, and what else its line says: ``same``, it shows what the one
+    before showed; ``reset``, nothing before it was remembered. ``looked``: what a follower looked at last."""
+
+    frame: Frame
+    people: tuple[Instance, ...]
+    notes: dict[str, Any]
+    looked: np.ndarray | None = None
+
+
 def poses_of(
     source: FrameSource,
     model: PoseModel,
@@ -213,47 +227,136 @@ def poses_of(
         follower = make_follower(source, model, options, boxes, tracker)
     if memory is None and resume_at is None:
         memory = make_memory(source, model)
-    # Frames wait in a queue as large as a batch: one batch decodes while the other is in the network.
     live, still = source.kind == "camera", source.kind == "pictures"
     batch = 1 if live else options.batch
-    frames = prefetch(source.frames(first, stop, options.every), 1 if live else batch)
     lines = _Lines(source, first, stop, options.every, image_ids or {})
     cuts = None if still else _Cuts(source, options, follower, start, resume_at)
     with contextlib.ExitStack() as threads:
-        threads.enter_context(contextlib.closing(frames))
-        chunks = _chunks(frames, batch)
-        beside = model.crops_on_device and memory is None and not live
+        frames = source.frames(first, stop, options.every)
         small: dict[int, np.ndarray] = {}
-        if beside and options.roi is None:
-            # The next batch goes to the device while this one is worked on.
-            chunks = threads.enter_context(
-                contextlib.closing(prefetch(_sent(chunks, model, small, cuts), 1, "upload", counted=False))
+        if follower is not None and not live and overlaps(model, tracker):
+            found = _side_by_side(frames, model, options, follower, source, threads)
+        else:
+            # Frames wait in a queue as large as a batch: one batch decodes while the other is in the network.
+            chunks = _chunks(threads.enter_context(contextlib.closing(prefetch(frames, batch))), batch)
+            beside = model.crops_on_device and memory is None and not live
+            if beside and options.roi is None:
+                # The next batch goes to the device while this one is worked on.
+                chunks = threads.enter_context(
+                    contextlib.closing(prefetch(_sent(chunks, model, small, cuts), 1, "upload", counted=False))
+                )
+            found = (
+                item
+                for chunk in chunks
+                for item in _people(
+                    chunk, model, options, boxes, lines.image_id, still, follower, memory, source, tracker
+                )
             )
-        found = (
-            item
-            for chunk in chunks
-            for item in _people(chunk, model, options, boxes, lines.image_id, still, follower, memory, source, tracker)
-        )
-        if beside and follower is None and (tracker is None or not tracker.needs_pictures):
-            # Nothing that comes after the model is needed for the next batch: the device need not wait for it.
-            found = threads.enter_context(contextlib.closing(prefetch(found, 2 * batch, "model", counted=False)))
-        for frame, people, notes in found:
+            if beside and follower is None and (tracker is None or not tracker.needs_pictures):
+                # Nothing that comes after the model is needed for the next batch: the device need not wait for it.
+                found = threads.enter_context(contextlib.closing(prefetch(found, 2 * batch, "model", counted=False)))
+        coloured = colours or (tracker is not None and tracker.needs_colours)
+        last: Sequence[Instance] | None = None
+        for frame, written, notes, looked in found:
             yield from lines.before(frame.index)
-            time = _time(frame, source)
-            written = all_as_written(people)
             with stage("tracking"):
-                if cuts is not None and cuts.begins(frame.image, small.pop(frame.index, None)):
+                if cuts is not None and cuts.begins(frame.image, small.pop(frame.index, None), looked):
                     notes = {**notes, "cut": True}
                     if tracker is not None:
                         tracker.cut()
-                if (colours or (tracker is not None and tracker.needs_colours)) and not notes.get("same"):
+                if coloured and notes.get("same"):
+                    written = _as_before(written, last)
+                elif coloured:
                     written = described(written, frame.image, model.skeleton, model.threshold)
-                if follower is not None:
-                    follower.see(_in_region(written, options), time)
+                last = written
                 if tracker is not None:
-                    written = tracker.update(written, time, frame.image)
+                    written = tracker.update(written, _time(frame, source), frame.image)
             yield frame, lines.of(frame, written, notes)
     yield from lines.rest()
+
+
+def overlaps(model: PoseModel, tracker: Tracker | None) -> bool:
+    """Whether people are followed by several threads, side by side: where the network of a person's crop is so small
+    that threads within it don't pay, on a CPU with more than one to use, unless following waits for the tracker."""
+    return (
+        model.device.type == "cpu"
+        and model.runs_as != "plain"
+        and torch.get_num_threads() > 1
+        and (tracker is None or not tracker.needs_pictures)
+        and model.crop_macs() < _SMALL
+    )
+
+
+def _side_by_side(
+    frames: Iterator[Frame],
+    model: PoseModel,
+    options: InferOptions,
+    follower: Follower,
+    source: FrameSource,
+    threads: contextlib.ExitStack,
+) -> Iterator[_Found]:
+    """What `_people` gives of a video whose people are followed, each stage in a thread that computes on one core:
+
+    - decoding;
+    - comparing frames, and the finder where its turn has come, which needs nothing of the people, some frames ahead;
+    - crops and poses, which need the poses of the frame before; a crowd is shared out among threads;
+    - who is who, and writing: whoever takes what this gives.
+    """
+    model.make_ready()
+    workers = Workers(threads.enter_context(several_threads()))
+    threads.callback(workers.close)
+    decoded = threads.enter_context(contextlib.closing(prefetch(frames, max(1, options.batch // 2))))
+
+    def glanced() -> Iterator[tuple[Frame, Halves, Glance, list[Instance] | None]]:
+        on_one_core()
+        for frame in decoded:
+            part = region_of(frame.image, options)
+            with sharing([part]) as (halves,):
+                glance = follower.glance(part, _time(frame, source))
+                yield frame, halves, glance, model.find([part])[0] if glance.asks else None
+
+    def followed() -> Iterator[_Found]:
+        on_one_core()
+        with model.helped(workers):
+            for frame, halves, glance, ahead in looked_at:
+                part, time = halves[0], _time(frame, source)
+
+                def find(part: np.ndarray = part, ahead: list[Instance] | None = ahead) -> list[Instance]:
+                    return model.find([part])[0] if ahead is None else ahead
+
+                with taking([halves]):
+                    people, same = follower.people(part, time, find, glance)
+                yield _seen(frame, people, same, glance.looked, follower, options, time)
+
+    looked_at = threads.enter_context(
+        contextlib.closing(prefetch(glanced(), options.batch, "finder", counted=False, reader="poses"))
+    )
+    return threads.enter_context(contextlib.closing(prefetch(followed(), 2, "poses", counted=False, reader="tracking")))
+
+
+def _seen(
+    frame: Frame,
+    people: Sequence[Instance],
+    same: bool,
+    looked: np.ndarray | None,
+    follower: Follower,
+    options: InferOptions,
+    time: float,
+) -> _Found:
+    """The people of a frame as they will be written, which the follower goes on from."""
+    shift = _origin(options)
+    with stage("follow"):
+        written = all_as_written([_shifted(p, shift) for p in people])
+        follower.see(_in_region(written, options), time)
+    return _Found(frame, written, {"same": True} if same else {}, looked)
+
+
+def _as_before(people: Sequence[Instance], last: Sequence[Instance] | None) -> tuple[Instance, ...]:
+    """People who are those of the frame before, unchanged, with the colours that they had there."""
+    if last is None:  # they come from the lines of a run that is gone on with
+        return tuple(people)
+    worn = [{KEY: before.extra[KEY]} if KEY in before.extra else {} for before in last]
+    return tuple(p.changed(extra={**p.extra, **own}) for p, own in zip(people, worn, strict=True))
 
 
 def _sent(
@@ -292,12 +395,17 @@ class _Cuts:
         """Whether frames are looked at here, not by a follower."""
         return self._follower is None
 
-    def begins(self, image: np.ndarray, small: np.ndarray | None = None) -> bool:
-        """Whether the next frame (H, W, 3), which the follower has looked at, is another scene; ``small``: its
-        thumbnail, where there is one already."""
+    def begins(self, image: np.ndarray, small: np.ndarray | None, looked: np.ndarray | None) -> bool:
+        """Whether the next frame (H, W, 3) is another scene.
+
+        Args:
+            image: the frame.
+            small: its thumbnail, where there is one already.
+            looked: what the follower looked at last, this frame included.
+        """
         last = self._last
-        if self._follower is not None:
-            self._last = self._follower.looked
+        if not self.by_itself:
+            self._last = looked
         else:
             self._last = thumbnail(region_of(image, self._options)) if small is None else small
         return last is not None and self._last is not None and last is not self._last and is_cut(last, self._last)
@@ -361,21 +469,20 @@ def _people(
     memory: Memory | None,
     source: FrameSource,
     tracker: Tracker | None = None,
-) -> Iterator[tuple[Frame, list[Instance], dict[str, Any]]]:
-    """Each frame with its people and what else its line says: ``same``, it shows what the one before showed;
-    ``reset``, nothing before it was remembered."""
+) -> Iterator[_Found]:
+    """Each frame with its people."""
     parts = [region_of(frame.image, options) for frame in chunk]
     shift = _origin(options)
     if memory is not None:
         for frame, part in zip(chunk, parts, strict=True):
             where = None if boxes is None else _moved(boxes(frame, image_id(frame.index)), shift)
             people, new = memory.people(part, _time(frame, source), where)
-            yield frame, [_shifted(p, shift) for p in people], {"reset": True} if new else {}
+            yield _Found(frame, _written(people, shift), {"reset": True} if new else {})
         return
     if follower is None:
         given = None if boxes is None else [_moved(boxes(f, image_id(f.index)), shift) for f in chunk]
         for frame, people in zip(chunk, model.predict(parts, given, still=still), strict=True):
-            yield frame, [_shifted(p, shift) for p in people], {}
+            yield _Found(frame, _written(people, shift), {})
         return
     times = [_time(frame, source) for frame in chunk]
     ahead: dict[int, list[Instance]] = {}
@@ -392,7 +499,12 @@ def _people(
             with stage("tracking"):
                 tracker.look(frame.image, time)
         people, same = follower.people(part, time, find)
-        yield frame, [_shifted(p, shift) for p in people], {"same": True} if same else {}
+        yield _seen(frame, people, same, follower.looked, follower, options, time)
+
+
+def _written(people: Sequence[Instance], shift: np.ndarray) -> tuple[Instance, ...]:
+    with stage("follow"):
+        return all_as_written([_shifted(p, shift) for p in people])
 
 
 def _moved(boxes: np.ndarray, shift: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ __all__ = ["Profile", "Usage", "name_thread", "profiled", "stage", "stage_of", "
 
 T = TypeVar("T")
 _TASKS = Path("/proc/self/task")
-_SEARCH_EVERY = 0.2  # seconds between searches for new threads
+_SEARCH_EVERY = 0.1  # seconds between searches for new threads
 _READINGS = 5  # tries at one reading of all clocks
 _SHARP = 0.002  # core-seconds that may go by within a reading
 _active: Profile | None = None
@@ -183,6 +183,9 @@ class Profile:
 
     def _add(self, name: str, seconds: float, core_seconds: float) -> None:
         with self._lock:
+            if time.perf_counter() >= self._next_search:
+                # They end with their source, and nobody can ask them afterwards.
+                self._read_helpers()
             usage = self.stages.setdefault(name, Usage())
             self._owner.setdefault(name, threading.get_ident())
             usage.seconds += seconds

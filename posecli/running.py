@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -113,6 +113,7 @@ class RunningNetwork:
         self._copy: tuple[tuple[nn.Module, str, torch.dtype], nn.Module] | None = None
         self._replays: Replays | None = None
         self._is_graph: tuple[nn.Module, bool] | None = None
+        self._macs: int | None = None
         self.network = network.eval().to(self.device)
         if self.device.type != "mps":
             self.network = self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -187,7 +188,7 @@ class RunningNetwork:
         """The network's raw output for uint8 crops (B, h, w, 3), normalised on the device, or for such as are there and
         normalised already (B, 3, h, w); first mirrored if asked."""
         missing = self.options.batch - len(crops) if self.options.filled else 0
-        with stage(f"{self.role}network", pool=True):
+        with stage(f"{self.role}network", pool=torch.get_num_threads() > 1):
             if missing <= 0:
                 return self._maps_in_parts(crops, mirror)
             if isinstance(crops, Tensor):
@@ -257,6 +258,13 @@ class RunningNetwork:
             self.warn(f"launches are not recorded, the network runs without: {str(error).splitlines()[0]}")
         return network(values)
 
+    def crop_macs(self) -> int:
+        """Multiply-adds of convolutions and matrix products for one picture of the input's size; on a CPU."""
+        if self._macs is None:
+            with stage(f"{self.role}network"):
+                self._macs = _macs(self.network, torch.zeros(1, 3, *self.meta.input_size[::-1]))
+        return self._macs
+
     @property
     def crops_on_device(self) -> bool:
         """Whether pictures go to the device whole and are cropped there."""
@@ -321,6 +329,11 @@ class RunningNetwork:
         fused = self.runs_as in ("fused", "compiled")
         return halves.get(self.options.precision, torch.float32) if fused else torch.float32
 
+    def make_ready(self) -> None:
+        """Makes the quicker copy now. While that is traced no other thread may run a network."""
+        with stage(f"{self.role}network"):
+            self._running()
+
     def _running(self) -> nn.Module:
         """The network, or its quicker copy."""
         kind = self.runs_as
@@ -363,6 +376,31 @@ class RunningNetwork:
             return nullcontext()
         # Converted weights are not to be remembered: what is recorded would read them where they no longer are.
         return torch.autocast(self.device.type, kind, cache_enabled=self.device.type != "cuda")
+
+
+def _macs(network: nn.Module, image: Tensor) -> int:
+    """Multiply-adds of a network's convolutions and matrix products in one run."""
+    found = 0
+
+    def note(layer: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
+        nonlocal found
+        weight = cast("Tensor", layer.weight)
+        # Each value that comes out is made of a row of weights; of a transposed convolution each one that goes in.
+        values = given[0] if isinstance(layer, nn.ConvTranspose2d) else out
+        found += values.numel() * weight[0].numel()
+
+    hooks = [
+        m.register_forward_hook(note)
+        for m in network.modules()
+        if isinstance(m, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)
+    ]
+    try:
+        with torch.inference_mode():
+            network(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -19,7 +19,7 @@ import numpy as np
 from posecli.geometry import halved
 from posecli.types import Crop
 
-__all__ = ["Halves", "halves_of", "is_shared", "sampled", "sharing", "thumbnail"]
+__all__ = ["Halves", "halves_of", "is_shared", "sampled", "shared_ones", "sharing", "taking", "thumbnail"]
 
 _THUMBNAIL = 320  # pixels that a thumbnail's longer side stays below; a pixel is the mean of a block
 _NEAR = 1e-6  # pixels of the input by which the picture's border may miss the input's
@@ -31,11 +31,14 @@ class Halves:
 
     def __init__(self, image: np.ndarray) -> None:
         self._levels = [image]
+        self._lock = threading.Lock()
 
     def __getitem__(self, times: int) -> np.ndarray:
         """The picture halved so many times; an odd last row or column is left out each time."""
-        while len(self._levels) <= times:
-            self._levels.append(halved(self._levels[-1]))
+        if len(self._levels) <= times:
+            with self._lock:
+                while len(self._levels) <= times:
+                    self._levels.append(halved(self._levels[-1]))
         return self._levels[times]
 
 
@@ -48,15 +51,33 @@ _shared = _Shared()
 
 
 @contextlib.contextmanager
-def sharing(images: Sequence[np.ndarray]) -> Iterator[None]:
-    """While it lasts the halves of these pictures, which must not change meanwhile, are made once in this thread."""
+def sharing(images: Sequence[np.ndarray]) -> Iterator[list[Halves]]:
+    """While it lasts the halves of these pictures, which must not change meanwhile, are made once in this thread; gives
+    them, for other threads to take (`taking`)."""
     mine = [image for image in images if id(image) not in _shared.pictures]
     _shared.pictures.update((id(image), Halves(image)) for image in mine)
+    try:
+        yield [_shared.pictures[id(image)] for image in images]
+    finally:
+        for image in mine:
+            _shared.pictures.pop(id(image), None)
+
+
+@contextlib.contextmanager
+def taking(halves: Sequence[Halves]) -> Iterator[None]:
+    """While it lasts these pictures are being shared in this thread as well."""
+    mine = {id(own[0]): own for own in halves if id(own[0]) not in _shared.pictures}
+    _shared.pictures.update(mine)
     try:
         yield
     finally:
         for image in mine:
-            _shared.pictures.pop(id(image), None)
+            _shared.pictures.pop(image, None)
+
+
+def shared_ones(images: Sequence[np.ndarray]) -> list[Halves]:
+    """The halves of those of the pictures that are being shared."""
+    return [_shared.pictures[id(image)] for image in images if id(image) in _shared.pictures]
 
 
 def is_shared(image: np.ndarray) -> bool:

@@ -22,9 +22,11 @@ class _Failure:
         self.error = error
 
 
-def prefetch(items: Iterable[T], size: int, name: str = "decode", *, counted: bool = True) -> Generator[T, None, None]:
+def prefetch(
+    items: Iterable[T], size: int, name: str = "decode", *, counted: bool = True, reader: str = "model"
+) -> Generator[T, None, None]:
     """Yields ``items``, produced by a thread at most ``size`` items ahead; ``name`` is the stage's in a profile, unless
-    what makes the items counts its own stages (not ``counted``).
+    what makes the items counts its own stages (not ``counted``), and ``reader`` whoever takes them.
 
     An error in the producer is raised here, after the items before it. Closing the generator stops the producer.
     """
@@ -59,7 +61,7 @@ def prefetch(items: Iterable[T], size: int, name: str = "decode", *, counted: bo
     thread.start()
     try:
         while True:
-            with wait(f"model: frames from {name}"):
+            with wait(f"{reader}: frames from {name}"):
                 item = waiting.get()
             if item is _END:
                 return
