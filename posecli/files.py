@@ -37,11 +37,13 @@ def replace_when_done(path: str | Path, *, overwrite: bool = True) -> Iterator[P
         if path.is_dir() and part.is_dir():
             shutil.rmtree(path)
         os.replace(part, path)
-    except BaseException:
+    except BaseException as error:
         if part.is_dir():
             shutil.rmtree(part, ignore_errors=True)
         else:
             part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename == str(part):
+            error.filename, error.filename2 = str(path), None  # the name that a user knows
         raise
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from posecli.errors import PoseError
-from posecli.files import inside, refuse_device
+from posecli.files import inside, refuse_device, replace_when_done
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,13 @@ def test_devices_are_no_files(tmp_path: Path) -> None:
         refuse_device(link)
     for fine in (tmp_path, tmp_path / "nowhere", __file__):
         refuse_device(fine)
+
+
+def test_a_fault_of_the_system_names_the_output_and_not_what_stands_in_for_it(tmp_path: Path) -> None:
+    place = tmp_path / "out.json"
+    with pytest.raises(FileNotFoundError) as caught, replace_when_done(place) as outer, replace_when_done(outer) as part:
+        open(part / "below", "w").close()
+    assert caught.value.filename == str(part / "below")  # a file of the block's own keeps its name
+    with pytest.raises(FileNotFoundError) as caught, replace_when_done(place) as outer, replace_when_done(outer) as part:
+        open(part).close()
+    assert caught.value.filename == str(place) and ".part" not in str(caught.value)
