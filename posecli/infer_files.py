@@ -34,7 +34,7 @@ from posecli.smoothing.stream import Smoothing, smooth_file, smooth_lines
 from posecli.spans import PART, Span
 from posecli.stages import Background
 from posecli.types import Frame
-from posecli.video import FrameSource, Input, PictureWriter, VideoWriter
+from posecli.video import FrameSource, Input, PictureWriter, VideoWriter, container_of
 
 STREAM_SUFFIX = ".poses.jsonl"
 _LIVE = ("camera", "url")  # kinds of sources that can't be read again
@@ -55,7 +55,7 @@ class Job:
 
 @dataclass
 class Summary:
-    """What came of one source."""
+    """What came of one source; ``finished``: nothing was left to do, its stream is there from an earlier run."""
 
     name: str
     stream: str | None
@@ -66,6 +66,7 @@ class Summary:
     repaired: int = 0
     resumed_at: int | None = None
     problems: list[str] = field(default_factory=list)
+    finished: bool = False
 
 
 def plan_jobs(
@@ -89,7 +90,7 @@ def plan_jobs(
         overlays: where overlays without a name of their own go; by default beside the stream.
 
     Raises:
-        UsageError: outputs that would overwrite each other or an input.
+        UsageError: outputs that would overwrite each other or an input; an overlay that is no video by its name.
     """
     single = len(inputs) == 1
     one_stream = out is not None and (out == "-" or out.endswith(".jsonl"))
@@ -113,6 +114,8 @@ def plan_jobs(
                 overlay = Path(render_out) / name
             else:
                 overlay = (overlays or (folder if stream is None else stream.parent)) / name
+            if item.kind != "pictures":
+                container_of(overlay)
         jobs.append(Job(item, stream, overlay))
     places = [j.overlay for j in jobs if j.overlay] + ([] if one_stream else [j.stream for j in jobs if j.stream])
     if len(set(places)) < len(places):
@@ -266,6 +269,7 @@ def _run(run: _Run, writer_of: Callable[[], StreamWriter]) -> Summary:
         job.input.name, str(job.stream) if job.stream else None, str(job.overlay) if job.overlay else None
     )
     if last == sys.maxsize:
+        summary.finished = True
         return summary
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(job.input.open())

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from posecli.errors import MissingExtra, PoseError
+from posecli.errors import MissingExtra, PoseError, UsageError
 
 __all__ = ["TRIES", "Cluster", "Failure", "connected", "each_on_ray", "failure_of", "room"]
 
@@ -35,6 +35,15 @@ class Cluster:
     workers: int | None = None
     cpus: float = 1.0
     gpus: float = 0.0
+
+    @classmethod
+    def asked(cls, address: str | None, workers: int | None, cpus: float, gpus: float = 0.0) -> Cluster | None:
+        """What a verb's options ask for, or None; UsageError where they speak of workers and of no cluster."""
+        if address is not None:
+            return cls(address, workers, cpus, gpus)
+        if workers is not None or (cpus, gpus) != (cls.cpus, cls.gpus):
+            raise UsageError("--ray-workers, --ray-cpus and --ray-gpus are for --ray", hint="--ray auto")
+        return None
 
 
 @dataclass(frozen=True)

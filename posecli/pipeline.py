@@ -27,7 +27,7 @@ from posecli.stages import prefetch
 from posecli.tracking import TRACKERS, FlowTracker, Tracker, make
 from posecli.tracking.colours import KEY, described
 from posecli.types import Frame, Instance, Skeleton
-from posecli.video import DECODERS, FrameSource, PictureSource, open_source
+from posecli.video import DECODERS, FrameSource, PictureSource, check_positions, open_source
 from posecli.workers import Workers, on_one_core, several_threads
 
 _EVERY_FRAME = 1e-6  # seconds: a period shorter than any frame
@@ -60,6 +60,7 @@ class InferOptions:
     def __post_init__(self) -> None:
         if self.track not in ("auto", "none", *TRACKERS):
             raise UsageError(f"unknown tracker {self.track!r}", hint=f"auto, none, {', '.join(TRACKERS)}")
+        check_positions(self.start, self.end)
         if self.every < 1 or self.batch < 1:
             raise UsageError("every and batch must be at least 1")
         if not 0 <= self.find_every < float("inf"):

@@ -74,6 +74,8 @@ class PredictOptions:
     soft_nms: bool = False
 
     def __post_init__(self) -> None:
+        if not all(scale > 0 for scale in self.scales):
+            raise UsageError(f"a scale of {min(self.scales):g}", hint="more than 0, e.g. --scales 0.5,1,2")
         if self.person_score not in (None, "mean", "sure"):
             raise UsageError(f"unknown person score {self.person_score!r}", hint="mean or sure")
         if self.pose_nms is not None and not 0 < self.pose_nms <= 1:

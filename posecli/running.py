@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
@@ -21,7 +22,7 @@ from posecli.models.compiled import find_compiler
 from posecli.models.fast import can_fuse, fuse, is_one_graph, keep_memory
 from posecli.models.fast_cuda import can_run_kernels, quicken
 from posecli.models.fuse import fold_norms
-from posecli.models.int8 import Observer, can_quantise, quantise
+from posecli.models.int8 import Grid, Observer, can_quantise, input_grid, quantise, quantised
 from posecli.on_device.graphs import CudaRecorder, Replays
 from posecli.on_device.resample import can_resample, resampled
 from posecli.profiling import stage
@@ -45,7 +46,7 @@ def pick_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].split(". ")[0]
         raise PoseError(f"device {name!r} cannot be used: {reason}", hint="try --device cpu") from None
     return device
 
@@ -112,6 +113,8 @@ class RunningNetwork:
         # The quicker copy, and what it was made of and for.
         self._copy: tuple[tuple[nn.Module, str, torch.dtype], nn.Module] | None = None
         self._replays: Replays | None = None
+        # What bytes of pictures are to a copy in whole numbers, by value and channel.
+        self._table: np.ndarray | None = None
         self._is_graph: tuple[nn.Module, bool] | None = None
         self._macs: int | None = None
         self.network = network.eval().to(self.device)
@@ -226,24 +229,39 @@ class RunningNetwork:
         return found[0] if len(found) == 1 else _joined(found)
 
     def _maps(self, crops: np.ndarray | Tensor, mirror: Callable[[Tensor], Tensor] | None) -> Any:
+        network = self._running() if self._observer is None else None
         if isinstance(crops, Tensor):
             values = crops if mirror is None else mirror(crops)
         else:
-            batch = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device).permute(0, 3, 1, 2)
+            crops = np.ascontiguousarray(crops)
+            table = self._table if self._observer is None and self._carrier is None else None
+            if table is not None:
+                crops = cv2.LUT(crops.reshape(-1, crops.shape[2], 3), table).reshape(crops.shape)
+            batch = torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2)
             if mirror is not None:
                 batch = mirror(batch)
-            values = (batch.float() - self._mean) / self._std
-            if self.meta.extra.get("channels") == "bgr":
-                values = values.flip(1)
+            values = self._normalised(batch) if table is None else batch
         if self.device.type != "mps":
             values = values.contiguous(memory_format=torch.channels_last)
         with torch.inference_mode(), self._autocast():
             if self._observer is not None:
                 return self._observer.run(values)
-            network = self._running()
+            assert network is not None
             if self._carrier is not None:
                 return self._carrier.step(network, values, mirror is not None)
-            return self._called(network, values.to(self._numbers()))
+            return self._called(network, values if values.dtype == torch.uint8 else values.to(self._numbers()))
+
+    def _normalised(self, batch: Tensor) -> Tensor:
+        """Bytes (B, 3, h, w) as the network wants them."""
+        values = (batch.float() - self._mean) / self._std
+        return values.flip(1) if self.meta.extra.get("channels") == "bgr" else values
+
+    def _bytes_to(self, grid: Grid | None) -> np.ndarray | None:
+        """(1, 256, 3) what bytes become on a grid; None without one, or where channels change places."""
+        if grid is None or self.meta.extra.get("channels") == "bgr":
+            return None
+        every = torch.arange(256, dtype=torch.uint8).view(1, 1, 1, 256).expand(1, 3, 1, 256)
+        return np.ascontiguousarray(quantised(self._normalised(every), *grid)[0].permute(1, 2, 0).numpy())
 
     def _called(self, network: nn.Module, values: Tensor) -> Any:
         """The network's output, by its recording where there are such; if none can be made, without from then on."""
@@ -344,7 +362,7 @@ class RunningNetwork:
         if self._copy is None or self._copy[0] != made_for:
             # Outside inference mode, so that the copy's tensors are ordinary ones.
             with torch.inference_mode(False):
-                self._replays = None
+                self._replays = self._table = None
                 if kind == "folded":
                     self._copy = (made_for, fold_norms(self.network))
                 elif self.device.type == "cuda":
@@ -357,6 +375,7 @@ class RunningNetwork:
                     if whole:
                         assert isinstance(fused, fx.GraphModule)
                         fused = quantise(fused, self._ranges())
+                    self._table = self._bytes_to(input_grid(fused))
                     self._copy = (made_for, fused)
         return self._copy[1]
 

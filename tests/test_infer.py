@@ -75,6 +75,14 @@ def test_resumed_stream_equals_an_uninterrupted_one(
     assert posecli.video.open_source(here / "clip.overlay.mp4").num_frames == 30
 
 
+def test_resume_passes_over_sources_that_are_finished(here: Path, cli: Callable, clip: Path, tiny_model) -> None:
+    (here / "b.mp4").write_bytes(clip.read_bytes())
+    arguments = (clip, "b.mp4", "-w", tiny_model, "--end", "3", "--out", "a.jsonl")
+    assert cli("infer", *arguments).code == 0
+    again = cli("infer", *arguments, "--resume")
+    assert again.code == 0 and "clip.mp4: was finished already" in again.err and "warning" not in again.err
+
+
 def test_resume_of_a_finished_run_changes_nothing(here: Path, cli: Callable, clip: Path, tiny_model) -> None:
     cli("infer", clip, "-w", tiny_model, "--out", "a.jsonl")
     before = (here / "a.jsonl").read_bytes()
@@ -240,6 +248,16 @@ def test_files_that_are_not_what_they_claim(here: Path, cli: Callable, clip: Pat
         (["--roi", "1,2,3"], "--roi"),
         (["--resume", "--overwrite"], "--resume"),
         (["--precision", "int3"], "unknown precision"),
+        (["--start", "-3"], "is not a position"),
+        (["--start", "7", "--end", "7"], "no frame from 7 to below 7"),
+        (["--start", "2s", "--end", "1.5s"], "no frame from 2s"),
+        (["--scales", "1,0"], "a scale of 0"),
+        (["--scales", "0.5,1"], "--scales is for bottom-up models"),
+        (["--boxes", "full", "--box-weights", "default"], "--box-weights"),
+        (["--ray-workers", "2"], "for --ray"),
+        (["--render-out", "o.avi"], "cannot write video as .avi"),
+        (["--out", "poses.txt"], "not written as .txt"),
+        (["--out", "poses.JSONL"], "not written as .JSONL"),
     ],
 )
 def test_wrong_options_are_told_in_one_line(
@@ -247,8 +265,27 @@ def test_wrong_options_are_told_in_one_line(
 ) -> None:
     if "--weights" not in arguments and "--model" not in arguments:
         arguments = [*arguments, "-w", tiny_model]
+    before = set(here.rglob("*"))
     result = cli("infer", clip, *arguments)
     assert result.code in (1, 2) and words in result.err and len(result.err.strip().splitlines()) == 1
+    assert result.code == 2 or words.startswith("no ")  # asked wrongly, or weights that are not there
+    assert set(here.rglob("*")) == before
+
+
+def test_a_finder_is_for_models_that_need_one(here: Path, cli: Callable, clip: Path, tiny_model) -> None:
+    from posecli.checkpoint import load_finder, save_model
+
+    found = load_finder(tiny_model)
+    assert found is not None
+    save_model("alone.safetensors", *found)
+    result = cli("infer", clip, "-w", "alone.safetensors", "--box-weights", tiny_model)
+    assert result.code == 2 and "--box-weights is for top-down models" in result.err
+
+
+def test_a_range_behind_the_end_is_said(here: Path, cli: Callable, clip: Path, tiny_model) -> None:
+    result = cli("infer", clip, "-w", tiny_model, "--start", "1000", "--out", "a.jsonl")
+    assert result.code == 0 and "clip.mp4: no frame was looked at: it ends before --start" in result.err
+    assert len(lines(here / "a.jsonl")) == 1
 
 
 def test_python_door(clip: Path, tiny_model) -> None:

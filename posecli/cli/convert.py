@@ -203,6 +203,7 @@ def convert(
 
     from posecli.errors import UsageError
     from posecli.exports import form_of
+    from posecli.on_ray import Cluster
     from posecli.skeletons import get_skeleton
 
     if out == "-":
@@ -211,6 +212,7 @@ def convert(
         raise UsageError("--frames and --no-frames contradict each other")
     if quality is not None and frames is None:
         raise UsageError("--quality is for --frames")
+    cluster = Cluster.asked(ray, ray_workers, ray_cpus)
     if frames is None and (resume or ray):
         raise UsageError(f"{'--resume' if resume else '--ray'} is for --frames")
     if resume and overwrite:
@@ -252,7 +254,6 @@ def convert(
     from posecli.convert import own_splits, parse_shares
     from posecli.convert import split as split_by_recording
     from posecli.formats import ReadOptions
-    from posecli.on_ray import Cluster
 
     rewrite = overwrite or resume  # labels take no time: only frames are gone on with
     shares = None if split is None or split == "own" else parse_shares(split)
@@ -279,7 +280,6 @@ def convert(
         paths = {name: path.with_name(f"{path.stem}_{name}{path.suffix}") for name in own_splits(dataset)}
         _refuse_existing(paths.values(), rewrite)
     if frames is not None:
-        cluster = Cluster(ray, ray_workers, ray_cpus) if ray else None
         dataset = _extract(dataset, frames, workers, quality, overwrite, resume, cluster, quiet, talk)
     if split == "own":
         parts = own_splits(dataset)

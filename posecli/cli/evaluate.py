@@ -177,6 +177,7 @@ def evaluate(
         "skeleton": get_skeleton(skeleton) if skeleton else None,
         "pred_skeleton": get_skeleton(pred_skeleton) if pred_skeleton else None,
     }  # fmt: skip
+    cluster = Cluster.asked(ray, ray_workers, ray_cpus)
     if each is None and (resume or ray):
         raise UsageError(f"{'--resume' if resume else '--ray'} is for --each")
     if each is not None:
@@ -186,7 +187,6 @@ def evaluate(
             raise UsageError("--resume goes on with what is there, --overwrite replaces it", hint="give one of them")
         if ray and current() is not None:
             raise UsageError("--ray wants files that all machines see, not URLs")
-        cluster = Cluster(ray, ray_workers, ray_cpus) if ray else None
         evaluate_each(
             gt, Path(pred), each, options, cluster=cluster, resume=resume, overwrite=overwrite, json=json, quiet=quiet
         )

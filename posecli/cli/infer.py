@@ -37,6 +37,11 @@ if TYPE_CHECKING:
 _MODEL = "Model"
 _OUTPUT = "Output"
 _SHARING = "Many processes"
+# Other suffixes of --out belong to folders of streams, which may have a dot in their name; these are mistakes.
+_NO_FOLDERS = {
+    ".jsonl", ".ndjson", ".json", ".csv", ".txt", ".gz", ".zip", ".xml", ".yaml", ".html", ".npy", ".npz", ".h5",
+    ".mat", ".parquet", ".pkl", ".mp4", ".m4v", ".mov", ".mkv", ".avi", ".webm", ".jpg", ".jpeg", ".png",
+}  # fmt: skip
 
 
 @through_storage(reads=["weights", "box_weights", "rescore", "boxes"], writes=["render_out", "out"], checked=False)
@@ -333,9 +338,12 @@ def infer(
         roi=(region[0], region[1], region[2], region[3]) if region else None,
     )  # fmt: skip
     soft, suppression = _pose_nms(pose_nms)
+    if boxes is not None and box_weights is not None:
+        raise UsageError("--boxes and --box-weights both say where people are", hint="give one of them")
     if boxes in (None, "full") and (box_nms < 1 or box_min_score > 0):
         raise UsageError("--box-nms and --box-min-score are for the boxes of a file", hint="give --boxes FILE")
     share = parse_shard(shard) if shard else None
+    cluster = Cluster.asked(ray, ray_workers, ray_cpus, ray_gpus)
     if (share or segments or ray) and (kind != "stream" or out == "-"):
         raise UsageError("shared work gives streams", hint="posecli merge and posecli convert make the rest of them")
     network = load_model(
@@ -367,6 +375,10 @@ def infer(
     lookup = None
     if not network.top_down and (person_score is not None or pose_nms is not None):
         raise UsageError("--person-score and --pose-nms are for top-down models", hint="leave them out")
+    if not network.top_down and box_weights is not None:
+        raise UsageError("--box-weights is for top-down models", hint="leave it out: this model finds people itself")
+    if network.top_down and network.options.scales != (1.0,):
+        raise UsageError("--scales is for bottom-up models", network.name, "leave it out")
     if boxes is not None:
         if not network.top_down:
             raise UsageError("--boxes is for top-down models", hint="leave it out: this model finds people itself")
@@ -389,7 +401,6 @@ def infer(
             str(network.weights_path), device, release, box_weights and fetched(box_weights, True), rescore,
             network.options, options, boxes, box_min_score, box_nms, smoothing, speed, current(),
         )  # fmt: skip
-        cluster = Cluster(ray, ray_workers, ray_cpus, ray_gpus) if ray else None
         shared = infer_parts(
             jobs, network, lookup, recipe,
             seconds=segments, shard=share if segments else None, cluster=cluster, overwrite=overwrite, resume=resume,
@@ -502,7 +513,12 @@ def _tell(summaries: list[Summary], quiet: bool, json_: bool, profile: dict[str,
     for s in summaries:
         if s.resumed_at is not None:
             talk.print(f"{s.name}: went on at frame {s.resumed_at}")
+        if s.finished:
+            talk.print(f"{s.name}: was finished already")
+            continue
         talk.print(f"{s.name}: {s.frames} frames, {s.people / max(s.frames, 1):.2f} people a frame")
+        if s.frames == 0 and s.resumed_at is None:
+            warn(f"{s.name}: no frame was looked at: it ends before --start")
         if s.broken:
             warn(f"{s.name}: {s.broken} frames could not be decoded ({'; '.join(s.problems[:3])})")
         if s.repaired:
@@ -561,10 +577,14 @@ def _pose_nms(text: str | None) -> tuple[bool, float | None]:
 
 
 def _format(name: str | None, out: str | None) -> str:
+    from pathlib import Path
+
     from posecli.errors import UsageError
 
     suffix = "." + (out or "").rsplit(".", 1)[-1]
     kind = name or {".json": "coco", ".csv": "csv"}.get(suffix, "stream")
+    if kind == "stream" and suffix != ".jsonl" and suffix.lower() in _NO_FOLDERS and not Path(str(out)).is_dir():
+        raise UsageError(f"--out {out}: poses are not written as {suffix}", hint=".jsonl, .json, .csv, or a folder")
     if kind not in ("stream", "coco", "csv", "openpose"):
         raise UsageError(f"unknown format {kind!r}", hint="stream, coco, csv or openpose")
     if kind != "stream" and out in (None, "-"):

@@ -110,8 +110,9 @@ def render(
     from posecli.panels import LAYOUTS
     from posecli.render import Comparison, Style, poses_for, render_stream
     from posecli.render_files import default_target, open_writer
-    from posecli.video import open_source
+    from posecli.video import check_positions, open_source
 
+    check_positions(start, end)
     look = Style(style, labels, ids, scores, boxes, threshold, joint_threshold, background, trail)
     if layout not in LAYOUTS:
         raise UsageError(f"unknown layout {layout!r}", hint=f"one of {', '.join(LAYOUTS)}")

@@ -372,13 +372,14 @@ def read_dataset(
         warn: takes one sentence for each thing worth knowing.
 
     Raises:
-        PoseError: unknown format, nothing recognised, an option that means nothing for the format, or what the
-            format's reader finds wrong, file and row named.
+        UsageError: unknown format.
+        PoseError: nothing recognised, an option that means nothing for the format, or what the format's reader finds
+            wrong, file and row named.
     """
     if format == "auto":
         format, _ = detect(src)
     if format not in FORMATS:
-        raise PoseError(f"unknown format {format!r}", hint=f"one of {', '.join(FORMATS)}")
+        raise UsageError(f"unknown format {format!r}", hint=f"one of {', '.join(FORMATS)}")
     if not Path(src).exists():
         raise PoseError("no such file or folder", str(src))
     options = ReadOptions(skeleton, image_root, every, label_fps, score_threshold, workers)

@@ -12,11 +12,11 @@ finding what was meant by the words on the command line in `sources`, writing in
 from __future__ import annotations
 
 from posecli.video.camera import CameraSource
-from posecli.video.frame_source import FrameSource, parse_position
+from posecli.video.frame_source import FrameSource, check_positions, parse_position
 from posecli.video.pictures import PictureSource, PictureWriter, read_picture
 from posecli.video.reader import DECODERS, VideoSource
 from posecli.video.sources import PICTURE_SUFFIXES, VIDEO_SUFFIXES, Input, list_inputs, natural_key, open_source
-from posecli.video.writer import VideoWriter
+from posecli.video.writer import VideoWriter, container_of
 
 __all__ = [
     "DECODERS",
@@ -29,6 +29,8 @@ __all__ = [
     "PictureWriter",
     "VideoSource",
     "VideoWriter",
+    "check_positions",
+    "container_of",
     "list_inputs",
     "natural_key",
     "open_source",

@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
-from posecli.errors import PoseError
+from posecli.errors import PoseError, UsageError
 from posecli.types import Frame
 
 
@@ -22,16 +22,33 @@ def parse_position(text: str | int, fps: float | None) -> int:
     `FrameSource.position` does the same with the source's own time stamps.
 
     Raises:
-        PoseError: anything else, a negative position, or seconds for a source without a rate.
+        UsageError: anything else, a negative position, or seconds for a source without a rate.
     """
+    number, in_seconds = _number(text)
+    if not in_seconds:
+        return int(number)
+    if not fps:
+        raise UsageError(f"{text!r} counts seconds, but the source has no frame rate", hint="give a frame number")
+    return math.ceil(number * fps - 1e-6)
+
+
+def check_positions(start: str | int | None, end: str | int | None) -> None:
+    """UsageError where one is no position, or where there is nothing between them in whatever source: both are frames,
+    or both seconds, and ``end`` is not after ``start``."""
+    first, in_seconds = (0.0, None) if start is None else _number(start)
+    if end is None:
+        return
+    last, kind = _number(end)
+    if last <= first and in_seconds in (None, kind):
+        raise UsageError(f"there is no frame from {start or 0} to below {end}", hint="--end after --start")
+
+
+def _number(text: str | int) -> tuple[float, bool]:
+    """A position's number, and whether it counts seconds."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*(s?)\s*", str(text))
     if match is None or (not match[2] and not match[1].isdigit()):
-        raise PoseError(f"{text!r} is not a position", hint="a frame like 300 or seconds like 12.5s")
-    if not match[2]:
-        return int(match[1])
-    if not fps:
-        raise PoseError(f"{text!r} counts seconds, but the source has no frame rate", hint="give a frame number")
-    return math.ceil(float(match[1]) * fps - 1e-6)
+        raise UsageError(f"{text!r} is not a position", hint="a frame like 300 or seconds like 12.5s")
+    return (float(match[1]), True) if match[2] else (int(match[1]), False)
 
 
 class FrameSource(abc.ABC):

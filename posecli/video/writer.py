@@ -21,11 +21,19 @@ import av
 import cv2
 import numpy as np
 
-from posecli.errors import PoseError
+from posecli.errors import PoseError, UsageError
 
 _ENCODER = "libx264"
 _BT709 = 1  # code of BT.709 in ITU-T H.273 for primaries, transfer and matrix
 _CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+
+
+def container_of(path: str | Path) -> str:
+    """FFmpeg's name for the form that a video of this name has; UsageError for one that is not written."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in _CONTAINERS:
+        raise UsageError(f"cannot write video as {suffix or 'a name without suffix'}", str(path), "use .mp4")
+    return _CONTAINERS[suffix]
 
 
 class VideoWriter:
@@ -67,9 +75,7 @@ class VideoWriter:
         overwrite: bool = True,
     ) -> None:
         self.path = Path(path)
-        suffix = self.path.suffix.lower()
-        if suffix not in _CONTAINERS:
-            raise PoseError(f"cannot write video as {suffix or 'a name without suffix'}", str(path), "use .mp4")
+        container, suffix = container_of(path), self.path.suffix.lower()
         if self.path.is_dir() or (self.path.exists() and not overwrite):
             raise PoseError("the output exists already", str(path), "choose another name or give --overwrite")
         if _ENCODER not in av.codecs_available:
@@ -90,7 +96,7 @@ class VideoWriter:
         with contextlib.ExitStack() as stack:
             stack.callback(self.abort)
             options = {"movflags": "+faststart"} if suffix != ".mkv" else {}
-            self._output: Any = av.open(str(self._part), "w", format=_CONTAINERS[suffix], options=options)
+            self._output: Any = av.open(str(self._part), "w", format=container, options=options)
             self._stream = self._video_stream(crf, preset, sample_aspect)
             if audio_from is not None:
                 self._sound = _SoundCopy(self._output, str(audio_from), span)

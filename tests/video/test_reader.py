@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 from made_clips import TURNS, damaged, make_clip, number_of, numbered_image, turn_clip, turned
 
-from posecli.errors import PoseError
-from posecli.video import FrameSource, open_source, parse_position
+from posecli.errors import PoseError, UsageError
+from posecli.video import FrameSource, check_positions, open_source, parse_position
 
 
 def same(a, b) -> bool:
@@ -218,6 +218,14 @@ def test_positions() -> None:
             parse_position(bad, 25)
     with pytest.raises(PoseError, match="no frame rate"):
         parse_position("1s", None)
+
+
+def test_positions_with_nothing_between_them() -> None:
+    for fine in ((None, None), (None, "1"), ("5", None), ("5", "6"), (5, 6), ("1.5s", "1.6s"), ("90", "1s"), ("2s", 3)):
+        check_positions(*fine)
+    for bad in ((None, "0"), (None, "0s"), ("5", "5"), (6, 5), ("2s", "1.5s")):
+        with pytest.raises(UsageError, match="there is no frame"):
+            check_positions(*bad)
 
 
 def test_nothing_is_held_while_reading(tmp_path: Path) -> None:
