@@ -49,7 +49,10 @@ class Grid(NamedTuple):
 
 
 def quantised(x: Tensor, scale: float, zero: int) -> Tensor:
-    """Values of any shape to the nearest of a grid's, uint8; what lies beyond its ends becomes the end."""
+    """Values of any shape to the nearest of a grid's, uint8; what lies beyond its ends becomes the end. Values of uint8
+    are on the grid already (`input_grid`)."""
+    if x.dtype == torch.uint8:
+        return x
     # Halves go up; the conversion cuts off what follows the point.
     return torch.add(x.new_tensor(zero + 0.5), x, alpha=1 / scale).clamp_(0, _LEVELS).to(torch.uint8)
 
@@ -196,6 +199,17 @@ def quantise(network: fx.GraphModule, ranges: Mapping[str, Sequence[float]]) -> 
     network.recompile()
     make_room(network)
     return network
+
+
+def input_grid(network: nn.Module) -> Grid | None:
+    """The grid on which a network takes pictures in whole numbers too, since it begins by making them so; else None."""
+    if not isinstance(network, fx.GraphModule):
+        return None
+    users = [user for node in network.graph.nodes if node.op == "placeholder" for user in node.users]
+    if not users or any(user.target is not quantised for user in users):
+        return None
+    grids = {Grid(*user.args[1:]) for user in users}
+    return grids.pop() if len(grids) == 1 else None
 
 
 class _Quantiser:

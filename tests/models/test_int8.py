@@ -14,7 +14,16 @@ from posecli.errors import PoseError, UsageError
 from posecli.inference import PoseModel, load_model
 from posecli.models import MODELS
 from posecli.models.fast import FusedConv, fuse
-from posecli.models.int8 import Grid, Observer, QuantisedConv, can_quantise, quantise, quantised, restored
+from posecli.models.int8 import (
+    Grid,
+    Observer,
+    QuantisedConv,
+    can_quantise,
+    input_grid,
+    quantise,
+    quantised,
+    restored,
+)
 from posecli.readout import PredictOptions
 
 pytestmark = pytest.mark.skipif(not can_quantise(), reason="this processor has no products of 8 bits (VNNI)")
@@ -179,3 +188,26 @@ def test_models_choose_and_say_why_not(tiny_model: Path) -> None:
     quick, exact = plain.predict([image], boxes)[0], slow.predict([image], boxes)[0]
     assert len(quick) == len(exact) > 0
     assert PoseModel(plain.network, plain.meta, device="cpu", speed="plain").in_whole_numbers is False
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_bytes_by_table_are_those_of_the_arithmetic(monkeypatch: pytest.MonkeyPatch, mirrored: bool) -> None:
+    """Pictures of a model in whole numbers go in by a table of their 256 values; the maps are the same, bit by bit."""
+    model = load_model(device="cpu", options=PredictOptions(precision="int8"))
+    for one in (model, model._people_finder()):
+        width, height = one.meta.input_size
+        pictures = np.random.default_rng(4).integers(0, 256, (2, height, width, 3), dtype=np.uint8)
+        mirror = (lambda batch: batch.flip(3)) if mirrored else None
+        quick = one.maps(pictures, mirror)
+        assert one._table is not None
+        monkeypatch.setattr(one, "_table", None)
+        for a, b in zip(quick, one.maps(pictures, mirror), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_bytes_go_in_only_where_a_network_begins_with_them() -> None:
+    made = network("pose-fpn", **SMALL)
+    grids = observed(made, torch.rand(1, 3, 64, 64))
+    whole = quantise(fuse(made), grids)
+    assert input_grid(whole) == Grid.over(*grids["input"])
+    assert input_grid(fuse(made)) is None and input_grid(made) is None
