@@ -5,12 +5,13 @@
 In pieces, each of which leaves a file and is not done again: a stopped run goes on where it was. The seeds are done one
 after another and the tables are of those that are finished; `--tables` works nothing out that is not there yet.
 
-1. Puppet clips (`posecli scenes --puppets`): training clips in several conditions; validation none; test clips in front
-   and side views, the same people, tracks and cameras under each of `CONDITIONS`. People, backgrounds and tracks of the
-   three splits are different.
-2. All DEKRs here have the trunk of the shipped finder, which is not learnt further: what it gives for each frame is
-   kept in a file (`temporal_features`). All start from the finder's heads and learn these, and their memory, from the
-   same batches with the same settings, so all have seen the same pictures. Variants differ in the memory alone; with
+1. Puppet clips (`posecli scenes --puppets`): training clips in several conditions; validation clips, which alone
+   settings were chosen by (`--conditions val_clean,val_blur,val_occlusion`); test clips in front and side views, the
+   same people, tracks and cameras under each of `CONDITIONS`. People, backgrounds and tracks of the splits differ.
+2. A per-frame network all start from: the shipped finder, learnt further on single frames of a third of the training
+   clips and on real pictures (`temporal_base`). What its heads give for each frame of the other clips, as they are and
+   changed at random, is kept in files (`temporal_features`). From these, last layers and memories learn: the same
+   batches with the same settings, so all have seen the same pictures. Variants differ in the memory alone; with
    `--ablate` one of them has the whole of dekr-gru, but sees each frame as the first. UniPose-LSTM (`--only
    unipose-lstm`) learns by itself, by `posecli train`, and looks into the boxes of the per-frame DEKR.
 3. Each network looks at each test clip in order. The per-frame poses are also tracked and smoothed.
@@ -20,12 +21,14 @@ after another and the tables are of those that are finished; `--tables` works no
 Jitter is the mean second difference over time of (prediction - truth), in heights of the person's box: neither the
 person's own movement nor a pose that lies a little off costs anything, a frozen or trembling one does.
 
-The finder's trunk has seen the people of the test clips in its own training, as pictures; that is the same for all.
+The finder that the base starts from has seen a few of the people of the test clips in its own training, as pictures;
+that is the same for all.
 """
 
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 import os
 import platform
@@ -40,6 +43,7 @@ from typing import Any
 
 import lspet
 import numpy as np
+import temporal_base
 import temporal_features as features
 import torch
 
@@ -53,6 +57,7 @@ from posecli.pipeline import InferOptions
 from posecli.predictions import FramePoses, StreamHeader, StreamWriter, read_stream
 from posecli.readout import PredictOptions
 from posecli.scenes.puppet_show import PuppetOptions, generate_puppets
+from posecli.scenes.puppets import in_split
 from posecli.skeletons import BODY19, LSP14, match_joints
 from posecli.smoothing.stream import Smoothing, smooth_file
 from posecli.tracking import make as make_tracker
@@ -76,6 +81,10 @@ LEARNT: dict[str, dict[str, Any]] = {
     "b": {"blur": 1.0, "occluders": 4.0, "light": "random", "camera_motion": 1.0},
     "c": {"blur": 0.5, "occluders": 2.0, "light": "dim", "noise": 5.0, "camera_motion": 0.7, "compression": 36},
 }
+#: Of the videos of each view that are asked for.
+_SHARE = {"a": 1.0, "b": 0.5, "c": 0.25}
+#: To choose by, with clips of their own: only when asked for by name.
+VALIDATION = {f"val_{name}": CONDITIONS[name] for name in ("clean", "blur", "occlusion")}
 #: What is learnt, and how: the network, whether it sees the frames before, whether steadiness is asked for.
 SYSTEMS: dict[str, dict[str, Any]] = {
     BASE: {"model": "dekr-finder"},
@@ -93,7 +102,7 @@ LSTM = "unipose-lstm"
 #: Smoothing of the per-frame network's tracked poses.
 SMOOTHED = {f"{BASE} + {name}": name for name in ("oneeuro", "savgol", "kalman")}
 REAL = ("tai_chi.mp4", "clean_and_jerk.mp4", "basketball_two_children.mp4", "two_people_hug.mp4")
-_SEED = {"train": 11, "test": 12}
+_SEED = {"train": 21, "test": 12, "val": 13}
 _FPS, _STRIDE = 15.0, 8
 _SHOWN = 0.2  # score from which people are shown and tracked
 
@@ -146,7 +155,8 @@ def make_clips(arguments: Any, name: str, split: str, count: int, condition: Map
             motion=str(arguments.data / "penn_action_labels" / "penn_action_labels.npz"),
             backgrounds=str(arguments.data / "backgrounds" / "images"),
             split=split, seed=_SEED[split] + (sum(map(ord, name)) if split == "train" else 0), count=count,
-            people=(1, 2) if split == "train" else (1, 1), frames=arguments.frames, fps=_FPS,
+            people=(1, 2) if split == "train" else (1, 1), fps=_FPS,
+            frames={"train": arguments.train_frames, "val": arguments.val_frames, "test": arguments.frames}[split],
             size_wh=(arguments.side, arguments.side), **{**_USUAL, **condition},
         )  # fmt: skip
         say(f"clips {name}: {count} of each view")
@@ -154,21 +164,36 @@ def make_clips(arguments: Any, name: str, split: str, count: int, condition: Map
     return folder
 
 
+def learnt_folder(arguments: Any, name: str) -> Path:
+    """The training clips in a condition of `LEARNT`."""
+    count = max(1, round(arguments.train_clips * _SHARE[name]))
+    return make_clips(arguments, f"train_{name}", "train", count, LEARNT[name])
+
+
+def learnt_videos(arguments: Any, of_base: bool) -> list[Path]:
+    """The training clips that the base learns from, every third, or the others."""
+    folders = [learnt_folder(arguments, name) for name in LEARNT]
+    videos = [sorted(folder.glob("*/*.mp4")) for folder in folders]
+    return [video for found in videos for n, video in enumerate(found) if (n % 3 == 0) == of_base]
+
+
 def learnt_files(arguments: Any) -> list[Path]:
-    """The training clips as COCO JSON with extracted frames."""
+    """All training clips as COCO JSON with extracted frames."""
     files = []
-    for name, condition in LEARNT.items():
-        folder = make_clips(arguments, f"train_{name}", "train", arguments.train_clips, condition)
+    for name in LEARNT:
         file = arguments.out / f"train_{name}.json"
         if not file.is_file():
-            command = [sys.executable, "-m", "posecli", "convert", str(folder), "--out", str(file), "--quiet"]
+            folder = str(learnt_folder(arguments, name))
+            command = [sys.executable, "-m", "posecli", "convert", folder, "--out", str(file), "--quiet"]
             subprocess.run([*command, "--frames", str(arguments.out / f"train_{name}_frames")], check=True)
         files.append(file)
     return files
 
 
-def test_folder(arguments: Any, condition: str) -> Path:
-    """The test clips under a condition."""
+def judged_folder(arguments: Any, condition: str) -> Path:
+    """The test clips under a condition, or the validation clips."""
+    if condition in VALIDATION:
+        return make_clips(arguments, condition, "val", arguments.val_clips, VALIDATION[condition])
     return make_clips(arguments, f"test_{condition}", "test", arguments.test_clips, CONDITIONS[condition])
 
 
@@ -176,34 +201,43 @@ def test_folder(arguments: Any, condition: str) -> Path:
 
 
 def base_of(arguments: Any) -> Path:
-    """The finder that all start from: the shipped one as it was when the run began, to look at pictures of the clips'
-    size at once."""
+    """The per-frame network that all start from, learnt where it is not there yet."""
     file = arguments.out / "base.safetensors"
     if not file.is_file():
-        shipped = Path(str(resources.files("posecli"))) / "weights" / "default.safetensors"
-        found = load_finder(shipped)
-        if found is None:
-            raise SystemExit(f"{shipped} brings no finder along")
-        network, meta = found
-        told = replace(meta, input_size=(arguments.side, arguments.side))
-        save_model(file, network, told.with_extra(scales=[1.0], threshold=_SHOWN))
+        finder = arguments.out / "finder.safetensors"
+        if not finder.is_file():
+            shipped = Path(str(resources.files("posecli"))) / "weights" / "default.safetensors"
+            found = load_finder(shipped)
+            if found is None:
+                raise SystemExit(f"{shipped} brings no finder along")
+            network, meta = found
+            told = replace(meta, input_size=(arguments.side, arguments.side))
+            save_model(finder, network, told.with_extra(scales=[1.0], threshold=_SHOWN))
+        canvases = temporal_base.mixer(arguments.data, temporal_base.stills(learnt_videos(arguments, of_base=True)))
+        temporal_base.learn(finder, file, canvases, arguments.side, arguments.base_steps, say)
     return file
 
 
-def kept_features(arguments: Any, clips: Path) -> list[Path]:
+def kept_features(arguments: Any, folder: Path) -> list[Path]:
     """The files of `temporal_features.keep_features` of a folder of clips."""
     model = load_model(base_of(arguments), "cpu", speed="plain")
-    return features.keep_features(model, clips, arguments.out / "features" / clips.name, say)
+    videos = sorted(folder.glob("*/*.mp4"))
+    return features.keep_features(model, videos, arguments.out / "features" / folder.name, say)
 
 
 def training_clips(arguments: Any) -> list[features.Clip]:
-    """The clips that are learnt from."""
+    """The clips that are learnt from: as they are, and each changed at random in several ways."""
+    model = load_model(base_of(arguments), "cpu", speed="plain")
+    videos = learnt_videos(arguments, of_base=False)
+    pictures = sorted((arguments.data / "backgrounds" / "images").glob("*.*"))
+    change = features.ClipChange([p for p in pictures if in_split(p.name, "train")])
     found = []
-    for name, condition in LEARNT.items():
-        folder = make_clips(arguments, f"train_{name}", "train", arguments.train_clips, condition)
-        for file in kept_features(arguments, folder):
-            view, _, rest = file.stem.partition("_")
-            found.append(features.read_clip(file, folder / view / f"{rest}.json", 1.0))
+    for way, name in itertools.product(range(arguments.ways), LEARNT):
+        own = [video for video in videos if video.parent.parent.name == f"train_{name}"]
+        folder = arguments.out / "features" / f"train_{name}_{way}"
+        files = features.keep_features(model, own, folder, say, change if way else None)
+        for file, video in zip(files, own, strict=True):
+            found.append(features.read_clip(file, video.with_suffix(".json"), arguments.side))
     return found
 
 
@@ -263,14 +297,14 @@ def streams(system: str, seed: int, condition: str, arguments: Any) -> Path:
         return file
     say(f"looking: {system}, seed {seed}, {condition}")
     if system == LSTM:
-        return by_infer(ready(system, seed, arguments), test_folder(arguments, condition), file)
+        return by_infer(ready(system, seed, arguments), judged_folder(arguments, condition), file)
     own = {**SYSTEMS, **ABLATIONS}[system]
     network, meta = load_checkpoint(weights_of(system, seed, arguments))
     heads = features.Heads(network.eval(), own.get("past", True))
     columns = match_joints(BODY19.keypoints, LSP14.keypoints)
     size = (arguments.side, arguments.side)
     with replace_when_done(file) as part, StreamWriter(part) as writer:
-        for kept in kept_features(arguments, test_folder(arguments, condition)):
+        for kept in kept_features(arguments, judged_folder(arguments, condition)):
             view, _, rest = kept.stem.partition("_")
             writer.header(StreamHeader(f"{view}/{rest}.mp4", LSP14, fps=_FPS, threshold=_SHOWN))
             tracker = make_tracker("oks", LSP14, _SHOWN)
@@ -348,7 +382,8 @@ class Scores:
 
 
 def score(file: Path, truth: Truth) -> Scores:
-    """Compares a stream with the labels."""
+    """Compares a stream with the labels. People rank by their score times the local NMS score, where there is one: a
+    centre is as easily found where the limbs are not."""
     frame, points, scores, heats = [], [], [], []
     for header, line in read_stream(file):
         row = truth.rows.get((str(header.source), line.frame))
@@ -357,7 +392,7 @@ def score(file: Path, truth: Truth) -> Scores:
         for person in line.instances:
             frame.append(row)
             points.append(person.xy)
-            scores.append(person.person_score)
+            scores.append(person.person_score * (1.0 if person.heat is None else person.heat))
             heats.append(np.nan if person.heat is None else person.heat)
     row = np.array(frame, np.int64)
     xy = np.array(points, float).reshape(-1, LSP14.num_keypoints, 2)
@@ -460,11 +495,11 @@ def compare(arguments: Any, systems: Sequence[str]) -> dict[str, Any]:
     """All figures of what is finished, with intervals; differences are paired with the per-frame network's."""
     rng = np.random.default_rng(0)
     result: dict[str, Any] = {}
-    for condition in CONDITIONS:
+    for condition in [*CONDITIONS, *VALIDATION]:
         seeds = finished(arguments, systems, condition)
         if not seeds:
             continue
-        truth = truth_of(test_folder(arguments, condition))
+        truth = truth_of(judged_folder(arguments, condition))
         count = len(truth.names)
         weights = np.stack(
             [np.bincount(rng.integers(count, size=count), minlength=count) for _ in range(arguments.draws)]
@@ -611,8 +646,9 @@ def told(values: Sequence[float], signed: bool = False) -> str:
 def main() -> None:
     """Does what is not done yet, and prints the tables."""
     parser = lspet.options(
-        __doc__ or "", seeds=3, side=192, batch=4, clip_frames=6, frames=30, train_clips=24, test_clips=32, steps=500,
-        real_frames=150, lstm_side=112, lstm_clips=8000, only="", conditions="",
+        __doc__ or "", seeds=3, side=192, batch=4, clip_frames=8, frames=30, train_frames=16, val_frames=24,
+        train_clips=200, val_clips=12, test_clips=32, ways=2, base_steps=330, steps=1000, real_frames=150,
+        lstm_side=112, lstm_clips=8000, only="", conditions="",
     )  # fmt: skip
     parser.add_argument("--ablate", action="store_true", help="also networks with parts taken away")
     parser.add_argument("--tables", action="store_true", help="only print what is finished")
@@ -621,8 +657,9 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if arguments.rehearse:
-        small = {"seeds": 1, "side": 64, "lstm_side": 48, "batch": 2, "clip_frames": 2, "frames": 5, "train_clips": 1,
-                 "test_clips": 1, "steps": 2, "lstm_clips": 8, "draws": 20, "real_frames": 8}  # fmt: skip
+        small = {"seeds": 1, "side": 64, "lstm_side": 48, "batch": 2, "clip_frames": 2, "frames": 5, "train_frames": 5,
+                 "train_clips": 2, "test_clips": 1, "ways": 2, "base_steps": 2, "steps": 2, "lstm_clips": 8,
+                 "draws": 20, "real_frames": 8}  # fmt: skip
         vars(arguments).update(small)
     arguments.out, arguments.data = arguments.out.resolve(), arguments.data.resolve()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -632,13 +669,15 @@ def main() -> None:
     if unknown := [name for name in chosen if name not in (*known, LSTM)]:
         raise SystemExit(f"no system is called {unknown[0]!r}; there are {', '.join([*known, LSTM])}")
     systems = [name for name in [*known, LSTM] if (name in chosen if chosen else name != LSTM) or name == BASE]
-    conditions = [name for name in CONDITIONS if name in arguments.conditions.split(",") or not arguments.conditions]
+    conditions = [name for name in arguments.conditions.split(",") if name] or list(CONDITIONS)
+    if unknown := [name for name in conditions if name not in {**CONDITIONS, **VALIDATION}]:
+        raise SystemExit(f"no condition is called {unknown[0]!r}; there are {', '.join([*CONDITIONS, *VALIDATION])}")
     result: dict[str, Any] = {}
     for seed in range(arguments.seeds if not arguments.tables else 0):
         for condition in conditions:
             for system in systems:
                 streams(system, seed, condition, arguments)
-            result = tell(arguments, systems)
+        result = tell(arguments, systems)
     if not arguments.tables:
         result |= {"cost": cost(arguments, systems), "real": real_clips(arguments, systems)}
         write_json(arguments.out / "more.json", {key: result[key] for key in ("cost", "real")})

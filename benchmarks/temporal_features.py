@@ -1,8 +1,9 @@
-"""Learning and looking on kept features, for `temporal.py`: the frozen trunk sees each picture once, all heads read it.
+"""Learning and looking on kept features, for `temporal.py`: trunk and heads see each picture once.
 
-The networks compared are DEKRs on one trunk, that of the shipped finder. What the trunk gives for each frame of each
-clip is kept in a file; learning and measuring then run the heads only, a tenth of the cost. All variants start at the
-finder's heads and learn these, and their memory where they have one, in the same way from the same batches.
+The networks compared are DEKRs with the same trunk and heads, those of `temporal_base`. What both heads give for each
+frame of each clip, before their last layers, is kept in a file: that is where memories stand. Learning and measuring
+then run memories and last layers only, a twentieth of the cost. All variants start at the base's last layers and learn
+these, and their memory where they have one, in the same way from the same batches.
 """
 
 from __future__ import annotations
@@ -10,29 +11,35 @@ from __future__ import annotations
 import json
 import math
 import time
+import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from posecli.augment_pictures import moved_boxes
 from posecli.checkpoint import ModelMeta, build, load_checkpoint, save_model
 from posecli.codecs.boxes import encode_people, people_losses
 from posecli.codecs.offsets import poses_at
 from posecli.files import replace_when_done
-from posecli.geometry import warp
+from posecli.geometry import apply_affine, warp
 from posecli.inference import PoseModel
 from posecli.losses import steadiness_loss
 from posecli.models.dekr import DekrBoxOutput
 from posecli.readout import BOTTOM_UP, PredictOptions
+from posecli.skeletons import BODY19
 from posecli.types import Instance
 from posecli.video import open_source
 
 #: Parts of the loss: the finder's own, without its boxes, which are not learnt, and the steadiness of errors.
-WEIGHTS = {"centre": 1.0, "joints": 0.3, "offset": 0.7, "consistency": 1.0}
+WEIGHTS = {"centre": 1.0, "joints": 0.3, "offset": 2.0, "consistency": 0.5}
+_EMA = 0.99  # of the weights that are kept
 _MOST = 3  # people of a clip whose steadiness counts
 
 
@@ -40,9 +47,9 @@ _MOST = 3  # people of a clip whose steadiness counts
 class Recipe:
     """How all variants learn: steps of `batch` clips of `frames` frames; rates of the heads and of what is new."""
 
-    steps: int = 500
+    steps: int = 1000
     batch: int = 4
-    frames: int = 6
+    frames: int = 8
     head_rate: float = 2e-4
     memory_rate: float = 2e-3
     warmup: int = 50
@@ -53,31 +60,81 @@ class Recipe:
 # --- features --------------------------------------------------------------------------------------------------------
 
 
-def keep_features(model: PoseModel, clips: Path, folder: Path, say: Callable[[str], None]) -> list[Path]:
-    """What the trunk of a finder gives for each video of a folder of puppets, and its boxes: ``VIEW_NAME.npz`` with
-    ``features`` (T, C, h, w) and ``box`` (T, 4, h, w), float16. Files that are there are kept."""
+def keep_features(
+    model: PoseModel, videos: Sequence[Path], folder: Path, say: Callable[[str], None], change: ClipChange | None = None
+) -> list[Path]:
+    """What the heads of a finder give for each frame of videos of puppets, and its boxes: ``VIEW_NAME.npz`` with
+    ``features`` (T, C, h, w), those of the heat maps' head and of the offsets' one after another, and ``box``
+    (T, 4, h, w), float16; ``matrix`` (2, 3), pixels of the video to pixels looked at. Files that are there are kept.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     files = []
-    network = model.network
-    for video in sorted(clips.glob("*/*.mp4")):
+    network: Any = model.network
+    for video in videos:
         file = folder / f"{video.parent.name}_{video.stem}.npz"
         files.append(file)
         if file.is_file():
             continue
-        if len(files) % 16 == 1:
-            say(f"features of {clips.name}, {len(files)}")
+        if len(files) % 32 == 1:
+            say(f"features of {folder.name}, {len(files)} of {len(videos)}")
         features, boxes = [], []
         with open_source(video) as source, torch.inference_mode():
-            for frame in source.frames():
-                height, width = frame.image.shape[:2]
-                crop = BOTTOM_UP["people"].crop(width, height, 1.0, (1.0,), model.meta)
-                pixels = torch.from_numpy(warp(frame.image, crop)).permute(2, 0, 1)[None].float()
-                seen = network.backbone((pixels - model._mean) / model._std)  # type: ignore[operator]
-                features.append(seen[0].half().numpy())
-                boxes.append(network.box(seen)[0].half().numpy())  # type: ignore[operator]
-        with replace_when_done(file) as part, part.open("wb") as stream:
-            np.savez(stream, features=np.stack(features), box=np.stack(boxes))
+            images = np.stack([frame.image for frame in source.frames()])
+            matrix = np.eye(2, 3)
+            if change is not None:
+                images, matrix = change(images, np.random.default_rng(zlib.crc32(file.name.encode())))
+            for part in np.array_split(images, max(1, len(images) // 8)):
+                crops = [BOTTOM_UP["people"].crop(i.shape[1], i.shape[0], 1.0, (1.0,), model.meta) for i in part]
+                pixels = torch.from_numpy(np.stack([warp(i, c) for i, c in zip(part, crops, strict=True)]))
+                pixels = (pixels.permute(0, 3, 1, 2).float() - model._mean) / model._std
+                seen = network.backbone(pixels.contiguous(memory_format=torch.channels_last))
+                heat = network.head_heatmap[0](network.transition_heatmap(seen))
+                offset = network.offset_blocks(network.transition_offset(seen))
+                features.append(torch.cat([heat, offset], 1).half().numpy())
+                boxes.append(network.box(seen).half().numpy())
+        with replace_when_done(file) as target, target.open("wb") as stream:
+            np.savez(stream, features=np.concatenate(features), box=np.concatenate(boxes), matrix=matrix)
     return files
+
+
+class ClipChange:
+    """Another clip from a clip: nearer or further off, turned, mirrored, in other colours, with things that pass; one
+    change for all frames. ``textures``: pictures of the things."""
+
+    def __init__(self, textures: Sequence[Path]) -> None:
+        self.textures = textures
+
+    def __call__(self, images: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Images (T, H, W, 3) uint8 to such, and the matrix (2, 3) of their pixels; its determinant is negative where
+        it mirrors."""
+        count, height, width = images.shape[:3]
+        zoom, angle = math.exp(rng.uniform(-0.25, 0.15)), math.radians(rng.uniform(-10, 10))
+        linear = zoom * np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        if rng.random() < 0.5:
+            linear[:, 0] *= -1
+        middle = np.array([width - 1, height - 1]) / 2
+        matrix = np.column_stack([linear, middle + rng.uniform(-0.08, 0.08, 2) * width - linear @ middle])
+        colour = np.exp(rng.uniform(-0.2, 0.2) + rng.normal(0, 0.06, 3))
+        table = np.clip(np.arange(256)[:, None] * colour, 0, 255).astype(np.uint8)[None]
+        changed = np.stack([
+            cv2.LUT(cv2.warpAffine(i, matrix, (width, height), borderMode=cv2.BORDER_REFLECT), table) for i in images
+        ])  # fmt: skip
+        for _ in range(rng.poisson(1.5)):
+            thing = self.thing(rng, width, height)
+            at = np.array([rng.uniform(0.25, 0.75) * width, rng.uniform(0.2, 0.8) * height])
+            when, speed = rng.uniform(0, count), rng.choice([-1, 1]) * width / rng.uniform(8, 45)
+            for t in range(count):
+                x = round(at[0] + speed * (t - when)) - thing.shape[1] // 2
+                y = round(at[1]) - thing.shape[0] // 2
+                part = changed[t, max(y, 0) : max(y + thing.shape[0], 0), max(x, 0) : max(x + thing.shape[1], 0)]
+                part[:] = thing[max(-y, 0) :, max(-x, 0) :][: part.shape[0], : part.shape[1]]
+        return changed, matrix
+
+    def thing(self, rng: np.random.Generator, width: int, height: int) -> np.ndarray:
+        """A piece of a picture (h, w, 3)."""
+        picture = cv2.imread(str(self.textures[int(rng.integers(len(self.textures)))]), cv2.IMREAD_COLOR)
+        size = round(rng.uniform(0.12, 0.35) * width), round(rng.uniform(0.2, 0.9) * height)
+        return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
 
 
 # --- clips to learn from ---------------------------------------------------------------------------------------------
@@ -92,21 +149,27 @@ class Clip:
     fps: float
 
 
-def read_clip(features: Path, labels: Path, scale: float) -> Clip:
-    """``scale``: input pixels to a pixel of the video."""
+def read_clip(features: Path, labels: Path, side: int) -> Clip:
+    """A video's kept features with its labels, in pixels of the square of ``side`` that was looked at."""
     told = json.loads(labels.read_text())
+    with np.load(features, allow_pickle=False) as kept:
+        values, matrix = kept["features"], kept["matrix"]
+    mirrored = np.linalg.det(matrix[:, :2]) < 0
     people = []
     for frame in told["frames"]:
         here = []
         for person in frame["persons"]:
             x, y, w, h = person["bbox"]
+            (box,) = moved_boxes(np.array([[x, y, x + w, y + h]], float), matrix)
             joints = np.array(person["keypoints"], float)
-            joints[:, :2] = (joints[:, :2] + 0.5) * scale - 0.5
-            if (joints[:, 2] > 0).any():
-                here.append((person["track_id"], np.array([x, y, x + w, y + h]) * scale, joints))
+            joints[:, :2] = apply_affine(matrix, joints[:, :2])
+            joints = joints[BODY19.flip_index] if mirrored else joints
+            joints[((joints[:, :2] < -0.5) | (joints[:, :2] > side - 0.5)).any(1), 2] = 0
+            box = np.clip(box, 0, side)
+            if (joints[:, 2] > 0).any() and (box[2:] > box[:2]).all():
+                here.append((person["track_id"], box, joints))
         people.append(here)
-    with np.load(features, allow_pickle=False) as kept:
-        return Clip(kept["features"], people, float(told["fps"]))
+    return Clip(values, people, float(told["fps"]))
 
 
 def sample(clip: Clip, frames: int, stride: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -151,18 +214,34 @@ def sample(clip: Clip, frames: int, stride: int, rng: np.random.Generator) -> di
 # --- learning --------------------------------------------------------------------------------------------------------
 
 
+class Part(nn.Module):
+    """Some channels of features (B, C, h, w)."""
+
+    def __init__(self, first: int, count: int) -> None:
+        super().__init__()
+        self.first, self.count = first, count
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, self.first : self.first + self.count]
+
+
 class Heads:
-    """A network without trunk and boxes: features (B, T, C, h, w) to maps (B, T, ...).
+    """A network's last layers and memory: kept features (B, T, C, h, w) to maps (B, T, ...).
 
     Args:
         network: a `DEKR`, or one with a memory; it is taken apart, see `whole`.
         past: for one with a memory: False shows it every frame as the first.
     """
 
-    def __init__(self, network: nn.Module, past: bool = True) -> None:
+    def __init__(self, network: Any, past: bool = True) -> None:
         self.network, self.past = network, past
-        self._trunk, self._box = network.backbone, network.head_box
-        network.backbone, network.head_box = nn.Identity(), None  # type: ignore[assignment]
+        self._kept = {name: getattr(network, name) for name in
+                      ("backbone", "head_box", "transition_heatmap", "transition_offset", "offset_blocks")}  # fmt: skip
+        self._blocks = network.head_heatmap[0]
+        heat, offset = network.head_heatmap[1].in_channels, network.offset_final.in_channels
+        network.backbone, network.head_box = nn.Identity(), None
+        network.transition_heatmap, network.transition_offset = Part(0, heat), Part(heat, offset)
+        network.head_heatmap[0], network.offset_blocks = nn.Identity(), nn.Identity()
         self.recurrent = bool(getattr(network, "recurrent", False)) and past
 
     def __call__(self, features: Tensor, gap: Tensor) -> Any:
@@ -173,7 +252,9 @@ class Heads:
 
     def whole(self) -> nn.Module:
         """The network, put together again."""
-        self.network.backbone, self.network.head_box = self._trunk, self._box
+        for name, value in self._kept.items():
+            setattr(self.network, name, value)
+        self.network.head_heatmap[0] = self._blocks
         return self.network
 
 
@@ -196,10 +277,8 @@ def learn(
     network: nn.Module, meta: ModelMeta, folder: Path, batches: Callable[[int], dict[str, Tensor]], recipe: Recipe,
     say: Callable[[str], None], past: bool = True, consistency: bool = True,
 ) -> Path:  # fmt: skip
-    """Learns heads and memory; ``batches(step)`` gives a step's batch. Goes on where a stopped run was.
-
-    Norms keep the finder's statistics, so what is not learnt stays the finder's to the last digit.
-    """
+    """Learns last layers and memory; ``batches(step)`` gives a step's batch. Goes on where a stopped run was. What is
+    kept is the average of the weights of the last hundred steps or so."""
     folder.mkdir(parents=True, exist_ok=True)
     weights, kept = folder / "last.safetensors", folder / "state.pt"
     heads = Heads(network.eval(), past)
@@ -207,13 +286,13 @@ def learn(
     old = [p for name, p in network.named_parameters() if not name.startswith("memory")]
     groups = [{"params": part, "rate": rate} for part, rate in ((old, recipe.head_rate), (new, recipe.memory_rate))]
     optimizer = torch.optim.Adam([g for g in groups if g["params"]], lr=recipe.head_rate)
-    begin = 0
+    begin, average = 0, {k: v.clone() for k, v in network.state_dict().items()}
     if kept.is_file():
         state = torch.load(kept, weights_only=True)
         network.load_state_dict(state["network"])
         optimizer.load_state_dict(state["optimizer"])
-        begin = state["step"]
-    saved, total = time.monotonic(), 0.0
+        begin, average = state["step"], state["average"]
+    saved, total = time.monotonic(), Counter[str]()
     for step in range(begin, recipe.steps):
         factor = min(1.0, (step + 1) / recipe.warmup) * (
             0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
@@ -227,15 +306,21 @@ def learn(
         loss.backward()  # type: ignore[union-attr]
         nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
         optimizer.step()
-        total += float(loss.detach())  # type: ignore[union-attr]
-        if (step + 1) % 50 == 0:
-            say(f"{folder.name}, step {step + 1}: {total / 50:.3f}")
-            total = 0.0
+        decay = min(_EMA, (1 + step) / (10 + step))
+        with torch.no_grad():
+            for key, value in network.state_dict().items():
+                average[key].lerp_(value, 1 - decay)
+        total.update({k: float(v.detach()) for k, v in terms.items()})
+        if (step + 1) % 100 == 0:
+            say(f"{folder.name}, step {step + 1}: " + ", ".join(f"{k} {v / 100:.4f}" for k, v in total.items()))
+            total = Counter()
         if time.monotonic() - saved > recipe.save_every:
             with replace_when_done(kept, overwrite=True) as part:
-                everything = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
+                everything = {"network": network.state_dict(), "optimizer": optimizer.state_dict(),
+                              "average": average, "step": step + 1}  # fmt: skip
                 torch.save(everything, part)
             saved = time.monotonic()
+    network.load_state_dict(average)
     save_model(weights, heads.whole(), meta)
     kept.unlink(missing_ok=True)
     return weights

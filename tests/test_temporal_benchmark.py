@@ -19,6 +19,7 @@ from posecli.types import Instance
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 FRAMES = 12
+CHANNELS = 16 + 19 * 4  # of the heads of `base`, heat maps' and offsets'
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +134,7 @@ def test_every_variant_starts_as_the_finder_and_sees_the_same_clips(temporal, ba
     features = temporal.features
     rng = np.random.default_rng(0)
     people = [[(1, np.array([8.0, 8, 40, 60]), np.column_stack([pose(0, 0)[:, :2] / 3, np.full(19, 2)]))]] * 12
-    clip = features.Clip(rng.normal(size=(12, 16, 8, 8)).astype(np.float16), people, 15.0)
+    clip = features.Clip(rng.normal(size=(12, CHANNELS, 8, 8)).astype(np.float16), people, 15.0)
     recipe = features.Recipe(steps=3, batch=2, frames=4)
     one, other = (features.batch_maker([clip, clip], recipe, 8, 5)(1) for _ in range(2))
     assert all(torch.equal(one[key], other[key]) for key in one)
@@ -156,7 +157,7 @@ def test_a_stopped_lesson_ends_with_the_same_weights(temporal, base, tmp_path):
     features = temporal.features
     rng = np.random.default_rng(0)
     people = [[(1, np.array([8.0, 8, 40, 60]), np.column_stack([pose(0, 0)[:, :2] / 3, np.full(19, 2)]))]] * 8
-    clip = features.Clip(rng.normal(size=(8, 16, 8, 8)).astype(np.float16), people, 15.0)
+    clip = features.Clip(rng.normal(size=(8, CHANNELS, 8, 8)).astype(np.float16), people, 15.0)
     recipe = features.Recipe(steps=4, batch=2, frames=3, warmup=1, save_every=0.0)
     batches = features.batch_maker([clip], recipe, 8, 5)
 
@@ -177,7 +178,60 @@ def test_a_stopped_lesson_ends_with_the_same_weights(temporal, base, tmp_path):
     _, part = lesson("part", batches)
     assert all(torch.equal(whole[name], part[name]) for name in whole)
     moved = {name.split(".")[0] for name in whole if not torch.equal(whole[name], before[name])}
-    assert moved == {
-        "head_heatmap", "memory_heat", "memory_offset", "offset_blocks", "offset_final", "transition_heatmap",
-        "transition_offset",
-    }  # fmt: skip
+    assert moved == {"head_heatmap", "memory_heat", "memory_offset", "offset_final"}
+
+
+def test_heads_taken_apart_give_the_whole_network_s_maps(temporal, base):
+    """What is kept in files, then last layers, is the network; and it is whole again afterwards."""
+    features = temporal.features
+    network, _ = features.started("dekr-gru-finder", base, 1, {})
+    network = network.eval()
+    image = torch.from_numpy(np.random.default_rng(0).normal(size=(3, 3, 64, 64)).astype(np.float32))
+    with torch.no_grad():
+        seen = network.backbone(image)
+        kept = torch.cat([
+            network.head_heatmap[0](network.transition_heatmap(seen)),
+            network.offset_blocks(network.transition_offset(seen)),
+        ], 1)  # fmt: skip
+        whole = network(image[None])
+        heads = features.Heads(network)
+        part = heads(kept[None], torch.zeros(1, 3))
+        again = heads.whole()(image[None])
+    for name in ("heatmap", "offset"):
+        torch.testing.assert_close(getattr(part, name), getattr(whole, name))
+        assert torch.equal(getattr(again, name), getattr(whole, name))
+
+
+def test_a_changed_clip_moves_its_labels_along(temporal, tmp_path):
+    """A bright dot and its label go to the same place, under the other side's name where the clip is mirrored."""
+    features = temporal.features
+    texture = tmp_path / "grey.png"
+    features.cv2.imwrite(str(texture), np.full((8, 8, 3), 20, np.uint8))
+    places = np.full((19, 2), 32.0)
+    for n, name in enumerate(BODY19.keypoints):
+        if name == "left_wrist":
+            places[n] = (40, 30)
+            left = n
+        if name == "right_wrist":
+            right = n
+    person = {"track_id": 1, "keypoints": [[*p, 2] for p in places.tolist()], "bbox": [20, 10, 25, 40]}
+    labels = tmp_path / "clip.json"
+    labels.write_text(json.dumps({"fps": 15.0, "frames": [{"persons": [person]}] * 3}))
+    images = np.zeros((3, 64, 64, 3), np.uint8)
+    images[:, 29:32, 39:42] = 255
+    mirrored = 0
+    for seed in range(12):
+        change = features.ClipChange([texture])
+        changed, matrix = change(images, np.random.default_rng(seed))
+        np.savez(tmp_path / "kept.npz", features=np.zeros((3, 4, 8, 8), np.float16), box=0, matrix=matrix)
+        clip = features.read_clip(tmp_path / "kept.npz", labels, 64)
+        flipped = bool(np.linalg.det(matrix[:, :2]) < 0)
+        mirrored += flipped
+        ((_, _, joints),) = clip.people[0]
+        x, y, seen = joints[right if flipped else left]
+        frames = [f for f in changed if f.max() > 100]  # a thing may hide the dot
+        assert seen == 2
+        for frame in frames:
+            found = np.argwhere(frame[..., 1] == frame[..., 1].max()).mean(0)
+            np.testing.assert_allclose(found[::-1], (x, y), atol=1.5)
+    assert 0 < mirrored < 12

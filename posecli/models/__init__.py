@@ -136,6 +136,6 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "deeppose-resnet-tiny": partial(DeepPose, trunk="resnet", zoom=1, side=64, blocks=(1, 1, 1, 1), width=8),
     "pose-fpn": PoseFPN,
     "dekr-finder": _finder,
-    "dekr-gru-finder": partial(_finder, kind=DekrGru, memory={"memory": 24, "memory_stride": 1}),
+    "dekr-gru-finder": partial(_finder, kind=DekrGru, memory={"memory": 32, "offset_sees_heat": True}),
     "dekr-gru-seed-finder": partial(_finder, kind=DekrSeedGru),
 }

@@ -92,12 +92,13 @@ class MemoryUnit(nn.Module):
         channels: C. hidden: channels of the state, at half the size of the features.
         kernel: of the gates, state pixels: how far what is remembered can move from one frame to the next.
         stride: of the state, pixels of the features: 2 is half the size, as said here everywhere; 1 the same size.
+        more: channels of other features that it sees besides, after the C.
     """
 
-    def __init__(self, channels: int, hidden: int, kernel: int = 5, stride: int = 2):
+    def __init__(self, channels: int, hidden: int, kernel: int = 5, stride: int = 2, more: int = 0):
         super().__init__()
         self.stride = stride
-        self.squeeze = nn.Conv2d(channels, hidden, 1)
+        self.squeeze = nn.Conv2d(channels + more, hidden, 1)
         self.gates = Separable(2 * hidden, 2 * hidden, kernel)
         self.candidate = Separable(2 * hidden, hidden, kernel)
         self.expand = nn.Conv2d(hidden, channels, 1, bias=False)
@@ -112,7 +113,7 @@ class MemoryUnit(nn.Module):
     def forward(self, x: Tensor, state: Tensor | None, known: Tensor | None, ticks: Tensor) -> tuple[Tensor, Tensor]:
         """
         Args:
-            x: (B, C, h, w). state: (B, hidden, h / 2, w / 2) after the frame before, None at the start.
+            x: (B, C + more, h, w). state: (B, hidden, h / 2, w / 2) after the frame before, None at the start.
             known: (B,) bool: rows that have a frame before; None: all.
             ticks: (B,) `clock` of the time since then.
 
@@ -151,6 +152,8 @@ class DekrGru(DEKR):
         backbone, keypoints, heatmap_channels, heatmap_blocks, joint_channels, offset_blocks, box: see `DEKR`.
         memory: channels of the state behind the heat maps; the one behind the offsets has twice as many.
         memory_kernel, memory_stride: see `MemoryUnit`.
+        offset_sees_heat: the unit behind the offsets also sees the features of the heat maps, which tell whether there
+            is anything to be seen of a joint at all; offsets do not.
     """
 
     recurrent = True
@@ -167,10 +170,13 @@ class DekrGru(DEKR):
         memory: int = 32,
         memory_kernel: int = 5,
         memory_stride: int = 2,
+        offset_sees_heat: bool = False,
     ):
         super().__init__(backbone, keypoints, heatmap_channels, heatmap_blocks, joint_channels, offset_blocks, box)
+        self.offset_sees_heat = offset_sees_heat
+        more = heatmap_channels if offset_sees_heat else 0
         self.memory_heat = MemoryUnit(heatmap_channels, memory, memory_kernel, memory_stride)
-        self.memory_offset = MemoryUnit(keypoints * joint_channels, 2 * memory, memory_kernel, memory_stride)
+        self.memory_offset = MemoryUnit(keypoints * joint_channels, 2 * memory, memory_kernel, memory_stride, more)
 
     def _remembered(
         self, heat: Tensor, offset: Tensor, state: MemoryState | None, ticks: Tensor
@@ -178,7 +184,8 @@ class DekrGru(DEKR):
         """Maps of one frame from the features (B, C, h, w) of both heads."""
         known = _known(state)
         of_heat, after_heat = self.memory_heat(heat, None if state is None else state.heat, known, ticks)
-        of_offset, after_offset = self.memory_offset(offset, None if state is None else state.offset, known, ticks)
+        seen = torch.cat([offset, heat], 1) if self.offset_sees_heat else offset
+        of_offset, after_offset = self.memory_offset(seen, None if state is None else state.offset, known, ticks)
         age = torch.ones(heat.shape[0], device=heat.device) if state is None else state.age + 1
         heatmap = _read(cast(nn.Conv2d, self.head_heatmap[1]), heat, of_heat)
         return heatmap, _read(self.offset_final, offset, of_offset), MemoryState(age, after_heat, after_offset)

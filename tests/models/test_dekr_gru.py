@@ -80,6 +80,17 @@ def test_frame_by_frame_equals_the_clip_at_any_size_and_gap(name):
             assert (slower.offset[:, 1:] - whole.offset[:, 1:]).abs().max() > 1e-4
 
 
+def test_the_offsets_memory_may_see_what_heat_maps_are_read_from():
+    """Changed features of the heat maps alone change the offsets, through the memory, and only with the option."""
+    for sees in (False, True):
+        network = filled("dekr-gru-tiny", offset_sees_heat=sees)
+        image = torch.randn(1, 3, 32, 64).double()
+        with torch.no_grad():
+            before = network.step(image)[0].offset
+            network.transition_heatmap[0].weight.mul_(-1)
+            assert torch.equal(network.step(image)[0].offset, before) is not sees
+
+
 def test_gradients_stop_where_they_are_told_to():
     network = filled("dekr-gru-tiny").train()
     clip = torch.randn(1, 4, 3, 32, 32).double()
