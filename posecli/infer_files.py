@@ -117,6 +117,11 @@ def plan_jobs(
             if item.kind != "pictures":
                 container_of(overlay)
         jobs.append(Job(item, stream, overlay))
+    read = {Path(i.path).resolve() for i in inputs if i.kind == "video" or _many_pictures(i)}
+    read |= {(Path(i.path) / name).resolve() for i in inputs for name in i.files}
+    for place in (p for job in jobs for p in (job.stream, job.overlay) if p is not None):
+        if place.resolve() in read:
+            raise UsageError("the output is an input", str(place), "choose another name")
     places = [j.overlay for j in jobs if j.overlay] + ([] if one_stream else [j.stream for j in jobs if j.stream])
     if len(set(places)) < len(places):
         twice = next(p for p in places if places.count(p) > 1)

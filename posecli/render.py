@@ -275,6 +275,8 @@ def overlay_writer(
     if source.rate is None:
         raise PoseError("pictures are rendered to pictures, not to video", source.name, "give --out FOLDER/")
     file = isinstance(source, VideoSource) and source.is_file
+    if file and Path(path).resolve() == Path(source.path).resolve():
+        raise UsageError("the output is the input", str(path), "choose another name")
     begin = source.time_of(start) if start else 0.0
     end = source.time_of(stop) if stop is not None else None
     return VideoWriter(

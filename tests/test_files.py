@@ -59,9 +59,17 @@ def test_devices_are_no_files(tmp_path: Path) -> None:
 
 def test_a_fault_of_the_system_names_the_output_and_not_what_stands_in_for_it(tmp_path: Path) -> None:
     place = tmp_path / "out.json"
-    with pytest.raises(FileNotFoundError) as caught, replace_when_done(place) as outer, replace_when_done(outer) as part:
+    with (
+        pytest.raises(FileNotFoundError) as caught,
+        replace_when_done(place) as outer,
+        replace_when_done(outer) as part,
+    ):
         open(part / "below", "w").close()
     assert caught.value.filename == str(part / "below")  # a file of the block's own keeps its name
-    with pytest.raises(FileNotFoundError) as caught, replace_when_done(place) as outer, replace_when_done(outer) as part:
+    with (
+        pytest.raises(FileNotFoundError) as caught,
+        replace_when_done(place) as outer,
+        replace_when_done(outer) as part,
+    ):
         open(part).close()
     assert caught.value.filename == str(place) and ".part" not in str(caught.value)

@@ -282,6 +282,28 @@ def test_a_finder_is_for_models_that_need_one(here: Path, cli: Callable, clip: P
     assert result.code == 2 and "--box-weights is for top-down models" in result.err
 
 
+def test_the_input_is_never_the_output(here: Path, cli: Callable, clip: Path, tiny_model) -> None:
+    """Also where --overwrite would let it be replaced."""
+    (here / "pictures").mkdir()
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(here / "pictures" / name), np.zeros((40, 40, 3), np.uint8))
+    (here / "own.mp4").write_bytes(clip.read_bytes())
+    before = {p: p.read_bytes() for p in here.rglob("*") if p.is_file()}
+    for source, options in (
+        ("own.mp4", ["--render-out", "./own.mp4"]),
+        ("own.mp4", ["--out", "pictures/../own.mp4"]),
+        ("pictures", ["--render-out", "pictures"]),
+        ("pictures/a.png", ["--render-out", "pictures/a.png"]),
+    ):
+        result = cli("infer", source, "-w", tiny_model, *options, "--overwrite")
+        assert result.code == 2 and ("the output is an input" in result.err or "not written as" in result.err)
+    (here / "labels.jsonl").write_text("")
+    result = cli("render", "own.mp4", "labels.jsonl", "--out", "own.mp4", "--overwrite")
+    assert result.code == 2 and "the output is the input" in result.err
+    (here / "labels.jsonl").unlink()
+    assert {p: p.read_bytes() for p in here.rglob("*") if p.is_file()} == before
+
+
 def test_a_range_behind_the_end_is_said(here: Path, cli: Callable, clip: Path, tiny_model) -> None:
     result = cli("infer", clip, "-w", tiny_model, "--start", "1000", "--out", "a.jsonl")
     assert result.code == 0 and "clip.mp4: no frame was looked at: it ends before --start" in result.err

@@ -270,7 +270,7 @@ def test_verb_on_video(tmp_path: Path, cli, monkeypatch: pytest.MonkeyPatch) -> 
     assert [number_of(f.image) for f in open_source("few.mp4").frames()] == [1, 7, 13, 19]
     for wrong, code, said in (
         (("--style", "x"), 2, "one of side, person, limb"),
-        (("--start", "soon"), 1, "is not a position"),
+        (("--start", "soon"), 2, "is not a position"),
         (("--out", "o.avi"), 1, "cannot write .avi"),
         (("--out", "o.png"), 1, "one picture cannot hold"),
         (("--out", "o.mp4", "--start", "30"), 1, "no frame to write"),
