@@ -64,6 +64,8 @@ class TrainSettings:
             maps, whose softmax is then sharpened) or "softmax" (cross-entropy). integral_weight: of that loss.
         sigma: of the Gaussian targets, map pixels. fine_sigma: of a cascade's fine maps, input pixels.
         phases: a cascade's shares of the run from which on its second network learns, and from which on both do.
+        place_loss: what a model that gives places learns by: "squared" (a joint's squared distance) or "distance", with
+            which wrong labels pull less. stage_shares: what each of its stages has of the run; none: all the same.
         rotation: standard deviation, cut at twice that, top-down; largest angle, bottom-up. rotation_any: share of
             samples turned by any angle.
         scale: least and largest factor on the size of the region shown, bottom-up.
@@ -134,6 +136,8 @@ class TrainSettings:
     sigma: float = 2.0
     fine_sigma: float = 1.5
     phases: tuple[float, float] = (0.5, 0.75)
+    place_loss: str = "squared"
+    stage_shares: tuple[float, ...] = ()
     rotation: float = 22.0
     rotation_any: float = 0.0
     scale: tuple[float, float] = (0.75, 1.5)
@@ -182,6 +186,7 @@ class TrainSettings:
             "unlabelled": ("mask", "background"),
             "integral_heat": ("none", "gaussian", "softmax"),
             "metric": ("mean-oks", "pck"),
+            "place_loss": ("squared", "distance"),
             "clock": ("wall", "processor"),
         }
         for key, known in choices.items():
@@ -192,6 +197,9 @@ class TrainSettings:
                 raise wrong(key, "at least 1")
         if self.integral_heat != "none" and self.codec != "integral":
             raise wrong("integral_heat", 'codec = "integral" is needed too')
+        for key, usual in (("place_loss", "squared"), ("stage_shares", ())):
+            if getattr(self, key) != usual and not family(self.model).startswith("deeppose"):
+                raise wrong(key, "is for models that give places in stages: deeppose")
         for key in ("lr", "integral_weight", "sigma", "fine_sigma", "val_every", "save_every", "val_box_scale"):
             if not getattr(self, key) > 0:
                 raise wrong(key, "more than 0")
@@ -262,6 +270,8 @@ class TrainSettings:
             raise wrong("data_weights", "positive numbers")
         if not 0 <= self.phases[0] <= self.phases[1] <= 1:
             raise wrong("phases", "two shares of the run, the earlier first")
+        if any(not s > 0 for s in self.stage_shares):
+            raise wrong("stage_shares", "positive numbers, one for each stage")
         if any(not 0 < s < 1 for s in self.lr_steps) or list(self.lr_steps) != sorted(self.lr_steps):
             raise wrong("lr_steps", "rising shares of the run, between 0 and 1")
         self.builder_arguments()

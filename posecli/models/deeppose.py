@@ -21,7 +21,7 @@ Places in a picture are normalised by a box (`normalise`, Eq. 1): its centre is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -98,6 +98,13 @@ class ResponseNorm(nn.Module):
         return x / (2 + 1e-4 * total) ** 0.75
 
 
+def at_size(x: Tensor, side: int) -> Tensor:
+    """Maps (B, C, h, w) brought to (B, C, side, side)."""
+    if x.shape[-2:] == (side, side):
+        return x
+    return functional.interpolate(x, size=(side, side), mode="bilinear", align_corners=False)
+
+
 class AlexNetTrunk(nn.Module):
     """Fig. 2: C(55x55x96) - LRN - P - C(27x27x256) - LRN - P - C(13x13x384) - C(13x13x384) - C(13x13x256) - P - F - F.
 
@@ -152,19 +159,28 @@ class AlexNetTrunk(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, h, w) to (B, features)."""
-        x = self.maps(image)
-        if x.shape[-2:] != (self.grid, self.grid):
-            x = functional.interpolate(x, size=(self.grid, self.grid), mode="bilinear", align_corners=False)
-        return self.fully(x.flatten(1))
+        return self.fully(at_size(self.maps(image), self.grid).flatten(1))
 
 
 class ResNetTrunk(PaperResNet):
     """A residual network and the mean of its last map, as later work has it (open-mmlab/mmpose@759b39c,
-    `configs/body_2d_keypoint/topdown_regression`)."""
+    `configs/body_2d_keypoint/topdown_regression`).
+
+    Args:
+        grid: side of the last map, brought to it and kept as it is, as the paper's own trunk keeps it; 0: its mean.
+        arguments: of `PaperResNet`.
+    """
+
+    def __init__(self, grid: int = 0, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.grid = grid
+        if grid:
+            self.channels *= grid * grid
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, h, w), multiples of 32, to (B, channels)."""
-        return self.maps(image)[-1].mean((2, 3))
+        """(B, 3, h, w), multiples of 32, to (B, features)."""
+        x = self.maps(image)[-1]
+        return at_size(x, self.grid).flatten(1) if self.grid else x.mean((2, 3))
 
 
 class Stage(nn.Module):

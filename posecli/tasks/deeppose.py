@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import bisect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -24,17 +24,21 @@ from posecli.types import Skeleton
 
 # Simulated predictions of one picture in a step; the joints that the paper names for a pose's diameter.
 _SIMULATED = 4
+# A distance has no gradient at 0: shares of the picture, far below a pixel.
+_LEAST = 1e-4
 _TORSO = ("left_shoulder", "right_hip")
 
 
 class DeepPoseTask(TopDownTask):
     """Learning of the DeepPose cascade (Toshev & Szegedy, CVPR 2014, Sec. 3.1 and 3.2), one stage after the other.
 
-    Each of the S stages has the same share of the run. The first learns the places of all labelled joints in the whole
-    picture (Eq. 3, 4). Before each of the others starts, the stages before it look at samples, and the mean and
-    variance of every joint's error are kept with the weights. The stage then learns from simulated predictions: random
-    labelled joints, displaced at random by that distribution; from the sub-image around such a place it learns the
-    way back to the joint (Eq. 8). Loss: the mean squared distance, in shares of the picture or the sub-image.
+    Each of the S stages has its share of the run (`stage_shares`; all the same unless told). The first learns the
+    places of all labelled joints in the whole picture (Eq. 3, 4). Before each of the others starts, the stages before
+    it look at samples, and the mean and variance of every joint's error are kept with the weights. The stage then
+    learns from simulated predictions: random labelled joints, displaced at random by that distribution; from the
+    sub-image around such a place it learns the way back to the joint (Eq. 8). Loss: the mean squared distance, in
+    shares of the picture or the sub-image; with `place_loss = "distance"` the mean distance, which labels on the wrong
+    joint (left for right) move less.
 
     Sub-images are as large as the labelled pose's diameter says; where a joint of the diameter has no label, as that of
     the pose which the first stage sees.
@@ -53,6 +57,15 @@ class DeepPoseTask(TopDownTask):
         network = outline(lambda: build(self.meta(settings.model, arguments), "training settings"))
         assert isinstance(network, DeepPose)
         self.stages = len(network.stages)
+        shares = np.array(settings.stage_shares or [1.0] * self.stages)
+        if len(shares) != self.stages:
+            raise UsageError(
+                f"stage_shares = {list(settings.stage_shares)}",
+                "training settings",
+                f"one for each of {self.stages} stages",
+            )
+        #: Where in the run the stages begin, and its end.
+        self.bounds = [0.0, *(np.cumsum(shares) / shares.sum()).tolist()]
         step = network.size_step
         if network.side % network.multiple:
             raise UsageError(f"side = {network.side}", "training settings", f"multiples of {network.multiple}")
@@ -77,11 +90,16 @@ class DeepPoseTask(TopDownTask):
         }
 
     def begin_step(self, network: nn.Module, progress: float) -> None:
-        self.phase = min(int(progress * self.stages), self.stages - 1)
+        self.phase = self._phase(progress)
         network.phase = self.phase  # type: ignore[assignment]
 
     def within(self, progress: float) -> float:
-        return 1.0 if progress >= 1 else math.modf(progress * self.stages)[0]
+        begin, end = self.bounds[self._phase(progress) :][:2]
+        return min((progress - begin) / (end - begin), 1.0)
+
+    def _phase(self, progress: float) -> int:
+        """The stage that learns at a share of the run."""
+        return max(bisect.bisect_right(self.bounds, progress, hi=self.stages) - 1, 0)
 
     def unsurveyed(self, network: nn.Module) -> bool:
         assert isinstance(network, DeepPose)
@@ -136,10 +154,15 @@ class DeepPoseTask(TopDownTask):
         if isinstance(output, Refinement):
             xy, weight = _chosen(batch["xy"], batch["joints"]), batch["weight"].gather(1, batch["joints"])
             target = normalise(xy, output.boxes[..., :2], output.boxes[..., 2:])
-            return ((output.displacement - target).square().sum(-1) * weight).sum().reshape(1)
+            return (self._loss(output.displacement - target) * weight).sum().reshape(1)
         places, weight = output.places[:, 0], batch["weight"]
         target = normalise(batch["xy"], *frame(batch["image"].permute(0, 3, 1, 2)))
-        return ((places - target).square().sum(-1) * weight).sum().reshape(1)
+        return (self._loss(places - target) * weight).sum().reshape(1)
+
+    def _loss(self, error: Tensor) -> Tensor:
+        """(..., 2) to (...)."""
+        squared = error.square().sum(-1)
+        return squared if self.settings.place_loss == "squared" else (squared + _LEAST**2).sqrt()
 
     def meta(self, architecture: str, arguments: Mapping[str, Any]) -> ModelMeta:
         torso = self.skeleton.torso or tuple(j for j in _TORSO if j in self.skeleton.keypoints)

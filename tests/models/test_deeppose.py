@@ -22,7 +22,7 @@ from posecli.codecs.coords import (
 from posecli.errors import UsageError
 from posecli.inference import PoseModel, PredictOptions
 from posecli.models import MODELS
-from posecli.models.deeppose import DeepPose, DeepPoseOutput, ResponseNorm, denormalise, normalise, sub_images
+from posecli.models.deeppose import DeepPose, DeepPoseOutput, ResponseNorm, denormalise, frame, normalise, sub_images
 from posecli.readout import TOP_DOWN
 from posecli.settings import resolve
 from posecli.skeletons import get_skeleton
@@ -315,6 +315,11 @@ def test_wrong_settings_are_named(tmp_path: Path) -> None:
         Pupil(data, "deeppose-tiny", codec="dark")
     with pytest.raises(UsageError, match=r"side = 50"):
         Pupil(data, "deeppose-resnet-tiny", model_arguments='{"side": 50}')
+    with pytest.raises(UsageError, match="one for each of 3 stages"):
+        Pupil(data, "deeppose-tiny", stage_shares=[1, 1])
+    for told in ({"place_loss": "distance"}, {"stage_shares": [1, 2]}):
+        with pytest.raises(UsageError, match="deeppose"):
+            resolve({"model": "hrnet-tiny", **told})
     with pytest.raises(UsageError, match="multiples of 96"):
         Pupil(data, "deeppose-resnet-tiny", model_arguments='{"zoom": 3}')
     places, maps = tiny(), MODELS["hrnet-tiny"](keypoints=17)
@@ -325,6 +330,44 @@ def test_wrong_settings_are_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no heat maps"):
         PoseModel(maps, ModelMeta("hrnet-tiny", {}, coco, (128, 128)), device="cpu",
                   options=PredictOptions(codec="coordinates"))  # fmt: skip
+
+
+def test_stages_have_the_shares_they_are_given(tmp_path: Path) -> None:
+    pupil = Pupil(make_people(tmp_path / "data", 1), "deeppose-tiny", stage_shares=[3, 1, 4])
+    task, network = pupil.task, pupil.learner.network
+    seen = []
+    for progress in (0.0, 0.3, 0.375, 0.4375, 0.5, 0.75, 1.0):
+        task.begin_step(network, progress)
+        seen.append((network.phase, round(task.within(progress), 3)))
+    assert seen == [(0, 0.0), (0, 0.8), (1, 0.0), (1, 0.5), (2, 0.0), (2, 0.5), (2, 1.0)]
+
+
+def test_the_distance_itself_as_loss(tmp_path: Path) -> None:
+    """Joints all as far off: the mean distance is the root of the mean square, and a far one pulls no harder."""
+    data = make_people(tmp_path / "data", 1)
+    pupils = [Pupil(data, "deeppose-tiny", place_loss=name) for name in ("squared", "distance")]
+    batch = pupils[0].batch
+    image = batch["image"].permute(0, 3, 1, 2).float()
+    truth = normalise(batch["xy"], *frame(image))
+    for off in (0.1, 0.3):
+        places = (truth + torch.tensor([0.0, off])).requires_grad_()
+        output = DeepPoseOutput(places[:, None])
+        losses = [pupil.task.sums(output, batch)[0] / batch["weight"].sum() for pupil in pupils]
+        assert [float(v.detach()) for v in losses] == pytest.approx([off**2, off], rel=1e-3)
+        pull = torch.autograd.grad(losses[1], places)[0].norm(dim=-1) * batch["weight"].sum()
+        torch.testing.assert_close(pull, batch["weight"], atol=1e-3, rtol=0)
+
+
+def test_a_residual_trunk_keeps_its_last_map_where_told() -> None:
+    torch.manual_seed(0)
+    network = MODELS["deeppose-resnet-tiny"](keypoints=5, grid=2).eval()
+    mean = MODELS["deeppose-resnet-tiny"](keypoints=5).eval()
+    assert network.stages[0].fc.in_features == 4 * mean.stages[0].fc.in_features
+    torch.nn.init.normal_(network.stages[0].fc.weight)
+    image = torch.randn(1, 3, 64, 64)
+    there, back = network(image).places[:, 0], network(image.flip(3)).places[:, 0]
+    assert (there - back).abs().max() > 0.05  # where things are makes a difference
+    assert network(torch.randn(1, 3, 96, 128)).places.shape == (1, 3, 5, 2)
 
 
 def test_settings_are_the_papers() -> None:
