@@ -46,6 +46,7 @@ import numpy as np
 import temporal_base
 import temporal_features as features
 import torch
+from temporal_base import TERMS, TRAINED_ON
 
 from posecli.checkpoint import load_checkpoint, load_finder, save_model
 from posecli.files import replace_when_done
@@ -104,6 +105,8 @@ SMOOTHED = {f"{BASE} + {name}": name for name in ("oneeuro", "savgol", "kalman")
 REAL = ("tai_chi.mp4", "clean_and_jerk.mp4", "basketball_two_children.mp4", "two_people_hug.mp4")
 _SEED = {"train": 21, "test": 12, "val": 13}
 _FPS, _STRIDE = 15.0, 8
+#: Stored in eight bits where weights are shipped.
+_SMALLEST = "backbone.backbone.stages.2.3.residual.1.0.weight"
 _SHOWN = 0.2  # score from which people are shown and tracked
 
 
@@ -594,6 +597,20 @@ def steadiness(stream: Path) -> dict[str, float]:
     }  # fmt: skip
 
 
+def ship(file: Path, arguments: Any, system: str = "dekr-gru", seed: int = 0) -> None:
+    """Writes a system's weights as they come with posecli: bfloat16, and one layer of the trunk in eight bits, so that
+    the file stays below 5 MB. The first seed, not the best."""
+    network, meta = load_checkpoint(weights_of(system, seed, arguments))
+    state = {k: v.bfloat16() if v.is_floating_point() else v for k, v in network.state_dict().items()}
+    state[_SMALLEST] = network.state_dict()[_SMALLEST].to(torch.float8_e4m3fn)
+    told = {k: v for k, v in meta.extra.items() if k in ("scales", "floor", "overlap", "inside", "stride")}
+    save_model(file, state, replace(meta, extra=told).with_extra(
+        threshold=_SHOWN, trained_on=TRAINED_ON, licence=TERMS,
+        measured={"benchmark": "benchmarks/results/temporal.md", "seed": seed},
+    ))  # fmt: skip
+    say(f"{file}: {file.stat().st_size} bytes")
+
+
 # --- all of it -------------------------------------------------------------------------------------------------------
 
 
@@ -651,6 +668,9 @@ def main() -> None:
         lstm_side=112, lstm_clips=8000, only="", conditions="",
     )  # fmt: skip
     parser.add_argument("--ablate", action="store_true", help="also networks with parts taken away")
+    parser.add_argument(
+        "--ship", type=Path, help="only write dekr-gru's weights, of the first seed, as they are shipped"
+    )
     parser.add_argument("--tables", action="store_true", help="only print what is finished")
     parser.add_argument(
         "--rehearse", action="store_true", help="everything once, tiny: minutes; the figures mean nothing"
@@ -664,6 +684,8 @@ def main() -> None:
     arguments.out, arguments.data = arguments.out.resolve(), arguments.data.resolve()
     arguments.out.mkdir(parents=True, exist_ok=True)
     lspet.set_threads(arguments.threads)
+    if arguments.ship:
+        return ship(arguments.ship, arguments)
     chosen = [name for name in arguments.only.split(",") if name]
     known = [*SYSTEMS, *(ABLATIONS if arguments.ablate else {}), *SMOOTHED]
     if unknown := [name for name in chosen if name not in (*known, LSTM)]:

@@ -33,6 +33,13 @@ import train_finder
 
 #: Parts of the loss; the finder's own learn boxes first, here joints count.
 WEIGHTS = {"centre": 1.0, "joints": 0.3, "box": 1.0, "offset": 2.0}
+#: What is learnt from, by the finder, the base and the memory; and what may be done with it.
+TRAINED_ON = (
+    "what the shipped finder learnt from (docs/model-card.md), and puppets: people of LSPET and people_boxes "
+    "(COCO 2017, Clothing Co-Parsing) moved along tracks of Penn Action over backgrounds (ImageNet samples, BSDS500, "
+    "Houses, COCO, CamVid, clothing)"
+)
+TERMS = "weights for research: several of the training pictures allow no other use; the code is MIT"
 _BATCH, _RATE, _TRUNK, _EMA = 24, 1e-3, 0.4, 0.99
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
+
+from safetensors import safe_open
 
 from posecli.codecs.coords import PLACES
 from posecli.models import MODELS
@@ -27,7 +30,7 @@ class Architecture:
         recipe: family by whose training defaults it learns; "" where ``train`` does not take it.
         codec: how its maps are read; "" where ``train`` has no recipe.
         skeletons: of its public weights; after training it gives the joints of the data.
-        weights: public files that it reads.
+        weights: public files that it reads. shipped: models that come with posecli and have this network in them.
         paper: first line of the network's documentation.
     """
 
@@ -38,12 +41,14 @@ class Architecture:
     codec: str
     skeletons: tuple[str, ...]
     weights: int
+    shipped: tuple[str, ...]
     paper: str
 
 
 def architectures(word: str = "") -> list[Architecture]:
     """The networks with this in their name, in the order of `MODELS`."""
     found = []
+    along = {model: _networks_in(model) for model in shipped()}
     for name, builder in MODELS.items():
         if word not in name:
             continue
@@ -62,6 +67,7 @@ def architectures(word: str = "") -> list[Architecture]:
                 _codec(name, settings),
                 tuple(dict.fromkeys(released)),
                 len(public),
+                tuple(model for model, networks in along.items() if name in networks),
                 document[0] if document else "",
             )
         )
@@ -74,6 +80,13 @@ def _codec(name: str, settings: Any) -> str:
         return ""
     usual = {"dekr": "dekr", "dekr-gru": "dekr", "pose-fpn": "softmax", "deeppose": PLACES, "deeppose-resnet": PLACES}
     return str(getattr(settings, "codec", "") or usual.get(family(name), "gaussian"))
+
+
+def _networks_in(model: str) -> list[str]:
+    """Architectures of a model that comes with the package: its own, and that of its finder."""
+    with safe_open(str(resources.files("posecli") / "weights" / f"{model}.safetensors"), framework="np") as handle:
+        told = json.loads(handle.metadata()["posecli"])
+    return [part["architecture"] for part in (told["meta"], told["finder"]) if part]
 
 
 def shipped() -> list[str]:

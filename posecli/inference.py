@@ -28,6 +28,7 @@ from posecli.codecs.top_down import CASCADE
 from posecli.errors import PoseError, UsageError
 from posecli.files import sha256_of
 from posecli.geometry import apply_affine, keypoint_box
+from posecli.models import MODELS
 from posecli.models.rescore import RescoreNet, rescore
 from posecli.profiling import stage
 from posecli.readout import BOTTOM_UP, TOP_DOWN, Person, PredictOptions
@@ -63,6 +64,12 @@ def find_weights(name: str | Path, progress: Callable[[int, int | None], None] |
     if path.suffix in {".safetensors", ".pth", ".pt", ".tar"}:
         raise PoseError("no such weights file", str(name), f"models that come with posecli: {here}")
     near = suggestions(str(name))
+    if name in MODELS:
+        raise PoseError(
+            f"no weights for the model {str(name)!r}",
+            hint=f"a network that comes without: give a file with --weights, or --model {here.replace(', ', ' or ')}"
+            + (f"; public ones: {', '.join(near)}" if near else ""),
+        )
     raise PoseError(
         f"no weights for the model {str(name)!r}",
         hint=f"did you mean {', '.join(near)}?"

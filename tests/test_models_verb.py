@@ -34,6 +34,8 @@ def test_json(cli) -> None:
     unread = weights["dekr_hrnet-w32_8xb10-140e_coco-512x512"]
     assert not unread["offered"] and unread["why"] and unread["architecture"] == ""
     assert "default" in result["shipped"]
+    along = {a["name"]: a["shipped"] for a in result["architectures"]}
+    assert "default" in along["dekr-finder"] and not along["dekr-w32"]
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def _print(networks: list[Any], shipped: list[str], shown: list[Entry], unread: 
     from posecli.zoo import cache_folder
 
     if networks:
-        head = ("network", "parameters", "input", "read by", "trained by", "public weights for")
+        head = ("network", "parameters", "input", "read by", "trained by", "infer --model", "public weights for")
         rows = [
             (
                 a.name,
@@ -73,6 +73,7 @@ def _print(networks: list[Any], shipped: list[str], shown: list[Entry], unread: 
                 f"{a.input_size[0]}x{a.input_size[1]}" if a.input_size else "-",
                 a.codec or "-",
                 f"train --model {a.name}" if a.recipe else "-",
+                ", ".join(a.shipped) or "-",
                 ", ".join(a.skeletons) or "-",
             )
             for a in networks
