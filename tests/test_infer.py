@@ -244,7 +244,7 @@ def test_files_that_are_not_what_they_claim(here: Path, cli: Callable, clip: Pat
     [
         (["--weights", "nowhere.safetensors"], "no such weights file"),
         (["--model", "hrnet-w32"], "no weights for the model"),
-        (["--model", "dekr-gru-small"], "a network that comes without"),
+        (["--model", "dekr-gru-small"], "no weights for the model 'dekr-gru-small' (a network that comes without"),
         (["--track", "magic"], "unknown tracker"),
         (["--roi", "1,2,3"], "--roi"),
         (["--resume", "--overwrite"], "--resume"),
