@@ -23,6 +23,7 @@ from posecli.models.fast import can_fuse, fuse, is_one_graph, keep_memory
 from posecli.models.fast_cuda import can_run_kernels, quicken
 from posecli.models.fuse import fold_norms
 from posecli.models.int8 import Grid, Observer, can_quantise, input_grid, quantise, quantised
+from posecli.models.one_call import in_one_call
 from posecli.on_device.graphs import CudaRecorder, Replays
 from posecli.on_device.resample import can_resample, resampled
 from posecli.profiling import stage
@@ -375,7 +376,8 @@ class RunningNetwork:
                     if whole:
                         assert isinstance(fused, fx.GraphModule)
                         fused = quantise(fused, self._ranges())
-                    self._table = self._bytes_to(input_grid(fused))
+                        self._table = self._bytes_to(input_grid(fused))
+                        fused = in_one_call(fused)
                     self._copy = (made_for, fused)
         return self._copy[1]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from posecli.models.int8 import (
     quantised,
     restored,
 )
+from posecli.models.one_call import OneCall, can_call, in_one_call
 from posecli.readout import PredictOptions
 
 pytestmark = pytest.mark.skipif(not can_quantise(), reason="this processor has no products of 8 bits (VNNI)")
@@ -211,3 +213,80 @@ def test_bytes_go_in_only_where_a_network_begins_with_them() -> None:
     whole = quantise(fuse(made), grids)
     assert input_grid(whole) == Grid.over(*grids["input"])
     assert input_grid(fuse(made)) is None and input_grid(made) is None
+
+
+needs_graphs = pytest.mark.skipif(not can_call(), reason="this PyTorch reads no graphs that are written down")
+FINDER = {**SMALL, "heatmap_channels": 16, "joint_channels": 2}
+
+
+def in_whole(name: str, size: tuple[int, int], **arguments: object) -> fx.GraphModule:
+    made = network(name, **arguments)
+    torch.manual_seed(1)
+    quantised = quantise(fuse(made), observed(made, *(torch.randn(1, 3, *size) for _ in range(3))))
+    assert isinstance(quantised, fx.GraphModule)
+    return quantised
+
+
+def same(some: tuple[Tensor, ...], others: tuple[Tensor, ...]) -> bool:
+    return len(some) == len(others) and all(torch.equal(a, b) for a, b in zip(some, others, strict=True))
+
+
+@needs_graphs
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("pose-fpn", SMALL), ("dekr-finder", FINDER)],
+)
+def test_maps_are_the_same_bit_by_bit(name: str, arguments: dict) -> None:
+    plain = in_whole(name, (64, 96), **arguments)
+    called = in_one_call(plain)
+    assert isinstance(called, OneCall)
+    torch.manual_seed(2)
+    with torch.inference_mode():
+        for batch, height, width in ((1, 64, 96), (3, 64, 96), (2, 96, 64), (1, 64, 96)):
+            picture = torch.randn(batch, 3, height, width)
+            a, b = called(picture), plain(picture)
+            assert type(a) is type(b) and same(a, b)
+
+
+@needs_graphs
+def test_threads_may_share_a_network() -> None:
+    plain = in_whole("pose-fpn", (64, 64), **SMALL)
+    called = in_one_call(plain)
+    pictures = [torch.randn(n, 3, 64, 64) for n in (1, 2, 3, 4)]
+    found: list[tuple[Tensor, ...]] = [()] * 4
+
+    def look(n: int) -> None:
+        with torch.inference_mode():
+            for _ in range(5):
+                found[n] = called(pictures[n])
+
+    threads = [threading.Thread(target=look, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with torch.inference_mode():
+        assert all(same(a, plain(picture)) for a, picture in zip(found, pictures, strict=True))
+
+
+@needs_graphs
+def test_no_more_sizes_are_kept_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("posecli.models.one_call._MOST_SIZES", 2)
+    called = in_one_call(in_whole("pose-fpn", (64, 64), **SMALL))
+    assert isinstance(called, OneCall)
+    with torch.inference_mode():
+        for side in (64, 96, 128):
+            called(torch.randn(1, 3, side, side))
+    assert list(called._made) == [(96, 96), (128, 128)]
+
+
+@needs_graphs
+def test_others_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(in_one_call(nn.Identity()), nn.Identity)
+    floats = fuse(network("pose-fpn", **SMALL))
+    assert in_one_call(floats) is floats
+    model = load_model(device="cpu", options=PredictOptions(precision="int8"))
+    assert isinstance(model._running(), OneCall)
+    monkeypatch.setenv("POSECLI_ONE_CALL", "0")
+    model = load_model(device="cpu", options=PredictOptions(precision="int8"))
+    assert not isinstance(model._running(), OneCall)
