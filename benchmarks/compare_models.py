@@ -51,8 +51,8 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "fastpose": {"model": "fastpose-tiny", **_QUARTER},
     "tompson": {"model": "tompson-tiny", "model_arguments": {"pooling": 8, "wide": 64}, "lr": 2e-3, "sigma": 1.0},
     "deeppose": {
-        "model": "deeppose-tiny", "lr": 3e-4,
-        "model_arguments": {"stages": 2, "zoom": 1, "width": 12, "side": 48, "grid": 4, "features": 512},
+        "model": "deeppose-pooled", "lr": 2e-3, "batch": 32, "place_loss": "distance", "stage_shares": [5, 1],
+        "model_arguments": {"stages": 2, "zoom": 2, "side": 48, "sigma": 1.5},
     },
     "integral": {"model": "integral-resnet-tiny", "lr": 2e-3, "integral_heat": "softmax", "sigma": 1.5},
     "pose-fpn": {
@@ -92,9 +92,10 @@ def examine(
         dataset, plain, lspet.predict(model, dataset), draws=arguments.draws, joints=LIMBS, metrics=("pck", "pckh")
     )
     steps = model.meta.extra["steps"]
+    seen = SYSTEMS[system].get("batch", _BATCH) * steps
     return {
         "system": system, "settings": SYSTEMS[system], "side": arguments.side, "minutes": arguments.minutes,
-        "clock": arguments.clock, "seed": arguments.seed, "steps": steps, "seen": _BATCH * steps,
+        "clock": arguments.clock, "seed": arguments.seed, "steps": steps, "seen": seen,
         "parameters": parameters, "macs": macs, "per_second": round(lspet.rate_of(model, dataset), 1),
         "pictures": len(dataset.records), "scores": both["second"]["all"], "gain": both["difference"]["all"],
     }  # fmt: skip

@@ -133,6 +133,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
         for depth, blocks in DEPTHS.items()
     },
     "deeppose-tiny": partial(DeepPose, side=64, width=24, features=128, dropout=0.0, stride=2, grid=3),
+    "deeppose-pooled": partial(DeepPose, trunk="pooled", side=48),
     "deeppose-resnet-tiny": partial(DeepPose, trunk="resnet", zoom=1, side=64, blocks=(1, 1, 1, 1), width=8),
     "pose-fpn": PoseFPN,
     "dekr-finder": _finder,

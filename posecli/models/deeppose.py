@@ -20,14 +20,14 @@ Places in a picture are normalised by a box (`normalise`, Eq. 1): its centre is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from posecli.models.layers import initialise
+from posecli.models.layers import BasicBlock, conv_norm, initialise
 from posecli.models.resnet import PaperResNet
 
 #: A pose's diameter counts as at least this share of the picture's shorter side: a sub-image of a few pixels shows
@@ -183,6 +183,34 @@ class ResNetTrunk(PaperResNet):
         return at_size(x, self.grid).flatten(1) if self.grid else x.mean((2, 3))
 
 
+class PooledTrunk(nn.Module):
+    """Of few channels, for small pictures and short runs: AlexNet's pooling, with norms and residual blocks.
+
+    A 5x5 convolution of stride 2; then, three times, 2x2 max pooling, with a 3x3 convolution to twice the channels and
+    a residual block between; the last map itself is the result. The design is ours.
+
+    Args:
+        width: channels of the first convolution, the others two and four times as many.
+        grid: side of the last map; pictures of other sizes than 16 times that are brought to it.
+    """
+
+    def __init__(self, width: int = 24, grid: int = 3) -> None:
+        super().__init__()
+        parts: list[nn.Module] = [conv_norm(3, width, 5, 2), nn.MaxPool2d(2)]
+        for channels in (width, 2 * width):
+            parts += [conv_norm(channels, 2 * channels, 3), BasicBlock(2 * channels), nn.MaxPool2d(2)]
+        self.maps = nn.Sequential(*parts)
+        self.grid = grid
+        self.channels = 4 * width * grid * grid
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 3, h, w) to (B, features)."""
+        return at_size(self.maps(image), self.grid).flatten(1)
+
+
+TRUNKS: dict[str, Callable[..., Any]] = {"alexnet": AlexNetTrunk, "resnet": ResNetTrunk, "pooled": PooledTrunk}
+
+
 class Stage(nn.Module):
     """psi (Sec. 3.1): a picture to two numbers for each joint, (B, 3, h, w) to (B, K, 2)."""
 
@@ -201,7 +229,7 @@ class DeepPose(nn.Module):
     Args:
         keypoints: K.
         stages: S (3 in Sec. 4.1).
-        trunk: "alexnet" or "resnet"; further arguments are the trunk's (`AlexNetTrunk`, `PaperResNet`).
+        trunk: of `TRUNKS`; further arguments are the trunk's.
         zoom: width of the picture over that of what stage 1 sees.
         side: of the sub-images (220, Sec. 3.1).
         sigma: side of a sub-image over the pose's diameter (2 for LSP, 1 for FLIC; Sec. 4.1).
@@ -233,8 +261,8 @@ class DeepPose(nn.Module):
         **arguments: int | float | Sequence[int],
     ) -> None:
         super().__init__()
-        if trunk not in ("alexnet", "resnet"):
-            raise ValueError(f"trunk {trunk!r}: alexnet or resnet wanted")
+        if trunk not in TRUNKS:
+            raise ValueError(f"trunk {trunk!r}: one of {', '.join(TRUNKS)} wanted")
         if stages < 1 or zoom < 1 or side < 1 or not sigma > 0:
             raise ValueError("stages, zoom and side of 1 or more and a positive sigma wanted")
         joints = None if diameter is None else tuple(diameter)
@@ -246,11 +274,10 @@ class DeepPose(nn.Module):
         self.phase = 0
         self.multiple = 32 if trunk == "resnet" else 1
         self.size_step = zoom * self.multiple
-        make = AlexNetTrunk if trunk == "alexnet" else ResNetTrunk
         self.stages = nn.ModuleList()
         for number in range(stages):
-            part = make(**arguments)  # type: ignore[arg-type]
-            if trunk == "resnet":
+            part = TRUNKS[trunk](**arguments)
+            if trunk != "alexnet":
                 initialise(part)
             stage = Stage(part, int(part.channels), keypoints)
             # At first all joints are in the middle, and later stages leave them where they are.

@@ -20,6 +20,7 @@ from learning import Pupil, make_people
         pytest.param("cpn-tiny", 5e-3, 300, {}, id="cpn"),
         pytest.param("deeppose-tiny", 1e-3, 300, {}, id="deeppose"),
         pytest.param("deeppose-resnet-tiny", 1e-3, 300, {}, id="deeppose-resnet"),
+        pytest.param("deeppose-pooled", 1e-3, 300, {}, id="deeppose-pooled"),
         pytest.param("unipose-tiny", 2e-3, 300, {"input_size": [192, 192]}, id="unipose"),
     ],
 )
