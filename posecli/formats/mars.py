@@ -95,7 +95,7 @@ def read(
     base = root.parent if root.is_file() else root
     found = {clip.name: find_labels(clip, base) for clip in clips}
     labels = {name: None if path is None else read_labels(path) for name, path in found.items()}
-    chosen, renames = _skeleton(base, skeleton, [x for x in labels.values() if x is not None], warn)
+    chosen, renames = _skeleton(root, base, skeleton, [x for x in labels.values() if x is not None], warn)
     if root.is_dir():
         _warn_of_leftovers(base, clips, found, warn)
     parts = [_Part(c, labels[c.name], facts) for c, facts in zip(clips, facts_of(clips, workers), strict=True)]
@@ -122,7 +122,7 @@ def read_labels(path: Path) -> LabelFile:
 
 
 def _skeleton(
-    base: Path, given: str | Path | Skeleton | None, labels: Sequence[LabelFile], warn: Warn
+    root: Path, base: Path, given: str | Path | Skeleton | None, labels: Sequence[LabelFile], warn: Warn
 ) -> tuple[Skeleton, Mapping[str, str]]:
     """The skeleton of all labels and the renames, by what is stated first: option, skeleton.toml, the files' names."""
     toml = base / "skeleton.toml"
@@ -136,7 +136,8 @@ def _skeleton(
     if toml.exists():
         return read_skeleton_toml(toml), renames
     if not labels:
-        raise PoseError("no labels for any video", str(base), "say which joints they would have with --skeleton")
+        what = "no labels for any video" if root.is_dir() else "a video without labels beside it"
+        raise PoseError(what, str(root), "say which joints they would have with --skeleton")
     hint = "name the joints in skeleton.toml in the folder, or with --skeleton"
     first = next((x for x in labels if x.names is not None), None)
     if first is None:

@@ -483,6 +483,12 @@ def test_no_labels_at_all(tmp_path: Path, make_video: Any) -> None:
     assert len(read_dataset(tmp_path, skeleton=_toml(tmp_path)).records) == 3
 
 
+def test_a_video_alone_is_named(tmp_path: Path, make_video: Any) -> None:
+    make_video(tmp_path / "alone.mp4", 3)
+    with pytest.raises(PoseError, match=r"alone\.mp4: a video without labels beside it"):
+        mars.read(tmp_path / "alone.mp4")
+
+
 def _toml(folder: Path) -> Path:
     (folder / "other.toml").write_text(TOML)
     return folder / "other.toml"
