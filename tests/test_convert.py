@@ -436,6 +436,18 @@ def test_image_ids_are_stated_or_named(tmp_path: Path) -> None:
         ids(FramePoses(0, people, image_id=9), FramePoses(1, people))
 
 
+def test_image_ids_that_stand_for_frames_of_several_sources_are_said(tmp_path: Path) -> None:
+    """`infer` counts the frames of each video from 1."""
+    people = (person(),)
+    frames = [(StreamHeader(name, THREE), FramePoses(0, people, image_id=1)) for name in ("a.mp4", "b.mp4", "c.mp4")]
+    said: list[str] = []
+    export_stream(frames[:1], tmp_path / "one.json", "coco", warn=said.append)
+    assert not any("image id" in s for s in said)
+    export_stream(frames, tmp_path / "all.json", "coco", warn=said.append)
+    assert [s for s in said if "b.mp4: the image id 1 stands for another frame too" in s]
+    assert len([s for s in said if "stands for another" in s]) == 1
+
+
 def test_pycocotools_takes_the_results(tmp_path: Path) -> None:
     from pycocotools.coco import COCO
 

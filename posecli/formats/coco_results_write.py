@@ -48,6 +48,8 @@ def _image_ids(frames: Frames, warn: Warn) -> Iterator[tuple[int | str, StreamHe
     """Each frame with its image id: the stated one, else the number that is its picture's name (as COCO names them),
     else its place in the stream counted from 1, which is how `convert` numbers the frames of videos."""
     stated: str | None = None
+    seen: set[int | str] = set()
+    told = False
     for count, (header, poses) in enumerate(frames, 1):
         stem = Path(poses.file).stem if poses.file else ""
         if poses.image_id is not None:
@@ -63,4 +65,11 @@ def _image_ids(frames: Frames, warn: Warn) -> Iterator[tuple[int | str, StreamHe
             what = f"image ids are {stated} for some frames and {how} for others"
             raise PoseError(what, f"{header.source}, frame {poses.frame}", "convert the sources one by one")
         stated = how
+        if image_id in seen and not told:
+            told = True
+            warn(
+                f"{header.source}: the image id {image_id} stands for another frame too: the results do not tell them "
+                "apart (infer the data set, or convert the sources one by one)"
+            )
+        seen.add(image_id)
         yield image_id, header, poses
