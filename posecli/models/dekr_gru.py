@@ -86,7 +86,7 @@ class Separable(nn.Sequential):
 
 
 class MemoryUnit(nn.Module):
-    """What earlier frames and this one showed, as features to add: (B, C, h, w) to the same at half the size.
+    """What earlier frames and this one showed: features (B, C, h, w) to a state at half the size, and that to maps.
 
     Args:
         channels: C. hidden: channels of the state, at half the size of the features.
@@ -110,7 +110,7 @@ class MemoryUnit(nn.Module):
                 nn.init.kaiming_uniform_(cast(nn.Conv2d, part).weight, a=math.sqrt(3))  # of unit gain: no ReLU follows
         nn.init.constant_(cast(Tensor, cast(nn.Conv2d, self.gates[1]).bias)[:hidden], _KEEPING)
 
-    def forward(self, x: Tensor, state: Tensor | None, known: Tensor | None, ticks: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, state: Tensor | None, known: Tensor | None, ticks: Tensor) -> Tensor:
         """
         Args:
             x: (B, C + more, h, w). state: (B, hidden, h / 2, w / 2) after the frame before, None at the start.
@@ -118,7 +118,7 @@ class MemoryUnit(nn.Module):
             ticks: (B,) `clock` of the time since then.
 
         Returns:
-            features to add (B, C, h / 2, w / 2) and the new state.
+            the new state (B, hidden, h / 2, w / 2); `added` makes of it what is added to maps.
         """
         here = x if self.stride == 1 else functional.avg_pool2d(x, self.stride, ceil_mode=True)
         here = functional.relu(self.squeeze(here))
@@ -134,12 +134,19 @@ class MemoryUnit(nn.Module):
                 update = torch.where(known[:, None, None, None], update, torch.ones_like(update))
             new = torch.tanh(self.candidate(torch.cat([here, torch.sigmoid(reset) * state], 1)))
             state = state + update * (new - state)
-        return _OPENING * self.gate[:, None, None] * self.expand(state), state
+        return state
+
+    def added(self, final: nn.Conv2d, state: Tensor) -> Tensor:
+        """What a last layer (1x1) makes of the features gate * 1x1 of the state: (B, maps, h / 2, w / 2). The layers
+        are multiplied first, which is one small convolution instead of two, one of them in groups."""
+        groups, hidden = final.groups, self.expand.weight.shape[1]
+        features = _OPENING * self.gate[:, None] * self.expand.weight[:, :, 0, 0]
+        weight = final.weight[:, :, 0, 0].unflatten(0, (groups, -1)) @ features.unflatten(0, (groups, -1))
+        return functional.conv2d(state, weight.reshape(-1, hidden, 1, 1))
 
 
-def _read(final: nn.Conv2d, x: Tensor, more: Tensor) -> Tensor:
-    """A last layer's maps of features (B, C, h, w) plus features at half the size, enlarged bilinearly."""
-    maps, added = final(x), functional.conv2d(more, final.weight, groups=final.groups)
+def _plus(maps: Tensor, added: Tensor) -> Tensor:
+    """Maps plus what may have half their size, then enlarged bilinearly."""
     if added.shape == maps.shape:
         return maps + added
     return maps + functional.interpolate(added, size=maps.shape[-2:], mode="bilinear", align_corners=False)
@@ -183,12 +190,14 @@ class DekrGru(DEKR):
     ) -> tuple[Tensor, Tensor, MemoryState]:
         """Maps of one frame from the features (B, C, h, w) of both heads."""
         known = _known(state)
-        of_heat, after_heat = self.memory_heat(heat, None if state is None else state.heat, known, ticks)
         seen = torch.cat([offset, heat], 1) if self.offset_sees_heat else offset
-        of_offset, after_offset = self.memory_offset(seen, None if state is None else state.offset, known, ticks)
+        of_heat = self.memory_heat(heat, None if state is None else state.heat, known, ticks)
+        of_offset = self.memory_offset(seen, None if state is None else state.offset, known, ticks)
         age = torch.ones(heat.shape[0], device=heat.device) if state is None else state.age + 1
-        heatmap = _read(cast(nn.Conv2d, self.head_heatmap[1]), heat, of_heat)
-        return heatmap, _read(self.offset_final, offset, of_offset), MemoryState(age, after_heat, after_offset)
+        final = cast(nn.Conv2d, self.head_heatmap[1])
+        heatmap = _plus(final(heat), self.memory_heat.added(final, of_heat))
+        offset = _plus(self.offset_final(offset), self.memory_offset.added(self.offset_final, of_offset))
+        return heatmap, offset, MemoryState(age, of_heat, of_offset)
 
     def forward(  # type: ignore[override]
         self, clip: Tensor, gap: Tensor | None = None, truncate: int = 0

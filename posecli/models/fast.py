@@ -184,6 +184,7 @@ def _fused(module: nn.Module, dtype: torch.dtype) -> nn.Module:
         return whole
     for child in module.children():
         _fuse_within(child, dtype)
+    _quicken_own(module, dtype)
     return module
 
 
@@ -201,6 +202,16 @@ def _fuse_within(module: nn.Module, dtype: torch.dtype) -> None:
         _fuse_within(child, dtype)
     if whole is not None:
         object.__setattr__(module, "forward", whole.forward)  # not a member: the part keeps its names
+    else:
+        _quicken_own(module, dtype)
+
+
+def _quicken_own(module: nn.Module, dtype: torch.dtype) -> None:
+    """Lets the convolutions that a part without a graph calls itself have their weights in order; they keep their
+    names. Small ones otherwise run by PyTorch's own code, group by group."""
+    for conv in module.children():
+        if isinstance(conv, nn.Conv2d) and conv.padding_mode == "zeros" and not isinstance(conv.padding, str):
+            object.__setattr__(conv, "forward", FusedConv(conv, False, dtype))
 
 
 def _graph(module: nn.Module, dtype: torch.dtype) -> fx.GraphModule | None:
