@@ -181,6 +181,9 @@ def test_results_as_coco_and_csv(here: Path, cli: Callable, clip: Path, tiny_mod
     assert cli("infer", clip, "-w", tiny_model, "-o", "r.csv", "--end", "3", "--render").code == 0
     assert (here / "clip.overlay.mp4").exists()
     assert (here / "r.csv").read_text().startswith("source,frame,")
+    (here / "other.mp4").write_bytes(clip.read_bytes())
+    both = cli("infer", clip, "other.mp4", "-w", tiny_model, "-o", "both.json", "--end", "3")
+    assert both.code == 0 and "stands for another frame too" in both.err and "has no place for boxes" in both.err
     assert not list(here.glob(".posecli-*"))
 
 

@@ -453,7 +453,7 @@ def infer(
             report_error("interrupted; go on with --resume" if resumable else "interrupted; nothing was kept")
             raise typer.Exit(ExitCode.INTERRUPTED) from None
         if kind != "stream":
-            export_stream(str(target), str(out), kind, overwrite=overwrite)
+            export_stream(str(target), str(out), kind, overwrite=overwrite, warn=warn)
             for summary in summaries:
                 summary.stream = out
     pages = _plots(jobs, overwrite or resume) if plots else []
