@@ -41,7 +41,7 @@ from posecli.zoo import fetch, find_entry, suggestions
 __all__ = ["DEFAULT_MODEL", "PoseModel", "PredictOptions", "find_weights", "load_model"]
 
 DEFAULT_MODEL = "default"
-_LEAST_SHARE = 3  # people of a picture whom a worker takes at least
+_LEAST_SHARE = 2  # people of a picture whom a worker takes at least
 
 
 def find_weights(name: str | Path, progress: Callable[[int, int | None], None] | None = None) -> Path:
@@ -172,9 +172,10 @@ class PoseModel(RunningNetwork):
         self._box_weights = box_weights
         self._workers: Workers | None = None
 
-    def make_ready(self) -> None:
+    def make_ready(self, *, finder: bool = True) -> None:
+        """As `RunningNetwork.make_ready`; with the finder of a top-down model too, unless boxes will be given."""
         super().make_ready()
-        if self.top_down:
+        if self.top_down and finder:
             self._people_finder().make_ready()
 
     @contextmanager

@@ -31,7 +31,6 @@ from posecli.video import DECODERS, FrameSource, PictureSource, check_positions,
 from posecli.workers import Workers, on_one_core, several_threads
 
 _EVERY_FRAME = 1e-6  # seconds: a period shorter than any frame
-_SMALL = 1_000_000_000  # multiply-adds of a crop below which threads within its network don't pay
 
 
 @dataclass(frozen=True)
@@ -284,7 +283,7 @@ def overlaps(model: PoseModel, tracker: Tracker | None) -> bool:
         and model.runs_as != "plain"
         and torch.get_num_threads() > 1
         and (tracker is None or not tracker.needs_pictures)
-        and model.crop_macs() < _SMALL
+        and model.is_small
     )
 
 

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -37,6 +37,7 @@ SPEEDS = ("auto", "compiled", "fused", "plain")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 #: Where a network's meta keeps the ranges of its maps (`models.int8`).
 RANGES = "ranges"
+_SMALL = 300_000_000  # multiply-adds
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -117,7 +118,6 @@ class RunningNetwork:
         # What bytes of pictures are to a copy in whole numbers, by value and channel.
         self._table: np.ndarray | None = None
         self._is_graph: tuple[nn.Module, bool] | None = None
-        self._macs: int | None = None
         self.network = network.eval().to(self.device)
         if self.device.type != "mps":
             self.network = self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -277,12 +277,12 @@ class RunningNetwork:
             self.warn(f"launches are not recorded, the network runs without: {str(error).splitlines()[0]}")
         return network(values)
 
-    def crop_macs(self) -> int:
-        """Multiply-adds of convolutions and matrix products for one picture of the input's size; on a CPU."""
-        if self._macs is None:
-            with stage(f"{self.role}network"):
-                self._macs = _macs(self.network, torch.zeros(1, 3, *self.meta.input_size[::-1]))
-        return self._macs
+    @property
+    def is_small(self) -> bool:
+        """Whether it takes a core some milliseconds for one picture of the input's size, so that threads within it
+        don't pay: by its weights, each of which is used at about every sixteenth pixel across and down."""
+        width, height = self.meta.input_size
+        return sum(p.numel() for p in self.network.parameters()) * width * height / 16**2 < _SMALL
 
     @property
     def crops_on_device(self) -> bool:
@@ -349,7 +349,7 @@ class RunningNetwork:
         return halves.get(self.options.precision, torch.float32) if fused else torch.float32
 
     def make_ready(self) -> None:
-        """Makes the quicker copy now. While that is traced no other thread may run a network."""
+        """Makes the quicker copy now, not at the first picture. While it is traced no other thread may run a network."""
         with stage(f"{self.role}network"):
             self._running()
 
@@ -397,31 +397,6 @@ class RunningNetwork:
             return nullcontext()
         # Converted weights are not to be remembered: what is recorded would read them where they no longer are.
         return torch.autocast(self.device.type, kind, cache_enabled=self.device.type != "cuda")
-
-
-def _macs(network: nn.Module, image: Tensor) -> int:
-    """Multiply-adds of a network's convolutions and matrix products in one run."""
-    found = 0
-
-    def note(layer: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
-        nonlocal found
-        weight = cast("Tensor", layer.weight)
-        # Each value that comes out is made of a row of weights; of a transposed convolution each one that goes in.
-        values = given[0] if isinstance(layer, nn.ConvTranspose2d) else out
-        found += values.numel() * weight[0].numel()
-
-    hooks = [
-        m.register_forward_hook(note)
-        for m in network.modules()
-        if isinstance(m, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)
-    ]
-    try:
-        with torch.inference_mode():
-            network(image)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return found
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from posecli.bench import network_of
 from posecli.inference import PoseModel, load_model
 from posecli.pipeline import InferOptions, infer, overlaps, poses_of
 from posecli.predictions import FramePoses, frame_to_json
@@ -93,20 +94,14 @@ def test_gone_on_with_in_the_middle(
 
 
 def test_large_networks_and_trackers_of_pictures_go_one_after_the_other(
-    model: PoseModel, threads: Callable[[int], None], tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+    model: PoseModel, threads: Callable[[int], None], tiny_model: Path
 ) -> None:
     threads(2)
     assert overlaps(model, None) and not overlaps(load_model(tiny_model, "cpu", speed="plain"), None)
     assert not overlaps(model, FlowTracker(model.skeleton))
-    monkeypatch.setattr(model, "crop_macs", lambda: 8_000_000_000)
-    assert not overlaps(model, None)
-
-
-def test_multiply_adds_of_a_crop(model: PoseModel) -> None:
-    from posecli.bench import count_macs
-
-    width, height = model.meta.input_size
-    assert model.crop_macs() == count_macs(model.network, torch.zeros(1, 3, height, width))
+    assert load_model(device="cpu").is_small
+    for name in ("hrnet-w32", "hourglass-2", "simple-baseline-50"):
+        assert not overlaps(network_of(name, device="cpu"), None)
 
 
 def test_an_early_end_and_an_error_leave_no_thread(

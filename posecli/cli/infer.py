@@ -424,6 +424,9 @@ def infer(
         if kind != "stream" and is_there(str(out)) and not overwrite:
             raise PoseError("the output exists already", str(out), "choose another name or give --overwrite")
         bar = stack.enter_context(progress(quiet))
+        # What is measured begins with the first source: networks are made ready before.
+        if not network.recurrent:
+            network.make_ready(finder=lookup is None)
         measured = stack.enter_context(profiled()) if profile else None
         tasks: dict[int, TaskID] = {}
 
