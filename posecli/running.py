@@ -349,7 +349,7 @@ class RunningNetwork:
         return halves.get(self.options.precision, torch.float32) if fused else torch.float32
 
     def make_ready(self) -> None:
-        """Makes the quicker copy now, not at the first picture. While it is traced no other thread may run a network."""
+        """Makes the quicker copy now, not at the first picture; meanwhile no other thread may run a network."""
         with stage(f"{self.role}network"):
             self._running()
 
