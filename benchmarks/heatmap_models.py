@@ -11,8 +11,9 @@ round by round:
   oneDNN's own order, its input made before: medians, times how often the network calls it, summed. This is the least
   that the network could take with this library on this machine: nothing but its convolutions, each with a warm cache.
 
-``share`` is convolutions over fused. ``unit`` is the share if every convolution ran as quickly as a 3x3 of 64 channels
-(see docs/speed.md). On processors that compute in bfloat16 (avx512_bf16, amx_bf16) the fused network is measured in
+``share`` is convolutions over fused; beside it stands how fast they are by themselves, of the 3x3 convolution of 64
+channels that is this machine's measured roofline (docs/speed.md). ``unit`` is the share if every convolution ran as
+quickly as that one. On processors that compute in bfloat16 (avx512_bf16, amx_bf16) the fused network is measured in
 that as well. Ratios are of core-seconds, which other programs disturb little. Writes heatmap_models.json and .md after
 each network; with `--only` the other rows stay.
 """
@@ -198,15 +199,16 @@ def table(found: dict[str, Any]) -> str:
         f"The machine: {roof['gemm_gflops']:.0f} GFLOP/s multiplying matrices, {roof['conv_gflops']:.0f} in the unit's "
         "convolution. Seconds are core-seconds over threads.",
         "",
-        "| network | input | GMACs | eager, s | fused, s | times | its convolutions alone, s | share | unit |"
-        + (" bfloat16, s | times |" if halves else ""),
-        "|---|---|---|---|---|---|---|---|---|" + ("---|---|" if halves else ""),
+        "| network | input | GMACs | eager, s | fused, s | times | its convolutions alone, s | share | "
+        "speed in them, of the roofline | unit |" + (" bfloat16, s | times |" if halves else ""),
+        "|---|---|---|---|---|---|---|---|---|---|" + ("---|---|" if halves else ""),
     ]
     for part in found["networks"]:
         line = (
             f"| {part['architecture']} | {part['input'][3]}x{part['input'][2]} | {part['macs'] / 1e9:.2f} | "
             f"{part['eager_seconds']:.3f} | {part['fused_seconds']:.3f} | {part['times_faster']:.2f} | "
-            f"{part['convolutions_seconds']:.3f} | {part['share']:.0%} | {part['unit_share']:.0%} |"
+            f"{part['convolutions_seconds']:.3f} | {part['share']:.0%} | "
+            f"{part['unit_share'] / part['share']:.0%} | {part['unit_share']:.0%} |"
         )
         if halves:
             here = "bfloat16_seconds" in part

@@ -13,7 +13,6 @@ identities can be told wherever a stream is read: in `infer`, when a run is resu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -71,7 +70,7 @@ def described(
         extra = {k: v for k, v in people[i].extra.items() if k != KEY}
         if any(p is not None for p in parts):
             extra[KEY] = parts
-        result[i] = replace(people[i], extra=extra)
+        result[i] = people[i].changed(extra=extra)
     return tuple(result)
 
 
@@ -122,8 +121,9 @@ def _colours(xy: np.ndarray, image: np.ndarray, joints: list[int], ankles: list[
         places = np.rint(np.asarray(_FIFTHS) * (count[:, None] - 1)).astype(np.int64)
         values = np.take_along_axis(ordered, np.maximum(places, 0)[:, :, None], axis=1).reshape(len(xy), -1)
         enough = count >= _LEAST * ordered.shape[1]
-        for parts, there, numbers in zip(result, enough, values, strict=True):
-            parts.append([int(v) for v in numbers] if there else None)
+        rows: list[list[int]] = values.tolist()
+        for parts, there, numbers in zip(result, enough, rows, strict=True):
+            parts.append(numbers if there else None)
     return result
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -119,7 +119,7 @@ class Tracker(ABC):
             image: (H, W, 3) uint8, where ``needs_pictures``.
         """
         return tuple(
-            person if number is None else replace(person, track_id=number)
+            person if number is None else person.changed(track_id=number)
             for person, number in zip(instances, self.link(instances, time, image), strict=True)
         )
 
