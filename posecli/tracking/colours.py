@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -121,7 +121,7 @@ def _colours(xy: np.ndarray, image: np.ndarray, joints: list[int], ankles: list[
         places = np.rint(np.asarray(_FIFTHS) * (count[:, None] - 1)).astype(np.int64)
         values = np.take_along_axis(ordered, np.maximum(places, 0)[:, :, None], axis=1).reshape(len(xy), -1)
         enough = count >= _LEAST * ordered.shape[1]
-        rows: list[list[int]] = values.tolist()
+        rows = cast("list[list[int]]", values.tolist())
         for parts, there, numbers in zip(result, enough, rows, strict=True):
             parts.append(numbers if there else None)
     return result
