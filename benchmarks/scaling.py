@@ -5,7 +5,8 @@
 - threads: DEKR-W32 (random weights) at 512 x 960 with 1, 2, 4, ... threads, seconds on the clock; of use on a machine
   with nothing else to do.
 - resolution: DEKR-small from 256 x 480 up, core-seconds a megapixel.
-- people: reading DEKR's maps with 1 to 100 people planted in them, and the pose network for as many crops.
+- people: reading DEKR's maps with 1 to 100 people planted in them, and the pose network for as many crops, on one
+  thread.
 - length: peak memory of `posecli infer` on generated videos of these minutes, in processes of their own.
 """
 
@@ -92,7 +93,16 @@ def planted(count: int, keypoints: int = 17, height: int = 128, width: int = 240
 
 
 def people() -> list[dict[str, Any]]:
-    """Reading maps, and crops of the shipped model, by the number of people."""
+    """Reading maps, and crops of the shipped model, by the number of people; on one thread, where none waits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _people()
+    finally:
+        torch.set_num_threads(before)
+
+
+def _people() -> list[dict[str, Any]]:
     meta = network_of("dekr-w32", device="cpu").meta
     model = posecli.load_model(device="cpu")
     image = np.random.default_rng(0).integers(0, 255, (720, 1280, 3), dtype=np.uint8)
@@ -142,8 +152,11 @@ def length(minutes: list[float]) -> list[dict[str, Any]]:
     return rows
 
 
+_PLACES = np.mgrid[:240, :320].astype(np.int32)
+
+
 def _moving(n: int) -> np.ndarray:
-    rows, columns = np.mgrid[:240, :320]
+    rows, columns = _PLACES
     return np.stack([(columns + n) % 256, (rows + 2 * n) % 256, (rows + columns) % 256], 2).astype(np.uint8)
 
 
