@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from posecli.errors import PoseError, reason
+from posecli.errors import PoseError, UsageError, reason
 from posecli.files import refuse_device
 from posecli.types import Skeleton
 
@@ -256,12 +256,12 @@ ALIASES = {"top_head": "head_top", "upper_neck": "head_bottom"}
 
 
 def get_skeleton(name: str) -> Skeleton:
-    """The skeleton of that name, or of the `skeleton.toml` at that path; PoseError lists the known names."""
+    """The skeleton of that name, or of the `skeleton.toml` at that path; UsageError lists the known names."""
     if name in SKELETONS:
         return SKELETONS[name]
     if name.endswith(".toml"):
         return read_skeleton_toml(name)
-    raise PoseError(f"unknown skeleton {name!r}", hint=f"one of {', '.join(SKELETONS)}, or a skeleton.toml")
+    raise UsageError(f"unknown skeleton {name!r}", hint=f"one of {', '.join(SKELETONS)}, or a skeleton.toml")
 
 
 def read_skeleton_toml(path: str | Path) -> Skeleton:

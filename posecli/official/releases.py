@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from posecli.checkpoint import IMAGENET_MEAN, IMAGENET_STD
-from posecli.errors import PoseError
+from posecli.errors import PoseError, UsageError
 from posecli.skeletons import get_skeleton
 from posecli.types import Skeleton
 
@@ -68,7 +68,7 @@ def choose(
     if name is not None:
         if name not in {r.name for r in rows}:
             fitting = ", ".join(r.name for r in rows) or "none"
-            raise PoseError(f"the file cannot be the release {name!r}", str(path), f"releases that fit: {fitting}")
+            raise UsageError(f"the file cannot be the release {name!r}", str(path), f"releases that fit: {fitting}")
         rows = [r for r in rows if r.name == name]
     rows = _by_file_name(rows, path.name)
     if not rows:

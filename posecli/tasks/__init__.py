@@ -54,4 +54,4 @@ def make_task(settings: TrainSettings, sources: Sequence[Source], skeleton: Skel
         return learning(settings, sources, skeleton)
     if settings.model in MODELS:  # all others give heat maps of one person
         return TopDownTask(settings, sources, skeleton, settings.codec or "gaussian")
-    raise PoseError(f"no network is called {settings.model!r}", hint="posecli models lists them")
+    raise UsageError(f"no network is called {settings.model!r}", hint="posecli models lists them")
