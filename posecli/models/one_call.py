@@ -4,12 +4,14 @@ Between two convolutions of a small network Python gives back its lock and takes
 Beside other threads (`posecli.workers`) each of them then waits for the others at every turn. What `int8.quantise` made
 is therefore written down as a graph of PyTorch's (`torch._C.parse_ir`) for each size of picture that comes: the same
 operators in the same order, so the same maps bit by bit. What isn't such an operator, DEKR's adaptive blocks and what
-follows them, runs as before. ``POSECLI_ONE_CALL=0`` leaves all of it as it was.
+follows them, runs as before, and so does all of it with ``POSECLI_ONE_CALL=0``, or where PyTorch can't read the graph
+(its reader is no part of what it promises to keep), of which it warns.
 """
 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -20,6 +22,8 @@ from torch.nn import functional
 from posecli.models.int8 import Grid, QuantisedConv, input_grid, quantised
 
 _MOST_SIZES = 8  # of pictures that are remembered
+# A graph that can be called, and the tensors that it is called with.
+_Made = tuple[Callable[..., list[Tensor]], list[Tensor]]
 _UINT8, _FLOAT32, _CHANNELS_LAST = 0, 6, 2  # as PyTorch's operators number them
 
 
@@ -91,24 +95,36 @@ class OneCall(nn.Module):
             if node not in inside and node.op != "placeholder":
                 copies[node] = graph.node_copy(node, copies.__getitem__)
         self.rest = fx.GraphModule(plain, graph)
-        self._made: dict[tuple[int, ...], tuple[Callable[..., list[Tensor]], list[Tensor]]] = {}
+        self._made: dict[tuple[int, ...], _Made] = {}
+        self._worked = self._unread = False
 
     def forward(self, x: Tensor) -> Any:
         """(B, 3, h, w), normalised, or bytes that are on the grid already."""
         x = quantised(x, *self._grid).contiguous(memory_format=torch.channels_last)
+        if self._unread:
+            return self.plain(x)
         size = tuple(x.shape[-2:])
-        made = self._made.get(size)
-        if made is None:
-            if len(self._made) >= _MOST_SIZES:
-                self._made.pop(next(iter(self._made)), None)
-            made = self._made[size] = self._write(x)
-        function, tensors = made
-        # There is nothing to be optimised, and looking for it takes longer than a second of video.
-        with torch.jit.optimized_execution(False):
-            found = function(x, tensors)
+        try:
+            made = self._made.get(size) or self._keep(size, self._write(x))
+            # There is nothing to be optimised, and looking for it takes longer than a second of video.
+            with torch.jit.optimized_execution(False):
+                found = made[0](x, made[1])
+        except RuntimeError as error:
+            if "alloc" in str(error) or self._worked:
+                raise  # out of memory, say: nothing that the plain way would do better
+            warnings.warn(f"the network runs call by call, more slowly: {str(error).splitlines()[0]}", stacklevel=2)
+            self._unread = True
+            return self.plain(x)
+        self._worked = True
         return self.rest(*found)
 
-    def _write(self, x: Tensor) -> tuple[Callable[..., list[Tensor]], list[Tensor]]:
+    def _keep(self, size: tuple[int, ...], made: _Made) -> _Made:
+        if len(self._made) >= _MOST_SIZES:
+            self._made.pop(next(iter(self._made)), None)
+        self._made[size] = made
+        return made
+
+    def _write(self, x: Tensor) -> _Made:
         """The chain for a size of picture, and the tensors that it is called with."""
         seen = _Seen(self.plain, set(self._nodes))
         seen.run(x)

@@ -281,6 +281,21 @@ def test_no_more_sizes_are_kept_than_there_is_room_for(monkeypatch: pytest.Monke
 
 
 @needs_graphs
+def test_what_cannot_be_read_runs_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(text: str) -> None:
+        raise RuntimeError("no such operator\nand much more")
+
+    plain = in_whole("pose-fpn", (64, 64), **SMALL)
+    called = in_one_call(plain)
+    monkeypatch.setattr("torch._C.parse_ir", refused)
+    x = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        with pytest.warns(UserWarning, match="call by call, more slowly: no such operator$"):
+            assert same(called(x), plain(x))
+        assert same(called(x), plain(x))  # and is not tried, or warned of, again
+
+
+@needs_graphs
 def test_others_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(in_one_call(nn.Identity()), nn.Identity)
     floats = fuse(network("pose-fpn", **SMALL))
