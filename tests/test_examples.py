@@ -9,8 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from posecli.checkpoint import ModelMeta, read_parts, save_model
 from posecli.inference import load_model
+from posecli.models import MODELS
+from posecli.skeletons import get_skeleton
 from posecli.video import open_source
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -97,3 +101,29 @@ def test_correction_loop_teaches_the_model(tmp_path: Path) -> None:
         scores[name] = json.loads(numbers.stdout)["all"]["mean_OKS"]
     # 0.49 and 0.64 when it was written.
     assert scores["after"] > scores["before"] + 0.05
+
+
+def test_weights_are_averaged_by_their_shares(tmp_path: Path) -> None:
+    files, networks = [], []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        networks.append(MODELS["hrnet-tiny"](keypoints=17))
+        files.append(tmp_path / f"{seed}.safetensors")
+        save_model(
+            files[-1], networks[-1], ModelMeta("hrnet-tiny", {"keypoints": 17}, get_skeleton("coco17"), (64, 64))
+        )
+    script = [sys.executable, ROOT / "examples/average_weights.py", *files, "--out", tmp_path / "mean.safetensors"]
+    subprocess.run([*script, "--shares", "1", "3"], check=True)
+    found = read_parts(tmp_path / "mean.safetensors")["main"][0]
+    a, b = (network.state_dict() for network in networks)
+    for name, tensor in found.items():
+        wanted = (a[name] + 3 * b[name]) / 4 if tensor.is_floating_point() else b[name]
+        torch.testing.assert_close(tensor, wanted, atol=1e-6, rtol=1e-5)
+    save_model(
+        files[0],
+        MODELS["pose-fpn"](keypoints=17),
+        ModelMeta("pose-fpn", {"keypoints": 17}, get_skeleton("coco17"), (64, 64)),
+    )
+    refused = subprocess.run(script, capture_output=True, text=True)
+    assert refused.returncode == 1 and "not the same network" in refused.stderr
+    assert subprocess.run([*script, "--shares", "1"], capture_output=True).returncode == 2
