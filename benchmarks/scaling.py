@@ -34,8 +34,12 @@ from posecli.models import DekrOutput
 from posecli.readout import BOTTOM_UP, PredictOptions
 from posecli.video import VideoWriter
 
-ONE_LENGTH = "import posecli, resource, sys\nn = sum(1 for _ in posecli.infer(sys.argv[1]))\n"
-ONE_LENGTH += "print(n, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+# Not `ru_maxrss`, which begins with the peak of the process that forked this one.
+ONE_LENGTH = """
+import posecli, re, sys
+frames = sum(1 for _ in posecli.infer(sys.argv[1]))
+print(frames, int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024)
+"""
 
 
 def threads() -> list[dict[str, Any]]:
