@@ -40,6 +40,7 @@ from posecli.inference import PoseModel, PredictOptions
 from posecli.models import MODELS
 
 CHOSEN = "simple-baseline-50 hrnet-w32 hourglass-2 hg unipose fastpose-50 cpn-50 cpm hrnet-w48 pose-fpn".split()
+_SLOWEST = 3  # convolutions of a network that its result names
 _LEAST = 0.02  # seconds that a convolution is measured for at least, called again and again
 
 
@@ -175,7 +176,7 @@ def row(name: str, runs: int, size: tuple[int, int] | None, unit_gflops: float) 
         "convolutions_seconds": convolutions,
         "share": convolutions / fused,
         "unit_share": 2 * macs / (unit_gflops * 1e9) / fused,
-        "convolutions": sorted(parts, key=lambda part: -part["calls"] * part["seconds"]),
+        "slowest_convolutions": sorted(parts, key=lambda part: -part["calls"] * part["seconds"])[:_SLOWEST],
     }
     if "bfloat16" in took:
         found |= {

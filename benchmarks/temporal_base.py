@@ -24,6 +24,7 @@ from posecli.augment_pictures import Picture, PictureMixer, Pool
 from posecli.checkpoint import load_checkpoint, save_model
 from posecli.codecs.boxes import people_losses
 from posecli.files import replace_when_done
+from posecli.learner import follow_average
 from posecli.scenes.puppets import in_split
 from posecli.skeletons import BODY19
 from posecli.video import open_source
@@ -137,13 +138,7 @@ def learn(base: Path, out: Path, canvases: PictureMixer, side: int, steps: int, 
         loss.backward()  # type: ignore[union-attr]
         nn.utils.clip_grad_norm_([p for p in network.parameters() if p.requires_grad], 10.0)
         optimizer.step()
-        decay = min(_EMA, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for key, value in network.state_dict().items():
-                if value.is_floating_point():
-                    average[key].lerp_(value, 1 - decay)
-                else:
-                    average[key].copy_(value)
+        follow_average(average, network, min(_EMA, (1 + step) / (10 + step)))
         for key, value in terms.items():
             sums[key] += float(value.detach())
         if (step + 1) % 25 == 0:

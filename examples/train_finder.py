@@ -34,7 +34,7 @@ from posecli.checkpoint import IMAGENET_MEAN, IMAGENET_STD, ModelMeta, build, re
 from posecli.codecs.boxes import decode_people, encode_people, people_losses
 from posecli.formats import coco
 from posecli.geometry import apply_affine, box_iou, fit_picture, warp
-from posecli.learner import keep_freed_memory
+from posecli.learner import follow_average, keep_freed_memory
 from posecli.running import pick_device
 from posecli.skeletons import SKELETONS
 
@@ -366,13 +366,7 @@ def main() -> None:
         nn.utils.clip_grad_norm_([p for p in network.parameters() if p.requires_grad], 10.0)
         optimizer.step()
         step += 1
-        decay = min(0.998, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for key, value in network.state_dict().items():
-                if value.is_floating_point():
-                    average[key].lerp_(value, 1 - decay)
-                else:
-                    average[key].copy_(value)
+        follow_average(average, network, min(0.998, (1 + step) / (10 + step)))
         now = time.monotonic()
         used, last = used + (now - last) / 60, now
         seen += len(image)

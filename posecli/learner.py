@@ -194,7 +194,7 @@ class Learner:
         self._averaged_steps += 1
         # A short memory at first: the average must not hang on to the random start.
         decay = min(self.settings.ema, (1 + self._averaged_steps) / (20 + self._averaged_steps))
-        torch._foreach_lerp_(_floating(self.average), _floating(self.network), 1 - decay)
+        follow_average(self.average.state_dict(), self.network, decay)
 
     def weights(self, averaged: bool = True) -> dict[str, Tensor]:
         """A copy of the tensors to use: of the averaged network where there is one (and `averaged`), batch
@@ -266,5 +266,12 @@ def _make_optimizer(network: nn.Module, settings: TrainSettings, *, fused: bool 
     return kind(groups, lr=settings.lr, fused=True) if fused else kind(groups, lr=settings.lr)
 
 
-def _floating(network: nn.Module) -> list[Tensor]:
-    return [tensor for tensor in network.state_dict().values() if tensor.is_floating_point()]
+@torch.no_grad()
+def follow_average(average: Mapping[str, Tensor], network: nn.Module, decay: float) -> None:
+    """Moves averaged weights, by name as in `nn.Module.state_dict`, ``1 - decay`` of the way to a network's; counters
+    become the network's."""
+    now = network.state_dict()
+    values = [name for name, tensor in now.items() if tensor.is_floating_point()]
+    torch._foreach_lerp_([average[name] for name in values], [now[name] for name in values], 1 - decay)
+    for name in now.keys() - set(values):
+        average[name].copy_(now[name])
