@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +19,14 @@ from posecli.predictions import StreamHeader, header_from_json
 
 
 def load(path: str | Path, *, image_root: str | Path | None = None) -> tuple[Subject, list[Finding]]:
-    """A stream as columns; all its sources must have the same joints.
+    """A stream (``"-"``: on standard input) as columns; all its sources must have the same joints.
 
     ``raw`` is the list of parsed lines (None for a line that is no JSON object); a person's place is ``(line, person)``
     in it. PoseError for a file without header, or with sources of different joints.
     """
-    name = str(path)
+    name = "standard input" if str(path) == "-" else str(path)
     findings: list[Finding] = []
-    lines = _lines(name, findings)
+    lines = _lines(str(path), name, findings)
     header: StreamHeader | None = None
     first: StreamHeader | None = None
     rows: Rows | None = None
@@ -71,7 +73,7 @@ def load(path: str | Path, *, image_root: str | Path | None = None) -> tuple[Sub
             _person(person, (n, i), f"{record}, person {i + 1}", len(pictures) - 1, name, header, rows, findings)
     if first is None or rows is None:
         raise PoseError("the pose stream is empty", name)
-    root = str(image_root) if image_root is not None else str(Path(name).parent)
+    root = str(image_root) if image_root is not None else str(Path(path).parent)
     subject = Subject(
         name, "stream", first.skeleton, root, pictures, **rows.finish(), predicted=True, threshold=first.threshold,
         raw=lines,
@@ -79,11 +81,12 @@ def load(path: str | Path, *, image_root: str | Path | None = None) -> tuple[Sub
     return subject, findings
 
 
-def _lines(name: str, findings: list[Finding]) -> list[Any]:
+def _lines(path: str, name: str, findings: list[Finding]) -> list[Any]:
     lines: list[Any] = []
-    refuse_device(name)
+    if path != "-":
+        refuse_device(path)
     try:
-        with open(name, encoding="utf-8") as handle:
+        with contextlib.nullcontext(sys.stdin) if path == "-" else open(path, encoding="utf-8") as handle:
             for n, line in enumerate(handle):
                 if not line.strip():
                     lines.append(None)

@@ -154,8 +154,8 @@ class Rows:
 
 
 def is_stream(path: str | Path) -> bool:
-    """Whether the name is a pose stream's."""
-    return Path(path).suffix in (".jsonl", ".ndjson")
+    """Whether the name is a pose stream's; ``"-"`` is one on standard input."""
+    return str(path) == "-" or Path(path).suffix in (".jsonl", ".ndjson")
 
 
 def load(
@@ -169,7 +169,8 @@ def load(
     """A file, folder or stream as columns, and what was broken in it.
 
     Args:
-        path: COCO keypoint JSON, pose stream (``.jsonl``) or any data set that `posecli.formats` reads.
+        path: COCO keypoint JSON, pose stream (``.jsonl``, or ``"-"`` for standard input) or any data set that
+            `posecli.formats` reads.
         format: a key of `posecli.formats.FORMATS`, or ``"auto"``. skeleton, image_root: as `convert`.
         warn: told what a strict reader finds odd.
 

@@ -32,7 +32,8 @@ def check(
         list[str],
         typer.Argument(
             metavar="FILE...",
-            help="COCO JSON, any data set convert reads, pose streams (.jsonl); several are the splits of one set.",
+            help="COCO JSON, any data set convert reads, pose streams (.jsonl; - for standard input); several are the "
+            "splits of one set.",
             show_default=False,
         ),
     ],

@@ -20,7 +20,7 @@ def stats(
         list[str],
         typer.Argument(
             metavar="FILE...",
-            help="COCO JSON, any data set convert reads, pose streams (.jsonl).",
+            help="COCO JSON, any data set convert reads, pose streams (.jsonl; - for standard input).",
             show_default=False,
         ),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import math
 from collections.abc import Callable
@@ -292,6 +293,26 @@ def test_streams(tmp_path: Path) -> None:
     assert counts == {"duplicate-person": 1, "non-finite": 1, "box-misses-joints": 1, "duplicate-frame": 1}
     write(outcome.subjects[0], value, tmp_path / "fixed.jsonl")
     assert kinds(tmp_path / "fixed.jsonl") == {"odd-score"}
+
+
+def test_a_stream_on_standard_input(tmp_path: Path, cli: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "poses.jsonl"
+    stream(path)
+    spoilt = path.read_text().replace('"score": 0.8', '"score": 1.5', 1)
+    results = {}
+    for verb in ("check", "stats"):
+        monkeypatch.setattr("sys.stdin", io.StringIO(spoilt))
+        piped = cli(verb, "-", "--json")
+        path.write_text(spoilt)
+        named = cli(verb, path, "--json")
+        assert piped.code == named.code == 0, piped.err
+        results[verb] = piped.out
+        # The pictures' folder is the stream's, or where one is.
+        assert piped.out.replace("standard input", str(path)).replace("not in .;", f"not in {tmp_path};") == named.out
+    assert "odd-score" in results["check"] and json.loads(results["stats"])["files"]
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    empty = cli("check", "-")
+    assert empty.code == 1 and "standard input: the pose stream is empty" in empty.err
 
 
 def test_a_repair_never_replaces_its_source_or_writes_nan(
