@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -27,6 +28,7 @@ from posecli.predictions import (
     read_stream,
 )
 from posecli.skeletons import COCO17
+from posecli.spans import PART, Span
 from posecli.types import Instance, Skeleton
 
 SKELETON = Skeleton("three", ("nose", "left_hand", "right_hand"), edges=((0, 1), (0, 2)), sigmas=(0.1, 0.2, 0.2))
@@ -129,6 +131,11 @@ def test_output_fits_the_published_schema() -> None:
     text += write(StreamHeader("p", COCO17), FramePoses(0, (), file="a.jpg", width=3, height=4, image_id="x7"))
     for value in map(json.loads, text.splitlines()):
         check.validate(value)
+    part = Span(4, 9, 2, (0, 20)).to_json() | {"track": "oks", "made": "0f"}
+    header = json.loads(write(replace(HEADER, extra={PART: part})))
+    assert header[PART] == part
+    check.validate(header)
+    assert not check.is_valid(header | {PART: part | {"of": [0]}}) and not check.is_valid(header | {PART: {}})
     good = frame_to_json(line(3, person()))
     for key, wrong in (("frame", -1), ("frame", 1.5), ("persons", {}), ("time", "1"), ("posecli", 2)):
         assert not check.is_valid(good | {key: wrong}), key
