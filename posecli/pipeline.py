@@ -26,6 +26,7 @@ from posecli.sampling import Halves, sharing, taking
 from posecli.stages import prefetch
 from posecli.tracking import TRACKERS, FlowTracker, Tracker, make
 from posecli.tracking.colours import KEY, described
+from posecli.turns import AT_ONCE, LATER, Cores
 from posecli.types import Frame, Instance, Skeleton
 from posecli.video import DECODERS, FrameSource, PictureSource, check_positions, open_source
 from posecli.workers import Workers, on_one_core, several_threads
@@ -234,8 +235,9 @@ def poses_of(
     with contextlib.ExitStack() as threads:
         frames = source.frames(first, stop, options.every)
         small: dict[int, np.ndarray] = {}
+        turn: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
         if follower is not None and not live and overlaps(model, tracker):
-            found = _side_by_side(frames, model, options, follower, source, threads)
+            found, turn = _side_by_side(frames, model, options, follower, source, threads)
         else:
             # Frames wait in a queue as large as a batch: one batch decodes while the other is in the network.
             chunks = _chunks(threads.enter_context(contextlib.closing(prefetch(frames, batch))), batch)
@@ -259,7 +261,7 @@ def poses_of(
         last: Sequence[Instance] | None = None
         for frame, written, notes, looked in found:
             yield from lines.before(frame.index)
-            with stage("tracking"):
+            with turn(), stage("tracking"):
                 if cuts is not None and cuts.begins(frame.image, small.pop(frame.index, None), looked):
                     notes = {**notes, "cut": True}
                     if tracker is not None:
@@ -294,7 +296,7 @@ def _side_by_side(
     follower: Follower,
     source: FrameSource,
     threads: contextlib.ExitStack,
-) -> Iterator[_Found]:
+) -> tuple[Iterator[_Found], Callable[[], contextlib.AbstractContextManager[None]]]:
     """What `_people` gives of a video whose people are followed, each stage in a thread that computes on one core:
 
     - decoding;
@@ -303,22 +305,39 @@ def _side_by_side(
     - who is who, and writing: whoever takes what this gives.
     """
     model.make_ready()
-    workers = Workers(threads.enter_context(several_threads()))
+    count = threads.enter_context(several_threads())
+    cores = Cores(count)
+    made = taken = 0  # frames that were compared, and of them those whose people were looked at
+
+    def shares() -> int:
+        # A core is left to those who run ahead until they are.
+        return count if made - taken > options.batch // 2 else count - 1
+
+    def later() -> contextlib.AbstractContextManager[None]:
+        return cores.turn(LATER)
+
+    # Sums of whole numbers are exact: however people are shared out, the maps are the same.
+    workers = Workers(count, cores, shares if model.in_whole_numbers else None)
     threads.callback(workers.close)
-    decoded = threads.enter_context(contextlib.closing(prefetch(frames, max(1, options.batch // 2))))
+    decoded = threads.enter_context(contextlib.closing(prefetch(frames, max(1, options.batch // 2), turn=later)))
 
     def glanced() -> Iterator[tuple[Frame, Halves, Glance, list[Instance] | None]]:
+        nonlocal made
         on_one_core()
         for frame in decoded:
             part = region_of(frame.image, options)
             with sharing([part]) as (halves,):
                 glance = follower.glance(part, _time(frame, source))
-                yield frame, halves, glance, model.find([part])[0] if glance.asks else None
+                found = model.find([part])[0] if glance.asks else None
+                made += 1
+                yield frame, halves, glance, found
 
     def followed() -> Iterator[_Found]:
+        nonlocal taken
         on_one_core()
         with model.helped(workers):
             for frame, halves, glance, ahead in looked_at:
+                taken += 1
                 part, time = halves[0], _time(frame, source)
 
                 def find(part: np.ndarray = part, ahead: list[Instance] | None = ahead) -> list[Instance]:
@@ -329,9 +348,10 @@ def _side_by_side(
                 yield _seen(frame, people, same, glance.looked, follower, options, time)
 
     looked_at = threads.enter_context(
-        contextlib.closing(prefetch(glanced(), options.batch, "finder", counted=False, reader="poses"))
+        contextlib.closing(prefetch(glanced(), options.batch, "finder", counted=False, reader="poses", turn=later))
     )
-    return threads.enter_context(contextlib.closing(prefetch(followed(), 2, "poses", counted=False, reader="tracking")))
+    found = prefetch(followed(), 2, "poses", counted=False, reader="tracking", turn=lambda: cores.turn(AT_ONCE))
+    return threads.enter_context(contextlib.closing(found)), later
 
 
 def _seen(

@@ -29,6 +29,7 @@ from posecli.on_device.resample import can_resample, resampled
 from posecli.profiling import stage
 from posecli.readout import TOP_DOWN, PredictOptions
 from posecli.sampling import is_shared, sampled
+from posecli.turns import give_way
 from posecli.types import Crop
 
 #: How networks run, see `RunningNetwork`.
@@ -191,6 +192,7 @@ class RunningNetwork:
     def maps(self, crops: np.ndarray | Tensor, mirror: Callable[[Tensor], Tensor] | None = None) -> Any:
         """The network's raw output for uint8 crops (B, h, w, 3), normalised on the device, or for such as are there and
         normalised already (B, 3, h, w); first mirrored if asked."""
+        give_way()
         missing = self.options.batch - len(crops) if self.options.filled else 0
         with stage(f"{self.role}network", pool=torch.get_num_threads() > 1):
             if missing <= 0:

@@ -6,12 +6,15 @@ few items only: a stage that is faster than the next one waits, and memory does 
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable
+from contextlib import AbstractContextManager
 from typing import Generic, TypeVar
 
 from posecli.profiling import name_thread, stage, stage_of, wait
+from posecli.turns import away, give_way
 
 T = TypeVar("T")
 _END = object()
@@ -23,33 +26,48 @@ class _Failure:
 
 
 def prefetch(
-    items: Iterable[T], size: int, name: str = "decode", *, counted: bool = True, reader: str = "model"
+    items: Iterable[T],
+    size: int,
+    name: str = "decode",
+    *,
+    counted: bool = True,
+    reader: str = "model",
+    turn: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
 ) -> Generator[T, None, None]:
-    """Yields ``items``, produced by a thread at most ``size`` items ahead; ``name`` is the stage's in a profile, unless
-    what makes the items counts its own stages (not ``counted``), and ``reader`` whoever takes them.
+    """Yields ``items``, produced by a thread at most ``size`` items ahead.
 
     An error in the producer is raised here, after the items before it. Closing the generator stops the producer.
+
+    Args:
+        items: made one by one.
+        size: of the queue between them and whoever takes them.
+        name: of the stage in a profile, unless what makes the items counts its own stages (not ``counted``).
+        counted: see ``name``.
+        reader: who takes them, in a profile.
+        turn: the producer's, on a core (`posecli.turns`); by default it takes none.
     """
     waiting: queue.Queue = queue.Queue(maxsize=max(1, size))
     stop = threading.Event()
 
     def put(item: object) -> bool:
-        while not stop.is_set():
-            try:
-                waiting.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
+        with contextlib.suppress(queue.Full):
+            waiting.put_nowait(item)
+            return not stop.is_set()
+        with wait(f"{name}: room in the queue"), away():
+            while not stop.is_set():
+                with contextlib.suppress(queue.Full):
+                    waiting.put(item, timeout=0.1)
+                    return True
         return False
 
     def produce() -> None:
         try:
             name_thread(name)
-            for item in stage_of(items, name) if counted else items:
-                with wait(f"{name}: room in the queue"):
-                    taken = put(item)
-                if not taken:
-                    return
+            with turn():
+                for item in stage_of(items, name) if counted else items:
+                    if not put(item):
+                        return
+                    give_way()
             put(_END)
         except BaseException as error:
             put(_Failure(error))
@@ -61,8 +79,11 @@ def prefetch(
     thread.start()
     try:
         while True:
-            with wait(f"{reader}: frames from {name}"):
-                item = waiting.get()
+            try:
+                item = waiting.get_nowait()
+            except queue.Empty:
+                with wait(f"{reader}: frames from {name}"), away():
+                    item = waiting.get()
             if item is _END:
                 return
             if isinstance(item, _Failure):

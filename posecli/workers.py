@@ -14,6 +14,8 @@ from typing import TypeVar
 import cv2
 import torch
 
+from posecli.turns import AT_ONCE, Cores, away
+
 __all__ = ["Workers", "on_one_core", "several_threads"]
 
 T = TypeVar("T")
@@ -39,21 +41,41 @@ def several_threads() -> Iterator[int]:
 
 
 class Workers:
-    """Does several things at once, each on one core: in the calling thread and in ``count - 1`` others. Close it."""
+    """Does several things at once, each on one core: in the calling thread and in others. Close it.
 
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self._pool = ThreadPoolExecutor(max(1, count - 1), "worker", initializer=on_one_core)
+    Args:
+        most: things at once.
+        cores: that the others take turns on.
+        count: how many things at once are worth it now; by default always as many as may be.
+    """
+
+    def __init__(self, most: int, cores: Cores, count: Callable[[], int] | None = None) -> None:
+        self._most, self._cores, self._count = most, cores, count
+        self._pool = ThreadPoolExecutor(max(1, most - 1), "worker", initializer=on_one_core)
+
+    @property
+    def count(self) -> int:
+        """Into how many pieces work is to be shared out now."""
+        return self._most if self._count is None else max(1, min(self._most, self._count()))
 
     def each(self, work: Sequence[Callable[[], T]]) -> list[T]:
         """What each piece gives, in order; the first error is raised when all have ended."""
-        futures = [self._pool.submit(piece) for piece in work[1:]]
+
+        def on_its_core(piece: Callable[[], T]) -> T:
+            with self._cores.turn(AT_ONCE):
+                return piece()
+
+        futures = [self._pool.submit(on_its_core, piece) for piece in work[1:]]
         found: list[T] = []
         errors: list[BaseException] = []
         for piece, future in zip(work, [None, *futures], strict=True):
             try:
                 # What nobody has begun is done here.
-                found.append(piece() if future is None or future.cancel() else future.result())
+                if future is None or future.cancel():
+                    found.append(piece())
+                else:
+                    with away():
+                        found.append(future.result())
             except BaseException as error:
                 errors.append(error)
         if errors:

@@ -18,6 +18,7 @@ from posecli.inference import PoseModel, load_model
 from posecli.pipeline import InferOptions, infer, overlaps, poses_of
 from posecli.predictions import FramePoses, frame_to_json
 from posecli.tracking import FlowTracker
+from posecli.turns import AT_ONCE, Cores
 from posecli.video import VideoWriter, open_source
 from posecli.workers import Workers, on_one_core, several_threads
 
@@ -147,7 +148,7 @@ def test_a_line_comes_before_the_next_frames_are_wanted(
 
 def test_workers_keep_order_and_report_the_first_error() -> None:
     with several_threads() as before:
-        workers = Workers(3)
+        workers = Workers(3, Cores(3))
         seen: set[int] = set()
 
         def note(n: int) -> int:
@@ -163,6 +164,19 @@ def test_workers_keep_order_and_report_the_first_error() -> None:
             workers.each([lambda: 0, lambda: fail(1), lambda: fail(2)])
         workers.close()
     assert torch.get_num_threads() == before
+
+
+def test_work_is_shared_out_as_is_asked_and_waits_for_cores() -> None:
+    with several_threads():
+        cores, wanted = Cores(1), 5
+        workers = Workers(2, cores, lambda: wanted)
+        assert workers.count == 2
+        wanted = 0
+        assert workers.count == 1
+        # Pieces that wait for the only core get it while its thread waits for them.
+        with cores.turn(AT_ONCE):
+            assert workers.each([lambda n=n: n for n in range(4)]) == [0, 1, 2, 3]  # type: ignore[misc]
+        workers.close()
 
 
 def test_one_core_is_a_matter_of_the_thread(threads: Callable[[int], None]) -> None:

@@ -1,0 +1,122 @@
+"""Turns on cores: never more at once than there are, the most urgent first; waiting and errors give them back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from posecli.stages import prefetch
+from posecli.turns import AT_ONCE, LATER, Cores, away, give_way
+
+
+def started(*work: Callable[[], None]) -> list[threading.Thread]:
+    threads = [threading.Thread(target=one) for one in work]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def ended(threads: list[threading.Thread]) -> None:
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def test_never_more_at_once_than_there_are_cores() -> None:
+    cores, lock = Cores(2), threading.Lock()
+    now = most = turns = 0
+
+    def work() -> None:
+        nonlocal now, most, turns
+        for n in range(30):
+            with cores.turn(n % 2):
+                for _ in range(2):
+                    with lock:
+                        now += 1
+                        most = max(most, now)
+                        turns += 1
+                    time.sleep(0.0002)
+                    with lock:
+                        now -= 1
+                    if n % 3:
+                        give_way()
+                    else:
+                        with away():
+                            time.sleep(0.0002)
+
+    ended(started(*[work] * 5))
+    assert (most, turns) == (2, 5 * 30 * 2)
+
+
+def test_the_most_urgent_goes_first_and_then_who_waits_longest() -> None:
+    cores = Cores(1)
+    order: list[str] = []
+
+    def wanting(name: str, rank: int) -> threading.Thread:
+        def work() -> None:
+            with cores.turn(rank):
+                order.append(name)
+
+        waiting = len(cores._waiting)
+        (thread,) = started(work)
+        until(lambda: len(cores._waiting) > waiting)
+        return thread
+
+    with cores.turn(AT_ONCE):
+        threads = [wanting(*who) for who in (("a", LATER), ("b", LATER), ("c", AT_ONCE), ("d", AT_ONCE))]
+        give_way()  # lets go who are as urgent, then has the core again
+        assert order == ["c", "d"]
+    ended(threads)
+    assert order == ["c", "d", "a", "b"]
+
+
+def test_a_core_is_given_back_while_its_thread_waits_and_after_an_error() -> None:
+    cores, done = Cores(1), threading.Event()
+
+    def other() -> None:
+        with cores.turn(LATER):
+            done.set()
+
+    with pytest.raises(KeyError), cores.turn(AT_ONCE):
+        threads = started(other)
+        assert not done.wait(0.05)
+        with away():
+            assert done.wait(10)
+        raise KeyError
+    ended(threads)
+    with cores.turn(LATER):
+        pass
+    give_way()
+    with away():  # without a turn there is nothing to give
+        pass
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_stages_that_wait_for_each_other_share_even_one_core(count: int) -> None:
+    """A full queue, or an empty one, gives the core to whoever can go on."""
+    cores = Cores(count)
+
+    def later() -> object:
+        return cores.turn(LATER)
+
+    def doubled(items: object) -> object:
+        for item in items:  # type: ignore[attr-defined]
+            yield 2 * item
+
+    first = prefetch(range(60), 2, turn=later)  # type: ignore[arg-type]
+    second = prefetch(doubled(first), 3, turn=lambda: cores.turn(AT_ONCE))  # type: ignore[arg-type]
+    found = []
+    for item in second:
+        with cores.turn(LATER):
+            found.append(item)
+    assert found == [2 * n for n in range(60)]
