@@ -19,6 +19,7 @@ from posecli.inference import PoseModel
 from posecli.person_boxes import BoxLookup
 from posecli.pipeline import (
     InferOptions,
+    check_region,
     make_follower,
     make_memory,
     make_tracker,
@@ -278,6 +279,7 @@ def _run(run: _Run, writer_of: Callable[[], StreamWriter]) -> Summary:
         return summary
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(job.input.open())
+        check_region(source, options)
         header = stream_header(source, model, job.input.name, boxes)
         if job.span is not None:
             options = replace(options, start=job.span.first, end=job.span.stop)

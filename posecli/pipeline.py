@@ -116,6 +116,21 @@ def make_tracker(source: FrameSource, skeleton: Skeleton, options: InferOptions,
     return None if name == "none" else make(name, skeleton, threshold)
 
 
+def check_region(source: FrameSource, options: InferOptions) -> None:
+    """UsageError where the region lies outside of a source's frames (of the first one, for pictures)."""
+    if options.roi is not None and source.width > 0 and source.height > 0:
+        _part_of(source.width, source.height, options.roi)
+
+
+def _part_of(width: int, height: int, roi: tuple[float, float, float, float]) -> tuple[int, int, int, int]:
+    """What of a region lies in a picture of this size: first column and row, and those after the last."""
+    x, y, across, down = (round(v) for v in roi)
+    left, top, right, bottom = max(x, 0), max(y, 0), min(x + across, width), min(y + down, height)
+    if left >= right or top >= bottom:
+        raise UsageError(f"the region {x},{y},{across},{down} lies outside the picture of {width} x {height}")
+    return left, top, right, bottom
+
+
 def make_follower(
     source: FrameSource,
     model: PoseModel,
@@ -138,8 +153,8 @@ def make_follower(
         return None
     size = (source.width, source.height)
     if options.roi is not None:
-        x, y, width, height = (round(v) for v in options.roi)
-        size = (min(x + width, size[0]) - max(x, 0), min(y + height, size[1]) - max(y, 0))
+        left, top, right, bottom = _part_of(*size, options.roi)
+        size = (right - left, bottom - top)
     carry = None if flow is None else _carrier(flow, _origin(options))
     return Follower(model, options.find_every or _EVERY_FRAME, size, carry)
 
@@ -222,6 +237,7 @@ def poses_of(
     first = start if resume_at is None else resume_at
     if stop is not None and first >= stop:
         return
+    check_region(source, options)
     if tracker is None and resume_at is None:
         tracker = make_tracker(source, model.skeleton, options, model.threshold)
     if follower is None and resume_at is None:
@@ -547,12 +563,8 @@ def region_of(image: np.ndarray, options: InferOptions) -> np.ndarray:
     """The part of a picture (H, W, 3) that is looked at; UsageError where the region lies outside."""
     if options.roi is None:
         return image
-    x, y, width, height = (round(v) for v in options.roi)
-    part = image[max(y, 0) : max(y + height, 0), max(x, 0) : max(x + width, 0)]
-    if 0 in part.shape:
-        size = f"{image.shape[1]} x {image.shape[0]}"
-        raise UsageError(f"the region {x},{y},{width},{height} lies outside the picture of {size}")
-    return part
+    left, top, right, bottom = _part_of(image.shape[1], image.shape[0], options.roi)
+    return image[top:bottom, left:right]
 
 
 def _origin(options: InferOptions) -> np.ndarray:

@@ -153,8 +153,13 @@ def test_whole_picture_as_box_and_region_of_interest(here: Path, cli: Callable, 
     for a, b in zip(part, roi, strict=True):
         moved = np.array(a["keypoints"])[:, :2] + [16, 8]
         assert np.allclose(moved, np.array(b["keypoints"])[:, :2], atol=0.011)
-    outside = cli("infer", "whole.png", "-w", tiny_model, "-o", "x.jsonl", "--roi", "500,8,64,48")
-    assert outside.code == 2 and "outside" in outside.err
+    (here / "kept.jsonl").write_text("kept")
+    for source in ("whole.png", clip):  # nothing is written, and nothing that is there is touched
+        for where in ("500,8,64,48", "-70,8,64,48"):
+            outside = cli("infer", source, "-w", tiny_model, "-o", "x.jsonl", f"--roi={where}")
+            assert outside.code == 2 and outside.err.count("outside") == 1 and not (here / "x.jsonl").exists()
+        assert cli("infer", source, "-w", tiny_model, "-o", "kept.jsonl", "--overwrite", "--roi", "0,999,9,9").code == 2
+    assert (here / "kept.jsonl").read_text() == "kept"
 
 
 def test_boxes_of_a_stream_are_where_people_are_looked_for(here: Path, cli: Callable, clip: Path, tiny_model) -> None:
