@@ -385,7 +385,7 @@ class PoseModel(RunningNetwork):
         return [replace(p, person_score=float(np.clip(s, 0, 1))) for p, s in zip(people, new.tolist(), strict=True)]
 
     def _looked_at(self, images: Sequence[np.ndarray], people: Sequence[Sequence[Instance]]) -> list[list[Instance]]:
-        """The finder's people, seen in its boxes, in better ones and in the whole picture: `looks.merged`."""
+        """The finder's people, seen in its boxes, in better and turned ones, and in the whole picture: `looks`."""
         flip_test = self._flip_test(True)
         first = self._predict_top_down(images, people, flip_test=False)
         # No look lifts a person above the finder's own certainty: those who stay far below the threshold get one look.
@@ -407,31 +407,50 @@ class PoseModel(RunningNetwork):
         ]
         whole = self._predict_top_down(images, [_from_box(b, self.skeleton) for b in boxes], flip_test)
         again = [[p for p in persons if looks.box_around(p) is not None] for persons in whole]
-        closer = self._predict_top_down(
-            images, [[replace(p, box_xyxy=looks.box_around(p)) for p in persons] for persons in again], flip_test
-        )
+        around = [[better for p in persons if (better := looks.around(p)) is not None] for persons in again]
+        closer = self._predict_top_down(images, around, flip_test)
         poses = [
             looks.merged(found, one, two, [*near, *wide])
             for found, one, two, near, wide in zip(people, first, second, closer, again, strict=True)
         ]
-        # A last look from nearer by, now that the outline is known.
-        tight = [
-            [looks.nearer(pose) if sure else None for pose, sure in zip(persons, chosen, strict=True)]
-            for persons, chosen in zip(poses, likely, strict=True)
-        ]
-        last = self._predict_top_down(images, [[p for p in persons if p is not None] for persons in tight], flip_test)
-        seen = [iter(persons) for persons in last]
+        # Last looks, now that the outline is known: from nearer by, and with the head held askew.
+        for boxed, turns in ((looks.nearer, (0.0,)), (looks.around, looks.TURNS)):
+            wanted = [
+                [boxed(pose) if sure else None for pose, sure in zip(persons, chosen, strict=True)]
+                for persons, chosen in zip(poses, likely, strict=True)
+            ]
+            poses = self._once_more(images, poses, wanted, turns)
+        return poses
+
+    def _once_more(
+        self,
+        images: Sequence[np.ndarray],
+        poses: Sequence[Sequence[Instance]],
+        wanted: Sequence[Sequence[Instance | None]],
+        turns: Sequence[float],
+    ) -> list[list[Instance]]:
+        """What poses and looks into other boxes agree on, one look for each angle; a pose without a box stays."""
+        there = [[p for p in persons if p is not None] for persons in wanted]
+        seen = [self._predict_top_down(images, there, self._flip_test(True), turn) for turn in turns]
+        others = [zip(*of_picture, strict=True) for of_picture in zip(*seen, strict=True)]
         return [
-            [pose if near is None else looks.agreed([pose, next(nearest)]) for pose, near in zip(a, b, strict=True)]
-            for a, b, nearest in zip(poses, tight, seen, strict=True)
+            [pose if box is None else looks.agreed([pose, *next(more)]) for pose, box in zip(a, b, strict=True)]
+            for a, b, more in zip(poses, wanted, others, strict=True)
         ]
 
     def _predict_top_down(
-        self, images: Sequence[np.ndarray], people: Sequence[Sequence[Instance]], flip_test: bool
+        self,
+        images: Sequence[np.ndarray],
+        people: Sequence[Sequence[Instance]],
+        flip_test: bool,
+        turn: float = 0.0,
     ) -> list[list[Instance]]:
+        """People with boxes as the network sees them there, the crops turned by so many degrees."""
         codec = TOP_DOWN[self.options.codec or self.meta.codec]
         jobs = [(i, p) for i, persons in enumerate(people) for p in persons if p.box_xyxy is not None]
         crops = [codec.crop(np.asarray(p.box_xyxy), self.meta) for _, p in jobs]
+        if turn:
+            crops = [crop.turned(turn) for crop in crops]
         found: list[list[Instance]] = [[] for _ in images]
         size = self.options.batch
         if self._workers is not None:

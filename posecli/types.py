@@ -284,6 +284,15 @@ class Crop:
     matrix: np.ndarray
     size_wh: tuple[int, int]
 
+    def turned(self, degrees: float) -> Crop:
+        """The crop with its content turned clockwise about the middle of the input."""
+        angle = np.radians(degrees)
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        middle = (np.array(self.size_wh) - 1) / 2
+        matrix = turn @ self.matrix
+        matrix[:, 2] += middle - turn @ middle
+        return Crop(matrix, self.size_wh)
+
     @cached_property
     def inverse(self) -> np.ndarray:
         """(2, 3) float64: input pixels back to image pixels."""

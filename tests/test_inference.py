@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import posecli
+from posecli import looks
 from posecli.checkpoint import ModelMeta
 from posecli.errors import PoseError, UsageError
 from posecli.inference import PoseModel, PredictOptions
@@ -124,7 +125,22 @@ def test_second_look_moves_boxes_of_found_people_on_pictures_only(
     def boxes(people: list) -> list[list[float]]:
         return sorted(np.round(p.box_xyxy, 3).tolist() for p in people)
 
-    twice, once = ready.predict([IMAGE])[0], plain.predict([IMAGE])[0]
+    turns: list[float] = []
+    straight = PoseModel._predict_top_down
+
+    def noted(self: PoseModel, images: list, people: list, flip_test: bool, turn: float = 0.0) -> list:
+        turns.append(turn)
+        return straight(self, images, people, flip_test, turn)
+
+    monkeypatch.setattr(PoseModel, "_predict_top_down", noted)
+    twice, straightly = ready.predict([IMAGE])[0], [t for t in turns if t == 0]
+    assert [t for t in turns if t] == list(looks.TURNS) and len(straightly) == 5
+    monkeypatch.setattr(looks, "TURNS", (0.0,))
+    unturned = ready.predict([IMAGE])[0]
+    assert any((a.xy != b.xy).any() for a, b in zip(twice, unturned, strict=True))
+    turns.clear()
+    once = plain.predict([IMAGE])[0]
+    assert turns == [0.0]
     assert once and len(twice) == len(once) and boxes(twice) != boxes(once)
     # In a video, and where the caller knows the boxes, nothing is looked at twice.
     assert boxes(ready.predict([IMAGE], still=False)[0]) == boxes(plain.predict([IMAGE], still=False)[0])

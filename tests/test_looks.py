@@ -36,6 +36,11 @@ def test_nearer_box_is_smaller_about_the_same_middle() -> None:
     assert looks.nearer(person(score=0.1)) is None
 
 
+def test_box_around_is_that_of_the_certain_joints() -> None:
+    assert looks.around(person()).box_xyxy == pytest.approx(looks.box_around(person()))
+    assert looks.around(person(score=0.1)) is None
+
+
 def test_two_looks_outvote_a_third() -> None:
     astray = CORNERS.copy()
     astray[2] = [20, 30]

@@ -9,7 +9,7 @@ import pytest
 
 from posecli.geometry import crop_from_box
 from posecli.pipeline import all_as_written, as_written
-from posecli.types import Instance
+from posecli.types import Crop, Instance
 
 
 def people(count: int, *, boxes: bool = True) -> list[Instance]:
@@ -63,3 +63,13 @@ def test_the_inverse_of_a_crop() -> None:
         crop = crop_from_box(np.array([10, 20, 300, 450]), (96, 128), rotation=rotation, flip=flip)
         whole, back = np.vstack([crop.matrix, [0, 0, 1]]), np.vstack([crop.inverse, [0, 0, 1]])
         np.testing.assert_allclose(whole @ back, np.eye(3), atol=1e-9)
+
+
+def test_a_turned_crop_keeps_its_middle_and_turns_clockwise() -> None:
+    crop = Crop(np.array([[2.0, 0, 1], [0, 2, -3]]), (21, 11))
+    turned = crop.turned(90)
+    middle = crop.inverse @ (10, 5, 1)
+    assert turned.matrix @ (*middle, 1) == pytest.approx((10, 5))
+    above = crop.inverse @ (10, 1, 1)
+    assert turned.matrix @ (*above, 1) == pytest.approx((14, 5))
+    assert turned.turned(-90).matrix == pytest.approx(crop.matrix)

@@ -138,7 +138,7 @@ def infer(
         bool,
         typer.Option(
             "--second-look/--no-second-look",
-            help="Pictures: look again in better boxes and take what the looks agree on.",
+            help="Pictures: look again in better boxes, also turned a little; joints go where the looks agree.",
             rich_help_panel=_MODEL,
         ),
     ] = True,
