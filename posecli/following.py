@@ -191,12 +191,11 @@ class Follower:
     def see(self, people: Sequence[Instance], time: float) -> None:
         """Takes the people of a frame as they were written; all that is remembered comes from here."""
         self._time = time
-        numbers = self._links.link(people, time)
-        before, self._current = self._current, []
-        for person, number in zip(people, numbers, strict=True):
-            assert number is not None  # the least score of `_links` is 0
-            self._current.append(number)
-            self._known[number] = self._seen(self._known.get(number), person, time)
+        before = self._current
+        # The least score of `_links` is 0, so everybody has a number.
+        self._current = [number for number in self._links.link(people, time) if number is not None]
+        last = [self._known.get(number) for number in self._current]
+        self._known.update(zip(self._current, self._seen(last, people, time), strict=True))
         self._lost = {i: left - 1 for i, left in self._lost.items() if left > 1 and i not in self._current}
         for i in set(before) - set(self._current):
             known = self._known[i]
@@ -204,19 +203,29 @@ class Follower:
                 self._lost[i] = _LOST_FRAMES
         self._known = {i: k for i, k in self._known.items() if time - k.time <= _GAP or i in self._current}
 
-    def _seen(self, last: _Followed | None, person: Instance, time: float) -> _Followed:
-        mean = float(person.score.mean())
-        # Lines written without following have the score only, which is never above the certainty.
-        certainty = float(person.extra.get("certainty", person.person_score))
-        if last is None:
-            return _Followed(person, certainty, np.zeros(2), time, mean, 1)
-        velocity = last.velocity
-        both = (person.score >= _SURE_JOINT) & (last.person.score >= _SURE_JOINT)
-        if time > last.time:
-            step = (person.xy - last.person.xy)[both].astype(np.float64).mean(0) if both.any() else np.zeros(2)
-            # Half of the new velocity: noise of the joints must not throw the box away.
-            velocity = 0.5 * velocity + 0.5 * step / (time - last.time)
-        return _Followed(person, certainty, velocity, time, 0.8 * last.usual + 0.2 * mean, last.frames + 1)
+    def _seen(self, last: Sequence[_Followed | None], people: Sequence[Instance], time: float) -> list[_Followed]:
+        """What is known of people now, each of whom was known before or not."""
+        if not people:
+            return []
+        scores = np.stack([person.score for person in people])
+        earlier = [person if known is None else known.person for known, person in zip(last, people, strict=True)]
+        both = (scores >= _SURE_JOINT) & (np.stack([person.score for person in earlier]) >= _SURE_JOINT)
+        moved = np.stack([p.xy for p in people]) - np.stack([p.xy for p in earlier])
+        steps = np.where(both[..., None], moved, 0).sum(1, dtype=np.float64) / np.maximum(both.sum(1), 1)[:, None]
+        found = []
+        for known, person, mean, step in zip(last, people, scores.mean(1).tolist(), steps, strict=True):
+            # Lines written without following have the score only, which is never above the certainty.
+            certainty = float(person.extra.get("certainty", person.person_score))
+            if known is None:
+                found.append(_Followed(person, certainty, np.zeros(2), time, mean, 1))
+                continue
+            velocity = known.velocity
+            if time > known.time:
+                # Half of the new velocity: noise of the joints must not throw the box away.
+                velocity = 0.5 * velocity + 0.5 * step / (time - known.time)
+            usual = 0.8 * known.usual + 0.2 * mean
+            found.append(_Followed(person, certainty, velocity, time, usual, known.frames + 1))
+        return found
 
     def _clear(self, known: _Followed) -> bool:
         return known.person.person_score >= _CLEAR * self._model.threshold

@@ -395,10 +395,8 @@ def person_to_json(person: Instance) -> dict[str, Any]:
     if person.box_xyxy is not None:
         x0, y0, x1, y1 = (float(v) for v in person.box_xyxy)
         value["box"] = [round(x0, 2), round(y0, 2), round(x1 - x0, 2), round(y1 - y0, 2)]
-    value["keypoints"] = [
-        [round(x, 2), round(y, 2), round(score, 4)] if there else None
-        for (x, y, score), there in zip(xyz.tolist(), found.tolist(), strict=True)
-    ]
+    rows = np.concatenate([xyz[:, :2].round(2), xyz[:, 2:].round(4)], 1).tolist()
+    value["keypoints"] = rows if found.all() else [row if f else None for row, f in zip(rows, found, strict=True)]
     if person.heat is not None:
         value["heat"] = round(float(person.heat), 4)
     return value | {k: v for k, v in person.extra.items() if k not in _PERSON_KEYS}

@@ -84,7 +84,7 @@ def read(value: Any) -> np.ndarray:
         if part is None:
             continue
         good &= isinstance(part, list) and len(part) == 9
-        good = good and all(isinstance(v, int) and 0 <= v <= 255 for v in part)
+        good = good and set(map(type, part)) == {int} and min(part) >= 0 and max(part) <= 255
         if not good:
             break
         result[row] = part

@@ -141,9 +141,9 @@ class Tracker(ABC):
             track = taken.get(i)
             if track is None:
                 track = self._start(self._next, person, time)
-            self._follow(track, person, time)
             pairs.append((track, person))
             numbers[i] = track.id
+        self._follow(pairs, time)
         self.learn(pairs)
         return numbers
 
@@ -161,8 +161,8 @@ class Tracker(ABC):
             now = seen(person)
             track = next((t for t in self.tracks if t.id == person.track_id), None)
             track = track or self._start(person.track_id, now, time)
-            self._follow(track, now, time)
             pairs.append((track, now))
+        self._follow(pairs, time)
         self.learn(pairs)
 
     def _forget(self, time: float) -> None:
@@ -174,13 +174,22 @@ class Tracker(ABC):
         self.tracks.append(track)
         return track
 
-    def _follow(self, track: Track, person: Seen, time: float) -> None:
-        moved = person.xy - track.xy
-        both = ~np.isnan(moved[:, 0])
-        step = time - track.time
-        if step > 0 and both.any():
-            # The mean over all frames so far, then over the last ones: noise must not throw the prediction away.
-            share = max(1 / track.frames, 1 - float(np.exp(-step / _STEADY)))
-            track.velocity = track.velocity + share * (moved[both].mean(0) / step - track.velocity)
-        track.xy, track.box, track.area, track.time = person.xy, person.box, person.area, time
-        track.frames += 1
+    def _follow(self, pairs: Sequence[tuple[Track, Seen]], time: float) -> None:
+        """Tracks go on with those who were taken for them."""
+        if not pairs:
+            return
+        moved = np.stack([person.xy for _, person in pairs]) - np.stack([track.xy for track, _ in pairs])
+        both = ~np.isnan(moved[..., 0])
+        count = both.sum(1)
+        mean = np.where(both[..., None], moved, 0).sum(1) / np.maximum(count, 1).astype(moved.dtype)[:, None]
+        recent: dict[float, float] = {}
+        for (track, person), joints, by in zip(pairs, count.tolist(), mean, strict=True):
+            step = time - track.time
+            if step > 0 and joints:
+                if step not in recent:
+                    recent[step] = 1 - float(np.exp(-step / _STEADY))
+                # The mean over all frames so far, then over the last ones: noise must not throw the prediction away.
+                share = max(1 / track.frames, recent[step])
+                track.velocity = track.velocity + share * (by / step - track.velocity)
+            track.xy, track.box, track.area, track.time = person.xy, person.box, person.area, time
+            track.frames += 1
