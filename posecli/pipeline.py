@@ -26,12 +26,13 @@ from posecli.sampling import Halves, sharing, taking
 from posecli.stages import prefetch
 from posecli.tracking import TRACKERS, FlowTracker, Tracker, make
 from posecli.tracking.colours import KEY, described
-from posecli.turns import AT_ONCE, LATER, Cores
+from posecli.turns import AT_ONCE, LATER, Cores, bound
 from posecli.types import Frame, Instance, Skeleton
-from posecli.video import DECODERS, FrameSource, PictureSource, check_positions, open_source
+from posecli.video import DECODERS, FrameSource, PictureSource, VideoSource, check_positions, open_source
 from posecli.workers import Workers, on_one_core, several_threads
 
 _EVERY_FRAME = 1e-6  # seconds: a period shorter than any frame
+_LARGE = 1920 * 1088  # pixels
 
 
 @dataclass(frozen=True)
@@ -322,7 +323,11 @@ def _side_by_side(
     """
     model.make_ready()
     count = threads.enter_context(several_threads())
-    cores = Cores(count)
+    # Of large pictures decoding takes the longest: it is left to as many threads as it likes, on whatever core.
+    cores = Cores(count, bound(count) if source.width * source.height <= _LARGE else ())
+    if cores.binds and isinstance(source, VideoSource):
+        threads.callback(setattr, source, "threads", source.threads)
+        source.threads = 1  # others would all be bound to the core where decoding begins
     made = taken = 0  # frames that were compared, and of them those whose people were looked at
 
     def shares() -> int:

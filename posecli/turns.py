@@ -4,6 +4,10 @@ To the operating system threads are all alike, and so it lets the one that the o
 milliseconds while frames are decoded that nobody wants yet. `Cores` hands the cores out instead: a thread takes one to
 compute (`Cores.turn`), gives it back while it waits (`away`), and lets others go first where it can be interrupted
 (`give_way`). A thread that takes no turns is not held up.
+
+Where all of the machine's cores are taken turns on, a thread also runs on the very core that it was given (`bound`):
+left to itself Linux lets two threads wait for each other on one core while another is idle, for up to 4 milliseconds,
+since looking for a core seems dearer to it than such short rests.
 """
 
 from __future__ import annotations
@@ -11,39 +15,71 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-__all__ = ["AT_ONCE", "LATER", "Cores", "away", "give_way"]
+__all__ = ["AT_ONCE", "LATER", "Cores", "away", "bound", "give_way"]
 
 #: How urgent a turn is: what others wait for; what may run ahead of them.
 AT_ONCE, LATER = 0, 1
 
 
+def bound(count: int) -> tuple[int, ...]:
+    """The system's numbers of so many cores, for `Cores` to bind threads to: where the process may use just as many,
+    which others then do without; else none. None with ``POSECLI_BIND=0``, and where the system doesn't tell."""
+    if os.environ.get("POSECLI_BIND") == "0" or not hasattr(os, "sched_setaffinity"):
+        return ()
+    mine = tuple(sorted(os.sched_getaffinity(0)))
+    return mine if len(mine) == count else ()
+
+
 class _Mine(threading.local):
-    """The core that a thread has, and how urgent its turn is."""
+    """The core that a thread has, and how urgent its turn is; ``at``: the core that it is bound to."""
 
     cores: Cores | None = None
     rank = LATER
+    core = 0
+    at: int | None = None
 
 
 _mine = _Mine()
 
 
-class Cores:
-    """So many cores, for threads that take turns."""
+class _Waiting(threading.Event):
+    """Somebody who waits for a core; ``core`` is given before the event is set."""
 
-    def __init__(self, count: int) -> None:
-        self._free = count
+    core = 0
+
+
+class Cores:
+    """So many cores, for threads that take turns.
+
+    Args:
+        count: how many.
+        bind: their numbers in the system, where threads are to be bound to them (`bound`).
+    """
+
+    def __init__(self, count: int, bind: Sequence[int] = ()) -> None:
+        if bind and len(bind) != count:
+            raise ValueError(f"{count} cores cannot be {list(bind)}")
+        self._bind = tuple(bind)
+        self._free = list(range(count))
         self._lock = threading.Lock()
         self._order = itertools.count()
-        # Who waits: how urgent, since when, and the lock that is opened when a core is theirs.
-        self._waiting: list[tuple[int, int, threading.Lock]] = []
+        # Who waits: how urgent, since when, and who.
+        self._waiting: list[tuple[int, int, _Waiting]] = []
+
+    @property
+    def binds(self) -> bool:
+        """Whether threads are bound to the cores that they have."""
+        return bool(self._bind)
 
     @contextlib.contextmanager
     def turn(self, rank: int) -> Iterator[None]:
         """While it lasts the calling thread has a core; it waits for one, the most urgent (lowest) first, and of those
         who waits longest. Turns don't lie in each other."""
+        everywhere = os.sched_getaffinity(0) if self._bind else None
         self._take(rank)
         _mine.cores, _mine.rank = self, rank
         try:
@@ -51,23 +87,33 @@ class Cores:
         finally:
             _mine.cores = None
             self._leave()
+            if everywhere is not None:
+                os.sched_setaffinity(0, everywhere)
+                _mine.at = None
 
     def _take(self, rank: int) -> None:
         with self._lock:
             if self._free:
-                self._free -= 1
-                return
-            mine = threading.Lock()
-            mine.acquire()
-            heapq.heappush(self._waiting, (rank, next(self._order), mine))
-        mine.acquire()
+                _mine.core = self._free.pop(self._free.index(_mine.core) if _mine.core in self._free else 0)
+                waiting = None
+            else:
+                waiting = _Waiting()
+                heapq.heappush(self._waiting, (rank, next(self._order), waiting))
+        if waiting is not None:
+            waiting.wait()
+            _mine.core = waiting.core
+        if self._bind and _mine.at != self._bind[_mine.core]:
+            _mine.at = self._bind[_mine.core]
+            os.sched_setaffinity(0, {_mine.at})
 
     def _leave(self) -> None:
         with self._lock:
             if self._waiting:
-                heapq.heappop(self._waiting)[2].release()
+                first = heapq.heappop(self._waiting)[2]
+                first.core = _mine.core
+                first.set()
             else:
-                self._free += 1
+                self._free.append(_mine.core)
 
     def _wanted(self, rank: int) -> bool:
         """Whether somebody waits who is as urgent."""

@@ -74,6 +74,12 @@ def test_lines_are_those_of_one_thread(
         # However a crowd is shared out, each person's numbers are the same.
         assert lines_of(film, model, **options) == plain
         assert torch.get_num_threads() == count
+        with monkeypatch.context() as patch:
+            patch.setenv("POSECLI_BIND", "0")
+            assert lines_of(film, model, **options) == plain
+        with monkeypatch.context() as patch:
+            patch.setattr("posecli.pipeline._LARGE", 0)
+            assert lines_of(film, model, **options) == plain
     if not options:
         assert sum("same" in line for line in plain) >= 4 and [n for n, line in enumerate(plain) if "cut" in line]
         assert any("colours" in p for line in plain if "same" in line for p in line["persons"])

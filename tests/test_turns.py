@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from posecli.stages import prefetch
-from posecli.turns import AT_ONCE, LATER, Cores, away, give_way
+from posecli.turns import AT_ONCE, LATER, Cores, away, bound, give_way
 
 
 def started(*work: Callable[[], None]) -> list[threading.Thread]:
@@ -99,6 +100,33 @@ def test_a_core_is_given_back_while_its_thread_waits_and_after_an_error() -> Non
     give_way()
     with away():  # without a turn there is nothing to give
         pass
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system binds no threads")
+def test_a_thread_runs_on_the_core_it_has_and_afterwards_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = os.sched_getaffinity(0)
+    assert bound(len(mine)) == tuple(sorted(mine)) and bound(len(mine) + 1) == ()
+    monkeypatch.setenv("POSECLI_BIND", "0")
+    assert bound(len(mine)) == () and not Cores(2).binds
+    with pytest.raises(ValueError, match="3 cores"):
+        Cores(3, (0,))
+    cores, seen = Cores(len(mine), tuple(sorted(mine))), []
+    together = threading.Barrier(len(mine), timeout=10)
+    assert cores.binds
+
+    def work() -> None:
+        with pytest.raises(KeyError), cores.turn(LATER):
+            together.wait()
+            seen.append(os.sched_getaffinity(0))
+            with away():
+                together.wait()
+            seen.append(os.sched_getaffinity(0))
+            raise KeyError
+        assert os.sched_getaffinity(0) == mine
+
+    ended(started(*[work] * len(mine)))
+    assert all(len(where) == 1 and where <= mine for where in seen) and len(seen) == 2 * len(mine)
+    assert set.union(*seen[: len(mine)]) == mine  # no two on one
 
 
 @pytest.mark.parametrize("count", [1, 2])

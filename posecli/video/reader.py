@@ -46,6 +46,7 @@ class VideoSource(FrameSource):
     Attributes:
         is_file: a file on this machine, not a URL.
         hardware: whether frames come from a device's decoder.
+        threads: of decoders that are opened from now on.
 
     Raises:
         PoseError: the file is missing, empty, cut off before its index, holds no video or not a single readable frame;
@@ -53,7 +54,7 @@ class VideoSource(FrameSource):
     """
 
     def __init__(self, path: str | Path, *, threads: int = 0, decode: str = "cpu") -> None:
-        self._threads = threads
+        self.threads = threads
         self.hardware = False
         self._decode, _, self._gpu = decode.partition(":")
         if self._decode not in DECODERS:
@@ -194,7 +195,7 @@ class VideoSource(FrameSource):
             raise PoseError("its video is in no form that is known here", self._where, "it may be damaged")
         stream.thread_type = "AUTO"
         # A device's decoder has a fixed number of pictures to give away, and threads would each hold some.
-        stream.codec_context.thread_count = 1 if hardware else self._threads
+        stream.codec_context.thread_count = 1 if hardware else self.threads
         return container
 
     def _first_frame(self, container: Any, stream: Any) -> av.VideoFrame:
