@@ -26,6 +26,7 @@ from posecli.sampling import Halves, sharing, taking
 from posecli.stages import prefetch
 from posecli.tracking import TRACKERS, FlowTracker, Tracker, make
 from posecli.tracking.colours import KEY, described
+from posecli.tracking.colours import make_ready as make_colours_ready
 from posecli.turns import AT_ONCE, LATER, Cores, bound
 from posecli.types import Frame, Instance, Skeleton
 from posecli.video import DECODERS, FrameSource, PictureSource, VideoSource, check_positions, open_source
@@ -340,6 +341,9 @@ def _side_by_side(
     # Sums of whole numbers are exact: however people are shared out, the maps are the same.
     workers = Workers(count, cores, shares if model.in_whole_numbers else None)
     threads.callback(workers.close)
+    # While the first frame is decoded and people are found in it the rest is made ready.
+    workers.meanwhile(model.try_out)
+    workers.meanwhile(make_colours_ready)
     decoded = threads.enter_context(contextlib.closing(prefetch(frames, max(1, options.batch // 2), turn=later)))
 
     def glanced() -> Iterator[tuple[Frame, Halves, Glance, list[Instance] | None]]:

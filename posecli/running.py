@@ -355,6 +355,11 @@ class RunningNetwork:
         with stage(f"{self.role}network"):
             self._running()
 
+    def try_out(self) -> None:
+        """Looks at a black picture: what is made at the first picture of a size is made then."""
+        width, height = self.meta.input_size
+        self.maps(np.zeros((1, height, width, 3), np.uint8))
+
     def _running(self) -> nn.Module:
         """The network, or its quicker copy."""
         kind = self.runs_as

@@ -14,7 +14,7 @@ from typing import TypeVar
 import cv2
 import torch
 
-from posecli.turns import AT_ONCE, Cores, away
+from posecli.turns import AT_ONCE, LATER, Cores, away
 
 __all__ = ["Workers", "on_one_core", "several_threads"]
 
@@ -81,6 +81,16 @@ class Workers:
         if errors:
             raise errors[0]
         return found
+
+    def meanwhile(self, piece: Callable[[], None]) -> None:
+        """Does something in another thread, some time. Its error counts nothing: whoever needs what it makes and does
+        not find it makes it again."""
+
+        def on_its_core() -> None:
+            with self._cores.turn(LATER), contextlib.suppress(Exception):
+                piece()
+
+        self._pool.submit(on_its_core)
 
     def close(self) -> None:
         """Ends the threads."""

@@ -185,6 +185,16 @@ def test_work_is_shared_out_as_is_asked_and_waits_for_cores() -> None:
         workers.close()
 
 
+def test_what_is_done_meanwhile_may_fail() -> None:
+    with several_threads():
+        workers = Workers(2, Cores(1))
+        done = threading.Event()
+        workers.meanwhile(lambda: 1 / 0)  # type: ignore[arg-type,return-value]
+        workers.meanwhile(done.set)
+        assert done.wait(10) and workers.each([lambda: 1, lambda: 2]) == [1, 2]
+        workers.close()
+
+
 def test_one_core_is_a_matter_of_the_thread(threads: Callable[[int], None]) -> None:
     threads(2)
     seen: list[int] = []

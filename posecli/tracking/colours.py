@@ -74,6 +74,11 @@ def described(
     return tuple(result)
 
 
+def make_ready() -> None:
+    """Lets OpenCV make its table of colours now, which takes it 0.1 s, not at the first look."""
+    cv2.cvtColor(np.zeros((1, 1, 3), np.uint8), cv2.COLOR_RGB2LAB)
+
+
 def read(value: Any) -> np.ndarray:
     """(2, 9) float: what stands under ``colours``; NaN in parts that were not seen. PoseError on anything else."""
     result = np.full((len(PARTS), 9), np.nan)
