@@ -30,9 +30,10 @@ from torch import Tensor, nn
 from posecli.catalogue import architectures
 from posecli.checkpoint import ModelMeta, check_input_size
 from posecli.errors import UsageError
+from posecli.infer_options import InferOptions
 from posecli.inference import PoseModel, PredictOptions, load_model
 from posecli.models import MODELS
-from posecli.pipeline import InferOptions, poses_of
+from posecli.pipeline import poses_of
 from posecli.profiling import profiled
 from posecli.running import SPEEDS
 from posecli.skeletons import COCO17

@@ -17,10 +17,10 @@ from typing import Any
 from posecli.errors import PoseError
 from posecli.files import replace_when_done
 from posecli.infer_files import Job, Summary, run_jobs
+from posecli.infer_options import InferOptions
 from posecli.inference import PoseModel, load_model
 from posecli.on_ray import TRIES, Cluster, Failure, connected, failure_of, room
 from posecli.person_boxes import BoxLookup, read_boxes, whole_picture
-from posecli.pipeline import InferOptions
 from posecli.readout import PredictOptions
 from posecli.segments import Segment, run_segment
 from posecli.smoothing.stream import Smoothing

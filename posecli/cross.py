@@ -24,11 +24,11 @@ from posecli.files import sha256_of
 from posecli.formats import read_dataset
 from posecli.formats.joint_mapping import match_points
 from posecli.infer_files import Job, run_jobs
+from posecli.infer_options import InferOptions
 from posecli.inference import PoseModel, find_weights, load_model
 from posecli.metrics import evaluate
 from posecli.metrics.summary import interval, main_columns, shown
 from posecli.person_boxes import BoxLookup, labelled_boxes, whole_picture
-from posecli.pipeline import InferOptions
 from posecli.predictions import read_headers
 from posecli.types import Dataset, Skeleton
 from posecli.video import VIDEO_SUFFIXES, Input

@@ -15,11 +15,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from posecli.errors import PoseError, UsageError
+from posecli.infer_options import InferOptions, check_region
 from posecli.inference import PoseModel
 from posecli.person_boxes import BoxLookup
 from posecli.pipeline import (
-    InferOptions,
-    check_region,
     make_follower,
     make_memory,
     make_tracker,

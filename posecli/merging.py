@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
+from posecli.as_written import line_time
 from posecli.errors import PoseError, UsageError
 from posecli.files import json_fault, refuse_device, replace_when_done
-from posecli.pipeline import line_time
 from posecli.predictions import FramePoses, StreamHeader, StreamWriter, frame_from_json, header_from_json
 from posecli.spans import PART, Span
 from posecli.tracking import TRACKERS, Tracker, make

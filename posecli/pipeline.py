@@ -7,68 +7,29 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import torch
 
+from posecli.as_written import Found, in_region, line_time, seen_in, time_of, written_of
 from posecli.errors import PoseError, UsageError
-from posecli.following import Follower, Glance, thumbnail
+from posecli.following import Follower, thumbnail
+from posecli.infer_options import InferOptions, check_region, origin_of, part_of, region_of
 from posecli.inference import DEFAULT_MODEL, PoseModel, load_model
 from posecli.on_device.upload import Uploader
 from posecli.person_boxes import BoxLookup
 from posecli.predictions import FramePoses, StreamHeader
 from posecli.profiling import stage
 from posecli.recurrence import Memory, is_cut
-from posecli.sampling import Halves, sharing, taking
+from posecli.side_by_side import overlaps, side_by_side
 from posecli.stages import prefetch
-from posecli.tracking import TRACKERS, FlowTracker, Tracker, make
+from posecli.tracking import FlowTracker, Tracker, make
 from posecli.tracking.colours import KEY, described
-from posecli.tracking.colours import make_ready as make_colours_ready
-from posecli.turns import AT_ONCE, LATER, Cores, bound
 from posecli.types import Frame, Instance, Skeleton
-from posecli.video import DECODERS, FrameSource, PictureSource, VideoSource, check_positions, open_source
-from posecli.workers import Workers, on_one_core, several_threads
+from posecli.video import DECODERS, FrameSource, PictureSource, open_source
 
 _EVERY_FRAME = 1e-6  # seconds: a period shorter than any frame
-_LARGE = 1920 * 1088  # pixels
-
-
-@dataclass(frozen=True)
-class InferOptions:
-    """What is done with a source, apart from the model.
-
-    Attributes:
-        track: who gives identities, of `posecli.tracking.TRACKERS`; ``"none"`` nobody, ``"auto"`` does so for video and
-            cameras by ``"oks"``. ``"flow"`` also carries the boxes of people followed by optical flow.
-        start, end: first frame and the one after the last: frame numbers, or seconds as ``"12.5s"``; None for all.
-        every: step between frames.
-        roi: x, y, width, height of the part of the picture to look at; coordinates stay those of the whole picture.
-        batch: frames that go through the model together.
-        find_every: videos: seconds between the finder's runs, people are followed meanwhile (`posecli.following`); 0:
-            it runs in every frame. For models with a finder that are given no boxes.
-    """
-
-    track: str = "auto"
-    start: int | str | None = None
-    end: int | str | None = None
-    every: int = 1
-    roi: tuple[float, float, float, float] | None = None
-    batch: int = 8
-    find_every: float = 0.2
-
-    def __post_init__(self) -> None:
-        if self.track not in ("auto", "none", *TRACKERS):
-            raise UsageError(f"unknown tracker {self.track!r}", hint=f"auto, none, {', '.join(TRACKERS)}")
-        check_positions(self.start, self.end)
-        if self.every < 1 or self.batch < 1:
-            raise UsageError("every and batch must be at least 1")
-        if not 0 <= self.find_every < float("inf"):
-            raise UsageError("seconds between runs of the finder must be 0 or more")
-        if self.roi is not None and (self.roi[2] < 1 or self.roi[3] < 1):
-            raise UsageError(f"the region {self.roi} is empty", hint="--roi x,y,width,height in pixels")
 
 
 def infer(
@@ -118,21 +79,6 @@ def make_tracker(source: FrameSource, skeleton: Skeleton, options: InferOptions,
     return None if name == "none" else make(name, skeleton, threshold)
 
 
-def check_region(source: FrameSource, options: InferOptions) -> None:
-    """UsageError where the region lies outside of a source's frames (of the first one, for pictures)."""
-    if options.roi is not None and source.width > 0 and source.height > 0:
-        _part_of(source.width, source.height, options.roi)
-
-
-def _part_of(width: int, height: int, roi: tuple[float, float, float, float]) -> tuple[int, int, int, int]:
-    """What of a region lies in a picture of this size: first column and row, and those after the last."""
-    x, y, across, down = (round(v) for v in roi)
-    left, top, right, bottom = max(x, 0), max(y, 0), min(x + across, width), min(y + down, height)
-    if left >= right or top >= bottom:
-        raise UsageError(f"the region {x},{y},{across},{down} lies outside the picture of {width} x {height}")
-    return left, top, right, bottom
-
-
 def make_follower(
     source: FrameSource,
     model: PoseModel,
@@ -155,9 +101,9 @@ def make_follower(
         return None
     size = (source.width, source.height)
     if options.roi is not None:
-        left, top, right, bottom = _part_of(*size, options.roi)
+        left, top, right, bottom = part_of(*size, options.roi)
         size = (right - left, bottom - top)
-    carry = None if flow is None else _carrier(flow, _origin(options))
+    carry = None if flow is None else _carrier(flow, origin_of(options))
     return Follower(model, options.find_every or _EVERY_FRAME, size, carry)
 
 
@@ -195,16 +141,6 @@ def stream_header(
         threshold=model.threshold,
         extra=extra,
     )
-
-
-class _Found(NamedTuple):
-    """A frame with its people as they will be written, and what else its line says: ``same``, it shows what the one
-    before showed; ``reset``, nothing before it was remembered. ``looked``: what a follower looked at last."""
-
-    frame: Frame
-    people: tuple[Instance, ...]
-    notes: dict[str, Any]
-    looked: np.ndarray | None = None
 
 
 def poses_of(
@@ -255,7 +191,7 @@ def poses_of(
         small: dict[int, np.ndarray] = {}
         turn: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
         if follower is not None and not live and overlaps(model, tracker):
-            found, turn = _side_by_side(frames, model, options, follower, source, threads)
+            found, turn = side_by_side(frames, model, options, follower, source, threads)
         else:
             # Frames wait in a queue as large as a batch: one batch decodes while the other is in the network.
             chunks = _chunks(threads.enter_context(contextlib.closing(prefetch(frames, batch))), batch)
@@ -290,110 +226,9 @@ def poses_of(
                     written = described(written, frame.image, model.skeleton, model.threshold)
                 last = written
                 if tracker is not None:
-                    written = tracker.update(written, _time(frame, source), frame.image)
+                    written = tracker.update(written, time_of(frame, source), frame.image)
             yield frame, lines.of(frame, written, notes)
     yield from lines.rest()
-
-
-def overlaps(model: PoseModel, tracker: Tracker | None) -> bool:
-    """Whether people are followed by several threads, side by side: where the network of a person's crop is so small
-    that threads within it don't pay, on a CPU with more than one to use, unless following waits for the tracker."""
-    return (
-        model.device.type == "cpu"
-        and model.runs_as != "plain"
-        and torch.get_num_threads() > 1
-        and (tracker is None or not tracker.needs_pictures)
-        and model.is_small
-    )
-
-
-def _side_by_side(
-    frames: Iterator[Frame],
-    model: PoseModel,
-    options: InferOptions,
-    follower: Follower,
-    source: FrameSource,
-    threads: contextlib.ExitStack,
-) -> tuple[Iterator[_Found], Callable[[], contextlib.AbstractContextManager[None]]]:
-    """What `_people` gives of a video whose people are followed, each stage in a thread that computes on one core:
-
-    - decoding;
-    - comparing frames, and the finder where its turn has come, which needs nothing of the people, some frames ahead;
-    - crops and poses, which need the poses of the frame before; a crowd is shared out among threads;
-    - who is who, and writing: whoever takes what this gives.
-    """
-    model.make_ready()
-    count = threads.enter_context(several_threads())
-    # Of large pictures decoding takes the longest: it is left to as many threads as it likes, on whatever core.
-    cores = Cores(count, bound(count) if source.width * source.height <= _LARGE else ())
-    if cores.binds and isinstance(source, VideoSource):
-        threads.callback(setattr, source, "threads", source.threads)
-        source.threads = 1  # others would all be bound to the core where decoding begins
-    made = taken = 0  # frames that were compared, and of them those whose people were looked at
-
-    def shares() -> int:
-        # A core is left to those who run ahead until they are.
-        return count if made - taken > options.batch // 2 else count - 1
-
-    def later() -> contextlib.AbstractContextManager[None]:
-        return cores.turn(LATER)
-
-    # Sums of whole numbers are exact: however people are shared out, the maps are the same.
-    workers = Workers(count, cores, shares if model.in_whole_numbers else None)
-    threads.callback(workers.close)
-    # While the first frame is decoded and people are found in it the rest is made ready.
-    workers.meanwhile(model.try_out)
-    workers.meanwhile(make_colours_ready)
-    decoded = threads.enter_context(contextlib.closing(prefetch(frames, max(1, options.batch // 2), turn=later)))
-
-    def glanced() -> Iterator[tuple[Frame, Halves, Glance, list[Instance] | None]]:
-        nonlocal made
-        on_one_core()
-        for frame in decoded:
-            part = region_of(frame.image, options)
-            with sharing([part]) as (halves,):
-                glance = follower.glance(part, _time(frame, source))
-                found = model.find([part])[0] if glance.asks else None
-                made += 1
-                yield frame, halves, glance, found
-
-    def followed() -> Iterator[_Found]:
-        nonlocal taken
-        on_one_core()
-        with model.helped(workers):
-            for frame, halves, glance, ahead in looked_at:
-                taken += 1
-                part, time = halves[0], _time(frame, source)
-
-                def find(part: np.ndarray = part, ahead: list[Instance] | None = ahead) -> list[Instance]:
-                    return model.find([part])[0] if ahead is None else ahead
-
-                with taking([halves]):
-                    people, same = follower.people(part, time, find, glance)
-                yield _seen(frame, people, same, glance.looked, follower, options, time)
-
-    looked_at = threads.enter_context(
-        contextlib.closing(prefetch(glanced(), options.batch, "finder", counted=False, reader="poses", turn=later))
-    )
-    found = prefetch(followed(), 2, "poses", counted=False, reader="tracking", turn=lambda: cores.turn(AT_ONCE))
-    return threads.enter_context(contextlib.closing(found)), later
-
-
-def _seen(
-    frame: Frame,
-    people: Sequence[Instance],
-    same: bool,
-    looked: np.ndarray | None,
-    follower: Follower,
-    options: InferOptions,
-    time: float,
-) -> _Found:
-    """The people of a frame as they will be written, which the follower goes on from."""
-    shift = _origin(options)
-    with stage("follow"):
-        written = all_as_written([_shifted(p, shift) for p in people])
-        follower.see(_in_region(written, options), time)
-    return _Found(frame, written, {"same": True} if same else {}, looked)
 
 
 def _as_before(people: Sequence[Instance], last: Sequence[Instance] | None) -> tuple[Instance, ...]:
@@ -514,22 +349,22 @@ def _people(
     memory: Memory | None,
     source: FrameSource,
     tracker: Tracker | None = None,
-) -> Iterator[_Found]:
+) -> Iterator[Found]:
     """Each frame with its people."""
     parts = [region_of(frame.image, options) for frame in chunk]
-    shift = _origin(options)
+    shift = origin_of(options)
     if memory is not None:
         for frame, part in zip(chunk, parts, strict=True):
             where = None if boxes is None else _moved(boxes(frame, image_id(frame.index)), shift)
-            people, new = memory.people(part, _time(frame, source), where)
-            yield _Found(frame, _written(people, shift), {"reset": True} if new else {})
+            people, new = memory.people(part, time_of(frame, source), where)
+            yield Found(frame, written_of(people, shift), {"reset": True} if new else {})
         return
     if follower is None:
         given = None if boxes is None else [_moved(boxes(f, image_id(f.index)), shift) for f in chunk]
         for frame, people in zip(chunk, model.predict(parts, given, still=still), strict=True):
-            yield _Found(frame, _written(people, shift), {})
+            yield Found(frame, written_of(people, shift), {})
         return
-    times = [_time(frame, source) for frame in chunk]
+    times = [time_of(frame, source) for frame in chunk]
     ahead: dict[int, list[Instance]] = {}
     if model.device.type != "cpu":
         # A device is better used by many pictures at once; on a CPU that gains nothing.
@@ -544,12 +379,7 @@ def _people(
             with stage("tracking"):
                 tracker.look(frame.image, time)
         people, same = follower.people(part, time, find)
-        yield _seen(frame, people, same, follower.looked, follower, options, time)
-
-
-def _written(people: Sequence[Instance], shift: np.ndarray) -> tuple[Instance, ...]:
-    with stage("follow"):
-        return all_as_written([_shifted(p, shift) for p in people])
+        yield seen_in(frame, people, same, follower.looked, follower, options, time)
 
 
 def _moved(boxes: np.ndarray, shift: np.ndarray) -> np.ndarray:
@@ -557,34 +387,6 @@ def _moved(boxes: np.ndarray, shift: np.ndarray) -> np.ndarray:
     boxes = np.array(boxes, np.float64)
     boxes[:, :4] -= np.tile(shift, 2)
     return boxes
-
-
-def _time(frame: Frame, source: FrameSource) -> float:
-    return line_time(frame.time, frame.index, source.fps)
-
-
-def line_time(time: float | None, index: int, fps: float | None) -> float:
-    """Seconds of a frame for tracking, with the precision of the stream."""
-    return round(time if time is not None else index / (fps or 25.0), 6)
-
-
-def region_of(image: np.ndarray, options: InferOptions) -> np.ndarray:
-    """The part of a picture (H, W, 3) that is looked at; UsageError where the region lies outside."""
-    if options.roi is None:
-        return image
-    left, top, right, bottom = _part_of(image.shape[1], image.shape[0], options.roi)
-    return image[top:bottom, left:right]
-
-
-def _origin(options: InferOptions) -> np.ndarray:
-    """(2,) first pixel of the region."""
-    return np.zeros(2) if options.roi is None else np.array([max(round(v), 0) for v in options.roi[:2]], np.float64)
-
-
-def _in_region(people: Sequence[Instance], options: InferOptions) -> list[Instance]:
-    """Written people in pixels of the region."""
-    shift = _origin(options)
-    return [_shifted(p, -shift) for p in people]
 
 
 def replay(
@@ -606,7 +408,7 @@ def replay(
                 tracker.cut()
             tracker.replay(line.instances, time)
         if follower is not None:
-            follower.see(_in_region(line.instances, options), time)
+            follower.see(in_region(line.instances, options), time)
             looked = looked if line.extra.get("same") else line.frame
     if follower is not None and looked is not None:
         follower.start(region_of(source.read_at(looked).image, options))
@@ -638,49 +440,6 @@ def recall(
         for chunk in _chunks(frames, options.batch):
             for _ in _people(list(chunk), memory.model, options, boxes, image_id, False, None, memory, source):
                 pass
-
-
-def _shifted(person: Instance, shift: np.ndarray) -> Instance:
-    if not shift.any():
-        return person
-    box = None if person.box_xyxy is None else person.box_xyxy + np.tile(shift, 2)
-    return replace(person, xy=(person.xy + shift).astype(np.float32), box_xyxy=box)
-
-
-def as_written(person: Instance) -> Instance:
-    """A person with the precision of the stream (2 decimals, scores 4), so that what follows can be replayed."""
-    box = None
-    if person.box_xyxy is not None:
-        # The stream has corner and size; their sum is what a reader gets.
-        corners = np.round(np.asarray(person.box_xyxy, dtype=np.float64), 2)
-        box = np.concatenate([corners[:2], corners[:2] + np.round(corners[2:] - corners[:2], 2)])
-    return person.changed(
-        xy=np.round(person.xy.astype(np.float64), 2).astype(np.float32),
-        score=np.round(person.score.astype(np.float64), 4).astype(np.float32),
-        person_score=round(float(person.person_score), 4),
-        box_xyxy=box,
-        heat=None if person.heat is None else round(float(person.heat), 4),
-    )
-
-
-def all_as_written(people: Sequence[Instance]) -> tuple[Instance, ...]:
-    """`as_written` of a frame's people, who have the same joints."""
-    if len(people) < 2 or any(p.box_xyxy is None for p in people):
-        return tuple(as_written(p) for p in people)
-    xy = np.round(np.stack([p.xy for p in people]).astype(np.float64), 2).astype(np.float32)
-    score = np.round(np.stack([p.score for p in people]).astype(np.float64), 4).astype(np.float32)
-    boxes = np.round(np.array([p.box_xyxy for p in people], np.float64), 2)
-    boxes[:, 2:] = boxes[:, :2] + np.round(boxes[:, 2:] - boxes[:, :2], 2)
-    return tuple(
-        p.changed(
-            xy=joints,
-            score=scores,
-            person_score=round(float(p.person_score), 4),
-            box_xyxy=box,
-            heat=None if p.heat is None else round(float(p.heat), 4),
-        )
-        for p, joints, scores, box in zip(people, xy, score, boxes, strict=True)
-    )
 
 
 def _chunks(frames: Iterator[Frame], size: int) -> Iterator[list[Frame]]:

@@ -22,10 +22,11 @@ from typing import Any
 from posecli.errors import PoseError, UsageError
 from posecli.files import replace_when_done
 from posecli.infer_files import STREAM_SUFFIX, Job, Summary
+from posecli.infer_options import InferOptions
 from posecli.inference import PoseModel
 from posecli.merging import merge
 from posecli.person_boxes import BoxLookup
-from posecli.pipeline import InferOptions, poses_of, stream_header
+from posecli.pipeline import poses_of, stream_header
 from posecli.predictions import FramePoses, StreamWriter, read_headers
 from posecli.smoothing.stream import Smoothing, smooth_file
 from posecli.spans import PART, Span, segments_of, share_of, wanted_frames

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from posecli.errors import PoseError, UsageError
-from posecli.pipeline import InferOptions
+from posecli.infer_options import InferOptions
 from posecli.video import FrameSource
 from posecli.video.reader import VideoSource
 

@@ -12,10 +12,11 @@ import cv2
 import numpy as np
 import pytest
 
+from posecli.as_written import as_written
 from posecli.following import Follower, thumbnail
 from posecli.geometry import box_iou
 from posecli.inference import load_model
-from posecli.pipeline import as_written, infer
+from posecli.pipeline import infer
 from posecli.predictions import person_from_json, person_to_json, read_stream
 from posecli.skeletons import BODY19
 from posecli.types import Instance

@@ -14,9 +14,11 @@ import pytest
 import torch
 
 from posecli.bench import network_of
+from posecli.infer_options import InferOptions
 from posecli.inference import PoseModel, load_model
-from posecli.pipeline import InferOptions, infer, overlaps, poses_of
+from posecli.pipeline import infer, poses_of
 from posecli.predictions import FramePoses, frame_to_json
+from posecli.side_by_side import overlaps
 from posecli.tracking import FlowTracker
 from posecli.turns import AT_ONCE, Cores
 from posecli.video import VideoWriter, open_source
@@ -78,7 +80,7 @@ def test_lines_are_those_of_one_thread(
             patch.setenv("POSECLI_BIND", "0")
             assert lines_of(film, model, **options) == plain
         with monkeypatch.context() as patch:
-            patch.setattr("posecli.pipeline._LARGE", 0)
+            patch.setattr("posecli.side_by_side._LARGE", 0)
             assert lines_of(film, model, **options) == plain
     if not options:
         assert sum("same" in line for line in plain) >= 4 and [n for n, line in enumerate(plain) if "cut" in line]

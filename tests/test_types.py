@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from posecli.as_written import all_as_written, as_written
 from posecli.geometry import crop_from_box
-from posecli.pipeline import all_as_written, as_written
 from posecli.types import Crop, Instance
 
 

@@ -1,0 +1,74 @@
+"""What is done with a source apart from the model, and which part of its pictures is looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from posecli.errors import UsageError
+from posecli.tracking import TRACKERS
+from posecli.video import FrameSource, check_positions
+
+
+@dataclass(frozen=True)
+class InferOptions:
+    """What is done with a source, apart from the model.
+
+    Attributes:
+        track: who gives identities, of `posecli.tracking.TRACKERS`; ``"none"`` nobody, ``"auto"`` does so for video and
+            cameras by ``"oks"``. ``"flow"`` also carries the boxes of people followed by optical flow.
+        start, end: first frame and the one after the last: frame numbers, or seconds as ``"12.5s"``; None for all.
+        every: step between frames.
+        roi: x, y, width, height of the part of the picture to look at; coordinates stay those of the whole picture.
+        batch: frames that go through the model together.
+        find_every: videos: seconds between the finder's runs, people are followed meanwhile (`posecli.following`); 0:
+            it runs in every frame. For models with a finder that are given no boxes.
+    """
+
+    track: str = "auto"
+    start: int | str | None = None
+    end: int | str | None = None
+    every: int = 1
+    roi: tuple[float, float, float, float] | None = None
+    batch: int = 8
+    find_every: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.track not in ("auto", "none", *TRACKERS):
+            raise UsageError(f"unknown tracker {self.track!r}", hint=f"auto, none, {', '.join(TRACKERS)}")
+        check_positions(self.start, self.end)
+        if self.every < 1 or self.batch < 1:
+            raise UsageError("every and batch must be at least 1")
+        if not 0 <= self.find_every < float("inf"):
+            raise UsageError("seconds between runs of the finder must be 0 or more")
+        if self.roi is not None and (self.roi[2] < 1 or self.roi[3] < 1):
+            raise UsageError(f"the region {self.roi} is empty", hint="--roi x,y,width,height in pixels")
+
+
+def check_region(source: FrameSource, options: InferOptions) -> None:
+    """UsageError where the region lies outside of a source's frames (of the first one, for pictures)."""
+    if options.roi is not None and source.width > 0 and source.height > 0:
+        part_of(source.width, source.height, options.roi)
+
+
+def part_of(width: int, height: int, roi: tuple[float, float, float, float]) -> tuple[int, int, int, int]:
+    """What of a region lies in a picture of this size: first column and row, and those after the last."""
+    x, y, across, down = (round(v) for v in roi)
+    left, top, right, bottom = max(x, 0), max(y, 0), min(x + across, width), min(y + down, height)
+    if left >= right or top >= bottom:
+        raise UsageError(f"the region {x},{y},{across},{down} lies outside the picture of {width} x {height}")
+    return left, top, right, bottom
+
+
+def region_of(image: np.ndarray, options: InferOptions) -> np.ndarray:
+    """The part of a picture (H, W, 3) that is looked at; UsageError where the region lies outside."""
+    if options.roi is None:
+        return image
+    left, top, right, bottom = part_of(image.shape[1], image.shape[0], options.roi)
+    return image[top:bottom, left:right]
+
+
+def origin_of(options: InferOptions) -> np.ndarray:
+    """(2,) first pixel of the region."""
+    return np.zeros(2) if options.roi is None else np.array([max(round(v), 0) for v in options.roi[:2]], np.float64)
