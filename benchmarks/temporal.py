@@ -10,10 +10,10 @@ after another and the tables are of those that are finished; `--tables` works no
    same people, tracks and cameras under each of `CONDITIONS`. People, backgrounds and tracks of the splits differ.
 2. A per-frame network all start from: the shipped finder, learnt further on single frames of a third of the training
    clips and on real pictures (`temporal_base`). What its heads give for each frame of the other clips, as they are and
-   changed at random, is kept in files (`temporal_features`). From these, last layers and memories learn: the same
-   batches with the same settings, so all have seen the same pictures. Variants differ in the memory alone; with
-   `--ablate` one of them has the whole of dekr-gru, but sees each frame as the first. UniPose-LSTM (`--only
-   unipose-lstm`) learns by itself, by `posecli train`, and looks into the boxes of the per-frame DEKR.
+   changed at random, is kept in files (`temporal_features`). From these the last layers of the per-frame network learn;
+   networks with a memory stand on that network of the same seed, as it is, and learn their memory alone from the same
+   batches: all have seen the same pictures. `--ablate` takes parts of dekr-gru away, or its past. UniPose-LSTM
+   (`--only unipose-lstm`) learns by itself, by `posecli train`, and looks into the boxes of the per-frame DEKR.
 3. Each network looks at each test clip in order. The per-frame poses are also tracked and smoothed.
 4. OKS-AP, AP50, mean OKS, jitter and local NMS score with 95 % intervals (bootstrap over clips and seeds, paired with
    the per-frame network), by condition and by view; the time of a frame; steadiness and identities on real clips.
@@ -35,8 +35,8 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -47,13 +47,13 @@ import temporal_base
 import temporal_features as features
 import torch
 from temporal_base import TERMS, TRAINED_ON
+from temporal_figures import draws, interval, lines_of, score, truth_of
 
 from posecli.checkpoint import load_checkpoint, load_finder, save_model
 from posecli.files import replace_when_done
 from posecli.infer_files import plan_jobs, run_jobs
 from posecli.inference import PoseModel, load_model
-from posecli.metrics import oks
-from posecli.metrics.resampling import ApSampler
+from posecli.models import MEMORY_OF_FINDER
 from posecli.pipeline import InferOptions
 from posecli.predictions import FramePoses, StreamHeader, StreamWriter, read_stream
 from posecli.readout import PredictOptions
@@ -86,17 +86,19 @@ LEARNT: dict[str, dict[str, Any]] = {
 _SHARE = {"a": 1.0, "b": 0.5, "c": 0.25}
 #: To choose by, with clips of their own: only when asked for by name.
 VALIDATION = {f"val_{name}": CONDITIONS[name] for name in ("clean", "blur", "occlusion")}
-#: What is learnt, and how: the network, whether it sees the frames before, whether steadiness is asked for.
+#: What is learnt, and how: the network, which arguments of its memory are others, whether steadiness is asked for.
 SYSTEMS: dict[str, dict[str, Any]] = {
     BASE: {"model": "dekr-finder"},
     "dekr-gru": {"model": "dekr-gru-finder"},
     "dekr-gru-seed": {"model": "dekr-gru-seed-finder"},
 }
-#: Parts taken away: `--ablate`.
+#: `--ablate`. Parts taken away: the carried poses; what is learnt; the term of steadiness. And the whole with a past
+#: that is each frame itself: what of its gain is due to the pixels around, not to the frames before.
 ABLATIONS: dict[str, dict[str, Any]] = {
-    "dekr-gru-no-past": {"model": "dekr-gru-finder", "past": False},
-    "per-frame-no-consistency": {"model": "dekr-finder", "consistency": False},
+    "dekr-gru-unit-only": {"model": "dekr-gru-finder", "arguments": {"memory": dict(MEMORY_OF_FINDER, carry=False)}},
+    "dekr-gru-poses-only": {"model": "dekr-gru-finder", "steps": 0},
     "dekr-gru-no-consistency": {"model": "dekr-gru-finder", "consistency": False},
+    "dekr-gru-itself": {"model": "dekr-gru-finder", "as": "dekr-gru", "past": "itself"},
 }
 #: Costs several hours: only when asked for by name.
 LSTM = "unipose-lstm"
@@ -246,6 +248,8 @@ def training_clips(arguments: Any) -> list[features.Clip]:
 
 def weights_of(system: str, seed: int, arguments: Any) -> Path:
     """The weights of a system, learnt where they are not there yet."""
+    own = {**SYSTEMS, **ABLATIONS}.get(system, {})
+    system = own.get("as", system)
     folder = arguments.out / "networks" / f"{system}_{seed}"
     weights = folder / "last.safetensors"
     if weights.is_file() and not (folder / "state.pt").is_file() and (system != LSTM or (folder / "done").is_file()):
@@ -255,13 +259,11 @@ def weights_of(system: str, seed: int, arguments: Any) -> Path:
         lspet.learn(lstm_settings(arguments, seed), folder, say)
         (folder / "done").touch()
         return weights
-    own = {**SYSTEMS, **ABLATIONS}[system]
-    network, meta = features.started(own["model"], base_of(arguments), seed, {})
-    recipe = features.Recipe(arguments.steps, arguments.batch, arguments.clip_frames)
+    start = base_of(arguments) if system == BASE else weights_of(BASE, seed, arguments)
+    network, meta = features.started(own["model"], start, seed, own.get("arguments", {}))
+    recipe = features.Recipe(own.get("steps", arguments.steps), arguments.batch, arguments.clip_frames)
     batches = features.batch_maker(_once(arguments, training_clips), recipe, _STRIDE, seed)
-    return features.learn(
-        network, meta, folder, batches, recipe, say, own.get("past", True), own.get("consistency", True)
-    )
+    return features.learn(network, meta, folder, batches, recipe, say, own.get("consistency", True))
 
 
 _CLIPS: list[features.Clip] = []
@@ -303,7 +305,7 @@ def streams(system: str, seed: int, condition: str, arguments: Any) -> Path:
         return by_infer(ready(system, seed, arguments), judged_folder(arguments, condition), file)
     own = {**SYSTEMS, **ABLATIONS}[system]
     network, meta = load_checkpoint(weights_of(system, seed, arguments))
-    heads = features.Heads(network.eval(), own.get("past", True))
+    heads = features.Heads(network.eval())
     columns = match_joints(BODY19.keypoints, LSP14.keypoints)
     size = (arguments.side, arguments.side)
     with replace_when_done(file) as part, StreamWriter(part) as writer:
@@ -311,7 +313,7 @@ def streams(system: str, seed: int, condition: str, arguments: Any) -> Path:
             view, _, rest = kept.stem.partition("_")
             writer.header(StreamHeader(f"{view}/{rest}.mp4", LSP14, fps=_FPS, threshold=_SHOWN))
             tracker = make_tracker("oks", LSP14, _SHOWN)
-            found = features.poses(heads.network, meta, kept, size, _FPS, own.get("past", True))
+            found = features.poses(heads.network, meta, kept, size, _FPS, own.get("past", "all"))
             for n, people in enumerate(found):
                 people = [
                     replace(p, xy=p.xy[columns], visibility=p.visibility[columns], score=p.score[columns])
@@ -333,157 +335,6 @@ def by_infer(model: PoseModel, clips: Path, file: Path) -> Path:
 
 
 # --- 4. figures ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Truth:
-    """Labels of the clips of a condition: by frame row, and which clip and view a row is of."""
-
-    names: tuple[str, ...]
-    view: np.ndarray
-    clip: np.ndarray
-    rows: Mapping[tuple[str, int], int]
-    frame: np.ndarray
-    track: np.ndarray
-    xy: np.ndarray
-    visibility: np.ndarray
-    area: np.ndarray
-    height: np.ndarray
-
-
-def truth_of(folder: Path) -> Truth:
-    """Reads the label files of a folder of puppets, in joints of LSP."""
-    columns = match_joints(BODY19.keypoints, LSP14.keypoints)
-    names, view, clip, rows = [], [], [], {}
-    people: list[tuple[int, int, np.ndarray, float, float]] = []
-    for file in sorted(folder.glob("*/*.json")):
-        labels = json.loads(file.read_text())
-        name = f"{file.parent.name}/{file.stem}.mp4"
-        for frame in labels["frames"]:
-            rows[name, frame["frame"]] = len(clip)
-            clip.append(len(names))
-            for person in frame["persons"]:
-                joints = np.array(person["keypoints"], float)[columns]
-                if (joints[:, 2] > 0).any():
-                    people.append((len(clip) - 1, person["track_id"], joints, person["area"], person["bbox"][3]))
-        names.append(name)
-        view.append(file.parent.name)
-    joints = np.stack([p[2] for p in people])
-    return Truth(
-        tuple(names), np.array(view), np.array(clip), rows, np.array([p[0] for p in people]),
-        np.array([p[1] for p in people]), joints[..., :2], joints[..., 2].astype(int),
-        np.array([p[3] for p in people], float), np.array([p[4] for p in people], float),
-    )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Scores:
-    """One network under one condition: matches for AP, and sums by clip, (clips, 2) with what they are divided by."""
-
-    matches: oks.Matches
-    sums: Mapping[str, np.ndarray]
-
-
-def score(file: Path, truth: Truth) -> Scores:
-    """Compares a stream with the labels. People rank by their score times the local NMS score, where there is one: a
-    centre is as easily found where the limbs are not."""
-    frame, points, scores, heats = [], [], [], []
-    for header, line in read_stream(file):
-        row = truth.rows.get((str(header.source), line.frame))
-        if row is None:
-            raise SystemExit(f"{file}: no labels for {header.source}, frame {line.frame}")
-        for person in line.instances:
-            frame.append(row)
-            points.append(person.xy)
-            scores.append(person.person_score * (1.0 if person.heat is None else person.heat))
-            heats.append(np.nan if person.heat is None else person.heat)
-    row = np.array(frame, np.int64)
-    xy = np.array(points, float).reshape(-1, LSP14.num_keypoints, 2)
-    value, heat = np.array(scores, float), np.array(heats, float)
-    found = np.isfinite(xy).all(-1).astype(int)
-    label, detection = oks.same_frame_pairs(truth.frame, row)
-    box = np.full((len(truth.frame), 4), np.nan)
-    similarity = oks.oks_of_pairs(
-        label, detection, truth.xy, truth.visibility, box, truth.area, xy, found, np.array(LSP14.sigmas)
-    )
-    nobody = np.zeros(len(truth.frame), bool)
-    matches = oks.match_coco(
-        truth.frame, truth.area, nobody, nobody, row, value, np.ones(len(row)), (label, detection, similarity),
-        ranges={"all": (0.0, 1e10)},
-    )  # fmt: skip
-    partner = paired(len(truth.frame), label, detection, similarity)
-    return Scores(matches, sums_by_clip(truth, xy, heat, partner, label, detection, similarity))
-
-
-def paired(count: int, label: np.ndarray, detection: np.ndarray, similarity: np.ndarray) -> np.ndarray:
-    """(N,) the detection of each labelled person, greedily by OKS; -1 for none with an OKS of at least 0.05."""
-    partner, taken = np.full(count, -1), set()
-    for pair in np.argsort(-similarity, kind="stable"):
-        if similarity[pair] < 0.05:
-            break
-        if partner[label[pair]] < 0 and int(detection[pair]) not in taken:
-            partner[label[pair]] = detection[pair]
-            taken.add(int(detection[pair]))
-    return partner
-
-
-def sums_by_clip(
-    truth: Truth, xy: np.ndarray, heat: np.ndarray, partner: np.ndarray, label: np.ndarray, detection: np.ndarray,
-    similarity: np.ndarray,
-) -> dict[str, np.ndarray]:  # fmt: skip
-    """``oks`` over all labelled people, ``jitter`` over moments with three frames in a row, ``heat`` over those found,
-    ``found`` (share of people): (clips, 2) sums and counts."""
-    clips = len(truth.names)
-    own = {(a, b): s for a, b, s in zip(label.tolist(), detection.tolist(), similarity.tolist(), strict=True)}
-    result = {name: np.zeros((clips, 2)) for name in ("oks", "jitter", "heat", "found")}
-    who = {(f, t): n for n, (f, t) in enumerate(zip(truth.frame.tolist(), truth.track.tolist(), strict=True))}
-    error = np.full(truth.xy.shape, np.nan)
-    seen = partner >= 0
-    error[seen] = xy[partner[seen]] - truth.xy[seen]
-    error[truth.visibility == 0] = np.nan
-    for n, (row, track) in enumerate(zip(truth.frame.tolist(), truth.track.tolist(), strict=True)):
-        clip = truth.clip[row]
-        result["oks"][clip] += (own.get((n, int(partner[n])), 0.0), 1)
-        result["found"][clip] += (partner[n] >= 0, 1)
-        if partner[n] >= 0 and np.isfinite(heat[partner[n]]):
-            result["heat"][clip] += (heat[partner[n]], 1)
-        before = [who.get((row - back, track)) if row >= back else None for back in (1, 2)]
-        if None in before or truth.clip[row - 2] != clip:
-            continue
-        second = error[n] - 2 * error[before[0]] + error[before[1]]
-        length = np.linalg.norm(second, axis=-1) / truth.height[n]
-        there = np.isfinite(length)
-        result["jitter"][clip] += (length[there].sum(), there.sum())
-    return result
-
-
-def draws(scores: Sequence[Scores], truth: Truth, kept: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """(B + 1, seeds) of each figure: first of all kept clips as they are, then of B draws.
-
-    Args:
-        scores: of each seed. kept: (clips,) bool. weights: (B, clips) how often each clip counts.
-    """
-    weights = np.concatenate([np.ones((1, weights.shape[1])), weights]) * kept
-    names = ("AP", "AP50")
-    values: dict[str, list[np.ndarray]] = {name: [] for name in (*names, "oks", "jitter", "heat", "found")}
-    for one in scores:
-        sampler = ApSampler([one.matches], truth.clip, len(truth.names), copies=int(weights.max()))
-        drawn = sampler.draw(weights, weights)
-        for name in names:
-            values[name].append(100 * drawn[name])
-        for name, sums in one.sums.items():
-            total = weights @ sums
-            factor = {"jitter": 1000.0}.get(name, 100.0)
-            with np.errstate(invalid="ignore", divide="ignore"):
-                values[name].append(factor * total[:, 0] / total[:, 1])
-    return {name: np.stack(columns, 1) for name, columns in values.items()}
-
-
-def interval(values: np.ndarray) -> list[float]:
-    """[value, lower end, upper end] of a figure whose first row is of the clips as they are."""
-    if np.isnan(values).all():  # a network without such a figure
-        return [float("nan")] * 3
-    return [float(values[0]), *(float(v) for v in np.nanpercentile(values[1:], [2.5, 97.5]))]
 
 
 def finished(arguments: Any, systems: Sequence[str], condition: str) -> list[int]:
@@ -525,11 +376,11 @@ def compare(arguments: Any, systems: Sequence[str]) -> dict[str, Any]:
     return result
 
 
-def cost(arguments: Any, systems: Sequence[str], seed: int = 0, rounds: int = 30) -> dict[str, Any]:
+def cost(arguments: Any, systems: Sequence[str], seed: int = 0, rounds: int = 200) -> dict[str, Any]:
     """Processor milliseconds of a frame of the network alone, the least of many turns taken in turn; and parameters."""
     torch.set_num_threads(1)
     picture = np.random.default_rng(0).integers(0, 256, (1, arguments.side, arguments.side, 3)).astype(np.uint8)
-    models = {s: ready(s, seed, arguments) for s in systems if s not in SMOOTHED and s != LSTM and "-no-" not in s}
+    models = {s: ready(s, seed, arguments) for s in systems if s not in SMOOTHED and s != LSTM and s not in ABLATIONS}
     state: dict[str, Any] = dict.fromkeys(models)
     least = dict.fromkeys(models, float("inf"))
     values = {}
@@ -556,7 +407,7 @@ def cost(arguments: Any, systems: Sequence[str], seed: int = 0, rounds: int = 30
 def real_clips(arguments: Any, systems: Sequence[str], seed: int = 0) -> dict[str, Any]:
     """On clips without labels: second differences of the poses themselves, identities, people a frame; and overlays."""
     result: dict[str, Any] = {}
-    for system in (s for s in systems if s not in SMOOTHED and "-no-" not in s):
+    for system in (s for s in systems if s not in SMOOTHED and s not in ABLATIONS):
         for name in REAL:
             clip = arguments.data / "clips" / name
             folder = arguments.out / "real" / f"{system}_{seed}"
@@ -623,41 +474,6 @@ def write_json(file: Path, value: Any) -> None:
     """Writes a file, complete or not at all."""
     with replace_when_done(file, overwrite=True) as part:
         part.write_text(json.dumps(value, indent=1), encoding="utf-8")
-
-
-def lines_of(result: Mapping[str, Any]) -> Iterator[str]:
-    """The result as tables in Markdown."""
-    yield f"{result['date']}, {result['machine']}; {result['pictures']}"
-    for condition, tables in result["figures"].items():
-        yield f"\n### {condition} ({tables['clips']} clips, {tables['seeds']} of {result['seeds']} seeds)\n"
-        yield "| system | OKS-AP | gain | jitter | gain | mean OKS | local NMS score |\n|---|---|---|---|---|---|---|"
-        for system, row in tables["all"].items():
-            cells = [told(row[n][kind], kind == "gain") for n in ("AP", "jitter") for kind in ("value", "gain")]
-            cells += [told(row[n]["value"]) for n in ("oks", "heat")]
-            yield f"| {system} | {' | '.join(cells)} |"
-    yield "\n### Front and side (clean)\n\n| system | view | local NMS score | OKS | AP |\n|---|---|---|---|---|"
-    for view, table in result["figures"].get("clean", {}).items():
-        if view in ("front", "side"):
-            for system, row in table.items():
-                cells = [told(row[name]["value"]) for name in ("heat", "oks", "AP")]
-                yield f"| {system} | {view} | {' | '.join(cells)} |"
-    yield "\n### Cost of a frame\n\n| system | ms | over per-frame | parameters |\n|---|---|---|---|"
-    for system, row in result["cost"].items():
-        yield f"| {system} | {row['ms']:.1f} | {row['over_per_frame']:+.1%} | {row['parameters']} |"
-    yield "\n### Real clips\n\n| system | clip | second difference | identities | people a frame |"
-    yield "|---|---|---|---|---|"
-    for system, clips in result["real"].items():
-        for name, row in clips.items():
-            yield (f"| {system} | {name} | {row['second_difference']:.2f} | {row['identities']} | "
-                   f"{row['people_a_frame']:.2f} |")  # fmt: skip
-
-
-def told(values: Sequence[float], signed: bool = False) -> str:
-    """A figure with its interval."""
-    if not np.isfinite(values[0]):
-        return "none"
-    form = "+.2f" if signed else ".2f"
-    return f"{values[0]:{form}} ({values[1]:{form}} to {values[2]:{form}})"
 
 
 def main() -> None:

@@ -2,8 +2,9 @@
 
 The networks compared are DEKRs with the same trunk and heads, those of `temporal_base`. What both heads give for each
 frame of each clip, before their last layers, is kept in a file: that is where memories stand. Learning and measuring
-then run memories and last layers only, a twentieth of the cost. All variants start at the base's last layers and learn
-these, and their memory where they have one, in the same way from the same batches.
+then run memories and last layers only, a twentieth of the cost. The per-frame network starts at the base's last layers
+and learns these; a network with a memory stands on that one, as it is, and learns its memory alone, from the same
+batches: what differs between the two is the memory's.
 """
 
 from __future__ import annotations
@@ -37,15 +38,21 @@ from posecli.skeletons import BODY19
 from posecli.types import Instance
 from posecli.video import open_source
 
-#: Parts of the loss: the finder's own, without its boxes, which are not learnt, and the steadiness of errors.
+#: Parts of the last layers' loss: the finder's own, without its boxes, which are not learnt, and steadiness of errors.
 WEIGHTS = {"centre": 1.0, "joints": 0.3, "offset": 2.0, "consistency": 0.5}
+#: Of a memory's: what is lost in OKS instead of distances. These are largest where a pose is lost anyhow; a memory that
+#: learns from them smooths more than is good for poses that are nearly right (docs/temporal.md).
+MEMORY_WEIGHTS = {"centre": 1.0, "joints": 0.3, "pose": 1.0, "consistency": 0.1}
+#: A puppet's area over that of its box, about; sigmas of the joints.
+_FILLED = 0.53
+_SIGMAS = torch.tensor(BODY19.sigmas, dtype=torch.float32)
 _EMA = 0.99  # of the weights that are kept
 _MOST = 3  # people of a clip whose steadiness counts
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How all variants learn: steps of `batch` clips of `frames` frames; rates of the heads and of what is new."""
+    """How all variants learn: steps of `batch` clips of `frames` frames; rates of last layers and of memories."""
 
     steps: int = 1000
     batch: int = 4
@@ -230,11 +237,10 @@ class Heads:
 
     Args:
         network: a `DEKR`, or one with a memory; it is taken apart, see `whole`.
-        past: for one with a memory: False shows it every frame as the first.
     """
 
-    def __init__(self, network: Any, past: bool = True) -> None:
-        self.network, self.past = network, past
+    def __init__(self, network: Any) -> None:
+        self.network = network
         self._kept = {name: getattr(network, name) for name in
                       ("backbone", "head_box", "transition_heatmap", "transition_offset", "offset_blocks")}  # fmt: skip
         self._blocks = network.head_heatmap[0]
@@ -242,7 +248,7 @@ class Heads:
         network.backbone, network.head_box = nn.Identity(), None
         network.transition_heatmap, network.transition_offset = Part(0, heat), Part(heat, offset)
         network.head_heatmap[0], network.offset_blocks = nn.Identity(), nn.Identity()
-        self.recurrent = bool(getattr(network, "recurrent", False)) and past
+        self.recurrent = bool(getattr(network, "recurrent", False))
 
     def __call__(self, features: Tensor, gap: Tensor) -> Any:
         if self.recurrent:
@@ -259,7 +265,8 @@ class Heads:
 
 
 def started(architecture: str, base: Path, seed: int, arguments: Mapping[str, Any]) -> tuple[nn.Module, ModelMeta]:
-    """A network with the weights of the finder and a fresh memory, and its description."""
+    """A network with the weights of a finder, or of a per-frame network learnt from it, and a fresh memory; and its
+    description. ``arguments`` of the memory take the place of the architecture's own."""
     finder, meta = load_checkpoint(base)
     told = ModelMeta(
         architecture, {**meta.arguments, **arguments}, meta.skeleton, meta.input_size, meta.mean, meta.std, meta.codec,
@@ -275,17 +282,19 @@ def started(architecture: str, base: Path, seed: int, arguments: Mapping[str, An
 
 def learn(
     network: nn.Module, meta: ModelMeta, folder: Path, batches: Callable[[int], dict[str, Tensor]], recipe: Recipe,
-    say: Callable[[str], None], past: bool = True, consistency: bool = True,
+    say: Callable[[str], None], consistency: bool = True,
 ) -> Path:  # fmt: skip
-    """Learns last layers and memory; ``batches(step)`` gives a step's batch. Goes on where a stopped run was. What is
-    kept is the average of the weights of the last hundred steps or so."""
+    """Learns the memory of a network that has one, else the last layers; ``batches(step)`` gives a step's batch. Goes
+    on where a stopped run was. What is kept is the average of the weights of the last hundred steps or so."""
     folder.mkdir(parents=True, exist_ok=True)
     weights, kept = folder / "last.safetensors", folder / "state.pt"
-    heads = Heads(network.eval(), past)
-    new = [p for name, p in network.named_parameters() if name.startswith("memory")]
-    old = [p for name, p in network.named_parameters() if not name.startswith("memory")]
-    groups = [{"params": part, "rate": rate} for part, rate in ((old, recipe.head_rate), (new, recipe.memory_rate))]
-    optimizer = torch.optim.Adam([g for g in groups if g["params"]], lr=recipe.head_rate)
+    heads = Heads(network.eval())
+    parts = MEMORY_WEIGHTS if heads.recurrent else WEIGHTS
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(not heads.recurrent or name.startswith("memory"))
+    learnt = [p for p in network.parameters() if p.requires_grad]
+    rate = recipe.memory_rate if heads.recurrent else recipe.head_rate
+    optimizer = torch.optim.Adam(learnt, lr=rate)
     begin, average = 0, {k: v.clone() for k, v in network.state_dict().items()}
     if kept.is_file():
         state = torch.load(kept, weights_only=True)
@@ -298,13 +307,13 @@ def learn(
             0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
         )
         for group in optimizer.param_groups:
-            group["lr"] = group["rate"] * factor
+            group["lr"] = rate * factor
         batch = batches(step)
         terms = losses(heads(batch["features"], batch["gap"]), batch)
-        loss = sum(WEIGHTS[k] * v for k, v in terms.items() if consistency or k != "consistency")
+        loss = sum(v * terms[k] for k, v in parts.items() if consistency or k != "consistency")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[union-attr]
-        nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
+        nn.utils.clip_grad_norm_(learnt, recipe.clip)
         optimizer.step()
         decay = min(_EMA, (1 + step) / (10 + step))
         with torch.no_grad():
@@ -327,14 +336,27 @@ def learn(
 
 
 def losses(output: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The finder's loss over all frames of all clips, without boxes, and the steadiness of the poses at the centres."""
+    """The finder's loss over all frames of all clips, without boxes; what the poses near the centres lack of an OKS of
+    1; and the steadiness of the poses at the centres."""
     flat = {key: value.flatten(0, 1) for key, value in batch.items() if key not in ("features", "gap")}
     heatmap, offset = (getattr(output, name).flatten(0, 1) for name in ("heatmap", "offset"))
     found = people_losses(heatmap, offset, flat["box"].clamp(min=0.05), flat)
     pose = poses_at(offset, flat["centre"]).unflatten(0, batch["centre"].shape[:2])
     steady = steadiness_loss(pose - batch["pose"], batch["seen"])
     found["consistency"] = steady.total / steady.divisor.clamp(min=1)
-    return {name: found[name] for name in WEIGHTS}
+    found["pose"] = lost_oks(offset, flat)
+    return {name: found[name] for name in WEIGHTS | MEMORY_WEIGHTS}
+
+
+def lost_oks(offset: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
+    """One less the mean OKS of the poses (B, 2 K, h, w) at the pixels near each person's centre, mean over people;
+    ``targets``: the fields of `posecli.codecs.boxes.PeopleTargets`, stacked."""
+    share = targets["offset_weight"]
+    labelled = (share > 0).sum(1, keepdim=True).clamp(min=1)
+    box = (share * labelled).clamp(min=1e-6) ** -2  # the weight is 1 over labelled joints and side
+    distance = (offset - targets["offset"]).unflatten(1, (-1, 2)).square().sum(2)
+    lost = 1 - torch.exp(-distance / (2 * _FILLED * box * (2 * _SIGMAS[:, None, None]) ** 2))
+    return ((lost * (share > 0) / labelled).sum(1) * targets["near"]).sum() / targets["people"].sum().clamp(min=1)
 
 
 def batch_maker(clips: Sequence[Clip], recipe: Recipe, stride: int, seed: int) -> Callable[[int], dict[str, Tensor]]:
@@ -353,9 +375,11 @@ def batch_maker(clips: Sequence[Clip], recipe: Recipe, stride: int, seed: int) -
 
 
 def poses(
-    network: nn.Module, meta: ModelMeta, features: Path, size_wh: tuple[int, int], fps: float, past: bool = True
+    network: nn.Module, meta: ModelMeta, features: Path, size_wh: tuple[int, int], fps: float, past: str = "all"
 ) -> Iterator[list[Instance]]:
-    """The people of each frame of a video as `infer` finds them, from its kept features; network as `Heads` left it."""
+    """The people of each frame of a video as `infer` finds them, from its kept features; network as `Heads` left it.
+    ``past``: what a memory knows before a frame: ``"all"`` frames before; or, to compare with, ``"itself"``, this frame
+    alone, shown once before."""
     recurrent = bool(getattr(network, "recurrent", False))
     codec = BOTTOM_UP["people"]
     options = PredictOptions(min_score=0.01, max_persons=10)
@@ -367,8 +391,11 @@ def poses(
         x = torch.from_numpy(seen[n : n + 1].astype(np.float32))
         with torch.inference_mode():
             if recurrent:
-                output, after = network.step(x, state, torch.full((1,), 1 / fps))  # type: ignore[operator]
-                state = after if past else None
+                step: Any = network.step
+                gap = torch.full((1,), 1 / fps)
+                if past == "itself":
+                    _, state = step(x, None, gap)
+                output, state = step(x, state, gap)
             else:
                 output = network(x)
             maps = DekrBoxOutput(output.heatmap, output.offset, torch.from_numpy(box[n : n + 1].astype(np.float32)))

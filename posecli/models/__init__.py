@@ -46,6 +46,10 @@ def _dekr(keypoints: int, size: str, kind: type[DEKR] = DEKR, **arguments: Any) 
     return kind(HRNetConcat(**_SIZES[size]), keypoints, **arguments)
 
 
+#: What a finder with a memory remembers, see `DekrGru`.
+MEMORY_OF_FINDER = {"memory": 16, "offset_sees_heat": True, "heat_unit": False, "carry": True}
+
+
 def _finder(
     keypoints: int,
     heatmap_channels: int = 64,
@@ -137,6 +141,6 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "deeppose-resnet-tiny": partial(DeepPose, trunk="resnet", zoom=1, side=64, blocks=(1, 1, 1, 1), width=8),
     "pose-fpn": PoseFPN,
     "dekr-finder": _finder,
-    "dekr-gru-finder": partial(_finder, kind=DekrGru, memory={"memory": 32, "offset_sees_heat": True}),
+    "dekr-gru-finder": partial(_finder, kind=DekrGru, memory=MEMORY_OF_FINDER),
     "dekr-gru-seed-finder": partial(_finder, kind=DekrSeedGru),
 }

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from posecli.models import MODELS
-from posecli.models.dekr_gru import USUAL_GAP, clock
+from posecli.models.dekr_gru import USUAL_GAP, PoseMemory, clock
 from posecli.models.fuse import fold_norms
 
 
@@ -24,15 +24,24 @@ def filled(name, **arguments):
 
 
 def close(network):
-    for key, parameter in network.named_parameters():
-        if key in ("memory_heat.gate", "memory_offset.gate", "memory_gate"):
-            nn.init.zeros_(parameter)
+    for key, value in network.state_dict().items():
+        if key in ("memory_heat.gate", "memory_offset.gate", "memory_pose.gate", "memory_gate"):
+            value.zero_()
+
+
+#: All of a memory, the carried poses alone among it, and what the finder has.
+KINDS = [
+    ("dekr-gru-tiny", {}),
+    ("dekr-gru-tiny", {"carry": True}),
+    ("dekr-gru-tiny", {"carry": True, "heat_unit": False, "offset_sees_heat": True}),
+    ("dekr-gru-seed-tiny", {}),
+]
 
 
 @pytest.mark.parametrize("box", [False, True])
-@pytest.mark.parametrize("name", ["dekr-gru-tiny", "dekr-gru-seed-tiny"])
-def test_with_its_gate_closed_it_is_dekr_exactly(name, box):
-    network = filled(name, box=box)
+@pytest.mark.parametrize(("name", "arguments"), KINDS)
+def test_with_its_gate_closed_it_is_dekr_exactly(name, arguments, box):
+    network = filled(name, box=box, **arguments)
     still = MODELS["dekr-tiny"](keypoints=3, box=box).double().eval()
     still.load_state_dict({k: v for k, v in network.state_dict().items() if not k.startswith("memory")})
     clip = torch.randn(1, 2, 3, 32, 64).double()
@@ -53,9 +62,9 @@ def test_a_fresh_network_is_as_good_as_the_one_it_starts_from(name):
     assert gates and not any(p.any() for p in gates)
 
 
-@pytest.mark.parametrize("name", ["dekr-gru-tiny", "dekr-gru-seed-tiny"])
-def test_frame_by_frame_equals_the_clip_at_any_size_and_gap(name):
-    network = filled(name)
+@pytest.mark.parametrize(("name", "arguments"), KINDS)
+def test_frame_by_frame_equals_the_clip_at_any_size_and_gap(name, arguments):
+    network = filled(name, **arguments)
     clip = torch.randn(2, 4, 3, 32, 64).double()
     gap = torch.tensor([[0.0, 0.04, 0.1, 0.02], [0.0, 0.5, 0.04, 0.04]])
     with torch.no_grad():
@@ -81,14 +90,88 @@ def test_frame_by_frame_equals_the_clip_at_any_size_and_gap(name):
 
 
 def test_the_offsets_memory_may_see_what_heat_maps_are_read_from():
-    """Changed features of the heat maps alone change the offsets, through the memory, and only with the option."""
+    """Changed features of the heat maps alone change the second frame's offsets, through the memory, and only with the
+    option."""
     for sees in (False, True):
         network = filled("dekr-gru-tiny", offset_sees_heat=sees)
-        image = torch.randn(1, 3, 32, 64).double()
+        clip = torch.randn(1, 2, 3, 32, 64).double()
         with torch.no_grad():
-            before = network.step(image)[0].offset
+            before = network(clip).offset
             network.transition_heatmap[0].weight.mul_(-1)
-            assert torch.equal(network.step(image)[0].offset, before) is not sees
+            after = network(clip).offset
+        assert torch.equal(after[:, 0], before[:, 0]) and torch.equal(after, before) is not sees
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_units_without_a_past_and_while_nothing_changes_it_is_dekr_at_any_weights(stride):
+    """A memory that can only add what the past changes: the first frame of each row, and every frame of a still clip,
+    has the per-frame network's maps, whatever has been learnt; another frame has others."""
+    network = filled("dekr-gru-tiny", memory_stride=stride)
+    still = MODELS["dekr-tiny"](keypoints=3).double().eval()
+    still.load_state_dict({k: v for k, v in network.state_dict().items() if not k.startswith("memory")})
+    clip = torch.randn(2, 3, 3, 32, 64).double()
+    clip[0] = clip[0, :1]
+    with torch.no_grad():
+        found, wanted = network(clip), still(clip.flatten(0, 1))
+        _, state = network.step(clip[:, 0])
+        begun, _ = network.step(clip[:, 1], type(state)(torch.tensor([1.0, 0.0]), *state[1:]))
+    for name in wanted._fields:
+        ours, per_frame = getattr(found, name), getattr(wanted, name).unflatten(0, (2, 3))
+        torch.testing.assert_close(ours[0], per_frame[0], rtol=1e-12, atol=1e-12)
+        assert torch.equal(ours[1, 0], per_frame[1, 0])
+        assert (ours[1, 1:] - per_frame[1, 1:]).abs().amax((1, 2, 3)).min() > 1e-3
+        torch.testing.assert_close(getattr(begun, name)[1], per_frame[1, 1], rtol=1e-12, atol=1e-12)
+
+
+def test_carried_poses_without_a_past_are_the_frame_s_own():
+    """The first frame of each row has the per-frame network's maps, whatever has been learnt; another has others."""
+    network = filled("dekr-gru-tiny", carry=True)
+    still = MODELS["dekr-tiny"](keypoints=3).double().eval()
+    still.load_state_dict({k: v for k, v in network.state_dict().items() if not k.startswith("memory")})
+    clip = torch.randn(2, 2, 3, 32, 64).double()
+    with torch.no_grad():
+        found, wanted = network(clip), still(clip.flatten(0, 1))
+        _, state = network.step(clip[:, 0])
+        begun, _ = network.step(clip[:, 1], type(state)(torch.tensor([1.0, 0.0]), *state[1:]))
+    for name in wanted._fields:
+        ours, per_frame = getattr(found, name), getattr(wanted, name).unflatten(0, (2, 2))
+        assert torch.equal(ours[:, 0], per_frame[:, 0])
+        assert (ours[:, 1] - per_frame[:, 1]).abs().amax((1, 2, 3)).min() > 1e-3
+        torch.testing.assert_close(getattr(begun, name)[1], per_frame[1, 1], rtol=1e-12, atol=1e-12)
+
+
+def person_at(place, joints, size=(12, 16)):
+    """Maps of one person, centre at ``place`` (x, y): logits that fall off around it, and exact offsets everywhere."""
+    y, x = torch.meshgrid(*(torch.arange(float(n)) for n in size), indexing="ij")
+    pixel = torch.stack([x, y])
+    centre = 3 - (pixel - torch.tensor(place).view(2, 1, 1)).square().sum(0)
+    offset = (pixel[None] - joints[..., None, None]).flatten(0, 1)
+    return centre[None, None].double(), offset[None].double()
+
+
+def test_a_pose_that_moves_on_evenly_is_followed_and_trembling_is_halved():
+    """Joints that walk 0.033 pixels a frame, their centre from pixel to pixel: carried poses lag by less than half a
+    frame (without a speed it would be one, and two and a half), at two frame rates. Joints that lie aside for one
+    frame are moved half as far."""
+    memory = PoseMemory(2).double()
+    joints, speed = torch.tensor([[3.0, 2], [5, 8]]), torch.tensor([0.33, 0.1])
+    for ticks in (0.0, 1.0):
+        state, tick = None, torch.tensor([ticks]).double()
+        for t in range(80):
+            now = joints + speed * t * 0.1
+            place = [4.0 + round(0.033 * t), 5.0]
+            centre, offset = person_at(place, now)
+            found = memory(centre, offset, state, None, tick)
+            state = found
+        x, y = int(place[0]), int(place[1])
+        read = torch.tensor([x, y]) - found[1][0, :, y, x].view(2, 2)
+        torch.testing.assert_close(read, now.double(), rtol=0, atol=0.015)
+        assert found[0].argmax() == centre.argmax()
+    _, aside = person_at(place, now + torch.tensor([2.0, 0]))
+    centre, _ = person_at(place, now)
+    _, offset, _ = memory(centre, aside, state, None, torch.tensor([1.0]).double())
+    read = torch.tensor([x, y]) - offset[0, :, y, x].view(2, 2)
+    torch.testing.assert_close(read - now, torch.tensor([[1.0, 0], [1, 0]]).double(), rtol=0, atol=0.03)
 
 
 def test_gradients_stop_where_they_are_told_to():
