@@ -7,7 +7,8 @@ compute (`Cores.turn`), gives it back while it waits (`away`), and lets others g
 
 Where all of the machine's cores are taken turns on, a thread also runs on the very core that it was given (`bound`):
 left to itself Linux lets two threads wait for each other on one core while another is idle, for up to 4 milliseconds,
-since looking for a core seems dearer to it than such short rests.
+since looking for a core seems dearer to it than such short rests. Only while no other program wants the cores: a thread
+that is bound could not make room for it.
 """
 
 from __future__ import annotations
@@ -17,12 +18,27 @@ import heapq
 import itertools
 import os
 import threading
+import time
 from collections.abc import Iterator, Sequence
 
 __all__ = ["AT_ONCE", "LATER", "Cores", "away", "bound", "give_way"]
 
 #: How urgent a turn is: what others wait for; what may run ahead of them.
 AT_ONCE, LATER = 0, 1
+
+
+_LOOK = 0.3  # seconds between looks at what other programs do
+_OTHERS = 0.1  # cores that they may keep busy
+
+
+def _busy() -> float | None:
+    """Seconds so far for which the machine's cores were busy, all together; None where it doesn't tell."""
+    try:
+        with open("/proc/stat", encoding="ascii") as file:
+            ticks = [int(n) for n in file.readline().split()[1:9]]
+    except (OSError, ValueError):
+        return None
+    return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK") if len(ticks) == 8 else None
 
 
 def bound(count: int) -> tuple[int, ...]:
@@ -64,6 +80,9 @@ class Cores:
         if bind and len(bind) != count:
             raise ValueError(f"{count} cores cannot be {list(bind)}")
         self._bind = tuple(bind)
+        self._everywhere = set(self._bind)
+        self._alone = False  # whether other programs leave the cores alone
+        self._looked = (time.monotonic(), time.process_time(), _busy())
         self._free = list(range(count))
         self._lock = threading.Lock()
         self._order = itertools.count()
@@ -79,7 +98,6 @@ class Cores:
     def turn(self, rank: int) -> Iterator[None]:
         """While it lasts the calling thread has a core; it waits for one, the most urgent (lowest) first, and of those
         who waits longest. Turns don't lie in each other."""
-        everywhere = os.sched_getaffinity(0) if self._bind else None
         self._take(rank)
         _mine.cores, _mine.rank = self, rank
         try:
@@ -87,9 +105,7 @@ class Cores:
         finally:
             _mine.cores = None
             self._leave()
-            if everywhere is not None:
-                os.sched_setaffinity(0, everywhere)
-                _mine.at = None
+            self._go_to(None)
 
     def _take(self, rank: int) -> None:
         with self._lock:
@@ -102,9 +118,26 @@ class Cores:
         if waiting is not None:
             waiting.wait()
             _mine.core = waiting.core
-        if self._bind and _mine.at != self._bind[_mine.core]:
-            _mine.at = self._bind[_mine.core]
-            os.sched_setaffinity(0, {_mine.at})
+        if self._bind:
+            self._look()
+            self._go_to(self._bind[_mine.core] if self._alone else None)
+
+    def _go_to(self, core: int | None) -> None:
+        """Binds the calling thread to a core, or to none."""
+        if _mine.at != core:
+            _mine.at = core
+            os.sched_setaffinity(0, self._everywhere if core is None else {core})
+
+    def _look(self) -> None:
+        """From time to time looks at whether other programs want the cores."""
+        with self._lock:
+            before, own, busy = self._looked
+            passed = time.monotonic() - before
+            if passed < _LOOK:
+                return
+            now = self._looked = (before + passed, time.process_time(), _busy())
+            if busy is not None and now[2] is not None:
+                self._alone = now[2] - busy - (now[1] - own) < _OTHERS * passed
 
     def _leave(self) -> None:
         with self._lock:

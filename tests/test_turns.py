@@ -110,6 +110,8 @@ def test_a_thread_runs_on_the_core_it_has_and_afterwards_anywhere(monkeypatch: p
     assert bound(len(mine)) == () and not Cores(2).binds
     with pytest.raises(ValueError, match="3 cores"):
         Cores(3, (0,))
+    monkeypatch.setattr("posecli.turns._LOOK", 0.0)
+    monkeypatch.setattr("posecli.turns._OTHERS", float("inf"))
     cores, seen = Cores(len(mine), tuple(sorted(mine))), []
     together = threading.Barrier(len(mine), timeout=10)
     assert cores.binds
@@ -127,6 +129,10 @@ def test_a_thread_runs_on_the_core_it_has_and_afterwards_anywhere(monkeypatch: p
     ended(started(*[work] * len(mine)))
     assert all(len(where) == 1 and where <= mine for where in seen) and len(seen) == 2 * len(mine)
     assert set.union(*seen[: len(mine)]) == mine  # no two on one
+    # Other programs keep more than no core busy.
+    monkeypatch.setattr("posecli.turns._OTHERS", -1e9)
+    with cores.turn(LATER):
+        assert os.sched_getaffinity(0) == mine
 
 
 @pytest.mark.parametrize("count", [1, 2])
