@@ -7,7 +7,8 @@ after another and the tables are of those that are finished; `--tables` works no
 
 1. Puppet clips (`posecli scenes --puppets`): training clips in several conditions; validation clips, which alone
    settings were chosen by (`--conditions val_clean,val_blur,val_occlusion`); test clips in front and side views, the
-   same people, tracks and cameras under each of `CONDITIONS`, and a second set of them (`SECOND`). People, backgrounds and tracks of the splits differ.
+   same people, tracks and cameras under each of `CONDITIONS`, and a second, larger set of them (`--conditions
+   second_blur,second_occlusion`). People, backgrounds and tracks of the splits differ.
 2. A per-frame network all start from: the shipped finder, learnt further on single frames of a third of the training
    clips and on real pictures (`temporal_base`). What its heads give for each frame of the other clips, as they are and
    changed at random, is kept in files (`temporal_features`). From these the last layers of the per-frame network learn;
