@@ -20,6 +20,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 __all__ = ["AT_ONCE", "LATER", "Cores", "away", "bound", "give_way"]
 
@@ -27,6 +28,7 @@ __all__ = ["AT_ONCE", "LATER", "Cores", "away", "bound", "give_way"]
 AT_ONCE, LATER = 0, 1
 
 
+_CORES = Path("/sys/devices/system/cpu")
 _LOOK = 0.3  # seconds between looks at what other programs do
 _OTHERS = 0.1  # cores that they may keep busy
 
@@ -43,11 +45,23 @@ def _busy() -> float | None:
 
 def bound(count: int) -> tuple[int, ...]:
     """The system's numbers of so many cores, for `Cores` to bind threads to: where the process may use just as many,
-    which others then do without; else none. None with ``POSECLI_BIND=0``, and where the system doesn't tell."""
+    which others then do without, and they are alike; else none. None with ``POSECLI_BIND=0``, and where the system
+    doesn't tell."""
     if os.environ.get("POSECLI_BIND") == "0" or not hasattr(os, "sched_setaffinity"):
         return ()
     mine = tuple(sorted(os.sched_getaffinity(0)))
-    return mine if len(mine) == count else ()
+    return mine if len(mine) == count and _alike(mine) else ()
+
+
+def _alike(cores: Sequence[int]) -> bool:
+    """Whether no core is slower than another, as laptops have them: the system must be free to choose between those."""
+    speeds = set()
+    for core in cores:
+        try:
+            speeds.add((_CORES / f"cpu{core}" / "cpufreq" / "cpuinfo_max_freq").read_text("ascii").strip())
+        except OSError:
+            speeds.add("")  # virtual machines say nothing
+    return len(speeds) == 1
 
 
 class _Mine(threading.local):

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -100,6 +101,18 @@ def test_a_core_is_given_back_while_its_thread_waits_and_after_an_error() -> Non
     give_way()
     with away():  # without a turn there is nothing to give
         pass
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system binds no threads")
+def test_nothing_is_bound_where_cores_are_not_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = sorted(os.sched_getaffinity(0))
+    monkeypatch.setattr("posecli.turns._CORES", tmp_path)
+    assert bound(len(mine)) == tuple(mine)
+    for n, core in enumerate(mine):
+        place = tmp_path / f"cpu{core}" / "cpufreq" / "cpuinfo_max_freq"
+        place.parent.mkdir(parents=True)
+        place.write_text(f"{4800000 - 1000000 * (n % 2)}\n")
+    assert bound(len(mine)) == (() if len(mine) > 1 else tuple(mine))
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system binds no threads")
