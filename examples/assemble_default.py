@@ -3,7 +3,7 @@
     python examples/assemble_default.py --pose runs/pose/best.safetensors --finder runs/finder/finder.safetensors \
         --data DATA --out posecli/weights/default.safetensors
 
-The tensors are stored as bfloat16, with the ranges of the networks' maps, for int8. What a person's score is worth
+Kernels are stored in eight bits, other tensors as bfloat16, with the ranges of the networks' maps, for int8. What a person's score is worth
 (`posecli.pose_scores.Judgement`) is fitted to the stored file on the pictures that `train_finder.py` kept for tuning:
 everyday scenes, pictures without anybody, and single athletes, who together count as much as the everyday scenes. The
 threshold is chosen on the first two.
@@ -25,7 +25,7 @@ from train_finder import training_pools
 
 from posecli.augment_pictures import Picture
 from posecli.calibration import calibrate
-from posecli.checkpoint import read_parts, save_model
+from posecli.checkpoint import lossless, read_parts, save_model
 from posecli.errors import PoseError
 from posecli.files import sha256_of
 from posecli.geometry import box_iou
@@ -145,7 +145,10 @@ def record(path: Path, scores: dict[str, Any]) -> None:
         for part in PARTS
         if part in scores
     }
-    save_model(path, pose_state, pose.with_extra(measured=kept), dtype=torch.bfloat16, finder=parts["finder"])
+    finder_state, finder = parts["finder"]
+    dtype, eight_bits = lossless([*pose_state.values(), *finder_state.values()])
+    pose = pose.with_extra(measured=kept)
+    save_model(path, pose_state, pose, dtype=dtype, eight_bits=eight_bits, finder=(finder_state, finder))
 
 
 def main() -> None:
@@ -197,7 +200,8 @@ def main() -> None:
         pose = pose.with_extra(box_scale=args.box_scale)
 
     def save() -> None:
-        save_model(args.out, pose_state, pose, dtype=torch.bfloat16, finder=(finder_state, finder))
+        finder_part = (finder_state, finder)
+        save_model(args.out, pose_state, pose, dtype=torch.bfloat16, eight_bits=True, finder=finder_part)
 
     save()
     pools, backgrounds, tuning, quiet = training_pools(args.data)

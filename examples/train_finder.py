@@ -4,10 +4,11 @@
 
 DATA is a folder with the sets named in `training_pools`. The trunk starts from the pose network of
 `examples/train_default.sh`; its stem, first stage and normalisation statistics stay as they are, since a batch of 16
-canvases says little about them. The learning rate falls with the steps made, or with the time used (`--minutes`), so
-that any budget ends at zero. Every five minutes the averaged weights are measured on pictures kept out of training and
-saved (`finder.safetensors`) together with all that `--resume` needs (`state.pt`). SIGINT and SIGTERM end the run after
-the step in hand, saved without being measured; the exit code is then 130, as that of `posecli train`.
+canvases says little about them. Or it goes on from a finder (`--on`), whose trunk may be deepened (`--blocks`). The
+learning rate falls with the steps made, or with the time used (`--minutes`), so that any budget ends at zero. Every
+five minutes the averaged weights are measured on pictures kept out of training and saved (`finder.safetensors`)
+together with all that `--resume` needs (`state.pt`). SIGINT and SIGTERM end the run after the step in hand, saved
+without being measured; the exit code is then 130, as that of `posecli train`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from posecli.augment_pictures import Canvas, Picture, PictureMixer, Pool, pictures_of
-from posecli.checkpoint import IMAGENET_MEAN, IMAGENET_STD, ModelMeta, build, read_parts, save_model
+from posecli.checkpoint import IMAGENET_MEAN, IMAGENET_STD, ModelMeta, build, check_fit, read_parts, save_model
 from posecli.codecs.boxes import decode_people, encode_people, people_losses
 from posecli.formats import coco
 from posecli.geometry import apply_affine, box_iou, fit_picture, warp
@@ -188,6 +189,17 @@ def saved_state(path: Path, device: torch.device) -> dict[str, Any]:
     return torch.load(path, map_location=device, weights_only=True)
 
 
+def go_on_from(network: nn.Module, state: dict[str, Tensor], file: Path) -> None:
+    """Loads a finder into one whose trunk may have more blocks: those change nothing at first (`HalfBottleneck`)."""
+    own = network.state_dict()
+    check_fit({n: v for n, v in own.items() if n in state}, state, str(file))
+    fresh = {n.rpartition(".residual.")[0] for n in own if n not in state}
+    if "" in fresh:
+        raise SystemExit(f"{file}: not a finder of this kind")
+    network.load_state_dict({**own, **state})
+    print(f"{len(state)} tensors from {file}; {len(fresh)} blocks start afresh", flush=True)
+
+
 @torch.inference_mode()
 def measure(network: nn.Module, people: list[Picture], quiet: list[Picture], meta: ModelMeta) -> dict[str, float]:
     """Recall of people (IoU 0.5, not shorter than 32 pixels of input) and false people a picture at the best F1."""
@@ -241,6 +253,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--init", type=Path, help="pose network whose trunk to start from")
+    parser.add_argument("--on", type=Path, help="file whose finder to go on from, instead")
+    parser.add_argument(
+        "--blocks",
+        type=int,
+        nargs=4,
+        help="of the trunk's stages; those that --on lacks begin as identities",
+    )
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of the network's maps")
+    parser.add_argument(
+        "--trunk-rate", type=float, default=0.4, help="the trunk's share of --rate, with --init or --on"
+    )
     parser.add_argument("--out", type=Path, required=True)
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--minutes", type=float, default=50.0)
@@ -282,8 +305,16 @@ def main() -> None:
             std=pose.std,
             arguments=meta.arguments | {k: v for k, v in pose.arguments.items() if k in own},
         )
+    if args.on:
+        parts = read_parts(args.on)
+        state, found = parts.get("finder", parts["main"])
+        meta = replace(meta, mean=found.mean, std=found.std, arguments=found.arguments)
+    if args.blocks:
+        meta = replace(meta, arguments={**meta.arguments, "blocks": args.blocks})
     network = build(meta)
-    if args.init:
+    if args.on:
+        go_on_from(network, state, args.on)
+    elif args.init:
         trunk = {n.removeprefix("trunk."): v for n, v in state.items() if n.startswith("trunk.")}
         # The finder's pyramid ends a level earlier.
         trunk = {n: v for n, v in trunk.items() if n in network.backbone.state_dict()}
@@ -292,15 +323,16 @@ def main() -> None:
     network = network.to(device).to(memory_format=torch.channels_last)
     average = {k: v.clone() for k, v in network.state_dict().items()}
 
+    begun = args.init or args.on
     frozen, trunk_parts, head_parts = [], [], []
     for name, parameter in network.named_parameters():
-        if args.init and name.startswith(TRUNK_FROZEN):
+        if begun and name.startswith(TRUNK_FROZEN):
             parameter.requires_grad_(False)
             frozen.append(name)
         else:
             (trunk_parts if name.startswith("backbone.backbone") else head_parts).append(parameter)
     optimizer = torch.optim.AdamW(
-        [{"params": trunk_parts, "scale": 0.4 if args.init else 1.0}, {"params": head_parts, "scale": 1.0}],
+        [{"params": trunk_parts, "scale": args.trunk_rate if begun else 1.0}, {"params": head_parts, "scale": 1.0}],
         lr=args.rate,
         weight_decay=0.02,
     )
@@ -348,7 +380,7 @@ def main() -> None:
             raise SystemExit(130)
         batch = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
         network.train()
-        if args.init:
+        if begun:
             for module in network.backbone.backbone.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
@@ -356,7 +388,9 @@ def main() -> None:
         for group in optimizer.param_groups:
             group["lr"] = args.rate * group["scale"] * factor
         image = (batch["image"].permute(0, 3, 1, 2).float() - mean) / std
-        output = network(image.contiguous(memory_format=torch.channels_last))
+        with torch.autocast(device.type, torch.bfloat16, enabled=args.precision == "bfloat16"):
+            output = network(image.contiguous(memory_format=torch.channels_last))
+        output = type(output)(*(None if maps is None else maps.float() for maps in output))
         parts = {k: v * WEIGHTS[k] for k, v in people_losses(*output, batch).items()}
         loss = sum(parts.values())
         if not torch.isfinite(loss):

@@ -10,10 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import nn
 
-from posecli.checkpoint import save_model
+from posecli.checkpoint import lossless, save_model
 from posecli.errors import PoseError
 from posecli.inference import PoseModel
 
@@ -43,19 +41,15 @@ def calibrate(model: PoseModel, images: Iterable[np.ndarray]) -> int:
 
 
 def write_calibrated(model: PoseModel, path: str | Path) -> None:
-    """Writes the networks of a model, ranges and all, as a weights file; in bfloat16 where that loses nothing."""
+    """Writes the networks of a model, ranges and all, as a weights file; in as few bits as lose nothing."""
     finder = model.finder
-    networks = [model.network, *([] if finder is None else [finder.network])]
-    short = all(_is_short(network) for network in networks)
+    states = [model.network.state_dict(), *([] if finder is None else [finder.network.state_dict()])]
+    dtype, eight_bits = lossless([value for state in states for value in state.values()])
     save_model(
         path,
         model.network,
         model.meta,
-        dtype=torch.bfloat16 if short else None,
+        dtype=dtype,
+        eight_bits=eight_bits,
         finder=None if finder is None else (finder.network, finder.meta),
     )
-
-
-def _is_short(network: nn.Module) -> bool:
-    values = (v for v in network.state_dict().values() if v.is_floating_point())
-    return all(torch.equal(v, v.bfloat16().to(v.dtype)) for v in values)

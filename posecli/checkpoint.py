@@ -4,6 +4,9 @@ The metadata holds one JSON object under ``posecli``: ``{"version": 1, "meta": {
 of the main network carry their bare names. A top-down model may bring the network that finds its people along: those
 tensors are prefixed ``finder.`` and described by the second object.
 
+Large tensors of weights may be stored in eight bits: ``NAME`` holds whole numbers from -127 to 127, ``NAME.scale`` what
+one of them stands for, for each channel that comes out (as `models.int8` computes, so there nothing is lost by it).
+
 Nothing here unpickles: official ``.pth`` files are read by `posecli.official`.
 """
 
@@ -12,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,9 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 FINDER = "finder."
 _LARGEST = 1 << 14  # pixels of an input side
+_SCALE = ".scale"
+_LEVELS = 127
+_WORTH = 4096  # numbers of a tensor that is stored in eight bits; smaller ones weigh little
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,7 @@ def save_model(
     meta: ModelMeta,
     *,
     dtype: torch.dtype | None = None,
+    eight_bits: bool = False,
     finder: tuple[nn.Module | Mapping[str, torch.Tensor], ModelMeta] | None = None,
 ) -> None:
     """Writes one safetensors file, complete or not at all.
@@ -129,6 +136,7 @@ def save_model(
         network: a module or its state dict.
         meta: its description.
         dtype: floating point tensors are stored in this type (``torch.bfloat16`` halves the file); None keeps theirs.
+        eight_bits: kernels of convolutions are stored in eight bits, a quarter of float32.
         finder: network and description of the model that finds the people for a top-down network.
     """
 
@@ -137,6 +145,9 @@ def save_model(
         result = {}
         for name, value in state.items():
             value = value.detach().to("cpu")
+            if eight_bits and _is_kernel(value):
+                result[prefix + name], result[prefix + name + _SCALE] = _in_eight_bits(value)
+                continue
             if dtype is not None and value.is_floating_point():
                 value = value.to(dtype)
             # A copy: safetensors refuses tensors that share memory or are not contiguous.
@@ -154,6 +165,54 @@ def save_model(
         mask = os.umask(0)
         os.umask(mask)
         part.chmod(0o666 & ~mask)
+
+
+def lossless(values: Iterable[torch.Tensor]) -> tuple[torch.dtype | None, bool]:
+    """The ``dtype`` and ``eight_bits`` of `save_model` that store tensors as they are in the least space."""
+    floating = [value for value in values if value.is_floating_point()]
+    kernels = [value for value in floating if _is_kernel(value)]
+    eight_bits = bool(kernels) and all(torch.equal(value, _of_eight_bits(*_in_eight_bits(value))) for value in kernels)
+    others = [value for value in floating if not (eight_bits and _is_kernel(value))]
+    short = all(torch.equal(value, value.bfloat16().to(value.dtype)) for value in others)
+    return torch.bfloat16 if short else None, eight_bits
+
+
+def _is_kernel(value: torch.Tensor) -> bool:
+    """Whether eight bits are meant for a tensor: a convolution's, and large."""
+    return value.is_floating_point() and value.dim() == 4 and value.numel() >= _WORTH
+
+
+def _in_eight_bits(value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(C, ...) to whole numbers from -127 to 127 and, for each of C, what 1 stands for."""
+    value = value.float()
+    scale = value.flatten(1).abs().amax(1) / _LEVELS
+    shared = scale.view(-1, *[1] * (value.dim() - 1)).clamp_min(1e-30)
+    return (value / shared).round().to(torch.int8).contiguous(), scale
+
+
+def _of_eight_bits(whole: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """The inverse, float32."""
+    return whole * scale.float().view(-1, *[1] * (whole.dim() - 1))
+
+
+def _restored(state: Mapping[str, torch.Tensor], where: str) -> dict[str, torch.Tensor]:
+    """Floating point tensors as float32, those of eight bits as what they stand for."""
+    whole = {n for n, value in state.items() if value.dtype == torch.int8 and n + _SCALE in state}
+    result = {}
+    for name, value in state.items():
+        if name in whole:
+            scale = state[name + _SCALE]
+            if not scale.is_floating_point() or scale.shape != value.shape[:1] or not len(scale):
+                raise PoseError(
+                    f"{name}{_SCALE} does not fit: {tuple(scale.shape)} for {tuple(value.shape)}",
+                    where,
+                    "a number for each channel is wanted",
+                )
+            value = _of_eight_bits(value, scale)
+        elif name.removesuffix(_SCALE) in whole:
+            continue
+        result[name] = value.float() if value.is_floating_point() else value
+    return result
 
 
 def read_parts(path: str | Path) -> dict[str, tuple[dict[str, torch.Tensor], ModelMeta]]:
@@ -179,7 +238,7 @@ def read_parts(path: str | Path) -> dict[str, tuple[dict[str, torch.Tensor], Mod
         found = {"main": description["meta"], "finder": description["finder"]}
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise PoseError(f"the model description cannot be read: {error!r}", where) from None
-    state = {n: t.float() if t.is_floating_point() else t for n, t in state.items()}
+    state = _restored(state, where)
     parts = {
         "main": (
             {n: t for n, t in state.items() if not n.startswith(FINDER)},

@@ -13,7 +13,16 @@ import torch
 from safetensors.torch import save_file
 
 import posecli
-from posecli.checkpoint import ModelMeta, load_checkpoint, load_finder, load_into, read_parts, save_model
+from posecli.checkpoint import (
+    ModelMeta,
+    _in_eight_bits,
+    load_checkpoint,
+    load_finder,
+    load_into,
+    lossless,
+    read_parts,
+    save_model,
+)
 from posecli.errors import PoseError
 from posecli.models import MODELS
 from posecli.models.outline import outline
@@ -46,6 +55,61 @@ def test_bfloat16_halves_the_file_and_loads_as_float32(weights: Path, tmp_path: 
     for name, value in again.state_dict().items():
         assert value.dtype == network.state_dict()[name].dtype
         assert torch.allclose(value.float(), network.state_dict()[name].float(), rtol=0.01, atol=1e-6)
+
+
+def test_eight_bits_quarter_the_file(weights: Path, tmp_path: Path) -> None:
+    network, meta = load_checkpoint(weights)
+    eighth = tmp_path / "eight.safetensors"
+    save_model(eighth, network, meta, eight_bits=True)
+    wide = sum(v.numel() for v in network.state_dict().values() if v.dim() == 4 and v.numel() >= 4096)
+    assert wide > 10_000 and weights.stat().st_size - eighth.stat().st_size > 2.9 * wide
+    again, _ = load_checkpoint(eighth)
+    for name, value in again.state_dict().items():
+        original = network.state_dict()[name]
+        assert value.dtype == original.dtype
+        if value.dim() == 4 and value.numel() >= 4096:
+            step = original.abs().amax((1, 2, 3), keepdim=True) / 127
+            assert (value - original).abs().le(0.501 * step).all() and not torch.equal(value, original)
+        else:
+            assert torch.equal(value, original)
+    assert lossless(network.state_dict().values()) == (None, False)
+
+
+def test_few_bits_are_kept_where_they_lose_nothing(weights: Path, tmp_path: Path) -> None:
+    network, meta = load_checkpoint(weights)
+    for dtype, eight_bits in ((None, True), (torch.bfloat16, False), (torch.bfloat16, True)):
+        save_model(tmp_path / "w.safetensors", network, meta, dtype=dtype, eight_bits=eight_bits)
+        once, _ = load_checkpoint(tmp_path / "w.safetensors")
+        assert lossless(once.state_dict().values()) == (dtype, eight_bits)
+        save_model(tmp_path / "w.safetensors", once, meta, dtype=dtype, eight_bits=eight_bits)
+        twice, _ = load_checkpoint(tmp_path / "w.safetensors")
+        assert all(torch.equal(v, twice.state_dict()[n]) for n, v in once.state_dict().items())
+
+
+def test_eight_bits_are_those_that_whole_numbers_compute_with() -> None:
+    torch.manual_seed(3)
+    kernel = torch.randn(6, 4, 3, 3) * torch.rand(6, 1, 1, 1)
+    folded = torch.tensor([0.3, -2.0, 1.0, 0.01, 5.0, 1.5]).view(-1, 1, 1, 1)  # a norm's factors
+    stored, scale = _in_eight_bits(kernel)
+    read = stored * scale.view(-1, 1, 1, 1)
+    assert torch.equal(_in_eight_bits(read * folded)[0], _in_eight_bits(kernel * folded)[0])
+
+
+def test_a_channel_of_zeros_stays_so(tmp_path: Path) -> None:
+    kernel = torch.randn(64, 16, 3, 3)
+    kernel[5] = 0
+    save_model(tmp_path / "w.safetensors", {"a": kernel}, META, eight_bits=True)
+    read = read_parts(tmp_path / "w.safetensors")["main"][0]
+    assert set(read) == {"a"} and bool((read["a"][5] == 0).all())
+
+
+@pytest.mark.parametrize("scale", [torch.ones(3), torch.ones(64, dtype=torch.int64), torch.ones(64, 1), torch.ones(())])
+def test_scales_that_do_not_fit(tmp_path: Path, scale: torch.Tensor) -> None:
+    description = {"version": 1, "meta": META.to_json(), "finder": None}
+    tensors = {"a": torch.ones(64, 16, 3, 3, dtype=torch.int8), "a.scale": scale}
+    save_file(tensors, str(tmp_path / "w.safetensors"), metadata={"posecli": json.dumps(description)})
+    with pytest.raises(PoseError, match=r"a\.scale does not fit"):
+        read_parts(tmp_path / "w.safetensors")
 
 
 def test_two_networks_in_one_file_stay_apart(tiny_model: Path) -> None:
