@@ -3,10 +3,10 @@
     python examples/assemble_default.py --pose runs/pose/best.safetensors --finder runs/finder/finder.safetensors \
         --data DATA --out posecli/weights/default.safetensors
 
-Kernels are stored in eight bits, other tensors as bfloat16, with the ranges of the networks' maps, for int8. What a person's score is worth
-(`posecli.pose_scores.Judgement`) is fitted to the stored file on the pictures that `train_finder.py` kept for tuning:
-everyday scenes, pictures without anybody, and single athletes, who together count as much as the everyday scenes. The
-threshold is chosen on the first two.
+Kernels are stored in eight bits, other tensors as bfloat16, with the ranges of the networks' maps, for int8. What a
+person's score is worth (`posecli.pose_scores.Judgement`) is fitted to the stored file on the pictures that
+`train_finder.py` kept for tuning: everyday scenes, pictures without anybody, and single athletes, who together count as
+much as the everyday scenes. The threshold is chosen on the first two.
 """
 
 from __future__ import annotations
