@@ -16,8 +16,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 from made_default_data import DISC, make_default_data
 from pycocotools import mask as masks
+
+from posecli.errors import PoseError
+from posecli.models import MODELS
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
@@ -187,3 +191,21 @@ def test_the_recipe_goes_on_where_it_was_stopped_and_from_a_pack(data: Path, tmp
     assert max(steps) == 6
     again = until(pack, None)
     assert again.returncode == 0 and "==" not in again.stdout
+
+
+def test_a_deeper_finder_begins_as_the_one_it_goes_on_from() -> None:
+    tiny = {"keypoints": 19, "widths": (16, 16, 16, 16), "stem_channels": 8, "channels": 16, "heatmap_channels": 16}
+    torch.manual_seed(0)
+    finder = MODELS["dekr-finder"](**tiny, blocks=(1, 1, 2, 1)).eval()
+    deeper = MODELS["dekr-finder"](**tiny, blocks=(2, 3, 4, 2)).eval()
+    module("train_finder").go_on_from(deeper, finder.state_dict(), Path("finder"))
+    picture = torch.randn(1, 3, 64, 96)
+    with torch.inference_mode():
+        for before, after in zip(finder(picture), deeper(picture), strict=True):
+            assert torch.equal(before, after)
+    wider = MODELS["dekr-finder"](**{**tiny, "widths": (16, 16, 32, 16)}, blocks=(1, 1, 2, 1))
+    with pytest.raises(PoseError, match="of another shape"):
+        module("train_finder").go_on_from(wider, finder.state_dict(), Path("finder"))
+    fewer = MODELS["dekr-finder"](**tiny, blocks=(1, 1, 1, 1))
+    with pytest.raises(PoseError, match="left over"):
+        module("train_finder").go_on_from(fewer, finder.state_dict(), Path("finder"))
