@@ -15,7 +15,7 @@ round by round:
 channels that is this machine's measured roofline (docs/speed.md). ``unit`` is the share if every convolution ran as
 quickly as that one. On processors that compute in bfloat16 (avx512_bf16, amx_bf16) the fused network is measured in
 that as well. Ratios are of core-seconds, which other programs disturb little. Writes heatmap_models.json and .md after
-each network; with `--only` the other rows stay.
+each network; with `--only` the other rows stay, if they are of the same machine.
 """
 
 from __future__ import annotations
@@ -33,7 +33,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from posecli.bench import _decisive, machine, network_of, roofline, rounds
+from posecli.bench import (
+    _decisive,
+    computes_in_bfloat16,
+    machine,
+    network_of,
+    roofline,
+    rounds,
+    rows_of_this_machine,
+)
 from posecli.bench import count_macs as macs_of
 from posecli.files import replace_when_done
 from posecli.inference import PoseModel, PredictOptions
@@ -115,15 +123,6 @@ def seconds_of(work: dict[str, Callable[[], Any]], runs: int) -> dict[str, tuple
     return found
 
 
-def in_bfloat16() -> bool:
-    """Whether this processor computes in bfloat16."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text().split()
-    except OSError:
-        return False
-    return any(flag in flags for flag in ("avx512_bf16", "amx_bf16"))
-
-
 def running(name: str, size: tuple[int, int] | None, image: Tensor, precision: str) -> Callable[[], Any]:
     """The network as `infer` runs it, to be called."""
     model = network_of(name, size, device="cpu", speed="fused", options=PredictOptions(precision=precision))
@@ -150,7 +149,7 @@ def row(name: str, runs: int, size: tuple[int, int] | None, unit_gflops: float) 
             eager(image)
 
     work: dict[str, Callable[[], Any]] = {"eager": plain, "fused": running(name, size, image, "float32")}
-    if in_bfloat16():
+    if computes_in_bfloat16():
         work["bfloat16"] = running(name, size, image, "bfloat16")
     times: dict[str, int] = {}
     for number, shape in enumerate(shapes):
@@ -189,20 +188,20 @@ def row(name: str, runs: int, size: tuple[int, int] | None, unit_gflops: float) 
 def table(found: dict[str, Any]) -> str:
     """The results for people."""
     of, roof = found["machine"], found["roofline"]
-    halves = any("bfloat16_seconds" in part for part in found["networks"])
+    halves = computes_in_bfloat16(of)
     lines = [
         "# Heat map networks and what their convolutions allow",
         "",
-        f"{of['processor']}, {of['threads']} threads, torch {of['torch']}, {of['date']}, "
+        f"{of['processor']} ({', '.join(of['features'])}), {of['threads']} threads, torch {of['torch']}, {of['date']}, "
         f"load before {of['load_before']}.",
         f"`{found['command']}`",
         "",
         f"The machine: {roof['gemm_gflops']:.0f} GFLOP/s multiplying matrices, {roof['conv_gflops']:.0f} in the unit's "
-        "convolution. Seconds are core-seconds over threads.",
+        "convolution. Seconds are core-seconds over threads." + ("" if halves else " It doesn't compute in bfloat16."),
         "",
         "| network | input | GMACs | eager, s | fused, s | times | its convolutions alone, s | share | "
-        "speed in them, of the roofline | unit |" + (" bfloat16, s | times |" if halves else ""),
-        "|---|---|---|---|---|---|---|---|---|---|" + ("---|---|" if halves else ""),
+        "speed in them, of the roofline | unit | bfloat16, s | times |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for part in found["networks"]:
         line = (
@@ -211,9 +210,8 @@ def table(found: dict[str, Any]) -> str:
             f"{part['convolutions_seconds']:.3f} | {part['share']:.0%} | "
             f"{part['unit_share'] / part['share']:.0%} | {part['unit_share']:.0%} |"
         )
-        if halves:
-            here = "bfloat16_seconds" in part
-            line += f" {part['bfloat16_seconds']:.3f} | {part['bfloat16_times_faster']:.2f} |" if here else " - | - |"
+        here = "bfloat16_seconds" in part
+        line += f" {part['bfloat16_seconds']:.4f} | {part['bfloat16_times_faster']:.2f} |" if here else " - | - |"
         lines.append(line)
     return "\n".join(lines) + "\n"
 
@@ -242,7 +240,7 @@ def main() -> None:
     }
     file = arguments.out / "heatmap_models.json"
     if arguments.only and file.is_file():
-        found["networks"] = json.loads(file.read_text())["networks"]
+        found["networks"] = rows_of_this_machine(json.loads(file.read_text()), found["machine"])
     for name in names:
         new = row(name, arguments.runs, size, found["roofline"]["conv_gflops"])
         found["networks"] = [*(part for part in found["networks"] if part["architecture"] != name), new]

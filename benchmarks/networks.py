@@ -3,9 +3,10 @@
     python benchmarks/networks.py [--out FOLDER] [--threads 1] [--runs 2] [--only dekr-w32,hrnet-w32] [--all]
 
 Weights are drawn at random. Each network is measured as `posecli bench --against plain` does (in units of a fixed
-piece of work, see docs/speed.md), and in int8 where it and the processor can, one crop or picture at a time, at the
-input size that `posecli train` starts from; DEKR-W32 and -W48 at 512 x 960, a 720p frame. Without `--all` those that
-differ in depth only are left out. The table is written after each network; with `--only` the other rows stay.
+piece of work, see docs/speed.md), and in int8 and bfloat16 where it and the processor can, one crop or picture at a
+time, at the input size that `posecli train` starts from; DEKR-W32 and -W48 at 512 x 960, a 720p frame. Without `--all`
+those that differ in depth only are left out. The table is written after each network; with `--only` the other rows
+stay, if they are of the same machine.
 """
 
 from __future__ import annotations
@@ -18,7 +19,16 @@ from typing import Any
 
 import torch
 
-from posecli.bench import BenchOptions, machine, measure_network, network_of, ranges_of_noise, roofline
+from posecli.bench import (
+    BenchOptions,
+    computes_in_bfloat16,
+    machine,
+    measure_network,
+    network_of,
+    ranges_of_noise,
+    roofline,
+    rows_of_this_machine,
+)
 from posecli.catalogue import architectures
 from posecli.errors import PoseError
 from posecli.files import replace_when_done
@@ -30,52 +40,62 @@ CHOSEN = (
     "cpn-50 unipose integral-resnet-50 tompson deeppose dekr-w48 hrnet-w48 fastpose-50-dcn hourglass"
 ).split()
 
-_INT8 = PredictOptions(precision="int8")
-
 
 def row(name: str, threads: int, runs: int) -> dict[str, Any]:
     """One network, measured."""
     size = SIZES.get(name)
-    model = network_of(name, None if size is None else (size[1], size[1]), device="cpu")
+    usual = None if size is None else (size[1], size[1])
+    model = network_of(name, usual, device="cpu")
     options = BenchOptions(against="plain", size=size, runs=runs, threads=threads)
     found = measure_network(model.role.strip(), model, options)
-    quick = network_of(name, None if size is None else (size[1], size[1]), device="cpu", options=_INT8)
-    try:
-        options = BenchOptions(size=size, runs=runs, threads=threads)
-        ranges_of_noise(quick, options)
-        whole = measure_network(quick.role.strip(), quick, options)
-        (found["runs"]["int8"],) = whole["runs"].values()
-    except PoseError as error:
-        found["no_int8"] = str(error)
+    options = BenchOptions(size=size, runs=runs, threads=threads)
+    for precision in ("int8", "bfloat16") if computes_in_bfloat16() else ("int8",):
+        quick = network_of(name, usual, device="cpu", options=PredictOptions(precision=precision))
+        try:
+            if precision == "int8":
+                ranges_of_noise(quick, options)
+            other = measure_network(quick.role.strip(), quick, options)
+            (found["runs"][precision],) = other["runs"].values()
+        except PoseError as error:
+            found[f"no_{precision}"] = str(error)
     return found
 
 
 def table(found: dict[str, Any]) -> str:
     """The results for people."""
     of, roof = found["machine"], found["roofline"]
+    halves = found.get("roofline_bfloat16")
+    in_halves = (
+        f" In bfloat16 {halves['gemm_gflops']:.0f} and {halves['conv_gflops']:.0f} GFLOP/s."
+        if halves
+        else " It doesn't compute in bfloat16."
+    )
     lines = [
         "# Networks on a CPU",
         "",
-        f"{of['processor']}, {of['threads']} threads, torch {of['torch']}, {of['date']}, "
+        f"{of['processor']} ({', '.join(of['features'])}), {of['threads']} threads, torch {of['torch']}, {of['date']}, "
         f"load before {of['load_before']}.",
         f"`{found['command']}`",
         "",
         f"One unit took {found['networks'][0]['unit']['decisive_seconds']:.3f} core-seconds. The machine: "
         f"{roof['gemm_gflops']:.0f} GFLOP/s multiplying matrices, {roof['conv_gflops']:.0f} in convolutions, "
-        f"{roof['copy_gb_per_s']:.1f} GB/s copying.",
+        f"{roof['copy_gb_per_s']:.1f} GB/s copying." + in_halves,
         "",
         "| network | input | GMACs | quick: units | a second | of the convolution's speed | plain: units | times | "
-        "int8: units | times plain |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "int8: units | times plain | bfloat16: units | times plain |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for part in found["networks"]:
-        quick, plain, *whole = part["runs"].values()
-        int8 = [f"{run['units']:.2f} | {plain['units'] / run['units']:.2f}" for run in whole] or ["- | -"]
+        quick, plain, *_ = part["runs"].values()
+        others = [
+            f"{run['units']:.2f} | {plain['units'] / run['units']:.2f}" if run else "- | -"
+            for run in (part["runs"].get(precision) for precision in ("int8", "bfloat16"))
+        ]
         lines.append(
             f"| {part['architecture']} | {part['input'][3]}x{part['input'][2]} | {part['macs'] / 1e9:.2f} | "
             f"{quick['units']:.2f} | {quick['pictures_per_second']:.2f} | {quick['share_of_conv']:.0%} | "
             f"{plain['units']:.2f} | {part['times_faster']:.2f} | "
-            f"{int8[0]} |"
+            f"{' | '.join(others)} |"
         )
     return "\n".join([*lines, *(f"\nnot measured: {name}: {why}" for name, why in found["left_out"].items())]) + "\n"
 
@@ -94,15 +114,17 @@ def main() -> None:
     if arguments.all:
         names = [a.name for a in architectures() if not a.name.endswith("-tiny")]
     found: dict[str, Any] = {
-        "command": "python benchmarks/networks.py " + " ".join(sys.argv[1:]),
+        "command": " ".join(["python benchmarks/networks.py", *sys.argv[1:]]),
         "machine": machine(),
         "roofline": roofline(torch.device("cpu")),
         "networks": [],
         "left_out": {},
     }
+    if computes_in_bfloat16():
+        found["roofline_bfloat16"] = roofline(torch.device("cpu"), torch.bfloat16)
     file = arguments.out / "networks.json"
     if arguments.only and file.is_file():
-        found["networks"] = json.loads(file.read_text())["networks"]
+        found["networks"] = rows_of_this_machine(json.loads(file.read_text()), found["machine"])
     for name in names:
         try:
             new = row(name, arguments.threads, arguments.runs)

@@ -95,6 +95,23 @@ def machine() -> dict[str, Any]:
     }
 
 
+def computes_in_bfloat16(of: Mapping[str, Any] | None = None) -> bool:
+    """Whether a machine's processor (of `machine`; None: this one's) multiplies bfloat16 itself."""
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint((machine() if of is None else of)["features"])
+
+
+def rows_of_this_machine(found: Mapping[str, Any], here: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """``networks`` of an earlier result, to which others measured on the machine ``here`` may be added.
+
+    Raises:
+        UsageError: it was measured on another kind of processor.
+    """
+    if any(found["machine"][name] != here[name] for name in ("processor", "features")):
+        raise UsageError("the other rows were measured on another processor", hint="give another folder with --out")
+    rows: list[dict[str, Any]] = found["networks"]
+    return rows
+
+
 def network_of(name: str, input_size: tuple[int, int] | None = None, **options: Any) -> PoseModel:
     """A model with a network of `MODELS` whose weights are drawn at random: it is as fast as a trained one.
 

@@ -45,6 +45,16 @@ def test_every_round_measures_all_in_turn() -> None:
     assert all(seconds >= 0 and core >= 0 for t in took.values() for seconds, core, _ in t)
 
 
+def test_rows_of_two_machines_are_not_mixed() -> None:
+    here = module.machine()
+    found = {"machine": {**here, "date": "2020-01-01"}, "networks": [{"architecture": "a"}]}
+    assert module.rows_of_this_machine(found, here) == found["networks"]
+    with pytest.raises(UsageError, match="another processor"):
+        module.rows_of_this_machine(found, {**here, "features": [*here["features"], "more"]})
+    assert module.computes_in_bfloat16({"features": ["avx2", "avx512_bf16"]})
+    assert not module.computes_in_bfloat16({"features": ["avx512f", "avx512_vnni"]})
+
+
 @pytest.mark.parametrize("name", ["dekr-tiny", "hrnet-tiny"])
 def test_the_numbers_agree_with_each_other(name: str) -> None:
     before = torch.get_num_threads()
