@@ -97,7 +97,8 @@ class TrainSettings:
         threads: of torch in each process; 0 leaves torch's choice.
         tensorboard: also write TensorBoard events (package `tensorboard`, extra `train`).
         threshold: display threshold noted in the weights.
-        model_arguments: further arguments of the model's builder as JSON, e.g. '{"channels": 96}'.
+        model_arguments: further arguments of the model's builder as JSON, e.g. '{"channels": 96}'; none: those that the
+            weights of `init` were built with, where they are of the same architecture.
     """
 
     model: str

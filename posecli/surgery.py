@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ from posecli.official import load_official, read_state_dict
 from posecli.skeletons import match_joints
 
 _LISTED = 4
+#: Arguments of builders that speak of a skeleton.
+_OF_JOINTS = ("keypoints", "diameter")
 #: A part under another prefix is taken for the same only if it fits at least this share of the tensors there.
 _SAME_PART = 0.5
 
@@ -91,6 +94,16 @@ def read_donors(path: Path) -> list[Donor]:
     except PoseError:
         return [Donor(path.name, state)]
     return [Donor(path.name, network.state_dict(), meta, tuple(notes))]
+
+
+def same_build(architecture: str, path: str | Path) -> dict[str, Any]:
+    """Arguments with which a weights file's network of that architecture was built, without what speaks of its joints.
+
+    Empty where the file holds no such network, or one of the usual depth and width.
+    """
+    metas = [donor.meta for donor in read_donors(Path(path)) if donor.meta is not None]
+    found = next((meta.arguments for meta in metas if meta.architecture == architecture), {})
+    return {name: value for name, value in found.items() if name not in _OF_JOINTS}
 
 
 def transplant(network: nn.Module, meta: ModelMeta, path: str | Path) -> Surgery:

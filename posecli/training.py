@@ -37,7 +37,7 @@ from posecli.run_log import Meter, RunLog
 from posecli.running import pick_device
 from posecli.settings import RESUMABLE, TrainSettings, absolute_paths, read_toml, resolve, to_toml
 from posecli.skeletons import get_skeleton
-from posecli.surgery import transplant
+from posecli.surgery import same_build, transplant
 from posecli.tasks import Task, make_task
 from posecli.types import Skeleton
 from posecli.validation import Validation
@@ -96,6 +96,10 @@ def train(
     elif (out / "state.pt").exists() and not overwrite:
         raise PoseError("the folder holds a run already", str(out), "--resume goes on with it, --overwrite replaces it")
     settings = absolute_paths(settings)
+    if settings.init and not resume and not settings.builder_arguments():
+        # As deep and wide as the network that it starts from; of another nothing would fit, or half of it.
+        arguments = same_build(settings.model, find_weights(settings.init))
+        settings = replace(settings, model_arguments=json.dumps(arguments))
     kind = pick_device(device).type
     with join_processes(kind) as processes:
         if resume:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -554,3 +555,17 @@ def test_command_line(toy: Path, tmp_path: Path, cli) -> None:
     assert "--resume" in again.err
     assert cli("train", "--out", tmp_path / "x", "--data", toy).code == 2
     assert cli("train", "--out", tmp_path / "x", "--data", toy, "--model", "dekr-tiny", "--set", "nonsense=1").code == 2
+
+
+def test_a_network_is_as_deep_as_the_weights_it_starts_from(toy: Path, tmp_path: Path) -> None:
+    train(small(toy, epochs=1), tmp_path / "first", device="cpu")
+    like = small(toy, epochs=1, init=str(tmp_path / "first/last.safetensors"), model_arguments="{}")
+    train(like, tmp_path / "second", device="cpu")
+    first, second = weights(tmp_path / "first"), weights(tmp_path / "second")
+    assert {n: t.shape for n, t in first.items()} == {n: t.shape for n, t in second.items()}
+    stored = resolve(read_toml(tmp_path / "second/config.toml"))
+    assert stored.builder_arguments() == small(toy).builder_arguments()
+    # What is asked for holds: one block more.
+    asked = json.loads(SMALL["model_arguments"]) | {"blocks": [2, 1, 1, 1]}
+    train(replace(like, model_arguments=json.dumps(asked)), tmp_path / "third", device="cpu")
+    assert len(weights(tmp_path / "third")) > len(first)
