@@ -38,9 +38,10 @@ def decode_softmax(logits: Tensor, stride: int, reach: int = 2) -> tuple[Tensor,
     are read by `decode_softmax_here`, which gives the same within rounding.
     """
     if logits.device.type == "cpu" and logits.dtype == torch.float32 and not logits.requires_grad:
-        uv, mass = (torch.from_numpy(values) for values in decode_softmax_here(logits.numpy(), reach))
-    else:
-        uv, mass = decode_softmax_there(logits, reach)
+        here, scores = decode_softmax_here(logits.numpy(), reach)
+        here = here * stride + (stride - 1) / 2  # of float32 still
+        return torch.from_numpy(here), torch.from_numpy(scores)
+    uv, mass = decode_softmax_there(logits, reach)
     return uv * stride + (stride - 1) / 2, mass
 
 
