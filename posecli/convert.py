@@ -127,6 +127,12 @@ def merge(
     return Dataset(skeleton, tuple(records), tuple(videos), root, info)
 
 
+def repeated_frames(dataset: Dataset) -> int:
+    """How many images are a picture, or a frame of a video, that an image before them is already."""
+    seen = {(r.file_name, r.frame_id) for r in dataset.records}
+    return len(dataset.records) - len(seen)
+
+
 def _folder_name(root: str) -> str:
     """What a data set's folder is called; ``images`` says nothing, the folder above does."""
     path = Path(root).resolve()

@@ -11,7 +11,7 @@ import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from posecli.errors import PoseError
@@ -157,3 +157,13 @@ def inside(folder: str | Path, name: str, where: str = "") -> Path:
     if not path.resolve().is_relative_to(Path(folder).resolve()):
         raise PoseError(f"the name {name!r} leads out of the output folder through a link", where or str(folder), hint)
     return path
+
+
+def ends_alike(a: str, b: str) -> int:
+    """How many parts two paths have in common at their ends: 2 for ``mars/front/walk.mp4`` and ``x/front/walk.mp4``."""
+    count = 0
+    for one, other in zip(reversed(PurePosixPath(a).parts), reversed(PurePosixPath(b).parts), strict=False):
+        if one != other:
+            break
+        count += 1
+    return count

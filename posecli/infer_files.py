@@ -98,13 +98,12 @@ def plan_jobs(
     for item in inputs:
         stem = _stem(item)
         if out == "-":
-            stream = None
+            stream, beside = None, folder
         elif one_stream:
-            stream = Path(str(out))
-        elif out is not None:
-            stream = Path(out) / f"{stem}{STREAM_SUFFIX}"
+            stream, beside = Path(str(out)), Path(str(out)).parent
         else:
-            stream = (folder if single else folder / "poses") / f"{stem}{STREAM_SUFFIX}"
+            beside = Path(out) if out is not None else folder if single else folder / "poses"
+            stream = beside / f"{stem}{STREAM_SUFFIX}"
         overlay = None
         if render or render_out:
             name = f"{stem}.overlay" + ("" if _many_pictures(item) else ".jpg" if item.kind == "pictures" else ".mp4")
@@ -113,7 +112,7 @@ def plan_jobs(
             elif render_out is not None:
                 overlay = Path(render_out) / name
             else:
-                overlay = (overlays or (folder if stream is None else stream.parent)) / name
+                overlay = (overlays or beside) / name
             if item.kind != "pictures":
                 container_of(overlay)
         jobs.append(Job(item, stream, overlay))
@@ -268,7 +267,8 @@ def _draw_again(job: Job, options: InferOptions, style: Style | None) -> None:
 
 
 def _run(run: _Run, writer_of: Callable[[], StreamWriter]) -> Summary:
-    job, model, options, boxes = run.job, run.model, run.options, run.boxes
+    job, model, options = run.job, run.model, run.options
+    boxes = None if run.boxes is None else run.boxes.of(job.input)
     style, last, inline = run.style, run.last, run.inline
     summary = Summary(
         job.input.name, str(job.stream) if job.stream else None, str(job.overlay) if job.overlay else None

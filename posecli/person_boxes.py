@@ -1,16 +1,17 @@
 """Where people are, for top-down models: boxes of a pose stream, a data set of any form, or COCO detection results.
 
 Frames find their boxes by picture name, by video and frame number, or, for results that know nothing else, by
-``image_id``. A frame that the file does not name has no people. Whose boxes they are is told in the header of the
-stream that is made with them, and from there by `evaluate`.
+``image_id``. Of names that end alike (``front/walk.mp4``, ``side/walk.mp4``) it is the one that has most folders in
+common with where the frame is from. A frame that the file does not name has no people, which is counted. Whose boxes
+they are is told in the header of the stream that is made with them, and from there by `evaluate`.
 """
 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,12 +19,12 @@ import numpy as np
 
 from posecli.codecs.boxes import keep_boxes
 from posecli.errors import PoseError
-from posecli.files import sha256_of
+from posecli.files import ends_alike, sha256_of
 from posecli.formats import coco, read_dataset
 from posecli.geometry import person_box
 from posecli.predictions import read_stream
 from posecli.types import Dataset, Frame
-from posecli.video import VIDEO_SUFFIXES
+from posecli.video import VIDEO_SUFFIXES, Input
 
 Warn = Callable[[str], None]
 #: COCO's number for people, among the other things that a detector names.
@@ -38,10 +39,21 @@ class BoxLookup:
         find: gives the boxes (N, 4) x0 y0 x1 y1 in the pixels of the whole picture for a frame and its image id, or
             (N, 5) with each box's score in [0, 1].
         about: where they are from, for the stream's header: ``{"from": "labels", "file": "val.json", ...}``.
+        asked: of a file, how many frames it was asked for and named (True) or did not (False).
+        at: of a file, ``find`` for frames of a folder.
     """
 
     find: Callable[[Frame, int | str], np.ndarray]
     about: Mapping[str, Any] = field(default_factory=lambda: {"from": "given"})
+    asked: Counter[bool] = field(default_factory=Counter)
+    at: Callable[[Path], Callable[[Frame, int | str], np.ndarray]] | None = None
+
+    def of(self, source: Input) -> BoxLookup:
+        """The lookup for one source: where it lies tells names that end alike apart."""
+        if self.at is None:
+            return self
+        path = Path(source.path)
+        return replace(self, find=self.at(path if source.kind == "pictures" else path.parent))
 
     def __call__(self, frame: Frame, image_id: int | str) -> np.ndarray:
         """The boxes of a frame."""
@@ -94,6 +106,7 @@ def read_boxes(path: str | Path, min_score: float = 0.0, nms: float = 1.0, warn:
         kind = "poses"
         for header, line in read_stream(path):
             key: tuple[str, int | None] = (line.file, None) if line.file else (header.source, line.frame)
+            named[key] += []  # a frame with nobody is named, too
             for person in line.instances:
                 if person.box_xyxy is not None and person.person_score >= min_score:
                     named[key].append(np.append(np.asarray(person.box_xyxy, np.float64), person.person_score))
@@ -115,6 +128,7 @@ def read_boxes(path: str | Path, min_score: float = 0.0, nms: float = 1.0, warn:
             # A picture is known by its name, also where it counts as a frame of something.
             of_video = PurePosixPath(record.file_name).suffix.lower() in VIDEO_SUFFIXES
             key = (record.file_name, record.frame_id if of_video else None)
+            named[key] += []
             for person in record.instances:
                 around = person_box(person, np.asarray(person.xy, np.float64), person.visibility)
                 if around is not None and not person.ignore:
@@ -127,22 +141,38 @@ def read_boxes(path: str | Path, min_score: float = 0.0, nms: float = 1.0, warn:
         about |= {"nms": nms} if nms < 1 else {}
         for boxes in (*named.values(), *numbered.values()):
             boxes[:] = _suppressed(boxes, nms)
-    by_last_name: dict[tuple[str, int | None], list[str]] = defaultdict(list)
+    files: dict[str, set[tuple[str, bool]]] = defaultdict(set)
     for name, index in named:
-        by_last_name[PurePosixPath(name).name, index].append(name)
+        files[PurePosixPath(name).name].add((name, index is None))
+    asked: Counter[bool] = Counter()
 
-    def find(frame: Frame, image_id: int | str) -> np.ndarray:
-        for index in (frame.index if frame.time is not None else None, None):
-            found = named.get((frame.source, index))
-            if found is None:
-                # Folders may have been given differently; a last name that only one picture has still tells.
-                names = by_last_name.get((PurePosixPath(frame.source).name, index), [])
-                found = named[names[0], index] if len(names) == 1 else None
-            if found is not None:
-                return np.array(found)
-        return np.array(numbered.get(image_id, [])).reshape(-1, 5)
+    def file_of(source: str, picture: bool, folder: Path) -> str | None:
+        """The file's own name of a video or picture; None when it names none, or several that fit alike."""
+        some = [n for n, is_picture in files[PurePosixPath(source).name] if is_picture == picture]
+        where = (folder.resolve() / source).as_posix()
+        alike = {n: ends_alike(n, where) for n in some}
+        # Folders may have been given differently; a last name that only one of them has still tells.
+        best = [n for n in some if alike[n] == max(alike.values())]
+        return source if source in best else best[0] if len(best) == 1 else None
 
-    return BoxLookup(find, about)
+    def at(folder: Path) -> Callable[[Frame, int | str], np.ndarray]:
+        chosen: dict[tuple[str, bool], str | None] = {}
+
+        def find(frame: Frame, image_id: int | str) -> np.ndarray:
+            for index in (frame.index if frame.time is not None else None, None):
+                key = (frame.source, index is None)
+                if key not in chosen:
+                    chosen[key] = file_of(*key, folder)
+                found = named.get((chosen[key] or "", index))
+                if found is not None:
+                    asked[True] += 1
+                    return np.array(found).reshape(-1, 5)
+            asked[image_id in numbered] += 1
+            return np.array(numbered.get(image_id, [])).reshape(-1, 5)
+
+        return find
+
+    return BoxLookup(at(Path()), about, asked, at)
 
 
 def _suppressed(boxes: list[np.ndarray], nms: float) -> list[np.ndarray]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from posecli.drawing import BACKGROUNDS, COLOURS, Style, draw_instances
 from posecli.errors import PoseError, UsageError
+from posecli.files import ends_alike
 from posecli.panels import joined
 from posecli.predictions import FramePoses, StreamHeader, read_headers, read_stream
 from posecli.trails import Trails
@@ -300,8 +301,9 @@ def poses_for(
 ) -> Iterator[tuple[StreamHeader, FramePoses]]:
     """The part of a stream that belongs to a source, lazily.
 
-    A stream may hold several sources. The one of the same name (without folders and suffix) is taken; of a file that
-    holds only one source, that one whatever its name, with a warning. On a folder of pictures, where none has its name,
+    A stream may hold several sources. The one of the same name (without suffix) is taken, of several of that name the
+    one with most folders in common with the source's place; of a file that holds only one source, that one whatever
+    its name, with a warning. On a folder of pictures, where none has its name,
     all of them: videos that are kept as pictures below it.
 
     Args:
@@ -314,8 +316,14 @@ def poses_for(
     at_hand = None if isinstance(stream, str | Path) else stream
     where = "standard input" if piped else where or str(stream)
 
+    folder = "" if "://" in source.path else Path(source.path).resolve().parent.as_posix()
+    nearest = 0
+
+    def near(header: StreamHeader) -> int:
+        return ends_alike(str(PurePosixPath(header.source.replace("\\", "/")).parent), folder)
+
     def fits(header: StreamHeader) -> bool:
-        return _stem(header.source) in (_stem(source.name), _stem(source.path))
+        return _stem(header.source) in (_stem(source.name), _stem(source.path)) and near(header) >= nearest
 
     take_any = several = False
     if not piped:
@@ -323,6 +331,7 @@ def poses_for(
             headers = read_headers(str(stream), warn=lambda message: None)
         else:
             headers = list({id(header): header for header, _ in at_hand}.values())
+        nearest = max((near(h) for h in headers if fits(h)), default=0)
         if headers and not any(fits(h) for h in headers):
             take_any = len(headers) == 1
             several = len(headers) > 1 and isinstance(source, PictureSource)
@@ -341,7 +350,10 @@ def poses_for(
         if several or not (take_any or fits(header)):
             continue
         if taken is not None and header is not taken:
-            raise PoseError(f"poses of {header.source} come twice", where, "leave one of them out")
+            if header.source == taken.source:
+                raise PoseError(f"poses of {header.source} come twice", where, "leave one of them out")
+            what = f"{taken.source} and {header.source} may both be {source.name}"
+            raise PoseError(what, where, "draw on the file where its folders say which it is")
         taken = header
         yield header, line
     if seen and taken is None:

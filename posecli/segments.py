@@ -187,6 +187,7 @@ def run_segment(
         raise ValueError("segments are looked at by a model that fills its batches")
     check_segmentable(model, options, boxes)
     job, span = segment.job, segment.span
+    boxes = None if boxes is None else boxes.of(job.input)
     own = replace(options, track="none", start=span.of[0], end=span.stop)
     summary = Summary(job.input.name, str(segment.place), None)
     with job.input.open() as source, replace_when_done(segment.place) as place, StreamWriter(place) as writer:

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
+#: Suffixes that say another form than a stream's: taken for a slip where a stream, or a folder of them, is written.
+OTHER_FORMS = {
+    ".json", ".csv", ".txt", ".gz", ".zip", ".xml", ".yaml", ".html", ".npy", ".npz", ".h5", ".mat", ".parquet", ".pkl",
+    ".mp4", ".m4v", ".mov", ".mkv", ".avi", ".webm", ".jpg", ".jpeg", ".png",
+}  # fmt: skip
+
+
 class ExitCode(enum.IntEnum):
     """Exit codes of every verb."""
 
@@ -40,6 +47,17 @@ def _check_device(value: str) -> str:
     if kind not in set(Device) or (index and (kind != "cuda" or not index.isdigit())):
         raise typer.BadParameter(f"{value!r} is not auto, cpu, cuda, cuda:N or mps")
     return value
+
+
+def check_stream_name(out: str | None) -> None:
+    """UsageError when ``--out`` of a verb that writes a stream says another form by its suffix."""
+    from posecli.errors import UsageError
+
+    suffix = "." + (out or "").rsplit(".", 1)[-1].lower()
+    if suffix in OTHER_FORMS:
+        raise UsageError(
+            f"--out {out}: what is written is a stream", hint="NAME.jsonl; posecli convert goes on from it"
+        )
 
 
 DeviceOption = Annotated[

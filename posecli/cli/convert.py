@@ -324,7 +324,7 @@ def _read(
     """All sources as one data set with the joints asked for; ``changes`` takes what became of the joints."""
     from dataclasses import asdict
 
-    from posecli.convert import merge, to_skeleton
+    from posecli.convert import merge, repeated_frames, to_skeleton
     from posecli.formats import detect, read_dataset
     from posecli.formats.left_right import describe_sides, look_at_sides
 
@@ -344,6 +344,8 @@ def _read(
         parts.append(part)
     target = asked.target
     dataset = merge(parts, target if len(parts) > 1 else None, derive=asked.derive, told=told)
+    if len(parts) > 1 and (repeated := repeated_frames(dataset)):
+        warn(f"{repeated} of {len(dataset.records)} images are in more than one source; posecli check lists them")
     if target is not None and dataset.skeleton != target:
         dataset, change = to_skeleton(dataset, target, derive=asked.derive)
         told(sources[0], change)

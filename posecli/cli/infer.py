@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from posecli.cli.common import (
+    OTHER_FORMS,
     DebugOption,
     DeviceOption,
     ExitCode,
@@ -37,11 +38,6 @@ if TYPE_CHECKING:
 _MODEL = "Model"
 _OUTPUT = "Output"
 _SHARING = "Many processes"
-# Other suffixes of --out belong to folders of streams, which may have a dot in their name; these are mistakes.
-_NO_FOLDERS = {
-    ".jsonl", ".ndjson", ".json", ".csv", ".txt", ".gz", ".zip", ".xml", ".yaml", ".html", ".npy", ".npz", ".h5",
-    ".mat", ".parquet", ".pkl", ".mp4", ".m4v", ".mov", ".mkv", ".avi", ".webm", ".jpg", ".jpeg", ".png",
-}  # fmt: skip
 
 
 @through_storage(reads=["weights", "box_weights", "rescore", "boxes"], writes=["render_out", "out"], checked=False)
@@ -455,6 +451,8 @@ def infer(
             resumable = kind == "stream" and out != "-"
             report_error("interrupted; go on with --resume" if resumable else "interrupted; nothing was kept")
             raise typer.Exit(ExitCode.INTERRUPTED) from None
+        if lookup is not None and lookup.asked and not lookup.asked[True]:
+            warn(f"{boxes}: it names none of the frames that were looked at, so nobody has a box")
         if kind != "stream":
             export_stream(str(target), str(out), kind, overwrite=overwrite, warn=warn)
             for summary in summaries:
@@ -518,7 +516,9 @@ def _format(name: str | None, out: str | None) -> str:
 
     suffix = "." + (out or "").rsplit(".", 1)[-1]
     kind = name or {".json": "coco", ".csv": "csv"}.get(suffix, "stream")
-    if kind == "stream" and suffix != ".jsonl" and suffix.lower() in _NO_FOLDERS and not Path(str(out)).is_dir():
+    # Other suffixes belong to folders of streams, which may have a dot in their name.
+    slips = OTHER_FORMS | {".jsonl", ".ndjson"}
+    if kind == "stream" and suffix != ".jsonl" and suffix.lower() in slips and not Path(str(out)).is_dir():
         raise UsageError(f"--out {out}: poses are not written as {suffix}", hint=".jsonl, .json, .csv, or a folder")
     if kind not in ("stream", "coco", "csv", "openpose"):
         raise UsageError(f"unknown format {kind!r}", hint="stream, coco, csv or openpose")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from posecli.predictions import FramePoses, StreamHeader
-    from posecli.video import FrameSource
+    from posecli.video import FrameSource, Input
 
 _LOOK = "Look"
 
@@ -118,7 +118,7 @@ def render(
         raise UsageError(f"unknown layout {layout!r}", hint=f"one of {', '.join(LAYOUTS)}")
     if poses2 is not None and poses == poses2 == "-":
         raise UsageError("both streams can't come from standard input", hint="give a file")
-    with open_source(source) as opened:
+    with open_source(_source_of(source, poses)) as opened:
         if opened.kind == "pictures" and (start is not None or end is not None or every != 1):
             raise UsageError("--start, --end and --every are for videos", opened.name)
         first = opened.position(start) if start is not None else 0
@@ -145,10 +145,11 @@ def render(
                 opened, lines, writer, look, start=first, stop=last, every=every, second=second,
                 on_frame=lambda: bar.advance(task),
             )  # fmt: skip
+    names, times = (poses, 1) if poses2 is None else (f"{poses} and {poses2}", 2)
     if report.missing:
-        warn(f"{poses}: no line for {report.missing} of {report.frames} frames; they are drawn without people")
+        warn(f"{names}: no line for {report.missing} of {times * report.frames} frames; they are drawn without people")
     if report.unused:
-        warn(f"{poses}: {report.unused} lines have no frame in {opened.name}")
+        warn(f"{names}: {report.unused} lines have no frame in {opened.name}")
     if report.broken:
         first_problem = f" ({opened.problems[0]})" if opened.problems else ""
         warn(f"{opened.name}: {report.broken} damaged frames{first_problem}")
@@ -158,6 +159,19 @@ def render(
         print_json({"out": str(target), **vars(report)})
     else:
         console(quiet).print(f"{target}: {report.frames} frames, {report.people} people drawn")
+
+
+def _source_of(source: str, poses: str) -> str | Input:
+    """What to draw on; of a folder with videos and pictures the one that the stream is of."""
+    from posecli.predictions import read_headers
+    from posecli.video import list_inputs
+
+    found = list_inputs([source])
+    if len(found) < 2 or poses == "-" or not poses.endswith(".jsonl"):
+        return source
+    named = {header.source for header in read_headers(poses, warn=lambda _: None)}
+    some = [item for item in found if item.name in named]
+    return some[0] if len(some) == 1 else source
 
 
 def _caption(place: str) -> str:

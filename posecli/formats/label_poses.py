@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -107,7 +107,7 @@ def labels_of_poses(
         root: folder of the videos and pictures: they are looked up there when the stream does not say their size.
         min_score: None: each source's display threshold.
         score_threshold: None: `SCORE_THRESHOLD`.
-        warn: told of people left out.
+        warn: told of people left out, and of pictures that could not be decoded.
 
     Raises:
         PoseError: sources with different joints; a size that neither stream nor file says.
@@ -117,7 +117,7 @@ def labels_of_poses(
     videos: list[Video] = []
     records: list[Record] = []
     skeleton: Skeleton | None = None
-    left_out = 0
+    left_out = unreadable = 0
     ends: dict[int, int] = {}
     number = 0
     for new, header, poses in one_skeleton(frames, "choose one joint set with --to-skeleton"):
@@ -126,7 +126,10 @@ def labels_of_poses(
         if new and is_video:
             number = len(videos) + 1
             size = _size(header, None, root)
-            videos.append(Video(number, Path(header.source).stem, header.source, *size, header.fps or 0.0, 0))
+            videos.append(_video(number, header, size))
+        if not is_video and poses.extra.get("broken") and not poses.width:
+            unreadable += 1  # nobody knows how large it is
+            continue
         floor = (header.threshold or 0.0) if min_score is None else min_score
         people = [p for p in poses.instances if p.person_score >= floor]
         left_out += len(poses.instances) - len(people)
@@ -145,10 +148,23 @@ def labels_of_poses(
         raise PoseError("the stream has no frames: nothing to label")
     if left_out:
         warn(f"{left_out} people below the threshold were left out; --min-score 0 keeps them")
+    if unreadable:
+        warn(f"{unreadable} pictures that could not be decoded were left out")
     if len({r.image_id for r in records}) < len(records):
         records = [replace(r, image_id=n) for n, r in enumerate(records, 1)]
     counted = tuple(replace(v, num_frames=ends[v.id]) for v in videos)
     return Dataset(skeleton, tuple(records), counted, str(root))
+
+
+def _video(number: int, header: StreamHeader, size: tuple[int, int]) -> Video:
+    """Named, grouped and tagged as the videos of a folder are, by the folders that the stream says it lies in."""
+    from posecli.formats.clips import recording_of, tags_of  # it reads OpenPose folders, which come here
+
+    path, fps = PurePosixPath(header.source), header.fps or 0.0
+    if len(path.parts) == 1 or "://" in header.source:
+        return Video(number, path.stem, header.source, *size, fps, 0)
+    extra = {"recording": recording_of(header.source)}
+    return Video(number, str(path.with_suffix("")), header.source, *size, fps, 0, tags_of(header.source), extra)
 
 
 def _label(person: Instance, threshold: float) -> Instance:

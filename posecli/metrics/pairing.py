@@ -56,7 +56,7 @@ def _video_parts(name: str) -> tuple[str, ...]:
 
 
 class _Names:
-    """Finds the file a name means: the same path, or a path of which the other is the end."""
+    """Finds the file a name means: the same path, or one of which the other is the end; of several the longest."""
 
     def __init__(self, names: Sequence[tuple[tuple[str, ...], int]]) -> None:
         self.by_last: dict[str, set[tuple[tuple[str, ...], int]]] = defaultdict(set)
@@ -65,10 +65,11 @@ class _Names:
                 self.by_last[parts[-1]].add((parts, row))
 
     def find(self, parts: tuple[str, ...]) -> int:
-        """Row of the one file this name fits; -1 for none, -2 when several fit."""
+        """Row of the one file this name fits; -1 for none, -2 when several fit as well."""
         fits = [(p, row) for p, row in self.by_last.get(parts[-1] if parts else "", ()) if self._fit(p, parts)]
+        longest = max((min(len(p), len(parts)) for p, _ in fits), default=0)
         exact = {row for p, row in fits if p == parts}
-        rows = exact or {row for _, row in fits}
+        rows = exact or {row for p, row in fits if min(len(p), len(parts)) == longest}
         return -1 if not rows else rows.pop() if len(rows) == 1 else -2
 
     @staticmethod

@@ -10,7 +10,7 @@ import glob
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,13 +92,16 @@ def open_source(what: str | Path | int | Input) -> FrameSource:
         return what.open()
     found = list_inputs([what])
     if len(found) != 1:
-        raise PoseError(f"{len(found)} sources where one is wanted: {', '.join(i.name for i in found[:4])}", str(what))
+        some = ", ".join(i.name for i in found[:4])
+        raise PoseError(f"{len(found)} sources where one is wanted: {some}", str(what), "name one of them")
     return found[0].open()
 
 
 def list_inputs(inputs: Iterable[str | Path | int]) -> list[Input]:
     """What the given words name, in their order: one `Input` per video, one per folder of pictures, one for all
     pictures named directly or by a glob, one per COCO JSON (and per video it names).
+    Videos are called as their files, in a folder given with the folders below it, and with more of them where two would
+    have one name.
 
     Folders are searched through all levels, hidden names left out, in natural order (``2`` before ``10``).
 
@@ -144,7 +147,22 @@ def list_inputs(inputs: Iterable[str | Path | int]) -> list[Input]:
         raise PoseError("no input given")
     if loose:
         found.insert(loose_at, _loose(loose))
-    return found
+    return _told_apart(found)
+
+
+def _told_apart(found: list[Input]) -> list[Input]:
+    """Videos of one name from several folders get the folders in which they differ: ``a/clip.mp4``, ``b/clip.mp4``."""
+    alike: dict[str, set[Path]] = {}
+    for item in found:
+        if item.kind == "video" and not is_stored(item.path):
+            alike.setdefault(item.name, set()).add(Path(item.path).absolute())
+    several = {name: _common([p.parent for p in paths]) for name, paths in alike.items() if len(paths) > 1}
+    return [
+        replace(item, name=Path(item.path).absolute().relative_to(several[item.name]).as_posix())
+        if item.kind == "video" and item.name in several and not is_stored(item.path)
+        else item
+        for item in found
+    ]
 
 
 def _stored(url: str) -> list[Input]:

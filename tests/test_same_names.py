@@ -1,0 +1,115 @@
+"""Videos of one name in several folders, as the cameras of a recording are kept: each verb knows which one is meant."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_clips import make_clip
+
+from posecli.errors import PoseError
+from posecli.exports import export_stream
+from posecli.formats.label_poses import labels_of_poses
+from posecli.infer_files import plan_jobs
+from posecli.metrics import evaluate
+from posecli.person_boxes import read_boxes
+from posecli.predictions import FramePoses, StreamHeader, StreamWriter, read_stream
+from posecli.render import poses_for
+from posecli.types import Instance, Skeleton
+from posecli.video import list_inputs, open_source
+
+TWO = Skeleton("two", ("head", "foot"), edges=((0, 1),), sigmas=(0.1, 0.1))
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    """``lab/front/walk.mp4`` and ``lab/side/walk.mp4``, two frames each."""
+    for camera in ("front", "side"):
+        (tmp_path / "lab" / camera).mkdir(parents=True)
+        make_clip(tmp_path / "lab" / camera / "walk.mp4", 2)
+    return tmp_path / "lab"
+
+
+def both(path: Path, names: tuple[str, str] = ("front/walk.mp4", "side/walk.mp4")) -> Path:
+    """A stream of both: one person, at x = 10 in the first source, at x = 50 in the second."""
+    with StreamWriter(path) as writer:
+        for source, x in zip(names, (10.0, 50.0), strict=True):
+            writer.header(StreamHeader(source, TWO, 80, 48, 25.0, threshold=0.0))
+            xy = np.array([[x, 5.0], [x + 4, 30.0]])
+            person = Instance(xy, np.full(2, 2), np.ones(2), 0.9, np.array([x - 2, 3, x + 6, 32]), track_id=1)
+            for n in range(2):
+                writer.frame(FramePoses(n, (person,), n / 25))
+    return path
+
+
+def test_the_one_that_is_drawn_on_is_known_by_its_folder(lab: Path, tmp_path: Path) -> None:
+    poses = both(tmp_path / "p.jsonl")
+    for camera in ("front", "side"):
+        source = open_source(lab / camera / "walk.mp4")
+        assert {h.source for h, _ in poses_for(source, poses, pytest.fail)} == {f"{camera}/walk.mp4"}
+    elsewhere = open_source(make_clip(tmp_path / "walk.mp4", 2))
+    with pytest.raises(PoseError, match=r"front/walk.mp4 and side/walk.mp4 may both be walk.mp4"):
+        list(poses_for(elsewhere, poses, pytest.fail))
+
+
+@pytest.mark.parametrize("given", ["lab", "lab/side/walk.mp4"])
+def test_boxes_are_known_by_the_folder(lab: Path, tmp_path: Path, given: str) -> None:
+    """`infer lab --boxes FILE` looked at nobody: the last name fits two videos of the file."""
+    lookup = read_boxes(both(tmp_path / "p.jsonl"))
+    for item in list_inputs([tmp_path / given]):
+        with item.open() as source:
+            boxes = lookup.of(item)(next(iter(source.frames())), 1)
+        assert boxes[:, 0].tolist() == [8.0 if "front" in item.path else 48.0]
+    assert set(lookup.asked) == {True}
+
+
+def test_a_file_of_boxes_that_names_nothing_is_told(lab: Path, tmp_path: Path, cli, tiny_model: Path) -> None:
+    boxes = both(tmp_path / "p.jsonl", ("a.mp4", "b.mp4"))
+    done = cli("infer", lab / "side/walk.mp4", "--weights", tiny_model, "--boxes", boxes, "--out", tmp_path / "o.jsonl")
+    assert done.code == 0 and f"{boxes}: it names none of the frames" in done.err
+
+
+def test_labels_and_poses_meet_by_the_longest_name(tmp_path: Path) -> None:
+    labels = both(tmp_path / "labels.jsonl")
+    found = both(tmp_path / "found.jsonl", ("lab/front/walk.mp4", "lab/side/walk.mp4"))
+    result = evaluate(labels, found, metrics=("pck",), pck_reference="pixels", match="iou", by=("video",))
+    assert result["all"]["PCK@5px"] == 1 and result["frames"]["ambiguous_names"] == 0
+    assert list(result["groups"]["video"]) == ["front/walk", "side/walk"]
+
+
+def test_poses_as_labels_keep_the_cameras_of_a_recording_together(lab: Path, tmp_path: Path) -> None:
+    data = labels_of_poses(read_stream(both(tmp_path / "p.jsonl")), root=lab, warn=pytest.fail)
+    assert [(v.name, v.tags, v.extra) for v in data.videos] == [
+        ("front/walk", ("front",), {"recording": "walk"}),
+        ("side/walk", ("side",), {"recording": "walk"}),
+    ]
+
+
+def test_openpose_has_a_folder_for_each(tmp_path: Path) -> None:
+    poses = both(tmp_path / "p.jsonl")
+    assert export_stream(poses, tmp_path / "o", "openpose", warn=lambda text: None) == 4
+    names = sorted(p.relative_to(tmp_path / "o").as_posix() for p in (tmp_path / "o").rglob("*.json"))
+    assert names[0] == "front/walk/walk_000000000000_keypoints.json" and len(names) == 4
+    assert {n.rsplit("/", 1)[0] for n in names} == {"front/walk", "side/walk"}
+
+
+@pytest.mark.parametrize("words", [("lab/front/walk.mp4", "lab/side/walk.mp4"), ("lab/front", "lab/side"), ("lab",)])
+def test_outputs_of_several_inputs(lab: Path, words: tuple[str, ...], monkeypatch) -> None:
+    """Overlays beside their streams; they stood in ``out/front/front/`` when a folder was given."""
+    monkeypatch.chdir(lab.parent)
+    jobs = plan_jobs(list_inputs(words), "out", render=True, render_out=None)
+    assert [(j.input.name, str(j.stream), str(j.overlay)) for j in jobs] == [
+        (f"{camera}/walk.mp4", f"out/{camera}/walk.poses.jsonl", f"out/{camera}/walk.overlay.mp4")
+        for camera in ("front", "side")
+    ]
+
+
+def test_a_frame_of_two_sources_is_told(lab: Path, tmp_path: Path, cli) -> None:
+    one = tmp_path / "one.json"
+    person = {"persons": [{"keypoints": [[1, 2, 2], [3, 4, 2]]}], "frame": 0}
+    (lab / "front/walk.json").write_text(json.dumps({"frames": [person], "keypoints": ["head", "foot"]}))
+    assert cli("convert", lab / "front", "--out", one).code == 0
+    done = cli("convert", one, lab / "front", "--out", tmp_path / "two.json")
+    assert done.code == 0 and "2 of 4 images are in more than one source" in done.err
