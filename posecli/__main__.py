@@ -21,6 +21,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     try:
+        if "" in arguments:  # as a path it would be the current folder
+            what = f"argument {arguments.index('') + 1} is empty"
+            raise UsageError(what, hint="is it a shell variable that is not set?")
         app(args=arguments, prog_name="posecli")
     except PoseError as error:
         if debug:

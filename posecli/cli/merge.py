@@ -11,6 +11,7 @@ from posecli.cli.common import (
     JsonOption,
     OverwriteOption,
     QuietOption,
+    check_stream_name,
     console,
     print_json,
     progress,
@@ -51,6 +52,7 @@ def merge(
 
     if json_ and out == "-":
         raise UsageError("--json and --out - both want standard output", hint="give --out a file")
+    check_stream_name(out)
     with progress(quiet) as bar:
         task = bar.add_task("merge", total=None)
         report = merging.merge(streams, out, track=track, overwrite=overwrite, on_frame=lambda: bar.advance(task))

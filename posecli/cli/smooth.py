@@ -11,6 +11,7 @@ from posecli.cli.common import (
     JsonOption,
     OverwriteOption,
     QuietOption,
+    check_stream_name,
     console,
     print_json,
     progress,
@@ -52,6 +53,7 @@ def smooth(
 
     if json_ and out == "-":
         raise UsageError("--json and --out - both want standard output", hint="give --out a file")
+    check_stream_name(out)
     with progress(quiet) as bar:
         task = bar.add_task("smooth", total=None)
         report = smooth_file(

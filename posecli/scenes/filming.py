@@ -53,22 +53,23 @@ class Filming:
     ) -> None:
         """UsageError on values that make no sense, or are beyond what this maker of videos can do."""
         w, h = self.size_wh
-        problems = {
-            "--people": not people[0] <= self.people[0] <= self.people[1] <= people[1],
-            "--frames": self.frames < least_frames,
-            "--count": self.count < 1,
-            "--size": not (32 <= w <= largest and 32 <= h <= largest),
-            "--fps": not 1 <= self.fps <= fastest,
-            "--blur": not 0 <= self.blur <= 1,
-            "--noise": not 0 <= self.noise <= 100,
-            "--occluders": not 0 <= self.occluders <= 20,
-            "--camera-motion": not 0 <= self.camera_motion <= 3,
-            "--compression": not 0 <= self.compression <= 51,
-            "--seed": self.seed < 0,
+        least, most = self.people
+        wanted = {
+            "--people": (people[0] <= least <= most <= people[1], f"{people[0]} to {people[1]}, as N or LEAST-MOST"),
+            "--frames": (self.frames >= least_frames, f"{least_frames} or more"),
+            "--count": (self.count >= 1, "1 or more"),
+            "--size": (32 <= w <= largest and 32 <= h <= largest, f"32x32 to {largest}x{largest}"),
+            "--fps": (1 <= self.fps <= fastest, f"1 to {fastest:g}"),
+            "--blur": (0 <= self.blur <= 1, "0 to 1"),
+            "--noise": (0 <= self.noise <= 100, "0 to 100"),
+            "--occluders": (0 <= self.occluders <= 20, "0 to 20"),
+            "--camera-motion": (0 <= self.camera_motion <= 3, "0 to 3"),
+            "--compression": (0 <= self.compression <= 51, "0 to 51"),
+            "--seed": (self.seed >= 0, "0 or more"),
         }
-        for option, wrong in problems.items():
-            if wrong:
-                raise UsageError(f"{option} is out of range")
+        for option, (right, range_) in wanted.items():
+            if not right:
+                raise UsageError(f"{option} is out of range", hint=range_)
         for what, value, known in (("light", self.light, lights), ("split", self.split, splits)):
             if value not in known:
                 raise UsageError(f"unknown {what} {value!r}", hint=f"one of {', '.join(known)}")

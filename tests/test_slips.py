@@ -1,0 +1,86 @@
+"""Slips on the command line that were once taken for something else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from made_clips import make_clip
+
+from posecli.predictions import FramePoses, StreamHeader, StreamWriter
+from posecli.types import Instance, Skeleton
+
+TWO = Skeleton("two", ("head", "foot"), edges=((0, 1),), sigmas=(0.1, 0.1))
+
+
+def poses(path: Path, source: str, **frame: object) -> Path:
+    """A stream of one frame with one person, of a video or of a picture."""
+    person = Instance(np.array([[4.0, 5], [6, 30]]), np.full(2, 2), np.ones(2), 0.9, np.array([2.0, 3, 8, 32]))
+    with StreamWriter(path) as writer:
+        writer.header(StreamHeader(source, TWO, threshold=0.0))
+        writer.frame(FramePoses(0, (person,), **frame))  # type: ignore[arg-type]
+    return path
+
+
+@pytest.mark.parametrize("words", [("infer", ""), ("convert", "", "--out", "o.json"), ("check", "a.json", "")])
+def test_an_empty_word_is_not_the_current_folder(cli, tmp_path: Path, monkeypatch, words) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_clip(tmp_path / "c.mp4", 2)
+    done = cli(*words)
+    assert done.code == 2 and f"argument {words.index('') + 1} is empty" in done.err
+    assert [p.name for p in tmp_path.iterdir()] == ["c.mp4"]
+
+
+@pytest.mark.parametrize("verb", ["smooth", "merge"])
+def test_a_stream_is_not_written_under_another_forms_name(cli, tmp_path: Path, verb: str) -> None:
+    made = poses(tmp_path / "p.jsonl", "c.mp4", time=0.0)
+    done = cli(verb, made, "--out", tmp_path / "o.csv")
+    assert done.code == 2 and "what is written is a stream" in done.err
+    assert not (tmp_path / "o.csv").exists()
+
+
+def test_the_heat_of_metrics_that_leave_it_out(cli, tmp_path: Path) -> None:
+    """It said that the predictions carry none."""
+    done = cli("evaluate", "a.json", "p.jsonl", "--metrics", "oks", "--heat-csv", tmp_path / "h.csv")
+    assert done.code == 2 and "--metrics ...,heat" in done.err
+
+
+@pytest.mark.parametrize(("option", "value", "range_"), [("--fps", "0", "1 to 240"), ("--people", "3-1", "0 to 30")])
+def test_scenes_say_the_range(cli, tmp_path: Path, option: str, value: str, range_: str) -> None:
+    done = cli("scenes", tmp_path / "s", option, value)
+    assert done.code == 2 and f"{option} is out of range ({range_}" in done.err
+
+
+def test_of_a_mixed_folder_what_the_poses_are_of_is_drawn(cli, tmp_path: Path) -> None:
+    """`infer` writes a stream for the pictures and one for each video; none of them could be drawn on the folder."""
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    make_clip(mixed / "c.mp4", 2)
+    cv2.imwrite(str(mixed / "a.png"), np.zeros((48, 64, 3), np.uint8))
+    of_pictures = poses(tmp_path / "p.jsonl", "mixed", file="a.png", width=64, height=48)
+    done = cli("render", mixed, of_pictures, "--out", tmp_path / "drawn/")
+    assert (done.code, (tmp_path / "drawn/a.png").exists()) == (0, True), done.err
+    other = poses(tmp_path / "q.jsonl", "other.mp4", time=0.0)
+    done = cli("render", mixed, other, "--out", tmp_path / "none/")
+    assert done.code == 1 and "2 sources where one is wanted: mixed, c.mp4 (name one of them)" in done.err
+
+
+def test_a_broken_picture_does_not_stop_the_labels_of_the_others(cli, tmp_path: Path) -> None:
+    (tmp_path / "b.jpg").write_bytes(b"")
+    stream = poses(tmp_path / "p.jsonl", "here", file="a.png", width=64, height=48)
+    with open(stream, "a") as lines:
+        print(json.dumps({"frame": 1, "file": "b.jpg", "persons": [], "broken": True}), file=lines)
+    done = cli("convert", stream, "--out", tmp_path / "o.json", "--to", "coco-dataset")
+    assert done.code == 0 and "1 pictures that could not be decoded were left out" in done.err
+    assert [i["file_name"] for i in json.loads((tmp_path / "o.json").read_text())["images"]] == ["a.png"]
+
+
+def test_frames_without_a_line_of_two_streams(cli, tmp_path: Path) -> None:
+    """It said "no line for 6 of 4 frames"."""
+    make_clip(tmp_path / "c.mp4", 4)
+    a, b = (poses(tmp_path / f"{n}.jsonl", "c.mp4", time=0.0) for n in "ab")
+    done = cli("render", tmp_path / "c.mp4", a, b, "--out", tmp_path / "o.mp4")
+    assert done.code == 0 and f"{a} and {b}: no line for 6 of 8 frames" in done.err
