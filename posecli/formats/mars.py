@@ -137,7 +137,8 @@ def _skeleton(
         return read_skeleton_toml(toml), renames
     if not labels:
         what = "no labels for any video" if root.is_dir() else "a video without labels beside it"
-        raise PoseError(what, str(root), "say which joints they would have with --skeleton")
+        hint = "walk.json or walk.csv for walk.mp4, beside it or in labels/, annotations/, gt/; --skeleton NAME if none"
+        raise PoseError(what, str(root), hint)
     hint = "name the joints in skeleton.toml in the folder, or with --skeleton"
     first = next((x for x in labels if x.names is not None), None)
     if first is None:

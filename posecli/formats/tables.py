@@ -80,7 +80,7 @@ def csv_lines(path: Path) -> Lines:
     except OSError as error:
         raise PoseError(f"cannot read: {error.strerror or error}", str(path)) from None
     except UnicodeDecodeError as error:
-        raise PoseError(f"cannot read as text: {error}", str(path)) from None
+        raise PoseError(f"cannot read as text: {error}", str(path), "save it as UTF-8") from None
     first = text.partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text), delimiter=delimiter)

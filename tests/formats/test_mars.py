@@ -475,8 +475,11 @@ def test_videos_without_labels_are_said(folder: Path, make_video: Any) -> None:
 
 def test_no_labels_at_all(tmp_path: Path, make_video: Any) -> None:
     make_video(tmp_path / "clip.mp4", 3)
-    with pytest.raises(PoseError, match="no labels for any video"):
+    (tmp_path / "clip_labels.csv").write_text("frame,nose_x,nose_y\n0,1,2\n")
+    with pytest.raises(PoseError, match="no labels for any video") as said:
         read_dataset(tmp_path)
+    assert "walk.json or walk.csv for walk.mp4, beside it or in labels/" in said.value.hint
+    (tmp_path / "clip_labels.csv").unlink()
     np.save(tmp_path / "clip.npy", np.ones((3, 3, 2)))
     with pytest.raises(PoseError, match="the labels do not name their joints"):
         read_dataset(tmp_path)
