@@ -41,7 +41,8 @@ from posecli.zoo import fetch, find_entry, suggestions
 __all__ = ["DEFAULT_MODEL", "PoseModel", "PredictOptions", "find_weights", "load_model"]
 
 DEFAULT_MODEL = "default"
-_LEAST_SHARE = 2  # people of a picture whom a worker takes at least
+# People of a picture whom a worker takes at least: calling the network takes as long as two or three of them.
+_LEAST_SHARE = 4
 
 
 def find_weights(name: str | Path, progress: Callable[[int, int | None], None] | None = None) -> Path:
