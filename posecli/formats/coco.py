@@ -153,22 +153,27 @@ def _is_id(value: Any) -> bool:
 
 def _skeleton_of(category: Mapping[str, Any], where: str, warn: Warn) -> Skeleton:
     names = [str(n) for n in category["keypoints"]]
-    edges, odd = [], 0
+    pairs = []
     for pair in category.get("skeleton") or ():
         try:
-            a, b = (int(i) - 1 for i in pair)
+            a, b = (int(i) for i in pair)
         except (TypeError, ValueError, OverflowError):
             raise PoseError(f"skeleton edge {pair!r} is not a pair of joint numbers", where) from None
-        if 0 <= a < len(names) and 0 <= b < len(names) and a != b:
-            edges.append((a, b))
-        else:
-            odd += 1
+        pairs.append((a, b))
+    # COCO counts from 1. A 0 where nothing lies beyond the last joint from 0 on says that this file does not.
+    ends = [i for pair in pairs for i in pair]
+    from_zero = bool(ends) and min(ends) == 0 and max(ends) < len(names)
+    moved = [(a, b) if from_zero else (a - 1, b - 1) for a, b in pairs]
+    edges = [(a, b) for a, b in moved if 0 <= a < len(names) and 0 <= b < len(names) and a != b]
+    odd = len(moved) - len(edges)
     block = category.get("posecli")
     if block is not None:
         if not isinstance(block, dict):
             raise PoseError("'posecli' is not an object", where)
         return Skeleton.from_json({"edges": edges, **block, "keypoints": names}, where)
     skeleton = skeleton_from_names(names, edges, where)
+    if from_zero and skeleton.edges == tuple(edges):
+        warn(f"{where}: the skeleton counts joints from 0, COCO from 1; it was read as it says")
     if odd and skeleton.edges == tuple(edges):
         warn(f"{where}: {odd} skeleton edges name joints beyond the {len(names)} and were left out")
     return skeleton

@@ -218,6 +218,23 @@ def test_edges_beyond_the_joints_are_said(tmp_path: Path) -> None:
     assert "1 skeleton edges name joints beyond the 3" in said[0]
 
 
+@pytest.mark.parametrize(
+    ("pairs", "edges", "told"),
+    [
+        ([[0, 1], [1, 2]], ((0, 1), (1, 2)), "counts joints from 0, COCO from 1"),
+        ([[1, 2], [2, 3]], ((0, 1), (1, 2)), None),
+        ([[0, 1], [2, 3]], ((1, 2),), "1 skeleton edges name joints beyond the 3"),  # neither from 0 nor from 1
+    ],
+)
+def test_edges_that_count_from_0(tmp_path: Path, pairs: list, edges: tuple, told: str | None) -> None:
+    """The edge with the 0 was left out and all others were one joint off."""
+    data = small()
+    data["categories"][0]["skeleton"] = pairs
+    said: list[str] = []
+    assert load(data, tmp_path, warn=said.append).skeleton.edges == edges
+    assert len(said) == (told is not None) and all(told in s for s in said if told)
+
+
 def test_wrong_num_keypoints_and_other_categories_are_said(tmp_path: Path) -> None:
     data = small()
     data["annotations"][0]["num_keypoints"] = 17
