@@ -353,7 +353,8 @@ def poses_for(
             if header.source == taken.source:
                 raise PoseError(f"poses of {header.source} come twice", where, "leave one of them out")
             what = f"{taken.source} and {header.source} may both be {source.name}"
-            raise PoseError(what, where, "draw on the file where its folders say which it is")
+            hint = "write the stream to a file first" if piped else "draw on the file where its folders say which it is"
+            raise PoseError(what, where, hint)
         taken = header
         yield header, line
     if seen and taken is None:

@@ -42,6 +42,12 @@ def test_a_stream_is_not_written_under_another_forms_name(cli, tmp_path: Path, v
     assert not (tmp_path / "o.csv").exists()
 
 
+def test_two_predictions_from_one_pipe(cli) -> None:
+    """It said that the stream is empty."""
+    done = cli("evaluate", "a.json", "-", "-")
+    assert done.code == 2 and "both predictions can't come from standard input" in done.err
+
+
 def test_the_heat_of_metrics_that_leave_it_out(cli, tmp_path: Path) -> None:
     """It said that the predictions carry none."""
     done = cli("evaluate", "a.json", "p.jsonl", "--metrics", "oks", "--heat-csv", tmp_path / "h.csv")

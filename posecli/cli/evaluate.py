@@ -164,6 +164,8 @@ def evaluate(
     for path in (heat_csv, heat_plot, report):
         if path is not None and path.exists() and not overwrite:
             raise PoseError("the output exists already", str(path), "choose another name or give --overwrite")
+    if pred == pred2 == "-":
+        raise UsageError("both predictions can't come from standard input", hint="give a file")
     if (heat_csv or heat_plot) and metrics is not None and "heat" not in _names(metrics):
         raise UsageError("--heat-csv and --heat-plot show the metric heat", hint="--metrics ...,heat")
     asked = [] if by == "none" else _names(by)
