@@ -87,6 +87,29 @@ def test_poses_as_labels_keep_the_cameras_of_a_recording_together(lab: Path, tmp
     ]
 
 
+def test_labels_as_poses_say_which_camera(lab: Path, tmp_path: Path, cli) -> None:
+    """Both sources were ``walk.mp4``: what was written could neither be drawn nor measured."""
+    labels, poses = tmp_path / "lab.json", tmp_path / "labels.jsonl"
+    done = cli("convert", both(tmp_path / "p.jsonl"), "--to", "coco-dataset", "--out", labels, "--image-root", lab)
+    assert done.code == 0, done.err
+    assert cli("convert", labels, "--out", poses).code == 0
+    assert {header.source for header, _ in read_stream(poses)} == {"lab/front/walk.mp4", "lab/side/walk.mp4"}
+    assert evaluate(labels, poses, metrics=("pck",), pck_reference="box", match="iou")["all"]["PCK@0.2"] == 1
+
+
+def test_rows_of_videos_of_one_name(tmp_path: Path) -> None:
+    """The row of the second stood in the place of that of the first."""
+    lines = ["source,frame,person,joint,x,y,v,width,height"]
+    lines += [
+        f"{c}/walk.mp4,{n},1,{j},10,{y},2,80,48" for c in "ab" for n in (0, 1) for j, y in (("head", 5), ("foot", 30))
+    ]
+    table = tmp_path / "labels.csv"
+    table.write_text("\n".join(lines) + "\n")
+    result = evaluate(table, table, metrics=("pck",), pck_reference="box", match="iou", by=("video", "track"))
+    assert list(result["groups"]["video"]) == ["a/walk.mp4", "b/walk.mp4"]
+    assert list(result["groups"]["track"]) == ["a/walk.mp4 track 1", "b/walk.mp4 track 1"]
+
+
 def test_openpose_has_a_folder_for_each(tmp_path: Path) -> None:
     poses = both(tmp_path / "p.jsonl")
     assert export_stream(poses, tmp_path / "o", "openpose", warn=lambda text: None) == 4

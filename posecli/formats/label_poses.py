@@ -6,6 +6,7 @@ A stream of labels carries what poses do not have under further keys of a person
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -46,9 +47,10 @@ def one_skeleton(frames: Frames, remedy: str) -> Iterator[tuple[bool, StreamHead
 def label_stream(dataset: Dataset, *, whole_names: bool = False) -> Iterator[tuple[StreamHeader, FramePoses]]:
     """A data set's labels as poses, e.g. to draw them: one source a video, and one for all pictures.
 
-    A video's source is its file's name, with ``whole_names`` the folders above it too.
+    A video's source is its file's name; with ``whole_names``, or where several have that name, with its folders.
     """
     videos = {v.id: v for v in dataset.videos}
+    last = Counter(Path(v.file_name or v.name).name for v in dataset.videos)
     records_of: dict[Any, list[Record]] = {}
     for record in dataset.records:
         records_of.setdefault(record.video_id if record.video_id in videos else None, []).append(record)
@@ -57,10 +59,11 @@ def label_stream(dataset: Dataset, *, whole_names: bool = False) -> Iterator[tup
         if video is None:
             header = StreamHeader(Path(dataset.root or ".").resolve().name, dataset.skeleton)
         else:
-            header = StreamHeader(
-                video.file_name if whole_names and video.file_name else Path(video.file_name or video.name).name,
-                dataset.skeleton, video.width or None, video.height or None, video.fps or None,
-            )  # fmt: skip
+            name = video.file_name or video.name
+            short = Path(name).name
+            whole = (whole_names and bool(video.file_name)) or last[short] > 1
+            size = video.width or None, video.height or None
+            header = StreamHeader(name if whole else short, dataset.skeleton, *size, video.fps or None)
         for n, record in enumerate(records):
             frame = n if record.frame_id is None or video is None else record.frame_id
             if video is not None and video.fps:

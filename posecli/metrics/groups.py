@@ -13,6 +13,7 @@ from posecli.metrics.crowdpose import crowdpose_scores
 from posecli.metrics.measures import Measure, SequenceSums, Side
 from posecli.metrics.options import Settings
 from posecli.metrics.people import Labels
+from posecli.types import Video
 
 AP_KEYS = ("AP", "AP50", "AP75", "AP_medium", "AP_large", "AR", "AR50", "AR75", "AR_medium", "AR_large")
 
@@ -32,11 +33,12 @@ def make_groups(
 ) -> list[Group]:
     """The groups asked for that hold frames; adds a note where the labels offer none of a kind."""
     video, videos = labels.frames.video, labels.frames.videos
+    names = _told_apart(videos)
     groups = [Group("all", "all", frames_used)]
     for by in settings.by:
         before = len(groups)
         if by == "video":
-            groups += [Group(by, v.name, frames_used & (video == i)) for i, v in enumerate(videos)]
+            groups += [Group(by, name, frames_used & (video == i)) for i, name in enumerate(names)]
         elif by == "tag":
             for tag in sorted({t for v in videos for t in v.tags}):
                 tagged = np.array([tag in v.tags for v in videos])
@@ -45,11 +47,18 @@ def make_groups(
             # A track lives in one video: ids of different videos are different people.
             where = video[side.frame]
             for v, t in sorted({(int(v), int(t)) for v, t in zip(where, side.track, strict=True) if t >= 0}):
-                name = f"{videos[v].name} track {t}" if v >= 0 else f"track {t}"
+                name = f"{names[v]} track {t}" if v >= 0 else f"track {t}"
                 groups.append(Group(by, name, frames_used & (video == v), t))
         if by != "joint" and len(groups) == before:
             notes.append(f"no rows by {by}: the labels have no {by}s")
     return [g for g in groups if g.by == "all" or g.frames.any()]
+
+
+def _told_apart(videos: Sequence[Video]) -> list[str]:
+    """Names of videos; of those that have one name their files' (the rows of a result go by name)."""
+    names = [v.name for v in videos]
+    names = [v.file_name or n if names.count(n) > 1 else n for v, n in zip(videos, names, strict=True)]
+    return [f"{n} ({v.id})" if names.count(n) > 1 else n for v, n in zip(videos, names, strict=True)]
 
 
 def rows_of(measure: Measure, group: Group, side: Side) -> np.ndarray | None:
