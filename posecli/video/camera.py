@@ -23,7 +23,12 @@ class CameraSource(FrameSource):
     kind = "camera"
 
     def __init__(self, number: int) -> None:
-        self._capture = cv2.VideoCapture(number)
+        # OpenCV tells on stderr, in ten lines, which of its backends have no such camera.
+        before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        try:
+            self._capture = cv2.VideoCapture(number)
+        finally:
+            cv2.utils.logging.setLogLevel(before)
         if not self._capture.isOpened():
             raise PoseError(f"no camera {number}", hint="camera numbers start at 0; a file of that name needs ./")
         fps = self._capture.get(cv2.CAP_PROP_FPS)

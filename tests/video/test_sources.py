@@ -189,3 +189,9 @@ def test_picture_writer(tmp_path: Path) -> None:
     with PictureWriter(tmp_path / "one.png", single=True) as single:
         single.write(image, "whatever.jpg")
     assert np.array_equal(read_picture(tmp_path / "one.png"), image)
+
+
+def test_a_camera_that_is_not_there_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(PoseError, match="no camera 99"):
+        open_source(99)
+    assert capfd.readouterr() == ("", "")
