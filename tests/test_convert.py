@@ -539,6 +539,7 @@ def test_labels_as_poses(mars: Path, tmp_path: Path, cli: Cli) -> None:
     done = cli("convert", mars, "--out", tmp_path / "labels.jsonl")
     assert done.code == 0, done.err
     frames = list(read_stream(tmp_path / "labels.jsonl"))
-    assert [h.source for h, _ in frames[::20]] == ["a.mp4", "b.mp4", "a.mp4", "b.mp4"]
+    # Two cameras have videos of these names: without their folders nobody could tell them apart.
+    assert [h.source for h, _ in frames[::20]] == ["front/a.mp4", "front/b.mp4", "side/a.mp4", "side/b.mp4"]
     assert len(frames) == 80 and frames[3][1].instances[0].xy[1].tolist() == [3, 4]
     assert frames[3][1].time == pytest.approx(0.12)
