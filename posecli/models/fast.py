@@ -93,7 +93,7 @@ class FusedConv(nn.Module):
         super().__init__()
         weight = conv.weight.detach().to(dtype)
         self.bias = None if conv.bias is None else conv.bias.detach().to(dtype)
-        self.relu = relu
+        self.relu, self.dtype = relu, dtype
         # With kernels as large as CPM's, oneDNN takes a third longer over channels-last maps of float32, and half as
         # long over such of bfloat16 (AMX).
         self.large = dtype == torch.float32 and min(conv.kernel_size) >= _LARGE
@@ -110,6 +110,8 @@ class FusedConv(nn.Module):
 
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         """(B, C, h, w), and what is added: of the result's shape, or one that spreads to it."""
+        if x.dtype != self.dtype:  # what a network computes in float32 by itself
+            x = x.to(self.dtype)
         if self.large:
             padding, stride, dilation, groups = self.geometry
             out = functional.conv2d(x.contiguous(), self.weight, self.bias, stride, padding, dilation, groups)

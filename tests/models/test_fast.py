@@ -115,6 +115,21 @@ def test_bfloat16_is_near() -> None:
             assert (a.float() - b).abs().mean() < 0.01 * (b.max() - b.min())
 
 
+@pytest.mark.parametrize("name", SMALL)
+def test_every_network_computes_in_bfloat16(name: str) -> None:
+    """Also those that compute some of their maps in float32 themselves (Tompson's contrast normalisation)."""
+    if "gru" in name or "lstm" in name:
+        pytest.skip("runs in float32, as all that carry something from frame to frame")
+    network, image = trained(name), torch.randn(1, 3, 64, 64)
+    quick = fuse(network, torch.bfloat16)
+    with torch.no_grad():
+        pairs = list(zip(quick(image.bfloat16()), network(image), strict=True))
+    for found, expected in pairs:
+        if isinstance(expected, Tensor):
+            error = (found.float() - expected).abs().mean()
+            assert error < 0.02 * max(float(expected.max() - expected.min()), 1.0)
+
+
 @needs_compiler
 @pytest.mark.parametrize("channels", [1, 3, 4, 8, 15, 16])
 def test_compiled_blocks_equal_the_plain_ones(channels: int) -> None:
