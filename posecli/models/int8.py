@@ -14,6 +14,7 @@ efficient inference: A whitepaper", 2018, https://arxiv.org/abs/1806.08342 (Sec.
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -120,10 +121,13 @@ class Observer(fx.Interpreter):
     """
 
     _KEPT = 1_000  # of each map of a batch
+    _BATCHES = 512  # of which values of a map are kept at most
 
     def __init__(self, network: fx.GraphModule) -> None:
         super().__init__(network)
         self._values: dict[str, list[Tensor]] = {}
+        self._ends: dict[str, Tensor] = {}
+        self._seen: Counter[str] = Counter()
         convolutions = [n for n in network.graph.nodes if _convolution(n, network) is not None]
         # What goes into one, and what comes out.
         self._wanted = {_origin(source, network) for n in convolutions for source in n.args} | set(convolutions)
@@ -131,11 +135,23 @@ class Observer(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         found = super().run_node(n)
         if n in self._wanted:
+            self._keep(_name(n), found)
+        return found
+
+    def _keep(self, name: str, found: Tensor) -> None:
+        ends = torch.stack(found.aminmax())
+        known = self._ends.get(name, ends)
+        self._ends[name] = torch.stack([torch.minimum(known[0], ends[0]), torch.maximum(known[1], ends[1])])
+        kept = self._values.setdefault(name, [])
+        # Every batch at first, every second once there are many, every fourth: memory stays as it is.
+        every = 1 << (self._seen[name] // self._BATCHES).bit_length()
+        if self._seen[name] % every == 0:
             values = found.permute(0, 2, 3, 1).reshape(-1)
             step = max(1, values.numel() // self._KEPT) | 1  # odd: all channels come round
-            kept = torch.cat([values[::step], torch.stack(values.aminmax())])
-            self._values.setdefault(_name(n), []).append(kept)
-        return found
+            kept.append(values[::step].clone())
+        self._seen[name] += 1
+        if len(kept) > self._BATCHES:
+            del kept[1::2]
 
     def ranges(self) -> dict[str, list[float]]:
         """The lowest and highest value that each map should have room for, by the name of what it comes from.
@@ -143,7 +159,7 @@ class Observer(fx.Interpreter):
         Of the ranges that lie within all values seen, the one with the least squared error: rare large values are cut
         off where the others can then be told apart better.
         """
-        return {name: _range(torch.cat(values)) for name, values in self._values.items()}
+        return {name: _range(torch.cat([*values, self._ends[name]])) for name, values in self._values.items()}
 
 
 def _name(node: fx.Node) -> str:
