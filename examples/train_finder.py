@@ -316,9 +316,10 @@ def main() -> None:
         go_on_from(network, state, args.on)
     elif args.init:
         trunk = {n.removeprefix("trunk."): v for n, v in state.items() if n.startswith("trunk.")}
-        # The finder's pyramid ends a level earlier.
-        trunk = {n: v for n, v in trunk.items() if n in network.backbone.state_dict()}
-        network.backbone.load_state_dict(trunk)
+        # The finder's pyramid ends a level earlier; blocks that the pose network lacks begin as identities.
+        own = network.backbone.state_dict()
+        trunk = {n: v for n, v in trunk.items() if n in own}
+        network.backbone.load_state_dict({**own, **trunk})
         print(f"{len(trunk)} tensors of the trunk from {args.init}", flush=True)
     network = network.to(device).to(memory_format=torch.channels_last)
     average = {k: v.clone() for k, v in network.state_dict().items()}
