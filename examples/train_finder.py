@@ -189,15 +189,20 @@ def saved_state(path: Path, device: torch.device) -> dict[str, Any]:
     return torch.load(path, map_location=device, weights_only=True)
 
 
-def go_on_from(network: nn.Module, state: dict[str, Tensor], file: Path) -> None:
-    """Loads a finder into one whose trunk may have more blocks: those change nothing at first (`HalfBottleneck`)."""
+def go_on_from(network: nn.Module, state: dict[str, Tensor], file: Path) -> set[str]:
+    """Loads a finder, or a trunk, into one that may have more blocks: those change nothing at first (`HalfBottleneck`).
+
+    Returns the tensors that start afresh.
+    """
     own = network.state_dict()
     check_fit({n: v for n, v in own.items() if n in state}, state, str(file))
-    fresh = {n.rpartition(".residual.")[0] for n in own if n not in state}
-    if "" in fresh:
-        raise SystemExit(f"{file}: not a finder of this kind")
+    fresh = {n for n in own if n not in state}
+    blocks = {n.rpartition(".residual.")[0] for n in fresh}
+    if "" in blocks:
+        raise SystemExit(f"{file}: not a network of this kind")
     network.load_state_dict({**own, **state})
-    print(f"{len(state)} tensors from {file}; {len(fresh)} blocks start afresh", flush=True)
+    print(f"{len(state)} tensors from {file}; {len(blocks)} blocks start afresh", flush=True)
+    return fresh
 
 
 @torch.inference_mode()
@@ -258,7 +263,7 @@ def main() -> None:
         "--blocks",
         type=int,
         nargs=4,
-        help="of the trunk's stages; those that --on lacks begin as identities",
+        help="of the trunk's stages; those that --on or --init lacks begin as identities",
     )
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of the network's maps")
     parser.add_argument(
@@ -312,22 +317,22 @@ def main() -> None:
     if args.blocks:
         meta = replace(meta, arguments={**meta.arguments, "blocks": args.blocks})
     network = build(meta)
+    fresh: set[str] = set()
     if args.on:
-        go_on_from(network, state, args.on)
+        fresh = go_on_from(network, state, args.on)
     elif args.init:
         trunk = {n.removeprefix("trunk."): v for n, v in state.items() if n.startswith("trunk.")}
-        # The finder's pyramid ends a level earlier; blocks that the pose network lacks begin as identities.
+        # The finder's pyramid ends a level earlier.
         own = network.backbone.state_dict()
         trunk = {n: v for n, v in trunk.items() if n in own}
-        network.backbone.load_state_dict({**own, **trunk})
-        print(f"{len(trunk)} tensors of the trunk from {args.init}", flush=True)
+        fresh = {f"backbone.{n}" for n in go_on_from(network.backbone, trunk, args.init)}
     network = network.to(device).to(memory_format=torch.channels_last)
     average = {k: v.clone() for k, v in network.state_dict().items()}
 
     begun = args.init or args.on
     frozen, trunk_parts, head_parts = [], [], []
     for name, parameter in network.named_parameters():
-        if begun and name.startswith(TRUNK_FROZEN):
+        if begun and name.startswith(TRUNK_FROZEN) and name not in fresh:
             parameter.requires_grad_(False)
             frozen.append(name)
         else:

@@ -28,6 +28,7 @@ from torch import nn
 from posecli.errors import PoseError, reason
 from posecli.files import replace_when_done
 from posecli.models import MODELS
+from posecli.models.int8 import whole_kernel
 from posecli.models.outline import outline
 from posecli.types import Skeleton
 
@@ -36,7 +37,6 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 FINDER = "finder."
 _LARGEST = 1 << 14  # pixels of an input side
 _SCALE = ".scale"
-_LEVELS = 127
 _WORTH = 4096  # numbers of a tensor that is stored in eight bits; smaller ones weigh little
 
 
@@ -146,7 +146,7 @@ def save_model(
         for name, value in state.items():
             value = value.detach().to("cpu")
             if eight_bits and _is_kernel(value):
-                result[prefix + name], result[prefix + name + _SCALE] = _in_eight_bits(value)
+                result[prefix + name], result[prefix + name + _SCALE] = whole_kernel(value)
                 continue
             if dtype is not None and value.is_floating_point():
                 value = value.to(dtype)
@@ -171,7 +171,7 @@ def lossless(values: Iterable[torch.Tensor]) -> tuple[torch.dtype | None, bool]:
     """The ``dtype`` and ``eight_bits`` of `save_model` that store tensors as they are in the least space."""
     floating = [value for value in values if value.is_floating_point()]
     kernels = [value for value in floating if _is_kernel(value)]
-    eight_bits = bool(kernels) and all(torch.equal(value, _of_eight_bits(*_in_eight_bits(value))) for value in kernels)
+    eight_bits = bool(kernels) and all(torch.equal(value, _of_eight_bits(*whole_kernel(value))) for value in kernels)
     others = [value for value in floating if not (eight_bits and _is_kernel(value))]
     short = all(torch.equal(value, value.bfloat16().to(value.dtype)) for value in others)
     return torch.bfloat16 if short else None, eight_bits
@@ -182,16 +182,8 @@ def _is_kernel(value: torch.Tensor) -> bool:
     return value.is_floating_point() and value.dim() == 4 and value.numel() >= _WORTH
 
 
-def _in_eight_bits(value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(C, ...) to whole numbers from -127 to 127 and, for each of C, what 1 stands for."""
-    value = value.float()
-    scale = value.flatten(1).abs().amax(1) / _LEVELS
-    shared = scale.view(-1, *[1] * (value.dim() - 1)).clamp_min(1e-30)
-    return (value / shared).round().to(torch.int8).contiguous(), scale
-
-
 def _of_eight_bits(whole: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """The inverse, float32."""
+    """The inverse of `whole_kernel`, float32."""
     return whole * scale.float().view(-1, *[1] * (whole.dim() - 1))
 
 

@@ -15,7 +15,6 @@ from safetensors.torch import save_file
 import posecli
 from posecli.checkpoint import (
     ModelMeta,
-    _in_eight_bits,
     load_checkpoint,
     load_finder,
     load_into,
@@ -25,6 +24,7 @@ from posecli.checkpoint import (
 )
 from posecli.errors import PoseError
 from posecli.models import MODELS
+from posecli.models.int8 import whole_kernel
 from posecli.models.outline import outline
 from posecli.skeletons import COCO17
 
@@ -90,9 +90,9 @@ def test_eight_bits_are_those_that_whole_numbers_compute_with() -> None:
     torch.manual_seed(3)
     kernel = torch.randn(6, 4, 3, 3) * torch.rand(6, 1, 1, 1)
     folded = torch.tensor([0.3, -2.0, 1.0, 0.01, 5.0, 1.5]).view(-1, 1, 1, 1)  # a norm's factors
-    stored, scale = _in_eight_bits(kernel)
+    stored, scale = whole_kernel(kernel)
     read = stored * scale.view(-1, 1, 1, 1)
-    assert torch.equal(_in_eight_bits(read * folded)[0], _in_eight_bits(kernel * folded)[0])
+    assert torch.equal(whole_kernel(read * folded)[0], whole_kernel(kernel * folded)[0])
 
 
 def test_a_channel_of_zeros_stays_so(tmp_path: Path) -> None:

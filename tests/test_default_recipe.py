@@ -198,7 +198,9 @@ def test_a_deeper_finder_begins_as_the_one_it_goes_on_from() -> None:
     torch.manual_seed(0)
     finder = MODELS["dekr-finder"](**tiny, blocks=(1, 1, 2, 1)).eval()
     deeper = MODELS["dekr-finder"](**tiny, blocks=(2, 3, 4, 2)).eval()
-    module("train_finder").go_on_from(deeper, finder.state_dict(), Path("finder"))
+    fresh = module("train_finder").go_on_from(deeper, finder.state_dict(), Path("finder"))
+    assert {n.split(".")[3] for n in fresh if n.startswith("backbone.backbone.stages.1.")} == {"1", "2"}
+    assert fresh == set(deeper.state_dict()) - set(finder.state_dict())
     picture = torch.randn(1, 3, 64, 96)
     with torch.inference_mode():
         for before, after in zip(finder(picture), deeper(picture), strict=True):

@@ -64,6 +64,14 @@ def restored(q: Tensor, scale: float, zero: int) -> Tensor:
     return x.sub_(zero * scale) if zero else x
 
 
+def whole_kernel(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """A convolution's weights (C, c, h, w) as int8, -127 to 127, and what 1 stands for in each of the C channels that
+    come out, float32."""
+    weight = weight.float()
+    scale = (weight.abs().amax((1, 2, 3)) / _WEIGHT_LEVELS).clamp_min(1e-12)
+    return (weight / scale.view(-1, 1, 1, 1)).round().to(torch.int8).contiguous(), scale
+
+
 # What gives a map of its own, which nothing else stands for.
 _NEW = (quantised, restored, operator.add, torch.add)
 
@@ -80,9 +88,8 @@ class QuantisedConv(nn.Module):
 
     def __init__(self, conv: FusedConv, given: Grid, gives: Grid | None, added: Grid | None) -> None:
         super().__init__()
-        weight = conv.weight.float()
-        scale = (weight.abs().amax((1, 2, 3)) / _WEIGHT_LEVELS).clamp_min(1e-12)
-        self.orders = Orders((weight / scale.view(-1, 1, 1, 1)).round().to(torch.int8).contiguous(), self._ordered)
+        whole, scale = whole_kernel(conv.weight)
+        self.orders = Orders(whole, self._ordered)
         self.scale, self.zeros = scale, torch.zeros(len(scale), dtype=torch.int64)
         self.bias = None if conv.bias is None else conv.bias.float()
         self.relu, self.geometry = conv.relu, conv.geometry
