@@ -199,7 +199,7 @@ def test_a_deeper_finder_begins_as_the_one_it_goes_on_from() -> None:
     finder = MODELS["dekr-finder"](**tiny, blocks=(1, 1, 2, 1)).eval()
     deeper = MODELS["dekr-finder"](**tiny, blocks=(2, 3, 4, 2)).eval()
     fresh = module("train_finder").go_on_from(deeper, finder.state_dict(), Path("finder"))
-    assert {n.split(".")[3] for n in fresh if n.startswith("backbone.backbone.stages.1.")} == {"1", "2"}
+    assert {n.split(".")[4] for n in fresh if n.startswith("backbone.backbone.stages.1.")} == {"1", "2"}
     assert fresh == set(deeper.state_dict()) - set(finder.state_dict())
     picture = torch.randn(1, 3, 64, 96)
     with torch.inference_mode():
