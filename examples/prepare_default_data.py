@@ -5,8 +5,9 @@
 DATA/lspet has person crops with 14 joints, noisy labels and no split. Written are `lspet_train.json` and
 `lspet_val.json`, the tenth of the pictures whose name's CRC-32 ends in 0 (modulo 10) for validation; training pictures
 that look like one of those are left out. The training file also gets the face joints that MediaPipe found for some
-people (`face_pseudo_labels.json`), where it was at least half sure they are visible. Boxes and the pictures stay as
-they are. The COCO pictures are used from their own files.
+people (`face_pseudo_labels.json`), where it was at least half sure they are visible, and, with ``--masks``, the masks
+that `athlete_masks.py` made. Boxes and the pictures stay as they are. `backdrops.txt` names the backgrounds that may be
+learnt from. The COCO pictures are used from their own files.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--masks", type=Path, help="of examples/athlete_masks.py")
     args = parser.parse_args()
     folder = args.data / "lspet"
     dataset = coco.read(folder / "annotations.json", image_root=folder / "images")
@@ -46,6 +48,7 @@ def main() -> None:
     places = [skeleton.index(name) for name in names]
     faces = {entry["annotation_id"]: np.array(entry["face"], float) for entry in pseudo["annotations"]}
 
+    masks = json.loads(args.masks.read_text(encoding="utf-8")) if args.masks else {}
     file_of = {record.image_id: record.file_name for record in dataset.records}
     alike = set()
     for a, b, *_ in json.loads((folder / "near_duplicates.json").read_text(encoding="utf-8"))["pairs"]:
@@ -53,7 +56,7 @@ def main() -> None:
             if one in file_of and held_out(file_of[one]):
                 alike.add(other)
 
-    def with_face(person: Instance) -> Instance:
+    def with_more(person: Instance, file: str) -> Instance:
         xy = np.full((skeleton.num_keypoints, 2), np.nan, np.float32)
         visibility = np.zeros(skeleton.num_keypoints, int)
         known = joints >= 0
@@ -65,13 +68,20 @@ def main() -> None:
                 if good:
                     xy[place], visibility[place] = point, 2
         xy[visibility == 0] = np.nan
-        return replace(person, xy=xy, visibility=visibility, score=np.ones(len(xy), np.float32))
+        mask = {"segmentation": masks[Path(file).name]} if Path(file).name in masks else {}
+        return replace(
+            person, xy=xy, visibility=visibility, score=np.ones(len(xy), np.float32), extra={**person.extra, **mask}
+        )
 
     def part(validation: bool) -> Dataset:
         records = [r for r in dataset.records if held_out(r.file_name) == validation]
         if validation:
             return replace(dataset, records=tuple(records))
-        records = [replace(r, instances=tuple(map(with_face, r.instances))) for r in records if r.image_id not in alike]
+        records = [
+            replace(r, instances=tuple(with_more(p, r.file_name) for p in r.instances))
+            for r in records
+            if r.image_id not in alike
+        ]
         return replace(dataset, records=tuple(records), skeleton=skeleton)
 
     args.out.mkdir(parents=True, exist_ok=True)
@@ -79,6 +89,9 @@ def main() -> None:
         chosen = part(validation)
         coco.write(chosen, args.out / f"{name}.json")
         print(f"{name}: {len(chosen.records)} pictures")
+    grounds = sorted(p.resolve() for p in (args.data / "backgrounds/images").iterdir() if not held_out(p.name))
+    (args.out / "backdrops.txt").write_text("".join(f"{p}\n" for p in grounds), encoding="utf-8")
+    print(f"backdrops: {len(grounds)} pictures")
 
 
 if __name__ == "__main__":

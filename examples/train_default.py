@@ -35,6 +35,8 @@ STOPPED = 130
 FINDER_BLOCKS = (2, 5, 8, 3)
 #: Of the pose network's samples: LSPET, coco_mini, coco_tiny, people_boxes, coco_more.
 DATA_WEIGHTS = "80,1.6,2,7.4,9"
+#: Its share of people before other pictures, and behind somebody else; with masks.
+ELSEWHERE = ("backdrop=0.35", "paste=0.1")
 #: Minutes at the end of a piece that no part is begun in. A part that cannot go on where it was has them at least.
 LEAST = 2.0
 SAVING = 0.25
@@ -130,13 +132,22 @@ class Recipe:
     """The parts in their order, in one folder of runs."""
 
     def __init__(
-        self, data: Path, runs: Path, budget: str, device: str, workers: int, out: Path, precision: str = "float32"
+        self,
+        data: Path,
+        runs: Path,
+        budget: str,
+        device: str,
+        workers: int,
+        out: Path,
+        precision: str = "float32",
+        masks: Path | None = None,
     ) -> None:
         self.data, self.runs, self.out = data, runs, out
         self.name, self.budget = budget, BUDGETS[budget]
         self.how = ["--device", device]
         self.workers = ["--workers", workers]
         self.precision = precision
+        self.masks = ["--masks", masks] if masks else []
         self.state = runs / "recipe.json"
         self.done: list[str] = []
         if self.state.exists():
@@ -156,7 +167,7 @@ class Recipe:
 
     def labels(self, clock: Clock) -> None:
         """LSPET split, face joints added. Every time: a few seconds, and the pictures may lie elsewhere now."""
-        clock.run([HERE / "prepare_default_data.py", "--data", self.data, "--out", self.runs / "data"])
+        clock.run([HERE / "prepare_default_data.py", "--data", self.data, "--out", self.runs / "data", *self.masks])
 
     def label_files(self) -> list[Path]:
         """What the pose network learns from."""
@@ -180,7 +191,8 @@ class Recipe:
             command += ["--data", path]
         command += ["--val", validation, "--data-weights", DATA_WEIGHTS, "--config", HERE / "default_pose.toml"]
         length = (f"epochs={self.budget.epochs}", f"epoch_samples={self.budget.samples}")
-        for setting in (*length, f"precision={self.precision}", *self.budget.small):
+        elsewhere = (*ELSEWHERE, f"backdrops={self.runs / 'data/backdrops.txt'}") if self.masks else ()
+        for setting in (*length, f"precision={self.precision}", *elsewhere, *self.budget.small):
             command += ["--set", setting]
         clock.run([*command, "--overwrite"])
 
@@ -188,7 +200,8 @@ class Recipe:
         """Tells a run where its pictures are now."""
         settings = resolve(read_toml(config))
         data = tuple(str(path.absolute()) for path in self.label_files())
-        moved = replace(settings, data=data, val=str(validation.absolute()))
+        grounds = str((self.runs / "data/backdrops.txt").absolute()) if settings.backdrops else ""
+        moved = replace(settings, data=data, val=str(validation.absolute()), backdrops=grounds)
         if moved != settings:
             with replace_when_done(config) as file:
                 file.write_text(to_toml(moved), encoding="utf-8")
@@ -198,7 +211,7 @@ class Recipe:
         out = self.runs / "finder"
         command: list[object] = [HERE / "train_finder.py", "--data", self.data, "--out", out, *self.how, *self.workers]
         command += ["--init", self.runs / "pose/last.safetensors", "--blocks", *FINDER_BLOCKS]
-        command += ["--steps", self.budget.steps, "--precision", self.precision]
+        command += ["--steps", self.budget.steps, "--precision", self.precision, *self.masks]
         clock.run([*command, *(["--resume"] if (out / "state.pt").exists() else [])])
 
     def file(self, clock: Clock) -> None:
@@ -245,6 +258,9 @@ def main() -> None:
         default="float32",
         help="of maps; bfloat16 is quicker on a CPU with AMX",
     )
+    parser.add_argument(
+        "--masks", type=Path, help="of athlete_masks.py, from the same DATA: athletes are put before other pictures"
+    )
     parser.add_argument("--workers", type=int, help="processes that prepare pictures [1; with CUDA: all cores but two]")
     parser.add_argument("--out", type=Path, help="the file [RUNS/default.safetensors]")
     args = parser.parse_args()
@@ -256,7 +272,7 @@ def main() -> None:
     args.runs.mkdir(parents=True, exist_ok=True)
     clock = Clock(args.piece)
     out = args.out or args.runs / "default.safetensors"
-    recipe = Recipe(args.data, args.runs, args.budget, args.device, args.workers, out, args.precision)
+    recipe = Recipe(args.data, args.runs, args.budget, args.device, args.workers, out, args.precision, args.masks)
     begun = time.monotonic()
     try:
         if "file" not in recipe.done:

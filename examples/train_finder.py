@@ -57,8 +57,12 @@ def share(name: str, parts: int) -> int:
     return zlib.crc32(Path(name).name.encode()) % parts
 
 
-def training_pools(data: Path) -> tuple[list[Pool], list[Picture], list[Picture], list[Picture]]:
+def training_pools(
+    data: Path, masks: Path | None = None
+) -> tuple[list[Pool], list[Picture], list[Picture], list[Picture]]:
     """Pools for training, backgrounds for training, people kept for tuning, backgrounds kept for tuning.
+
+    With the file of `examples/athlete_masks.py` athletes are cut out along their masks, those without one not at all.
 
     Never read: `coco_mini` val, the LSPET validation tenth and its look-alikes, the backgrounds kept for counting
     false people.
@@ -80,8 +84,8 @@ def training_pools(data: Path) -> tuple[list[Pool], list[Picture], list[Picture]
     # The joints of people_boxes stand in one file, the masks of the same people in another.
     boxed = coco.read(data / "people_boxes/annotations.json", skeleton=SKELETON)
     jointed = coco.read(data / "people_boxes/coco_keypoints.json")
-    masks = {p.path.name: p.masks for p in pictures_of(boxed, SKELETON)}
-    everyday = [replace(p, masks=masks[p.path.name]) for p in pictures_of(jointed, SKELETON)]
+    outlines = {p.path.name: p.masks for p in pictures_of(boxed, SKELETON)}
+    everyday = [replace(p, masks=outlines[p.path.name]) for p in pictures_of(jointed, SKELETON)]
     names = {p.path.name for p in everyday}
     street = [p for p in pictures_of(boxed, SKELETON) if p.path.name not in names]
 
@@ -93,6 +97,12 @@ def training_pools(data: Path) -> tuple[list[Pool], list[Picture], list[Picture]
     lspet = [p for p in lspet if share(p.path.name, 10) != 0 and p.path.name not in alike]
     tuning += [p for p in lspet if share(p.path.name, 60) == 7]
     lspet = [p for p in lspet if share(p.path.name, 60) != 7]
+
+    cut_outs = [Pool(lspet, 0.0, paste_weight=0.3)]
+    if masks:
+        outline_of = json.loads(masks.read_text(encoding="utf-8"))
+        masked = [replace(p, masks=(outline_of[p.path.name],)) for p in lspet if p.path.name in outline_of]
+        cut_outs = [Pool(masked, 0.0, paste_weight=1.0)]
 
     hall = read("people_keypoints_extra/basketball/annotations.json", complete=False, rename=BASKETBALL)
     empty = [p for p in mini if not len(p.boxes_xyxy) and not len(p.unknown) and share(p.path.name, 5) != 0]
@@ -110,8 +120,9 @@ def training_pools(data: Path) -> tuple[list[Pool], list[Picture], list[Picture]
         Pool(with_people, 0.36, (0.6, 2.5), paste_weight=0.4),
         Pool(read("people_keypoints_extra/coco_more/annotations.json"), 0.20, (0.6, 2.2)),
         Pool(street, 0.10, (0.3, 1.1), paste_weight=0.3),
-        Pool(lspet, 0.32, (0.5, 1.25), turn=35.0, paste_weight=0.3),
+        Pool(lspet, 0.32, (0.5, 1.25), turn=35.0),
         Pool(hall, 0.02, (0.4, 1.2)),
+        *cut_outs,
     ]
     return pools, backgrounds, tuning, quiet
 
@@ -146,9 +157,9 @@ class Samples(torch.utils.data.Dataset):
 
 
 def left_to_parent(worker: int) -> None:
-    """Ctrl-C reaches workers too, but the run ends them itself, by SIGTERM."""
+    """Ctrl-C and a service manager's SIGTERM reach workers too, but the run ends them itself."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def batches(samples: Samples, workers: int) -> Iterator[dict[str, Tensor]]:
@@ -269,6 +280,9 @@ def main() -> None:
     parser.add_argument(
         "--trunk-rate", type=float, default=0.4, help="the trunk's share of --rate, with --init or --on"
     )
+    parser.add_argument(
+        "--masks", type=Path, help="of athlete_masks.py: athletes cut out by them, and more people pasted"
+    )
     parser.add_argument("--out", type=Path, required=True)
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--minutes", type=float, default=50.0)
@@ -291,7 +305,7 @@ def main() -> None:
     device = pick_device(args.device)
     torch.manual_seed(1)
     keep_freed_memory()
-    pools, backgrounds, tuning, quiet = training_pools(args.data)
+    pools, backgrounds, tuning, quiet = training_pools(args.data, args.masks)
     meta = ModelMeta(
         architecture="dekr-finder",
         arguments={"keypoints": SKELETON.num_keypoints},
@@ -375,7 +389,8 @@ def main() -> None:
         torch.save(everything, part)
         os.replace(part, args.out / "state.pt")
 
-    mixer = PictureMixer(SKELETON, pools, backgrounds, largest=args.largest)
+    more = {"pasted_on_backgrounds": (0.25, 0.25, 0.25, 0.25), "pasted_on_people": (0.6, 0.25, 0.15)}
+    mixer = PictureMixer(SKELETON, pools, backgrounds, largest=args.largest, **(more if args.masks else {}))
     last, saved_at, sums, seen = time.monotonic(), used, {}, 0
     for batch in batches(Samples(mixer, step, args.batch, args.sizes, stride), args.workers):
         if progress() >= 1:

@@ -90,6 +90,21 @@ def occlude(image: Image, rng: Generator, patch: Image | None = None, largest: f
     return image
 
 
+def random_part(image: Image, width: int, height: int, rng: Generator, least: float = 0.5) -> Image:
+    """A part of a picture (H, W, 3), (height, width, 3), mirrored or not: what lay in a window of that shape.
+
+    The window is ``least`` to all of the largest that fits into the picture.
+    """
+    share = min(image.shape[1] / width, image.shape[0] / height) * rng.uniform(least, 1)
+    w, h = max(1, round(width * share)), max(1, round(height * share))
+    x, y = int(rng.integers(image.shape[1] - w + 1)), int(rng.integers(image.shape[0] - h + 1))
+    part = image[y : y + h, x : x + w]
+    if rng.random() < 0.5:
+        part = part[:, ::-1]
+    how = cv2.INTER_AREA if share > 1 else cv2.INTER_LINEAR
+    return np.ascontiguousarray(cv2.resize(part, (width, height), interpolation=how))
+
+
 def paste(image: Image, cutout: Image, alpha: np.ndarray, left: int, top: int) -> Image:
     """A copy with `cutout` (h, w, 3) blended in by `alpha` (h, w) in 0..1 at a corner that may lie outside."""
     height, width = image.shape[:2]

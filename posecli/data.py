@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from posecli.errors import PoseError
+from posecli.errors import PoseError, reason
 from posecli.formats.joint_mapping import match_points
 from posecli.geometry import person_box as person_box
 from posecli.types import Dataset, Record, Skeleton
-from posecli.video import VIDEO_SUFFIXES, VideoSource, read_picture
+from posecli.video import PICTURE_SUFFIXES, VIDEO_SUFFIXES, VideoSource, read_picture
 
 # Distinguish the purposes that draw random numbers from one seed.
 _ORDER, _SAMPLE = 1, 2
@@ -79,6 +79,29 @@ def read_image(root: str | Path, record: Record) -> np.ndarray:
         found, said = f"{image.shape[1]} x {image.shape[0]}", f"{record.width} x {record.height}"
         raise PoseError(f"the picture is {found}, the data set says {said}", str(path))
     return image
+
+
+def pictures_named(where: str | Path) -> list[Path]:
+    """The pictures of a folder, or those that a text file names, one a line and seen from its folder; sorted.
+
+    Raises:
+        PoseError: no such folder or file, no pictures in it, or one that isn't there.
+    """
+    where = Path(where)
+    if where.is_dir():
+        found = [p for p in where.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES]
+    else:
+        try:
+            lines = where.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise PoseError(f"cannot read it: {reason(error)}", str(where), "a folder of pictures, or a list") from None
+        found = [where.parent / line.strip() for line in lines if line.strip()]
+        missing = next((p for p in found if not p.is_file()), None)
+        if missing:
+            raise PoseError(f"names a picture that isn't there: {missing}", str(where))
+    if not found:
+        raise PoseError("no pictures", str(where))
+    return sorted(found)
 
 
 @lru_cache(maxsize=4)
@@ -173,8 +196,10 @@ def collate(samples: Sequence[dict[str, np.ndarray] | PoseError]) -> dict[str, T
 
 
 def _start_worker(worker: int) -> None:
-    # Ctrl-C reaches the whole process group; only the training process decides when to stop.
+    # Ctrl-C and a service manager's SIGTERM reach all processes of a run; only the training process decides when to
+    # stop, and ends its workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     cv2.setNumThreads(0)  # the workers are the parallelism
 
 

@@ -76,6 +76,9 @@ class TrainSettings:
             samples where a random colour instead of black lies beyond the picture. occlude: rectangles of another
             picture or one colour. paste: a person cut out of another picture stands before it; learnt bottom-up, in
             the way top-down.
+        backdrop: share of samples whose person is cut out along its mask and stands before another picture, top-down
+            and without clips; people without a mask stay where they are. backdrops: where these pictures are: a folder,
+            or a text file that names them, one a line.
         min_joints: people with fewer labelled joints are not learnt from, top-down. min_side: nor are those with a
             longer box side below this many picture pixels. min_area: people whose annotated area is below this many
             square picture pixels have no centre to be learnt, bottom-up.
@@ -153,6 +156,8 @@ class TrainSettings:
     noise: float = 0.1
     occlude: float = 0.2
     paste: float = 0.0
+    backdrop: float = 0.0
+    backdrops: str = ""
     fill: float = 0.0
     min_joints: int = 1
     min_side: float = 0.0
@@ -235,6 +240,7 @@ class TrainSettings:
             "small_until",
             "gentle_from",
             "paste",
+            "backdrop",
             "colour",
             "dim",
             "compress",
@@ -246,7 +252,9 @@ class TrainSettings:
         for key in ("truncate", "consistency", "shake", "dim", "compress"):
             if self.clip_frames == 1 and getattr(self, key):
                 raise wrong(key, "is for clips: clip_frames must be more than 1")
-        for key in ("paste", "half_body", "rotation_any"):
+        if bool(self.backdrop) != bool(self.backdrops):
+            raise wrong("backdrop" if self.backdrops else "backdrops", "the one needs the other: a share and a folder")
+        for key in ("paste", "backdrop", "half_body", "rotation_any"):
             if self.clip_frames > 1 and getattr(self, key):
                 raise wrong(key, "is not for clips")
         if not 0 <= self.ema < 1:
@@ -289,8 +297,8 @@ class TrainSettings:
 
 
 _GENTLER = (
-    "rotation", "rotation_any", "shift", "half_body", "colour", "grey", "blur", "noise", "occlude", "paste", "shake",
-    "dim", "compress",
+    "rotation", "rotation_any", "shift", "half_body", "colour", "grey", "blur", "noise", "occlude", "paste",
+    "backdrop", "shake", "dim", "compress",
 )  # fmt: skip
 
 
@@ -499,7 +507,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     def beside(name: Any) -> Any:
         return str(path.parent / name) if isinstance(name, str) and name else name
 
-    for key in ("val", "val_image_root"):
+    for key in ("val", "val_image_root", "backdrops"):
         if key in values:
             values[key] = beside(values[key])
     for key in ("data", "image_root"):
@@ -553,6 +561,7 @@ def absolute_paths(settings: TrainSettings) -> TrainSettings:
         image_root=tuple(map(full, settings.image_root)),
         val=full(settings.val),
         val_image_root=full(settings.val_image_root),
+        backdrops=full(settings.backdrops),
         skeleton=full_file(settings.skeleton),
         init=full_file(settings.init),
     )

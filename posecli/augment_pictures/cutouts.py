@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from posecli.augment_pictures.pictures import Picture
+from posecli.errors import PoseError
 from posecli.geometry import apply_affine
 from posecli.types import Skeleton
 
@@ -91,12 +92,16 @@ def cut_out(picture: Picture, image: np.ndarray, person: int, skeleton: Skeleton
     height, width = image.shape[:2]
     segmentation = picture.masks[person] if picture.masks else None
     if segmentation:
-        mask = _mask_of(segmentation, width, height).astype(np.float32)
+        mask = mask_of(segmentation, width, height).astype(np.float32)
     elif (picture.visibility[person] > 0).sum() >= 8:
         mask = limb_mask(picture.xy[person], picture.visibility[person], skeleton, width, height)
     else:
         return None
     box = picture.boxes_xyxy[person]
+    if segmentation and picture.joint_boxes and mask.any():
+        # The mask knows more of the body's outline than the joints do.
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        box = np.array([columns[0], rows[0], columns[-1], rows[-1]], float)
     x0, y0 = np.floor(np.clip(box[:2] - 4, 0, None)).astype(int)
     x1, y1 = np.ceil(np.minimum(box[2:] + 5, (width, height))).astype(int)
     if x1 - x0 < 8 or y1 - y0 < 8 or mask[y0:y1, x0:x1].sum() < 32:
@@ -110,9 +115,13 @@ def cut_out(picture: Picture, image: np.ndarray, person: int, skeleton: Skeleton
     )
 
 
-def _mask_of(segmentation: Any, width: int, height: int) -> np.ndarray:
+def mask_of(segmentation: Any, width: int, height: int) -> np.ndarray:
+    """(height, width) uint8, 1 on the person, of a COCO segmentation: polygons, or RLE of either kind."""
     from pycocotools import mask as coco_mask
 
+    if not isinstance(segmentation, list) and list(segmentation["size"]) != [height, width]:
+        said = " x ".join(str(n) for n in reversed(segmentation["size"]))
+        raise PoseError(f"a mask of {said} pixels for a picture of {width} x {height}", hint="make the masks anew")
     if isinstance(segmentation, list):
         rle = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
     elif isinstance(segmentation["counts"], list):

@@ -107,6 +107,8 @@ class PictureMixer:
         mosaic: share of canvases that are mosaics.
         background: share that are a background, with or without pasted people.
         largest: longer side, in canvas pixels, of the largest people that are learnt.
+        pasted_on_backgrounds: how often 0, 1, 2 or 4 people are pasted onto a background; sums to 1.
+        pasted_on_people: how often 0, 1 or 2 onto a picture with people.
     """
 
     def __init__(
@@ -117,6 +119,8 @@ class PictureMixer:
         mosaic: float = 0.3,
         background: float = 0.2,
         largest: float = math.inf,
+        pasted_on_backgrounds: Sequence[float] = (0.4, 0.25, 0.2, 0.15),
+        pasted_on_people: Sequence[float] = (0.75, 0.15, 0.1),
     ):
         if not people or not all(len(pool.pictures) for pool in people):
             raise PoseError("every pool needs at least one picture")
@@ -127,6 +131,7 @@ class PictureMixer:
         self.mosaic, self.background = mosaic, background if backgrounds else 0.0
         weights = np.array([pool.weight for pool in people])
         self._weights = weights / weights.sum()
+        self._counts = {"backgrounds": pasted_on_backgrounds, "people": pasted_on_people}
         pasted = np.array([pool.paste_weight for pool in people])
         self._pasted = pasted / pasted.sum() if pasted.sum() else None
 
@@ -181,7 +186,7 @@ class PictureMixer:
         if kind < self.background:
             picture = self.backgrounds[rng.integers(len(self.backgrounds))]
             self._lay(canvas, whole, picture, Pool([picture], 1, (0.8, 2.0)), rng)
-            pastes = int(rng.choice([0, 1, 2, 4], p=[0.4, 0.25, 0.2, 0.15]))
+            pastes = int(rng.choice([0, 1, 2, 4], p=self._counts["backgrounds"]))
         elif kind < self.background + self.mosaic:
             for tile in split_tiles(width, height, int(rng.integers(2, 6)), rng):
                 picture, pool = self._draw(rng)
@@ -192,7 +197,7 @@ class PictureMixer:
         else:
             picture, pool = self._draw(rng)
             self._lay(canvas, whole, picture, pool, rng)
-            pastes = int(rng.choice([0, 1, 2], p=[0.75, 0.15, 0.1]))
+            pastes = int(rng.choice([0, 1, 2], p=self._counts["people"]))
         for _ in range(pastes):
             self._paste(canvas, rng)
         canvas.image = self._spoil(canvas.image, rng)

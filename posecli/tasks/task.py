@@ -23,7 +23,7 @@ from posecli import augment
 from posecli.augment_pictures import Cutout, cut_out, pictures_of
 from posecli.checkpoint import ModelMeta
 from posecli.data import Source, read_image
-from posecli.errors import PoseError
+from posecli.errors import PoseError, UsageError
 from posecli.settings import TrainSettings, gentle
 from posecli.types import Skeleton
 
@@ -39,6 +39,8 @@ class Task(abc.ABC):
     """
 
     terms: ClassVar[Mapping[str, float]]
+    #: Whether people may be put before other pictures (`TrainSettings.backdrop`).
+    cuts_out: ClassVar[bool] = False
 
     def __init__(self, settings: TrainSettings, sources: Sequence[Source], skeleton: Skeleton) -> None:
         self.settings = settings
@@ -46,6 +48,8 @@ class Task(abc.ABC):
         self.skeleton = skeleton
         self.counts: list[int] = []
         self.left_out: dict[str, int] = {}
+        if settings.backdrop and not self.cuts_out:
+            raise UsageError(f"backdrop: {settings.model} learns from whole pictures", "training settings", "paste")
 
     def _count(self, reason: str) -> None:
         self.left_out[reason] = self.left_out.get(reason, 0) + 1

@@ -7,25 +7,28 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
+import cv2
 import numpy as np
 import torch
 from numpy.random import Generator
 from torch import Tensor
 
 from posecli import augment
+from posecli.augment_pictures import mask_of
 from posecli.checkpoint import ModelMeta, build
 from posecli.codecs.background import add_background
 from posecli.codecs.integral import distribution, expectation, integral_l1
 from posecli.codecs.softmax import encode_softmax, softmax_cross_entropy_2d
 from posecli.codecs.top_down import TEACHING, teacher, to_map
-from posecli.data import Source, person_box, read_image
+from posecli.data import Source, person_box, pictures_named, read_image
 from posecli.errors import UsageError
 from posecli.geometry import apply_affine, crop_from_box, warp
 from posecli.losses import joint_mse
 from posecli.models.outline import outline
 from posecli.settings import TrainSettings
 from posecli.tasks.task import Task
-from posecli.types import Crop, Skeleton
+from posecli.types import Crop, Instance, Skeleton
+from posecli.video import read_picture
 
 # A box around half a body, enlarged to take in the flesh around the joints; never below this share of the whole.
 _HALF_MARGIN, _HALF_LEAST = 1.25, 0.4
@@ -55,6 +58,7 @@ class TopDownTask(Task):
     #: Codecs that it teaches by, and whether its samples hold the joints' places besides the maps.
     codecs: ClassVar[tuple[str, ...]] = TEACHING
     with_places: ClassVar[bool] = False
+    cuts_out: ClassVar[bool] = True
 
     def __init__(self, settings: TrainSettings, sources: Sequence[Source], skeleton: Skeleton, codec: str) -> None:
         super().__init__(settings, sources, skeleton)
@@ -88,6 +92,7 @@ class TopDownTask(Task):
                 "training settings",
                 "take gaussian, dark or udp",
             )
+        self.backdrops = pictures_named(settings.backdrops) if settings.backdrops else []
         self._find_people()
 
     def _find_people(self) -> None:
@@ -133,7 +138,10 @@ class TopDownTask(Task):
         if np.linalg.det(crop.matrix[:, :2]) < 0:
             xy, labelled = xy[self.skeleton.flip_index], labelled[self.skeleton.flip_index]
         labelled = labelled & augment.inside(xy, size)
-        image = warp(read_image(data.dataset.root, record), crop, self._fill(rng))
+        pixels = read_image(data.dataset.root, record)
+        image = warp(pixels, crop, self._fill(rng))
+        if rng.random() < settings.backdrop:
+            image = self._elsewhere(image, record.instances[p], pixels.shape, crop, rng)
         if rng.random() < settings.paste:
             # Somebody in the way, beside the person's middle.
             cutout = self._cut_out(source, (0.3 * max(size), 0.8 * max(size)), rng)
@@ -148,6 +156,20 @@ class TopDownTask(Task):
             patch = read_image(data.dataset.root, data.dataset.records[other])
             image = self._occluded(image, rng, patch)
         return image, np.where(labelled[:, None], xy, 0), labelled
+
+    def _elsewhere(
+        self, image: np.ndarray, person: Instance, shape: Sequence[int], crop: Crop, rng: Generator
+    ) -> np.ndarray:
+        """A person's crop before another picture, if the person of a picture of that shape has a mask."""
+        segmentation = person.extra.get("segmentation")
+        if not segmentation:
+            return image
+        mask = mask_of(segmentation, shape[1], shape[0])
+        # Softened over a pixel or two: a hard edge would give the cut away.
+        alpha = cv2.GaussianBlur(warp(mask[..., None].repeat(3, 2) * 255, crop), (0, 0), 0.8).astype(np.float32) / 255
+        ground = read_picture(self.backdrops[int(rng.integers(len(self.backdrops)))])
+        ground = augment.colour_jitter(augment.random_part(ground, *crop.size_wh, rng), rng)
+        return np.clip(ground + alpha * (image.astype(np.float32) - ground) + 0.5, 0, 255).astype(np.uint8)
 
     def sample(self, source: int, index: int, rng: Generator, size: tuple[int, int]) -> dict[str, np.ndarray]:
         settings = self.settings
