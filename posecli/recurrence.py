@@ -19,7 +19,6 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from posecli.following import thumbnail
@@ -119,6 +118,8 @@ class Memory:
 
     def _meet(self, boxes: np.ndarray) -> None:
         """Finds each box's person among those of the frame before."""
+        from scipy.optimize import linear_sum_assignment  # slow to import: beside the network, at the first use
+
         overlap = box_iou(boxes, self._boxes)
         self._rows = np.full(len(boxes), -1)
         for row, column in zip(*linear_sum_assignment(-overlap), strict=True):

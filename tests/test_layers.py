@@ -96,3 +96,9 @@ def test_help_imports_nothing_heavy() -> None:
     run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert run.stderr.strip() == "[]"
     assert all(verb in run.stdout for verb in ("convert", "train", "infer", "evaluate", "render", "scenes"))
+
+
+def test_infer_begins_without_what_it_needs_later() -> None:
+    """SciPy's optimisers take a third of a second: they are imported beside the network, if people are followed."""
+    code = "import sys\nimport posecli.infer_files\nassert not [m for m in sys.modules if m.startswith('scipy.optimize')]"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -6,7 +6,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from posecli.checks.subject import Subject
 
@@ -28,6 +27,8 @@ def pose_distances(first: np.ndarray, second: np.ndarray, size: np.ndarray) -> n
 
 def pair_up(distances: np.ndarray, farthest: float = FARTHEST) -> list[tuple[int, int]]:
     """One to one pairs of the least total distance, none farther apart than that."""
+    from scipy.optimize import linear_sum_assignment  # slow to import: beside the network, at the first use
+
     cost = np.where(distances <= farthest, distances, 1e3)
     return [(int(a), int(b)) for a, b in zip(*linear_sum_assignment(cost), strict=True) if cost[a, b] < 1e3]
 

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from posecli.geometry import keypoint_box
 from posecli.tracking import colours
@@ -130,6 +129,8 @@ class Tracker(ABC):
         people = {i: seen(p) for i, p in enumerate(instances) if p.person_score >= self.min_score}
         taken: dict[int, Track] = {}
         if people and self.tracks:
+            from scipy.optimize import linear_sum_assignment  # slow to import: beside the network, at the first use
+
             worth = self.worth(list(people.values()), self.tracks, time)
             rows = list(people)
             for row, column in zip(*linear_sum_assignment(-worth), strict=True):
