@@ -79,12 +79,12 @@ def mixer(data: Path, puppets: Sequence[Picture]) -> PictureMixer:
     """Canvases of puppets and of real pictures, half and half."""
     pools, backgrounds, _, _ = train_finder.training_pools(data)
     real = [replace(pool, pictures=[p for p in pool.pictures if in_split(p.path.name, "train")]) for pool in pools]
-    scenes, more, street, lspet, _ = real
+    scenes, more, street, lspet, *_ = real
     return PictureMixer(
         BODY19,
         [
             Pool(puppets, 0.5, (0.75, 1.3)),
-            replace(lspet, weight=0.3, zooms=(0.6, 1.4), turn=25.0),
+            replace(lspet, weight=0.3, zooms=(0.6, 1.4), turn=25.0, paste_weight=0.3),
             replace(scenes, weight=0.1),
             replace(more, weight=0.06),
             replace(street, weight=0.04, zooms=(0.5, 1.1)),

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from posecli.augment_pictures import Canvas, Picture, PictureMixer, Pool, pictures_of
 from posecli.checkpoint import IMAGENET_MEAN, IMAGENET_STD, ModelMeta, build, check_fit, read_parts, save_model
 from posecli.codecs.boxes import decode_people, encode_people, people_losses
+from posecli.data import left_to_parent
 from posecli.formats import coco
 from posecli.geometry import apply_affine, box_iou, fit_picture, warp
 from posecli.learner import follow_average, keep_freed_memory
@@ -154,12 +155,6 @@ class Samples(torch.utils.data.Dataset):
         count = max(4, round(self.batch * (self.sizes[0] / size) ** 2))
         samples = [targets_of(self.mixer.sample(rng, size, size), self.stride) for _ in range(count)]
         return {key: np.stack([s[key] for s in samples]) for key in samples[0]}
-
-
-def left_to_parent(worker: int) -> None:
-    """Ctrl-C and a service manager's SIGTERM reach workers too, but the run ends them itself."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def batches(samples: Samples, workers: int) -> Iterator[dict[str, Tensor]]:

@@ -6,7 +6,9 @@ about it has to be saved: a run resumed at a step, or spread over processes, mee
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -195,11 +197,28 @@ def collate(samples: Sequence[dict[str, np.ndarray] | PoseError]) -> dict[str, T
     return {key: torch.from_numpy(np.stack([a[key] for a in arrays])) for key in arrays[0]}
 
 
-def _start_worker(worker: int) -> None:
-    # Ctrl-C and a service manager's SIGTERM reach all processes of a run; only the training process decides when to
-    # stop, and ends its workers itself.
+def left_to_parent(worker: int = 0) -> None:
+    """Leaves it to the training process when this worker of it ends.
+
+    Ctrl-C and a service manager's SIGTERM reach all processes of a run, which goes on to the end of its step. So SIGINT
+    is ignored, and SIGTERM unless the parent sent it.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if not hasattr(signal, "sigwaitinfo"):  # macOS does not tell who sent a signal
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    parent = os.getppid()
+
+    def heed() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+            pass
+        os._exit(0)
+
+    threading.Thread(target=heed, daemon=True).start()
+
+
+def _start_worker(worker: int) -> None:
+    left_to_parent()
     cv2.setNumThreads(0)  # the workers are the parallelism
 
 

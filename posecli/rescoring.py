@@ -32,7 +32,7 @@ from posecli.inference import PoseModel, PredictOptions, load_model
 from posecli.metrics.oks import oks_matrix, resolve_areas
 from posecli.metrics.people import joint_boxes_xywh
 from posecli.models.rescore import RESCORE_LIMBS, RESCORE_MODEL, RescoreNet, rescore_features
-from posecli.run_log import RunLog
+from posecli.run_log import RUN_FILES, RunLog, refuse_used
 from posecli.settings import TrainSettings, absolute_paths, resolve, to_toml
 from posecli.training import TrainResult
 
@@ -183,8 +183,8 @@ def train_rescoring(
     """
     out, started = Path(out), time.monotonic()
     _check(settings)
-    if any((out / name).exists() for name in ("last.safetensors", "state.pt")) and not overwrite:
-        raise PoseError("the folder holds a run already", str(out), "--overwrite replaces it")
+    if not overwrite:
+        refuse_used(out, "--overwrite replaces it")
     settings = absolute_paths(settings)
     if settings.threads:
         torch.set_num_threads(settings.threads)
@@ -200,7 +200,7 @@ def train_rescoring(
     check = _source(settings.val, settings.val_image_root, model) if settings.val else None
 
     out.mkdir(parents=True, exist_ok=True)
-    for stale in ("last.safetensors", "best.safetensors", "state.pt", "log.jsonl"):
+    for stale in RUN_FILES:
         (out / stale).unlink(missing_ok=True)
     (out / "config.toml").write_text(to_toml(settings), encoding="utf-8")
     log = RunLog(out, False, 0)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from posecli.errors import MissingExtra
+from posecli.errors import MissingExtra, PoseError
 from posecli.learner import StepOutcome
 
 
@@ -64,6 +64,22 @@ class Meter:
         }
         self._reset()
         return record
+
+
+#: What a run leaves in its folder: a new one replaces all of it.
+RUN_FILES = (
+    "config.toml", "environment.json", "log.jsonl", "last.safetensors", "best.safetensors", "state.pt", "nonfinite.pt",
+)  # fmt: skip
+
+
+def refuse_used(folder: Path, hint: str) -> None:
+    """PoseError where the folder holds a run, or files of other kinds that a run would replace."""
+    held = [name for name in RUN_FILES if (folder / name).exists()]
+    if "state.pt" in held or "last.safetensors" in held:
+        raise PoseError("the folder holds a run already", str(folder), hint)
+    if held:
+        what = f"the folder holds {' and '.join(held)}, which a run would replace"
+        raise PoseError(what, str(folder), "another folder for --out, or --overwrite")
 
 
 class RunLog:

@@ -33,7 +33,7 @@ from posecli.files import replace_when_done
 from posecli.formats import read_coco_style
 from posecli.inference import PoseModel, PredictOptions, find_weights
 from posecli.learner import Learner, NotFinite, StepOutcome, keep_freed_memory, learning_rate
-from posecli.run_log import Meter, RunLog
+from posecli.run_log import RUN_FILES, Meter, RunLog, refuse_used
 from posecli.running import pick_device
 from posecli.settings import RESUMABLE, TrainSettings, absolute_paths, read_toml, resolve, to_toml
 from posecli.skeletons import get_skeleton
@@ -93,8 +93,8 @@ def train(
         settings = _stored_settings(out, changes or {})
     elif settings is None:
         raise ValueError("settings are needed for a new run")
-    elif (out / "state.pt").exists() and not overwrite:
-        raise PoseError("the folder holds a run already", str(out), "--resume goes on with it, --overwrite replaces it")
+    elif not overwrite:
+        refuse_used(out, "--resume goes on with it, --overwrite replaces it")
     settings = absolute_paths(settings)
     if settings.init and not resume and not settings.builder_arguments():
         # As deep and wide as the network that it starts from; of another nothing would fit, or half of it.
@@ -228,7 +228,7 @@ class _Run:
             self._load_state()
         elif self.processes.first:
             self.out.mkdir(parents=True, exist_ok=True)
-            for name in ("state.pt", "log.jsonl", "best.safetensors", "last.safetensors", "nonfinite.pt"):
+            for name in RUN_FILES:
                 (self.out / name).unlink(missing_ok=True)
         if self.processes.first:
             with replace_when_done(self.out / "config.toml") as part:

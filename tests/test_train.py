@@ -369,6 +369,17 @@ def test_it_learns_and_the_weights_load(toy: Path, tmp_path: Path) -> None:
         train(small(toy), tmp_path / "run")
 
 
+def test_files_of_the_same_names_are_not_replaced_unasked(toy: Path, tmp_path: Path) -> None:
+    """A configuration kept in the folder that a run is to be written to."""
+    config = tmp_path / "config.toml"
+    config.write_text("lr = 0.5\n")
+    with pytest.raises(PoseError, match=r"holds config\.toml, which a run would replace"):
+        train(small(toy, epochs=1), tmp_path)
+    assert config.read_text() == "lr = 0.5\n"
+    assert train(small(toy, epochs=1), tmp_path, overwrite=True).steps > 0
+    assert read_toml(config)["epochs"] == 1
+
+
 @pytest.mark.parametrize("model", ["hrnet-tiny", "dekr-tiny"])
 def test_other_models_train(toy: Path, tmp_path: Path, model: str) -> None:
     values = {"model": model, "data": [str(toy)], "input_size": [64, 64], "batch": 3, "epochs": 1, "workers": 0}
