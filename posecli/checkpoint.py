@@ -38,6 +38,8 @@ FINDER = "finder."
 _LARGEST = 1 << 14  # pixels of an input side
 _SCALE = ".scale"
 _WORTH = 4096  # numbers of a tensor that is stored in eight bits; smaller ones weigh little
+# A norm counts its batches; a file of eight bits does without.
+_MEAN, _COUNT = ".running_mean", ".num_batches_tracked"
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,8 @@ def save_model(
         network: a module or its state dict.
         meta: its description.
         dtype: floating point tensors are stored in this type (``torch.bfloat16`` halves the file); None keeps theirs.
-        eight_bits: kernels of convolutions are stored in eight bits, a quarter of float32.
+        eight_bits: kernels of convolutions are stored in eight bits, a quarter of float32, and the norms' counts of
+            batches, which tell nothing of a network that has learnt, not at all.
         finder: network and description of the model that finds the people for a top-down network.
     """
 
@@ -145,6 +148,8 @@ def save_model(
         result = {}
         for name, value in state.items():
             value = value.detach().to("cpu")
+            if eight_bits and name.endswith(_COUNT):
+                continue
             if eight_bits and _is_kernel(value):
                 result[prefix + name], result[prefix + name + _SCALE] = whole_kernel(value)
                 continue
@@ -188,7 +193,7 @@ def _of_eight_bits(whole: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
 
 
 def _restored(state: Mapping[str, torch.Tensor], where: str) -> dict[str, torch.Tensor]:
-    """Floating point tensors as float32, those of eight bits as what they stand for."""
+    """Floating point tensors as float32, those of eight bits as what they stand for; counts left out begin at 0."""
     whole = {n for n, value in state.items() if value.dtype == torch.int8 and n + _SCALE in state}
     result = {}
     for name, value in state.items():
@@ -204,6 +209,8 @@ def _restored(state: Mapping[str, torch.Tensor], where: str) -> dict[str, torch.
         elif name.removesuffix(_SCALE) in whole:
             continue
         result[name] = value.float() if value.is_floating_point() else value
+        if whole and name.endswith(_MEAN):
+            result.setdefault(name.removesuffix(_MEAN) + _COUNT, torch.tensor(0))
     return result
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 import posecli
@@ -73,6 +74,9 @@ def test_eight_bits_quarter_the_file(weights: Path, tmp_path: Path) -> None:
         else:
             assert torch.equal(value, original)
     assert lossless(network.state_dict().values()) == (None, False)
+    with safe_open(str(eighth), "pt") as stored:
+        assert not [name for name in stored.keys() if name.endswith("num_batches_tracked")]  # noqa: SIM118 (not a dict)
+    assert any(name.endswith("num_batches_tracked") for name in again.state_dict())
 
 
 def test_few_bits_are_kept_where_they_lose_nothing(weights: Path, tmp_path: Path) -> None:
