@@ -211,3 +211,33 @@ def test_a_deeper_finder_begins_as_the_one_it_goes_on_from() -> None:
     fewer = MODELS["dekr-finder"](**tiny, blocks=(1, 1, 1, 1))
     with pytest.raises(PoseError, match="left over"):
         module("train_finder").go_on_from(fewer, finder.state_dict(), Path("finder"))
+
+
+def test_masks_reach_both_networks(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Masks of `athlete_masks.py` stand in what the pose network and the finder learn from, not in what is scored."""
+    labels = json.loads((data / "lspet/annotations.json").read_text())
+    outlines = {}
+    for image in labels["images"]:
+        height, width = image["height"], image["width"]
+        mask = np.zeros((height, width), bool)
+        mask[height // 4 : -height // 4, width // 4 : -width // 4] = True
+        outlines[Path(image["file_name"]).name] = module("athlete_masks").rle(mask)
+    file = tmp_path / "masks.json"
+    file.write_text(json.dumps(outlines))
+    monkeypatch.setattr(
+        sys, "argv", ["prepare", "--data", str(data), "--masks", str(file), "--out", str(tmp_path / "out")]
+    )
+    module("prepare_default_data").main()
+    learnt = json.loads((tmp_path / "out/lspet_train.json").read_text())["annotations"]
+    assert learnt and all(person["segmentation"]["counts"] for person in learnt)
+    scored = json.loads((tmp_path / "out/lspet_val.json").read_text())["annotations"]
+    assert scored and not any(person.get("segmentation") for person in scored)
+    grounds = [Path(line) for line in (tmp_path / "out/backdrops.txt").read_text().splitlines()]
+    assert grounds and all(path.is_file() and zlib.crc32(path.name.encode()) % 10 for path in grounds)
+
+    plain, *_ = module("train_finder").training_pools(data)
+    masked, *_ = module("train_finder").training_pools(data, file)
+    assert [pool.weight for pool in plain] == [pool.weight for pool in masked]
+    (from_limbs,), (from_masks,) = ([pool for pool in pools if not pool.weight] for pools in (plain, masked))
+    assert not any(mask for p in from_limbs.pictures for mask in p.masks)
+    assert from_masks.pictures and all(p.masks[0]["counts"] for p in from_masks.pictures)
