@@ -145,9 +145,10 @@ def main() -> None:
         print(
             f"{number}. {case.what}, {figures} (COCO val2017 {int(case.record.image_id)}, Flickr {flickr}, {licence})"
         )
-    while len(tiles) % PER_ROW:
+    row = min(PER_ROW, len(tiles))
+    while len(tiles) % row:
         tiles.append(np.full_like(tiles[0], 255))
-    sheet = np.vstack([np.hstack(tiles[i : i + PER_ROW]) for i in range(0, len(tiles), PER_ROW)])
+    sheet = np.vstack([np.hstack(tiles[i : i + row]) for i in range(0, len(tiles), row)])
     cv2.imwrite(str(args.out), sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
     print(f"{len(cases)} failures on the pictures that may be shown, {min(len(cases), args.most)} drawn")
 

@@ -31,8 +31,8 @@ from posecli.settings import read_toml, resolve, to_toml
 
 HERE = Path(__file__).resolve().parent
 STOPPED = 130
-#: Of the finder's trunk, half as deep again as the pose network's that it starts from (lab book, experiment 29).
-FINDER_BLOCKS = (2, 5, 8, 3)
+#: Of the finder's trunk: as deep as 10 MB for both networks allow; it starts from the pose network's first blocks.
+FINDER_BLOCKS = (2, 6, 10, 3)
 #: Of the pose network's samples: LSPET, coco_mini, coco_tiny, people_boxes, coco_more.
 DATA_WEIGHTS = "80,1.6,2,7.4,9"
 #: Its share of people before other pictures, and behind somebody else; with masks.
