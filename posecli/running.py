@@ -38,7 +38,7 @@ SPEEDS = ("auto", "compiled", "fused", "plain")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 #: Where a network's meta keeps the ranges of its maps (`models.int8`).
 RANGES = "ranges"
-_SMALL = 300_000_000  # multiply-adds
+_SMALL = 600_000_000  # multiply-adds
 
 
 def pick_device(name: str = "auto") -> torch.device:
