@@ -145,6 +145,8 @@ def main() -> None:
         print(
             f"{number}. {case.what}, {figures} (COCO val2017 {int(case.record.image_id)}, Flickr {flickr}, {licence})"
         )
+    if not tiles:
+        raise SystemExit("no failures on the pictures that may be shown: nothing to draw")
     row = min(PER_ROW, len(tiles))
     while len(tiles) % row:
         tiles.append(np.full_like(tiles[0], 255))

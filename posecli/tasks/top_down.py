@@ -166,10 +166,10 @@ class TopDownTask(Task):
             return image
         mask = mask_of(segmentation, shape[1], shape[0])
         # Softened over a pixel or two: a hard edge would give the cut away.
-        alpha = cv2.GaussianBlur(warp(mask[..., None].repeat(3, 2) * 255, crop), (0, 0), 0.8).astype(np.float32) / 255
+        alpha = cv2.GaussianBlur(warp(mask[..., None].repeat(3, 2) * 255, crop)[..., 0], (0, 0), 0.8) / np.float32(255)
         ground = read_picture(self.backdrops[int(rng.integers(len(self.backdrops)))])
         ground = augment.colour_jitter(augment.random_part(ground, *crop.size_wh, rng), rng)
-        return np.clip(ground + alpha * (image.astype(np.float32) - ground) + 0.5, 0, 255).astype(np.uint8)
+        return augment.paste(ground, image, alpha, 0, 0)
 
     def sample(self, source: int, index: int, rng: Generator, size: tuple[int, int]) -> dict[str, np.ndarray]:
         settings = self.settings
