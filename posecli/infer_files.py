@@ -317,7 +317,7 @@ def _run(run: _Run, writer_of: Callable[[], StreamWriter]) -> Summary:
                     output.write(image, frame.source)
 
             draw = stack.enter_context(Background(encode, _WAITING_FRAMES))
-        lines = poses_of(
+        found = poses_of(
             source,
             model,
             options,
@@ -328,6 +328,8 @@ def _run(run: _Run, writer_of: Callable[[], StreamWriter]) -> Summary:
             resume_at=resume_at,
             image_ids=job.input.image_ids,
         )
+        # Its threads end before the source is closed, also where the loop is left by an error.
+        lines = stack.enter_context(contextlib.closing(found))
         for frame, line in _steady(lines, header, run.smoothing) if inline else lines:
             with stage("write"):
                 writer.frame(line)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +155,7 @@ def poses_of(
     resume_at: int | None = None,
     image_ids: Mapping[int, int | str] | None = None,
     colours: bool = False,
-) -> Iterator[tuple[Frame | None, FramePoses]]:
+) -> Generator[tuple[Frame | None, FramePoses], None, None]:
     """Frame by frame the picture and its line of the stream, exactly as it will be written (rounded).
 
     A frame that cannot be decoded has its line too, without people and with ``"broken": true``; its picture is None.

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,9 @@ import numpy as np
 import pytest
 
 import posecli
+from posecli.infer_files import plan_jobs, run_jobs
+from posecli.inference import load_model
+from posecli.pipeline import InferOptions
 from posecli.predictions import read_stream
 
 POSECLI = [sys.executable, "-m", "posecli"]
@@ -227,6 +231,29 @@ def test_interrupt_leaves_whole_lines_and_130(here: Path, clip: Path, tiny_model
     text = (here / "a.jsonl").read_text()
     assert text.endswith("\n") and len(list(read_stream(here / "a.jsonl"))) > 10
     assert not [p for p in (here / "o").iterdir() if ".part" in p.name]
+
+
+def test_a_video_is_closed_when_nobody_reads_it_any_more(
+    tmp_path: Path, clip: Path, tiny_model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that still decodes from a closed file takes the whole process with it."""
+    readers = []
+    close = posecli.video.VideoSource.close
+
+    def noted(source) -> None:
+        readers.append([t.name for t in threading.enumerate() if t.name == "prefetch"])
+        close(source)
+
+    def stopped(job, source, line) -> None:
+        raise KeyboardInterrupt
+
+    model = load_model(tiny_model, device="cpu")
+    jobs = plan_jobs(posecli.video.list_inputs([clip]), str(tmp_path / "a.jsonl"), render=False, render_out=None)
+    monkeypatch.setattr(posecli.video.VideoSource, "close", noted)
+    # The traceback holds on to what was under way, as at the end of an interrupted command.
+    with pytest.raises(KeyboardInterrupt) as held:
+        list(run_jobs(jobs, model, InferOptions(batch=2), on_frame=stopped))
+    assert held.tb is not None and readers and not any(readers)
 
 
 @pytest.mark.parametrize(
