@@ -9,7 +9,7 @@ after another and the tables are of those that are finished; `--tables` works no
    settings were chosen by (`--conditions val_clean,val_blur,val_occlusion`); test clips in front and side views, the
    same people, tracks and cameras under each of `CONDITIONS`, and a second, larger set of them (`--conditions
    second_blur,second_occlusion`). People, backgrounds and tracks of the splits differ.
-2. A per-frame network all start from: the shipped finder, learnt further on single frames of a third of the training
+2. A per-frame network all start from: a finder (`--finder`), learnt further on single frames of a third of the training
    clips and on real pictures (`temporal_base`). What its heads give for each frame of the other clips, as they are and
    changed at random, is kept in files (`temporal_features`). From these the last layers of the per-frame network learn;
    networks with a memory stand on that network of the same seed, as it is, and learn their memory alone from the same
@@ -220,9 +220,10 @@ def base_of(arguments: Any) -> Path:
         finder = arguments.out / "finder.safetensors"
         if not finder.is_file():
             shipped = Path(str(resources.files("posecli"))) / "weights" / "default.safetensors"
-            found = load_finder(shipped)
+            source = arguments.finder or shipped
+            found = load_finder(source)
             if found is None:
-                raise SystemExit(f"{shipped} brings no finder along")
+                raise SystemExit(f"{source} brings no finder along")
             network, meta = found
             told = replace(meta, input_size=(arguments.side, arguments.side))
             save_model(finder, network, told.with_extra(scales=[1.0], threshold=_SHOWN))
@@ -491,6 +492,7 @@ def main() -> None:
         train_clips=200, val_clips=12, test_clips=64, second_clips=128, ways=2, base_steps=330, steps=1000,
         real_frames=150, lstm_side=112, lstm_clips=8000, only="", conditions="",
     )  # fmt: skip
+    parser.add_argument("--finder", type=Path, help="weights whose finder all start from; by default the shipped ones")
     parser.add_argument("--ablate", action="store_true", help="also networks with parts taken away")
     parser.add_argument(
         "--ship", type=Path, help="only write dekr-gru's weights, of the first seed, as they are shipped"

@@ -20,7 +20,7 @@ import os
 import signal
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,11 +59,12 @@ def share(name: str, parts: int) -> int:
 
 
 def training_pools(
-    data: Path, masks: Path | None = None
+    data: Path, masks: Path | None = None, generated: Sequence[Path] = ()
 ) -> tuple[list[Pool], list[Picture], list[Picture], list[Picture]]:
     """Pools for training, backgrounds for training, people kept for tuning, backgrounds kept for tuning.
 
     With the file of `examples/athlete_masks.py` athletes are cut out along their masks, those without one not at all.
+    `generated` are labels of generated people, with all people of a picture in them (`posecli convert`).
 
     Never read: `coco_mini` val, the LSPET validation tenth and its look-alikes, the backgrounds kept for counting
     false people.
@@ -125,6 +126,9 @@ def training_pools(
         Pool(hall, 0.02, (0.4, 1.2)),
         *cut_outs,
     ]
+    if generated:
+        made = [p for path in generated for p in pictures_of(coco.read(path), SKELETON)]
+        pools.append(Pool(made, 0.08, (0.5, 2.0)))
     return pools, backgrounds, tuning, quiet
 
 
@@ -278,6 +282,7 @@ def main() -> None:
     parser.add_argument(
         "--masks", type=Path, help="of athlete_masks.py: athletes cut out by them, and more people pasted"
     )
+    parser.add_argument("--scenes", type=Path, nargs="*", default=[], help="labels of generated people, too")
     parser.add_argument("--out", type=Path, required=True)
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--minutes", type=float, default=50.0)
@@ -300,7 +305,7 @@ def main() -> None:
     device = pick_device(args.device)
     torch.manual_seed(1)
     keep_freed_memory()
-    pools, backgrounds, tuning, quiet = training_pools(args.data, args.masks)
+    pools, backgrounds, tuning, quiet = training_pools(args.data, args.masks, args.scenes)
     meta = ModelMeta(
         architecture="dekr-finder",
         arguments={"keypoints": SKELETON.num_keypoints},

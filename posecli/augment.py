@@ -72,6 +72,24 @@ def noise(image: Image, rng: Generator, largest: float = 12.0) -> Image:
     return np.clip(image + grain, 0, 255).astype(np.uint8)
 
 
+def darker(image: Image, level: float, rng: Generator) -> Image:
+    """The picture exposed at a `level` below 1 of its light, with the grain of a dark sensor."""
+    light = image.astype(np.float32) * level
+    grain = rng.standard_normal(image.shape, dtype=np.float32) * np.sqrt(0.35 * light + 2.0)
+    return np.clip(light + grain, 0, 255).astype(np.uint8)
+
+
+def brighter(image: Image, level: float) -> Image:
+    """The picture exposed at a `level` above 1 of its light: what was bright is white."""
+    return cv2.LUT(image, np.clip(np.arange(256) * level, 0, 255).astype(np.uint8))
+
+
+def compressed(image: Image, quality: int) -> Image:
+    """The picture after JPEG compression at a quality from 1 to 100."""
+    _, data = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.ascontiguousarray(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[:, :, ::-1])
+
+
 def occlude(image: Image, rng: Generator, patch: Image | None = None, largest: float = 0.4) -> Image:
     """A random rectangle, 0.1 to `largest` of the picture's sides, covered by `patch` (cut to fit) or by one colour.
 

@@ -89,7 +89,9 @@ class TrainSettings:
         truncate: gradients flow back over this many frames of a clip; 0: over all.
         consistency: weight of the change, from frame to frame, of the difference between found and true poses.
         shake: largest movement of a hand-held camera during a clip, input pixels.
-        dim, compress: share of clips that are dark and noisy, that are compressed.
+        dim, glare, compress: share of samples that are dark and noisy, exposed to white, compressed as JPEG.
+        blur_most, noise_most: widest blur (standard deviation, input pixels) and strongest noise (grey levels) that
+            single pictures get.
         unlabelled: people without labelled joints, bottom-up: "mask" (nothing is learnt where they are) or
             "background".
         val_every: epochs between validations (minutes with `max_minutes`). val_limit: pictures looked at, evenly
@@ -168,7 +170,10 @@ class TrainSettings:
     consistency: float = 0.0
     shake: float = 0.0
     dim: float = 0.0
+    glare: float = 0.0
     compress: float = 0.0
+    blur_most: float = 1.5
+    noise_most: float = 12.0
     unlabelled: str = "mask"
     val_every: float = 1.0
     val_limit: int = 0
@@ -243,13 +248,17 @@ class TrainSettings:
             "backdrop",
             "colour",
             "dim",
+            "glare",
             "compress",
         ):
             if not 0 <= getattr(self, key) <= 1:
                 raise wrong(key, "between 0 and 1")
+        for key, least in (("blur_most", 0.3), ("noise_most", 1.0)):
+            if getattr(self, key) < least:
+                raise wrong(key, f"at least {least:g}")
         if not self.clip_steps or any(step < 1 for step in self.clip_steps):
             raise wrong("clip_steps", "whole numbers from 1 on")
-        for key in ("truncate", "consistency", "shake", "dim", "compress"):
+        for key in ("truncate", "consistency", "shake"):
             if self.clip_frames == 1 and getattr(self, key):
                 raise wrong(key, "is for clips: clip_frames must be more than 1")
         if bool(self.backdrop) != bool(self.backdrops):
@@ -298,7 +307,7 @@ class TrainSettings:
 
 _GENTLER = (
     "rotation", "rotation_any", "shift", "half_body", "colour", "grey", "blur", "noise", "occlude", "paste",
-    "backdrop", "shake", "dim", "compress",
+    "backdrop", "shake", "dim", "glare", "compress",
 )  # fmt: skip
 
 

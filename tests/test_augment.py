@@ -15,6 +15,9 @@ CHANGES: dict[str, Callable] = {
     "blur": augment.blur,
     "noise": augment.noise,
     "occlude": augment.occlude,
+    "darker": lambda image, rng: augment.darker(image, 0.3, rng),
+    "brighter": lambda image, rng: augment.brighter(image, 1.8),
+    "compressed": lambda image, rng: augment.compressed(image, 10),
 }
 
 
@@ -73,3 +76,17 @@ def test_half_body_takes_the_half_that_can_be_seen() -> None:
 def test_inside_counts_whole_edge_pixels() -> None:
     points = np.array([[-0.5, 0], [59.5, 39.5], [-0.6, 0], [0, 39.6]])
     assert augment.inside(points, (60, 40)).tolist() == [True, True, False, False]
+
+
+def test_light_falls_and_rises_and_what_is_too_bright_is_white() -> None:
+    grey = np.full((40, 60, 3), 150, np.uint8)
+    dark = augment.darker(grey, 0.2, np.random.default_rng(1)).astype(float)
+    assert dark.mean() == pytest.approx(30, abs=1.5) and 2 < dark.std() < 6
+    assert (augment.brighter(grey, 1.5) == 225).all() and (augment.brighter(grey, 2.5) == 255).all()
+
+
+def test_compression_costs_more_at_a_lower_quality() -> None:
+    y, x = np.mgrid[:40, :60]
+    smooth = np.stack([4 * x, 6 * y, 2 * x + 3 * y], -1).astype(np.uint8)
+    lost = [np.abs(augment.compressed(smooth, q).astype(int) - smooth).mean() for q in (95, 50, 10)]
+    assert lost[0] < lost[1] < lost[2] and lost[0] < 4

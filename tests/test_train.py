@@ -109,6 +109,9 @@ def test_settings_layers_and_round_trip(tmp_path: Path) -> None:
         ({"model": "dekr-tiny", "scale": [1.0]}, "a list of 2 wanted"),
         ({"model": "dekr-tiny", "schedule": "linear"}, "one of cosine"),
         ({"model": "dekr-tiny", "flip": 2}, "between 0 and 1"),
+        ({"model": "dekr-tiny", "glare": -0.1}, "between 0 and 1"),
+        ({"model": "pose-fpn", "noise_most": 0.5}, "at least 1"),
+        ({"model": "pose-fpn", "blur_most": 0.0}, "at least 0.3"),
         ({"model": "dekr-tiny", "input_size": [100, 100]}, "multiples of 32"),
         ({"model": "dekr-tiny", "data": ["a"], "data_weights": [1.0, 2.0]}, "one for each"),
         ({}, "no model"),
@@ -176,6 +179,41 @@ def test_processes_share_a_step_and_workers_change_nothing(toy: Path) -> None:
     for rank in range(2):
         (mine,) = batches(rank=rank, world=2, workers=0)
         assert (mine == alone[rank]).all()
+
+
+@pytest.mark.parametrize("model", ["pose-fpn", "dekr-tiny"])
+def test_single_pictures_are_spoilt_as_asked(toy: Path, model: str) -> None:
+    """Each setting changes the pixels, in its own way, and nothing else; at its usual value it draws nothing."""
+    dataset = coco.read(toy)
+    still = {
+        "colour": 0.0, "grey": 0.0, "blur": 0.0, "noise": 0.0, "occlude": 0.0, "half_body": 0.0, "min_side": 1.0,
+    }  # fmt: skip
+
+    def sample(**changes: float) -> dict[str, np.ndarray]:
+        settings = resolve({"model": model, "data": [str(toy)], "input_size": [64, 64], **still, **changes})
+        task = make_task(settings, [make_source(dataset, dataset.skeleton, "toy")], dataset.skeleton)
+        return task.sample(0, 0, np.random.default_rng(4), (64, 64))
+
+    before = sample()
+    spoilt = {
+        name: sample(**changes)
+        for name, changes in {
+            "dim": {"dim": 1.0}, "glare": {"glare": 1.0}, "compress": {"compress": 1.0}, "grain": {"noise": 1.0},
+            "more grain": {"noise": 1.0, "noise_most": 60.0}, "blur": {"blur": 1.0},
+            "more blur": {"blur": 1.0, "blur_most": 6.0},
+        }.items()
+    }  # fmt: skip
+    light = {name: after["image"].astype(float).mean() / before["image"].mean() for name, after in spoilt.items()}
+    assert light["dim"] < 0.6 and light["glare"] > 1.1
+
+    def change(name: str) -> float:
+        return float(np.abs(spoilt[name]["image"].astype(float) - before["image"]).mean())
+
+    assert 0 < change("grain") < change("more grain") and 0 < change("blur") < change("more blur")
+    assert change("compress") > 0
+    for name, after in spoilt.items():
+        for key in before.keys() - {"image"}:
+            np.testing.assert_array_equal(after[key], before[key], err_msg=f"{name}: {key}")
 
 
 @pytest.mark.parametrize("flip", [0.0, 1.0])

@@ -9,11 +9,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 from numpy.random import Generator
 
-from posecli.augment import blur, colour_jitter, noise, to_grey
+from posecli.augment import blur, brighter, colour_jitter, compressed, darker, noise, to_grey
 from posecli.augment_pictures.canvas import Canvas
 from posecli.augment_pictures.cutouts import Cutout, cut_out
 from posecli.augment_pictures.pictures import Picture
@@ -210,10 +209,13 @@ class PictureMixer:
             image = to_grey(image)
         if rng.random() < 0.15:
             image = blur(image, rng)
+        light = rng.random()
+        if light < 0.06:
+            image = darker(image, rng.uniform(0.1, 0.5), rng)
+        elif light < 0.1:
+            image = brighter(image, rng.uniform(1.2, 2.2))
         if rng.random() < 0.15:
-            image = noise(image, rng)
+            image = noise(image, rng, 20.0)
         if rng.random() < 0.2:
-            quality = int(rng.integers(30, 90))
-            coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-            image = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))
+            image = compressed(image, int(rng.integers(12, 90)))
         return image

@@ -174,24 +174,14 @@ def coloured(images: list[np.ndarray], settings: TrainSettings, rng: Generator) 
         ]
     if rng.random() < settings.dim:
         level = rng.uniform(0.08, 0.4)
-        images = [darker(image, level, rng) for image in images]
+        images = [augment.darker(image, level, rng) for image in images]
+    if settings.glare and rng.random() < settings.glare:
+        level = rng.uniform(1.2, 2.5)
+        images = [augment.brighter(image, level) for image in images]
     if rng.random() < settings.noise:
         strongest = rng.uniform(2, 12)
         images = [augment.noise(image, rng, strongest) for image in images]
     if rng.random() < settings.compress:
         quality = int(rng.integers(6, 35))
-        images = [compressed(image, quality) for image in images]
+        images = [augment.compressed(image, quality) for image in images]
     return images
-
-
-def darker(image: np.ndarray, level: float, rng: Generator) -> np.ndarray:
-    """The picture (H, W, 3) uint8 exposed at a `level` below 1 of its light, with the grain of a dark sensor."""
-    light = image.astype(np.float32) * level
-    grain = rng.standard_normal(image.shape, dtype=np.float32) * np.sqrt(0.35 * light + 2.0)
-    return np.clip(light + grain, 0, 255).astype(np.uint8)
-
-
-def compressed(image: np.ndarray, quality: int) -> np.ndarray:
-    """The picture (H, W, 3) uint8 after JPEG compression at a quality from 1 to 100."""
-    _, data = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.ascontiguousarray(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[:, :, ::-1])

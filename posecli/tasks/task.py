@@ -130,9 +130,15 @@ class Task(abc.ABC):
         if rng.random() < settings.grey:
             image = augment.to_grey(image)
         if rng.random() < settings.blur:
-            image = augment.blur(image, rng)
+            image = augment.blur(image, rng, settings.blur_most)
+        if settings.dim and rng.random() < settings.dim:
+            image = augment.darker(image, rng.uniform(0.08, 0.5), rng)
+        if settings.glare and rng.random() < settings.glare:
+            image = augment.brighter(image, rng.uniform(1.2, 2.5))
         if rng.random() < settings.noise:
-            image = augment.noise(image, rng)
+            image = augment.noise(image, rng, settings.noise_most)
+        if settings.compress and rng.random() < settings.compress:
+            image = augment.compressed(image, int(rng.integers(6, 50)))
         return image
 
     def _occluded(self, image: np.ndarray, rng: Generator, other: np.ndarray | None) -> np.ndarray:
