@@ -5,11 +5,11 @@
     (cd cross/front && posecli infer *.mp4 --out ../../poses)
     python benchmarks/tracking.py cross/ poses/ --posetrack labels/
 
-Two kinds of poses go to the same trackers: those of a model (a folder of streams, identities in them are not looked
-at) and true poses with noise (2 % of the person's height in each joint, one person in twenty missed). Beside the
-trackers stand ``none`` (everybody is new in every frame), ``motion`` (`oks` that looks at no colours) and ``perfect``
-(identities from the labels: what these poses allow at most). Scenes in which nobody turns round are counted by
-themselves too. Somebody of whom less than a third is seen (of the largest area of the seconds around) does not count,
+Three kinds of poses go to the same trackers: true poses with noise (2 % of the person's height in each joint); the same
+with one person in twenty missed in every frame; and those of a model (a folder of streams, identities in them are not
+looked at). Beside the trackers stand ``none`` (everybody is new in every frame), ``motion`` (`oks` that looks at no
+colours) and ``perfect`` (identities from the labels: what these poses allow at most). Scenes in which nobody turns
+round are counted by themselves too. Somebody of whom less than a third is seen (of the largest area of the seconds around) does not count,
 neither as labelled nor as predicted. Only people at or above the display threshold take part. A pose is somebody's from
 an OKS of 0.5 on; ``IDF1_at_OKS_0.2`` asks for identities also where poses are poor.
 
@@ -51,6 +51,8 @@ from posecli.tracking.colours import described
 from posecli.types import Instance
 from posecli.video import open_source
 
+#: Kinds of true poses with noise, and the share of people that are missed.
+MISSED = {"noise": 0.0, "missed": 0.05}
 _SEEN = 1 / 3  # share of a person's area that must be seen
 _LOOSE = 0.2  # OKS of people whose identity is asked for although their pose is not good
 _SIGMAS = (2 * np.asarray(BODY19.sigmas)) ** 2
@@ -95,14 +97,14 @@ def labels(path: Path, fps: float) -> list[list[Person]]:
     return frames
 
 
-def noisy(truth: list[list[Person]], seed: int) -> list[list[Instance]]:
-    """True poses with noise; whoever does not count is missed."""
+def noisy(truth: list[list[Person]], seed: int, missed: float) -> list[list[Instance]]:
+    """True poses with noise, a share ``missed``; whoever does not count is missed, too."""
     rng = np.random.default_rng(seed)
     frames = []
     for people in truth:
         found = []
         for p in people:
-            if not p.counts or rng.random() < 0.05:
+            if not p.counts or rng.random() < missed:
                 continue
             there = p.joints[:, 2] > 0
             height = np.ptp(p.joints[there, 1])
@@ -291,7 +293,7 @@ def quality(
         print(result["people of the model"], flush=True)
     for kind in kinds:
         every = [
-            streams(poses, path.stem) if kind == "model" and poses is not None else noisy(truth, n)
+            streams(poses, path.stem) if kind == "model" and poses is not None else noisy(truth, n, MISSED[kind])
             for n, (path, truth) in enumerate(zip(files, truths, strict=True))
         ]
         for name in names:
@@ -314,7 +316,7 @@ def quality(
                 row["posetrack"] = posetrack(released, lines)
             result.setdefault(kind, {})[name] = row
             print(
-                f"{kind:5} {name:7} "
+                f"{kind:6} {name:7} "
                 + " ".join(f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()),
                 flush=True,
             )
@@ -433,13 +435,15 @@ def main() -> None:
     parser.add_argument("scenes", type=Path)
     parser.add_argument("poses", type=Path, nargs="?")
     parser.add_argument("--trackers", default=",".join(["none", "iou", "motion", "oks", "flow", "perfect"]))
-    parser.add_argument("--kinds", help="true, model, or both (with a folder of poses the default)")
+    parser.add_argument("--kinds", help="some of noise, missed and model; by default all there are")
     parser.add_argument("--posetrack", type=Path, metavar="FOLDER")
     parser.add_argument("--no-cost", action="store_true")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     names = arguments.trackers.split(",")
-    kinds = (arguments.kinds or ("true,model" if arguments.poses else "true")).split(",")
+    kinds = (arguments.kinds or ("noise,missed,model" if arguments.poses else "noise,missed")).split(",")
+    if unknown := set(kinds) - {*MISSED, "model"}:
+        parser.error(f"no kind of poses is called {min(unknown)!r}")
     if "model" in kinds and arguments.poses is None:
         parser.error("the model's poses are wanted: give their folder")
     result = {"quality": quality(arguments.scenes, arguments.poses, names, kinds, arguments.posetrack)}
