@@ -9,7 +9,7 @@ Three kinds of poses go to the same trackers: true poses with noise (2 % of the 
 with one person in twenty missed in every frame; and those of a model (a folder of streams, identities in them are not
 looked at). Beside the trackers stand ``none`` (everybody is new in every frame), ``motion`` (`oks` that looks at no
 colours) and ``perfect`` (identities from the labels: what these poses allow at most). Scenes in which nobody turns
-round are counted by 
+round are counted by
 themselves too. Somebody of whom less than a third is seen (of the largest area of the seconds around) does not count,
 neither as labelled nor as predicted. Only people at or above the display threshold take part. A pose is somebody's from
 an OKS of 0.5 on; ``IDF1_at_OKS_0.2`` asks for identities also where poses are poor.
