@@ -1,4 +1,4 @@
-"""The recipe of the shipped weights: labels, pose network, finder, one file. Called by `train_default.sh`.
+"""The recipe of the shipped weights: labels, scenes, pose network, finder, one file. Called by `train_default.sh`.
 
     python examples/train_default.py --data DATA --runs runs/default --budget full [--piece 10]
 
@@ -33,8 +33,18 @@ HERE = Path(__file__).resolve().parent
 STOPPED = 130
 #: Of the finder's trunk: as deep as 10 MB for both networks allow; it starts from the pose network's first blocks.
 FINDER_BLOCKS = (2, 6, 10, 3)
-#: Of the pose network's samples: LSPET, coco_mini, coco_tiny, people_boxes, coco_more.
-DATA_WEIGHTS = "80,1.6,2,7.4,9"
+#: Of the pose network's samples: LSPET, coco_mini, coco_tiny, people_boxes, coco_more; each kind of generated people;
+#: and people whose joints a teacher found.
+DATA_WEIGHTS = (70, 1.6, 2, 7.4, 9)
+SCENES_WEIGHT, STREET_WEIGHT = 2, 4.5
+#: Generated people (`posecli scenes`): some who walk past one another, some who do anything; few frames a second, so
+#: that each shows another pose, at the sharpness of many.
+SCENES: dict[str, tuple[str, ...]] = {
+    "crossing": ("--seed", "3001", "--size", "640x360", "--cameras", "front", "--crossing", "--frames", "12"),
+    "crossing_outside": ("--seed", "3002", "--size", "640x360", "--cameras", "front", "--crossing", "--frames", "12"),
+    "anything": ("--seed", "3003", "--size", "480x360", "--cameras", "front,side,back,oblique", "--frames", "8"),
+}
+SCENES_ALIKE = ("--people", "1-6", "--fps", "2", "--blur", "0.04", "--camera-motion", "0.4")
 #: Its share of people before other pictures, and behind somebody else; with masks.
 ELSEWHERE = ("backdrop=0.35", "paste=0.1")
 #: Minutes at the end of a piece that no part is begun in. A part that cannot go on where it was has them at least.
@@ -49,6 +59,7 @@ class Budget:
     Attributes:
         epochs, samples: of the pose network: so many times so many pictures.
         steps: of the finder, each of about 35 canvases.
+        scenes: of generated people, of each kind.
         floor: least score of the finder's centres; pictures: tuning pictures of each kind (0: all); most_false: people
             shown a picture without anybody. For `assemble_default.py`.
         small: further settings of the pose network.
@@ -57,6 +68,7 @@ class Budget:
     epochs: int
     samples: int
     steps: int
+    scenes: int = 40
     floor: float = 0.05
     pictures: int = 0
     most_false: float = 0.03
@@ -73,6 +85,7 @@ BUDGETS = {
         2,
         32,
         6,
+        scenes=1,
         floor=1e-6,
         pictures=4,
         most_false=100.0,
@@ -141,8 +154,10 @@ class Recipe:
         out: Path,
         precision: str = "float32",
         masks: Path | None = None,
+        street: Path | None = None,
     ) -> None:
         self.data, self.runs, self.out = data, runs, out
+        self.street = [street] if street else []
         self.name, self.budget = budget, BUDGETS[budget]
         self.how = ["--device", device]
         self.workers = ["--workers", workers]
@@ -177,7 +192,26 @@ class Recipe:
             self.data / "people_keypoints_extra/coco_tiny/annotations.json",
             self.data / "people_boxes/coco_keypoints.json",
             self.data / "people_keypoints_extra/coco_more/annotations.json",
+            *self.scene_files(),
+            *self.street,
         ]
+
+    def scene_files(self) -> list[Path]:
+        """Labels of the generated people."""
+        return [self.runs / "scenes" / f"{name}.json" for name in SCENES]
+
+    def scenes(self, clock: Clock) -> None:
+        """Generated people, before backgrounds of DATA but for the first kind."""
+        for name, file in zip(SCENES, self.scene_files(), strict=True):
+            if file.is_file():
+                continue
+            videos = file.with_suffix("")
+            how: list[object] = [*SCENES[name], *SCENES_ALIKE, "--count", self.budget.scenes, "--overwrite", "--quiet"]
+            if name != "crossing":
+                how += ["--backgrounds", self.data / "backgrounds/images"]
+            clock.run(["-m", "posecli", "scenes", videos, *how])
+            frames = file.with_name(f"{name}_frames")
+            clock.run(["-m", "posecli", "convert", videos, "--out", file, "--frames", frames, "--overwrite", "--quiet"])
 
     def pose(self, clock: Clock) -> None:
         """The pose network, on crops of single people."""
@@ -189,7 +223,9 @@ class Recipe:
             return
         for path in self.label_files():
             command += ["--data", path]
-        command += ["--val", validation, "--data-weights", DATA_WEIGHTS, "--config", HERE / "default_pose.toml"]
+        weights = [*DATA_WEIGHTS, *(SCENES_WEIGHT for _ in SCENES), *(STREET_WEIGHT for _ in self.street)]
+        command += ["--val", validation, "--data-weights", ",".join(map(str, weights))]
+        command += ["--config", HERE / "default_pose.toml"]
         length = (f"epochs={self.budget.epochs}", f"epoch_samples={self.budget.samples}")
         elsewhere = (*ELSEWHERE, f"backdrops={self.runs / 'data/backdrops.txt'}") if self.masks else ()
         for setting in (*length, f"precision={self.precision}", *elsewhere, *self.budget.small):
@@ -212,6 +248,7 @@ class Recipe:
         command: list[object] = [HERE / "train_finder.py", "--data", self.data, "--out", out, *self.how, *self.workers]
         command += ["--init", self.runs / "pose/last.safetensors", "--blocks", *FINDER_BLOCKS]
         command += ["--steps", self.budget.steps, "--precision", self.precision, *self.masks]
+        command += ["--scenes", *self.scene_files()]
         clock.run([*command, *(["--resume"] if (out / "state.pt").exists() else [])])
 
     def file(self, clock: Clock) -> None:
@@ -232,13 +269,15 @@ class Recipe:
 
     def left(self) -> str:
         """What is left to do, in words."""
-        parts = [p for p in ("pose", "finder", "file") if p not in self.done]
+        parts = [p for p in PARTS if p not in self.done]
         said = [f"{p} {self.progress(p):.0%} done" if self.progress(p) else p for p in parts]
         return ", ".join(said)
 
 
+PARTS = ("scenes", "pose", "finder", "file")
 SAID = {
     "labels": "labels: LSPET split, face joints added",
+    "scenes": "scenes: generated people",
     "pose": "pose network: crops of single people",
     "finder": "finder: people in whole pictures, on the trunk of the pose network",
     "file": "one file",
@@ -261,6 +300,7 @@ def main() -> None:
     parser.add_argument(
         "--masks", type=Path, help="of athlete_masks.py, from the same DATA: athletes are put before other pictures"
     )
+    parser.add_argument("--street", type=Path, help="of street_joints.py, from the same DATA: people of a teacher")
     parser.add_argument("--workers", type=int, help="processes that prepare pictures [1; with CUDA: all cores but two]")
     parser.add_argument("--out", type=Path, help="the file [RUNS/default.safetensors]")
     args = parser.parse_args()
@@ -272,12 +312,13 @@ def main() -> None:
     args.runs.mkdir(parents=True, exist_ok=True)
     clock = Clock(args.piece)
     out = args.out or args.runs / "default.safetensors"
-    recipe = Recipe(args.data, args.runs, args.budget, args.device, args.workers, out, args.precision, args.masks)
+    how = (args.budget, args.device, args.workers, out, args.precision, args.masks, args.street)
+    recipe = Recipe(args.data, args.runs, *how)
     begun = time.monotonic()
     try:
         if "file" not in recipe.done:
             recipe.labels(clock)
-        for part in ("pose", "finder", "file"):
+        for part in PARTS:
             if part in recipe.done:
                 continue
             if clock.left() < LEAST and time.monotonic() - begun > 60 * LEAST:

@@ -22,6 +22,7 @@ from pycocotools import mask as masks
 
 from posecli.errors import PoseError
 from posecli.models import MODELS
+from posecli.settings import read_toml
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
@@ -146,7 +147,7 @@ def test_a_piece_ends_what_runs_and_says_so(tmp_path: Path) -> None:
 
 
 def test_another_budget_in_the_same_folder_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "recipe.json").write_text('{"budget": "full", "done": ["pose"]}')
+    (tmp_path / "recipe.json").write_text('{"budget": "full", "done": ["scenes", "pose"]}')
     recipe = module("train_default").Recipe
     held = recipe(tmp_path, tmp_path, "full", "cpu", 1, tmp_path / "x.safetensors")
     assert held.left() == "finder, file"
@@ -186,7 +187,9 @@ def test_the_recipe_goes_on_where_it_was_stopped_and_from_a_pack(data: Path, tmp
     last = until(pack, None)
     assert last.returncode == 0, last.stderr[-2000:]
     assert last.stdout.splitlines()[-1] == f"finished: {runs / 'default.safetensors'}"
-    assert json.loads((runs / "recipe.json").read_text())["done"] == ["pose", "finder", "file"]
+    assert json.loads((runs / "recipe.json").read_text())["done"] == ["scenes", "pose", "finder", "file"]
+    learnt = read_toml(runs / "pose/config.toml")["data"]
+    assert str(runs / "scenes/crossing.json") in learnt and len(learnt) == 8
     steps = [json.loads(line).get("step", 0) for line in (runs / "finder/log.jsonl").read_text().splitlines()]
     assert max(steps) == 6
     again = until(pack, None)
@@ -241,3 +244,40 @@ def test_masks_reach_both_networks(data: Path, tmp_path: Path, monkeypatch: pyte
     (from_limbs,), (from_masks,) = ([pool for pool in pools if not pool.weight] for pools in (plain, masked))
     assert not any(mask for p in from_limbs.pictures for mask in p.masks)
     assert from_masks.pictures and all(p.masks[0]["counts"] for p in from_masks.pictures)
+
+
+def test_a_teachers_joints_are_kept_where_they_are_sure_and_on_the_person() -> None:
+    street = module("street_joints")
+    mask = np.zeros((120, 60), bool)
+    mask[10:110, 15:45] = True
+    assert (street.mask_of(module("athlete_masks").rle(mask)) == mask).all()
+    joints = np.zeros((17, 3))
+    joints[:, 0], joints[:, 1], joints[:, 2] = 30, np.linspace(14, 104, 17), 0.9
+    joints[[5, 11], 0], joints[[6, 12], 0] = 40, 20  # the person's left is on the right: seen from the front
+    kept = street.kept_joints(joints, mask)
+    assert kept is not None and kept.all()
+    unsure = joints.copy()
+    unsure[9, 2] = 0.5
+    assert list(np.flatnonzero(~street.kept_joints(unsure, mask))) == [9]
+    beside = joints.copy()
+    beside[10, 0] = 58  # on the wall
+    assert list(np.flatnonzero(~street.kept_joints(beside, mask))) == [10]
+    beside[13:15, 0] = 58
+    assert street.kept_joints(beside, mask) is None  # too much of this pose is somebody else's
+    hidden = joints.copy()
+    hidden[11, 2] = 0.1
+    assert street.kept_joints(hidden, mask) is None
+    turned = joints.copy()
+    turned[[5, 11], 0], turned[[6, 12], 0] = 20, 40
+    assert list(np.flatnonzero(~street.kept_joints(turned, mask))) == [0, 1, 2, 3, 4]
+
+
+def test_generated_people_are_a_pool_of_the_finder(data: Path) -> None:
+    labels = data / "people_keypoints_extra/coco_more/annotations.json"
+    plain, *_ = module("train_finder").training_pools(data)
+    more, *_ = module("train_finder").training_pools(data, None, [labels])
+    assert len(more) == len(plain) + 1
+    assert [p.path.name for p in more[-1].pictures] == [
+        i["file_name"] for i in json.loads(labels.read_text())["images"]
+    ]
+    assert more[-1].weight > 0 and not more[-1].paste_weight
