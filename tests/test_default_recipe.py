@@ -278,6 +278,6 @@ def test_generated_people_are_a_pool_of_the_finder(data: Path) -> None:
     more, *_ = module("train_finder").training_pools(data, None, [labels])
     assert len(more) == len(plain) + 1
     assert [p.path.name for p in more[-1].pictures] == [
-        i["file_name"] for i in json.loads(labels.read_text())["images"]
+        Path(i["file_name"]).name for i in json.loads(labels.read_text())["images"]
     ]
     assert more[-1].weight > 0 and not more[-1].paste_weight
