@@ -45,12 +45,13 @@ def encode_gaussian(
     low, high = np.trunc(centre - 3 * sigma), np.trunc(centre + 3 * sigma + 1)
     outside = ((low >= np.array([width, height])) | (high < 0)).any(-1)
     weight = np.where(outside, 0, np.asarray(weight)).astype(np.float32)
-    middle = (6 * sigma + 1) // 2
     along = []
     for axis, size in ((0, width), (1, height)):
         pixel = np.arange(size, dtype=np.float64)
         at, end = low[..., axis, None], high[..., axis, None]
-        value = np.exp(-((pixel - at - middle) ** 2) / (2 * sigma**2))
+        # The official code counts from the square's corner to its middle, which is the centre where 3 sigma is a whole
+        # number, as there; at 1.4 or 1.7 it would be the pixel before.
+        value = np.exp(-((pixel - centre[..., axis, None]) ** 2) / (2 * sigma**2))
         along.append(np.where((pixel >= at) & (pixel < end), value, 0))
     maps = along[1][..., :, None] * along[0][..., None, :]
     return (maps * (weight > 0.5)[..., None, None]).astype(np.float32), weight

@@ -85,6 +85,15 @@ def test_round_trip(x, y):
     assert np.abs(xy[0, 0].numpy() * 4 - [x, y]).max() <= 2.001
 
 
+@pytest.mark.parametrize("sigma", [1.0, 1.3, 1.4, 1.5, 1.7, 2.0, 2.6, 3.0])
+def test_the_peak_is_on_the_joints_pixel_at_any_sigma(sigma):
+    """CPN learns by 1.4 and multiples of it: three sigmas are then no whole number of pixels."""
+    xy = np.array([[x, y] for x in (0.0, 1.0, 3.0, 20.0, 44.0, 47.0) for y in (0.0, 2.0, 30.0, 62.0, 63.0)])
+    target, _ = encode_gaussian(xy, np.ones(len(xy)), (48, 64), (48, 64), sigma)
+    np.testing.assert_array_equal(highest_pixel(torch.from_numpy(target)[None])[0][0], xy)
+    assert target.max((1, 2)).min() == 1
+
+
 def test_nothing_found_is_the_origin_with_its_score():
     xy, score = decode_gaussian(torch.full((1, 1, 5, 5), -1.0))
     assert xy.tolist() == [[[0, 0]]] and score.tolist() == [[-1]]
