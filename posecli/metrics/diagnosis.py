@@ -294,8 +294,12 @@ def _pck(labels: Labels, side: Side, settings: Settings, key: str) -> dict[str, 
     """The same kinds for people paired one to one, by distances in units of PCK's reference."""
     measure, joints = side.measures[key], _Joints.of(labels, side)
     full, found = labels.people, side.predictions.people
-    threshold = settings.thresholds["pck"][0]
-    length = pck.pck_reference(settings.pck_reference, full.xy, full.visibility, full.box_xywh, labels.skeleton).length
+    # Of several references only pixels, or the one that is none, give a measure called PCK@.
+    kind = "pixels" if key.endswith("px") else next(k for k in settings.pck_references if k != "pixels")
+    threshold = settings.thresholds["pixels" if kind == "pixels" else "pck"][0]
+    length = pck.pck_reference(
+        kind, full.xy, full.visibility, full.box_xywh, labels.skeleton, full.head_box_xyxy
+    ).length
     usable = measure.valid.any(axis=1)
     paired = np.flatnonzero(usable & (side.partner >= 0))
     person, prediction = side.rows[paired], side.partner[paired]

@@ -186,6 +186,33 @@ def test_pck_of_single_people() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("reference", "options", "metric", "allowed"),
+    [
+        ("pixels", {}, "PCK@5px", 5.0),
+        ("box,torso,pixels", {"pixels": [30.0]}, "PCK@30px", 30.0),
+        ("pixels,box", {"pixels": [10.0]}, "PCK@10px", 10.0),
+        ("head-box", {"pck": [0.5]}, "PCK@0.5", 0.5 * 0.6 * 50),
+    ],
+)
+def test_pck_is_diagnosed_in_its_own_reference(
+    reference: str, options: dict[str, list[float]], metric: str, allowed: float
+) -> None:
+    xy = PLACES.copy()
+    xy[0] += [0, 0.99 * allowed]
+    xy[1] += [2.06 * allowed, 0]
+    xy[2] += [-2.07 * allowed, 0]
+    label = person(PLACES, area=AREA, box_xyxy=np.array([0.0, 0, 100, 200]), head_box_xyxy=np.array([0.0, 0, 30, 40]))
+    stream = [(StreamHeader(source="folder", skeleton=SKELETON), FramePoses(0, (person(xy),), file="0.jpg"))]
+    result = evaluate(
+        Dataset(SKELETON, (Record(1, "0.jpg", 1000, 1000, (label,)),)), stream, metrics=["pck"], diagnose=True,
+        pck_reference=reference, thresholds=options or None,
+    )  # fmt: skip
+    found = result["diagnosis"]["PCK"]
+    assert found["metric"] == metric
+    assert found["joints"] == kinds(good=4, jitter=1, miss=1)
+
+
 def test_value_is_the_one_in_the_table(write_json, random_coco) -> None:
     labels, results = random_coco(3, images=30, people=80, detections=300)
     whole = evaluate(write_json("gt.json", labels), write_json("dt.json", results), diagnose=True, by=["joint"])
