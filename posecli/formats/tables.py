@@ -296,11 +296,12 @@ def read_deeplabcut(path: Path, lines: Lines) -> LabelFile:
     parts = list(dict.fromkeys(head["bodyparts"][first:]))
     people = list(dict.fromkeys(head["individuals"][first:])) if "individuals" in head else [""]
     kind = Third.SCORE if "likelihood" in coords else Third.NOTHING
-    rows = []
+    rows, labelled = [], []
     for number, cells in lines[len(heads) :]:
         where = f"{path}, row {number}"
         index = cells[first - 1].strip()
         frame, file = (int(index), None) if index.isdecimal() else (None, re.split(r"[/\\]", index)[-1])
+        labelled += [] if frame is None else [frame]
         values = {}
         for i in range(first, len(cells)):
             person = head["individuals"][i] if "individuals" in head else ""
@@ -316,6 +317,5 @@ def read_deeplabcut(path: Path, lines: Lines) -> LabelFile:
                     extra={"person": person} if person else {},
                 )
             )  # fmt: skip
-    count = None if any(r.frame is None for r in rows) else len(lines) - len(heads)
     check_unique(rows, "")
-    return LabelFile(path, "DeepLabCut CSV", tuple(rows), kind, tuple(parts), num_frames=count)
+    return LabelFile(path, "DeepLabCut CSV", tuple(rows), kind, tuple(parts), labelled=tuple(labelled))

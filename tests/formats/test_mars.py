@@ -267,6 +267,15 @@ def test_deeplabcut_labelled_pictures(tmp_path: Path, make_picture: Any) -> None
         read_dataset(tmp_path)
 
 
+def test_a_deeplabcut_table_speaks_of_the_frames_it_has_rows_for(tmp_path: Path, make_video: Any) -> None:
+    make_video(tmp_path / "clip.mp4", 6)
+    head = [["scorer", "me", "me"], ["bodyparts", "snout", "snout"], ["coords", "x", "y"]]
+    table(tmp_path / "clip.csv", [*head, [2, 3.5, 4], [4, "", ""], [5, 5, 6]])
+    records = read_dataset(tmp_path).records
+    assert [r.frame_id for r in records if r.extra.get("is_labeled") is not False] == [2, 4, 5]
+    assert [len(r.instances) for r in records] == [0, 0, 1, 0, 0, 1]
+
+
 def test_time_column_meets_real_time_stamps(tmp_path: Path, make_video: Any) -> None:
     # A variable rate: frames at 0, 40, 80, 500 and 540 ms. Labels at 0.0 and 0.5 s are frames 0 and 3.
     make_video(tmp_path / "clip.mp4", 5, stamps=[0, 40, 80, 500, 540])
