@@ -74,7 +74,8 @@ def read(src: str | Path, options: ReadOptions, warn: Warn) -> Dataset:
     people = _person_classes(config.get("names"), path)
     root = _root(config, path, options.image_root)
     pictures: dict[Path, str] = {}
-    for split in _SPLITS:
+    stand_ins = _stand_ins(config)
+    for split in (s for s in _SPLITS if s not in stand_ins):
         for picture in _pictures(config.get(split), root, f"{path}, {split}"):
             pictures.setdefault(picture, split)
     if not pictures:
@@ -145,6 +146,17 @@ def _skeleton(config: Mapping[str, Any], count: int, given: Any, path: Path) -> 
         what = f"flip_idx {reprlib.repr(flip)} is not that of skeleton {skeleton.name!r}"
         raise PoseError(what, str(path), "its joints have another order, or flip_idx is wrong")
     return skeleton
+
+
+def _stand_ins(config: Mapping[str, Any]) -> list[Any]:
+    """Splits whose pictures are the test ones, as `write` noted (and nobody changed since)."""
+    block = config.get("posecli")
+    noted = block.get("stand_ins") if isinstance(block, dict) else None
+    return (
+        [s for s in _SPLITS[:2] if s in noted and config.get(s) == config.get("test")]
+        if isinstance(noted, list)
+        else []
+    )
 
 
 def _person_classes(names: Any, path: Path) -> set[int]:
@@ -281,7 +293,8 @@ def _tail(words: list[str], where: str) -> tuple[float, int | None]:
 def write(dataset: Dataset, path: str | Path, *, overwrite: bool = False, warn: Warn = lambda message: None) -> None:
     """Writes a folder with ``data.yaml``, ``labels/`` and ``images/`` (links to the pictures), ready for Ultralytics.
 
-    Records with ``split`` train, val or test stand in a folder of that name; without any, train and val are all.
+    Records with ``split`` train, val or test stand in a folder of that name; without any, train and val are all. Where
+    there are test pictures and no val (or train) ones, they stand in for these.
     Crowds, and people with neither box nor joints, are left out and counted.
 
     Raises:
@@ -353,14 +366,15 @@ def _link(dataset: Dataset, record: Record, part: Path, folder: Path, name: str)
 def _config(skeleton: Skeleton, splits: set[str]) -> str:
     """``data.yaml``, each value as JSON, which is YAML."""
     places = {s: f"images/{s}" for s in _SPLITS if s in splits} if len(splits) > 1 else {}
-    # Ultralytics wants both train and val.
-    places = {"train": "images", "val": "images"} if not places else {"train": "images", "val": "images"} | places
+    # Ultralytics wants both train and val; what stands in for one of them is no picture of the other.
+    wanted = [s for s in ("train", "val") if places and s not in places]
+    places = {s: places.get(s, places["test"]) for s in _SPLITS if s in (*places, *wanted)} if wanted else places
     values: dict[str, Any] = {
-        **places,
+        **(places or {"train": "images", "val": "images"}),
         "kpt_shape": [skeleton.num_keypoints, 3],
         "flip_idx": skeleton.flip_index.tolist(),
         "names": ["person"],
-        "posecli": {"skeleton": skeleton.to_json()},
+        "posecli": {"skeleton": skeleton.to_json(), **({"stand_ins": wanted} if wanted else {})},
     }
     text = "".join(f"{k}: {json.dumps(v)}\n" for k, v in values.items())
     return (

@@ -125,6 +125,27 @@ def test_pictures_are_linked_and_the_folder_is_ready_for_training(
     assert "1 pictures are not there" in notes[0]
 
 
+@pytest.mark.parametrize("splits", [("train", "test"), ("val", "test"), ("train", "val"), ("train", "val", "test")])
+def test_nobody_is_learnt_from_and_validated_on(
+    tmp_path: Path, make_picture: Callable[..., Path], splits: tuple[str, ...]
+) -> None:
+    import yaml
+
+    for split in splits:
+        make_picture(tmp_path / "in" / f"{split}.png", (64, 48))
+    records = tuple(Record(n, f"{s}.png", 64, 48, extra={"split": s}) for n, s in enumerate(splits, 1))
+    WRITERS["yolo"](Dataset(COCO17, records, (), str(tmp_path / "in")), tmp_path / "out")
+    config = yaml.safe_load((tmp_path / "out/data.yaml").read_text())
+    pictures = {
+        s: {p.name for p in (tmp_path / "out" / config[s]).rglob("*.png")}
+        for s in ("train", "val", "test")
+        if s in config
+    }
+    assert pictures["train"] and pictures["val"] and not pictures["train"] & pictures["val"]
+    again = read_dataset(tmp_path / "out")
+    assert {Path(r.file_name).stem: r.extra["split"] for r in again.records} == {s: s for s in splits}
+
+
 def found_line(joints: int = 3, x: float = 0.5, tail: str = " 0.75") -> str:
     return "0 0.5 0.5 0.2 0.4" + "".join(f" {x} 0.25 0.9" for _ in range(joints)) + tail + "\n"
 
