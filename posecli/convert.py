@@ -20,6 +20,7 @@ from posecli.errors import PoseError, UsageError
 from posecli.exports import export_dataset, export_stream
 from posecli.formats.coco import absent_files
 from posecli.formats.joint_mapping import SkeletonChange, describe_change, joint_mapping
+from posecli.formats.side_notes import is_video_frame
 from posecli.types import Dataset, Record, Skeleton, Video
 
 __all__ = [
@@ -104,8 +105,9 @@ def merge(
             if told is not None:
                 told(names, change)
         prefix = Path(os.path.relpath(dataset.root or ".", root)).as_posix()
-        renumbered = {v.id: len(videos) + n for n, v in enumerate(dataset.videos, 1)}
-        videos += [replace(v, id=renumbered[v.id], file_name=_joined(prefix, v.file_name)) for v in dataset.videos]
+        filmed = [*dataset.videos, *_unlisted_videos(dataset, _folder_name(names))]
+        renumbered = {v.id: len(videos) + n for n, v in enumerate(filmed, 1)}
+        videos += [replace(v, id=renumbered[v.id], file_name=_joined(prefix, v.file_name)) for v in filmed]
         licence_ids = _join_licences(dataset, licences)
         for record in dataset.records:
             extra = {**record.extra, "source": _folder_name(names), "source_skeleton": source}
@@ -118,13 +120,30 @@ def merge(
                 replace(
                     record, image_id=record.image_id if keep_ids else len(records) + 1,
                     file_name=_joined(prefix, record.file_name), instances=people, extra=extra,
-                    video_id=renumbered.get(record.video_id, record.video_id) if record.video_id is not None else None,
+                    video_id=None if record.video_id is None else renumbered[record.video_id],
                 )
             )  # fmt: skip
     info: dict[str, Any] = {"info": {"description": f"{len(datasets)} data sets joined by posecli"}}
     if licences:
         info["licenses"] = licences
     return Dataset(skeleton, tuple(records), tuple(videos), root, info)
+
+
+def _unlisted_videos(dataset: Dataset, folder: str) -> list[Video]:
+    """Entries for the videos that images say they are of and that the data set does not list: among those of other
+    sources a bare number would mean another one's video, or none."""
+    listed = {v.id for v in dataset.videos}
+    frames: dict[Any, list[Record]] = {}
+    for record in dataset.records:
+        if record.video_id is not None and record.video_id not in listed:
+            frames.setdefault(record.video_id, []).append(record)
+    return [
+        Video(
+            number, f"{folder} video {number}", of[0].file_name if is_video_frame(of[0]) else "", of[0].width,
+            of[0].height, 0.0, max(r.frame_id or 0 for r in of) + 1,
+        )
+        for number, of in frames.items()
+    ]  # fmt: skip
 
 
 def repeated_frames(dataset: Dataset) -> int:

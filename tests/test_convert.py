@@ -160,6 +160,23 @@ def test_merge(tmp_path: Path) -> None:
     assert len(again.records) == len(ids) and again.skeleton == BODY19
 
 
+def test_merge_keeps_videos_apart_that_a_source_does_not_list(tmp_path: Path) -> None:
+    one = replace(recordings(["a"]), root=str(tmp_path / "one"))
+    unlisted = Dataset(
+        THREE,
+        (Record(1, "walk/0.jpg", 8, 6, (person(),), 1, 0), Record(2, "run/3.jpg", 8, 6, (person(),), 7, 3)),
+        (), str(tmp_path / "two"),
+    )  # fmt: skip
+    joined = merge([one, unlisted])
+    walk, run = joined.records[-2:]
+    of = {v.id: v for v in joined.videos}
+    assert len(of) == len(joined.videos) == len(one.videos) + 2
+    assert (of[walk.video_id].name, of[run.video_id].name) == ("two video 1", "two video 7")
+    assert of[run.video_id].num_frames == 4 and (walk.frame_id, run.frame_id) == (0, 3)
+    coco.write(joined, tmp_path / "all.json")
+    assert coco.read(tmp_path / "all.json").records[-1].file_name == "two/run/3.jpg"
+
+
 def test_summary(tmp_path: Path) -> None:
     dataset = replace(recordings(["a"]), root=str(tmp_path))
     crowd = replace(person(), ignore=True, visibility=np.zeros(3, int))
