@@ -58,14 +58,15 @@ def people(tmp_path: Path) -> Path:
 
 def samples(file: Path, **changes: object) -> list[dict[str, np.ndarray]]:
     dataset = coco.read(file)
-    settings = resolve({"model": "pose-fpn", "data": [str(file)]}, STILL, changes)
+    settings = resolve({"model": "pose-fpn", "data": [str(file)], "input_size": [96, 96]}, STILL, changes)
     task = make_task(settings, [make_source(dataset, dataset.skeleton, "people")], dataset.skeleton)
     return [task.sample(0, n, np.random.default_rng(5), (96, 96)) for n in range(2)]
 
 
-def test_a_person_with_a_mask_stands_before_another_picture(people: Path) -> None:
-    before = samples(people)
-    after = samples(people, backdrop=1.0, backdrops=str(people.parent / "grounds"))
+@pytest.mark.parametrize("model", ["pose-fpn", "deeppose-tiny"])
+def test_a_person_with_a_mask_stands_before_another_picture(people: Path, model: str) -> None:
+    before = samples(people, model=model)
+    after = samples(people, model=model, backdrop=1.0, backdrops=str(people.parent / "grounds"))
     red, blue, green = (
         [(sample["image"][..., channel].astype(int) > 120) for sample in after] for channel in (0, 2, 1)
     )

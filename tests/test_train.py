@@ -269,6 +269,27 @@ def test_joints_of_other_skeletons_are_masked(toy: Path) -> None:
         )
 
 
+def test_the_side_that_is_not_labelled_changes_in_a_mirrored_picture(toy: Path) -> None:
+    """Of people labelled on their left only, the mirrored picture shows the right side's labels and no left ones."""
+    text = json.loads(toy.read_text())
+    left = [n for n, name in enumerate(NAMES) if not name.startswith("right")]
+    for person in text["annotations"]:
+        person["keypoints"] = np.reshape(person["keypoints"], (5, 3))[left].ravel().tolist()
+        person["num_keypoints"] = 3
+    own = {"name": "left3", "sigmas": [0.026, 0.079, 0.107]}
+    text["categories"][0] |= {"keypoints": [NAMES[n] for n in left], "skeleton": [], "posecli": own}
+    file = toy.parent / "left.json"
+    file.write_text(json.dumps(text))
+    skeleton = coco.read(toy).skeleton
+    still = {"rotation": 0.0, "shift": 0.0, "scale": [1.0, 1.0], "input_size": [96, 96]}
+    for flip, known in ((0.0, left), (1.0, [int(skeleton.flip_index[n]) for n in left])):
+        settings = resolve({"model": "dekr-tiny", "data": [str(file)], "flip": flip}, still)
+        task = make_task(settings, [make_source(coco.read(file), skeleton, "toy")], skeleton)
+        sample = task.sample(0, 0, np.random.default_rng(0), (96, 96))
+        assert [n for n in range(5) if sample["weight"][n].any()] == sorted(known)
+        assert (sample["heatmap"][known].max((1, 2)) > 0.8).all()
+
+
 def test_people_without_joints_are_masked_or_background(tmp_path: Path) -> None:
     file = make_toy(tmp_path / "data", 2, unlabelled=True)
     dataset = coco.read(file)
@@ -352,25 +373,45 @@ def test_dekr_gives_small_people_no_centre(toy: Path) -> None:
         assert task.left_out.get("people too small for a centre", 0) == centres.count(False)
 
 
-def test_pasted_people_are_learnt_bottom_up(toy: Path) -> None:
+@pytest.mark.parametrize("names", [NAMES, ["Nose", "LShoulder", "RShoulder", "LHip", "RHip"]])
+def test_pasted_people_are_learnt_bottom_up(toy: Path, names: list[str]) -> None:
     text = json.loads(toy.read_text())
+    text["categories"][0]["keypoints"] = names
     for person in text["annotations"]:  # a mask, so that people can be cut out
         x, y, w, h = person["bbox"]
         person["segmentation"] = [[x, y, x + w, y, x + w, y + h, x, y + h]]
     file = toy.parent / "masks.json"
     file.write_text(json.dumps(text))
-    dataset = coco.read(file)
+    dataset, skeleton = coco.read(file), coco.read(toy).skeleton
     people = {0.0: 0, 1.0: 0}
     for paste in people:
         settings = resolve({"model": "dekr-tiny", "data": [str(file)], "input_size": [96, 96], "paste": paste})
-        task = make_task(settings, [make_source(dataset, dataset.skeleton, "toy")], dataset.skeleton)
+        task = make_task(settings, [make_source(dataset, skeleton, "toy")], skeleton)
         for seed in range(6):
             sample = task.sample(0, 0, np.random.default_rng(seed), (96, 96))
             people[paste] += int((sample["offset_weight"] > 0).sum())
     assert people[1.0] > 1.3 * people[0.0]
     settings = resolve({"model": "pose-fpn", "data": [str(file)], "min_side": 1.0, "paste": 1.0})
-    task = make_task(settings, [make_source(dataset, dataset.skeleton, "toy")], dataset.skeleton)
+    task = make_task(settings, [make_source(dataset, skeleton, "toy")], skeleton)
     assert task.sample(0, 0, np.random.default_rng(0), (64, 64))["xy"].shape == (5, 2)
+
+
+def test_nobody_is_pasted_whose_joints_have_no_labels(tmp_path: Path) -> None:
+    """He would be learnt as background."""
+    file = make_toy(tmp_path / "data", 2, unlabelled=True)
+    text = json.loads(file.read_text())
+    for person in text["annotations"]:
+        if not person["num_keypoints"]:
+            person["segmentation"] = [[0, 0, 16, 0, 16, 16, 0, 16]]
+    file.write_text(json.dumps(text))
+    dataset = coco.read(file)
+    still = {"rotation": 0.0, "shift": 0.0, "scale": [1.0, 1.0], "flip": 0.0, "input_size": [96, 96]}
+    images = []
+    for paste in (0.0, 1.0):
+        settings = resolve({"model": "dekr-tiny", "data": [str(file)], "paste": paste}, still)
+        task = make_task(settings, [make_source(dataset, dataset.skeleton, "toy")], dataset.skeleton)
+        images.append([task.sample(0, 0, np.random.default_rng(seed), (96, 96))["image"] for seed in range(6)])
+    np.testing.assert_array_equal(*images)
 
 
 def test_gentle_samples_are_changed_less(toy: Path) -> None:

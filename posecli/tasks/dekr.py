@@ -67,7 +67,8 @@ class DekrTask(Task):
         image = warp(read_image(data.dataset.root, record), crop, self._fill(rng))
         if rng.random() < settings.paste:
             cutout = self._cut_out(source, (0.15 * min(size), 0.8 * min(size)), rng)
-            if cutout is not None:
+            # Somebody without labelled joints would be taken for background.
+            if cutout is not None and (cutout.visibility > 0).any():
                 h, w = cutout.alpha.shape
                 # At least half of the person stays in view.
                 corner = rng.uniform((-w / 2, -h / 2), (size[0] - w / 2, size[1] - h / 2)).astype(int)
@@ -113,7 +114,10 @@ class DekrTask(Task):
         joints = joints / np.array([self.stride, self.stride, 1])
         heatmap, weight = encode_heatmap(joints, map_size, self.settings.sigma, 2 * self.settings.sigma)
         offset, offset_weight = encode_offset(joints, area, map_size)
-        weight[:-1][data.joints < 0] = 0
+        unknown = data.joints < 0
+        if np.linalg.det(crop.matrix[:, :2]) < 0:  # of a mirrored picture the other side is not labelled
+            unknown = unknown[self.skeleton.flip_index]
+        weight[:-1][unknown] = 0
         weight *= self._known(record, data, crop, map_size)
         return {"heatmap": heatmap, "weight": weight, "offset": offset, "offset_weight": offset_weight}
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from posecli import augment
 from posecli.augment_pictures import Cutout, cut_out, pictures_of
 from posecli.checkpoint import ModelMeta
-from posecli.data import Source, read_image
+from posecli.data import Source, pictures_named, read_image
 from posecli.errors import PoseError, UsageError
 from posecli.settings import TrainSettings, gentle
 from posecli.types import Skeleton
@@ -36,6 +36,7 @@ class Task(abc.ABC):
         terms: names of the loss terms, with their weight in the loss.
         counts: samples of each source.
         left_out: why people or pictures are not learnt from, counted.
+        backdrops: pictures that people may be put before.
     """
 
     terms: ClassVar[Mapping[str, float]]
@@ -50,6 +51,7 @@ class Task(abc.ABC):
         self.left_out: dict[str, int] = {}
         if settings.backdrop and not self.cuts_out:
             raise UsageError(f"backdrop: {settings.model} learns from whole pictures", "training settings", "paste")
+        self.backdrops = pictures_named(settings.backdrops) if settings.backdrops else []
 
     def _count(self, reason: str) -> None:
         self.left_out[reason] = self.left_out.get(reason, 0) + 1
@@ -149,12 +151,17 @@ class Task(abc.ABC):
 
     def _cut_out(self, source: int, sides: tuple[float, float], rng: Generator) -> Cutout | None:
         """A random person of a data set, its longer side between two numbers of pixels; None if it can't be cut out."""
-        dataset = self.sources[source].dataset
+        data = self.sources[source]
+        dataset = data.dataset
         record = dataset.records[int(rng.integers(len(dataset.records)))]
         side, mirrored = math.exp(rng.uniform(*np.log(sides))), bool(rng.random() < self.settings.flip)
         (picture,) = pictures_of(replace(dataset, records=(record,)), self.skeleton)
         if not len(picture.boxes_xyxy):
             return None
+        # Joints as the rest of the sample has them: `pictures_of` knows them by their exact names only.
+        people = [n for n, i in enumerate(record.instances) if not i.ignore and i.box_xyxy is not None]
+        xy, visibility = data.people(record)
+        picture = replace(picture, xy=xy[people], visibility=visibility[people])
         person = int(rng.integers(len(picture.boxes_xyxy)))
         found = cut_out(picture, read_image(dataset.root, record), person, self.skeleton)
         if found is None:

@@ -20,7 +20,7 @@ from posecli.codecs.background import add_background
 from posecli.codecs.integral import distribution, expectation, integral_l1
 from posecli.codecs.softmax import encode_softmax, softmax_cross_entropy_2d
 from posecli.codecs.top_down import TEACHING, teacher, to_map
-from posecli.data import Source, person_box, pictures_named, read_image
+from posecli.data import Source, person_box, read_image
 from posecli.errors import UsageError
 from posecli.geometry import apply_affine, crop_from_box, warp
 from posecli.losses import joint_mse
@@ -92,7 +92,6 @@ class TopDownTask(Task):
                 "training settings",
                 "take gaussian, dark or udp",
             )
-        self.backdrops = pictures_named(settings.backdrops) if settings.backdrops else []
         self._find_people()
 
     def _find_people(self) -> None:
