@@ -34,9 +34,9 @@ STOPPED = 130
 #: Of the finder's trunk: as deep as 10 MB for both networks allow; it starts from the pose network's first blocks.
 FINDER_BLOCKS = (2, 6, 10, 3)
 #: Of the pose network's samples: LSPET, coco_mini, coco_tiny, people_boxes, coco_more; each kind of generated people;
-#: and people whose joints a teacher found.
-DATA_WEIGHTS = (70, 1.6, 2, 7.4, 9)
-SCENES_WEIGHT, STREET_WEIGHT = 2, 4.5
+#: close-ups; and people whose joints a teacher found.
+DATA_WEIGHTS = (65, 1.6, 2, 7.4, 9)
+SCENES_WEIGHT, CLOSEUPS_WEIGHT, STREET_WEIGHT = 2, 6, 4.5
 #: Generated people (`posecli scenes`): some who walk past one another, some who do anything; few frames a second, so
 #: that each shows another pose, at the sharpness of many.
 SCENES: dict[str, tuple[str, ...]] = {
@@ -158,6 +158,7 @@ class Recipe:
     ) -> None:
         self.data, self.runs, self.out = data, runs, out
         self.street = [street] if street else []
+        self.closeups = runs / "closeups/labels.json"
         self.name, self.budget = budget, BUDGETS[budget]
         self.how = ["--device", device]
         self.workers = ["--workers", workers]
@@ -181,8 +182,10 @@ class Recipe:
             file.write_text(json.dumps({"budget": self.name, "done": self.done}) + "\n", encoding="utf-8")
 
     def labels(self, clock: Clock) -> None:
-        """LSPET split, face joints added. Every time: a few seconds, and the pictures may lie elsewhere now."""
+        """LSPET split, face joints added; close-ups. Every time: seconds, and the pictures may lie elsewhere now."""
         clock.run([HERE / "prepare_default_data.py", "--data", self.data, "--out", self.runs / "data", *self.masks])
+        street = ["--street", *self.street] if self.street else []
+        clock.run([HERE / "closeups.py", "--data", self.data, "--out", self.closeups.parent, *street])
 
     def label_files(self) -> list[Path]:
         """What the pose network learns from."""
@@ -193,6 +196,7 @@ class Recipe:
             self.data / "people_boxes/coco_keypoints.json",
             self.data / "people_keypoints_extra/coco_more/annotations.json",
             *self.scene_files(),
+            self.closeups,
             *self.street,
         ]
 
@@ -223,7 +227,8 @@ class Recipe:
             return
         for path in self.label_files():
             command += ["--data", path]
-        weights = [*DATA_WEIGHTS, *(SCENES_WEIGHT for _ in SCENES), *(STREET_WEIGHT for _ in self.street)]
+        made = [*(SCENES_WEIGHT for _ in SCENES), CLOSEUPS_WEIGHT, *(STREET_WEIGHT for _ in self.street)]
+        weights = [*DATA_WEIGHTS, *made]
         command += ["--val", validation, "--data-weights", ",".join(map(str, weights))]
         command += ["--config", HERE / "default_pose.toml"]
         length = (f"epochs={self.budget.epochs}", f"epoch_samples={self.budget.samples}")
@@ -248,7 +253,7 @@ class Recipe:
         command: list[object] = [HERE / "train_finder.py", "--data", self.data, "--out", out, *self.how, *self.workers]
         command += ["--init", self.runs / "pose/last.safetensors", "--blocks", *FINDER_BLOCKS]
         command += ["--steps", self.budget.steps, "--precision", self.precision, *self.masks]
-        command += ["--scenes", *self.scene_files()]
+        command += ["--scenes", *self.scene_files(), "--closeups", self.closeups]
         clock.run([*command, *(["--resume"] if (out / "state.pt").exists() else [])])
 
     def file(self, clock: Clock) -> None:
@@ -276,7 +281,7 @@ class Recipe:
 
 PARTS = ("scenes", "pose", "finder", "file")
 SAID = {
-    "labels": "labels: LSPET split, face joints added",
+    "labels": "labels: LSPET split, face joints added; close-ups",
     "scenes": "scenes: generated people",
     "pose": "pose network: crops of single people",
     "finder": "finder: people in whole pictures, on the trunk of the pose network",

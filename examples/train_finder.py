@@ -59,12 +59,13 @@ def share(name: str, parts: int) -> int:
 
 
 def training_pools(
-    data: Path, masks: Path | None = None, generated: Sequence[Path] = ()
+    data: Path, masks: Path | None = None, generated: Sequence[Path] = (), near: Sequence[Path] = ()
 ) -> tuple[list[Pool], list[Picture], list[Picture], list[Picture]]:
     """Pools for training, backgrounds for training, people kept for tuning, backgrounds kept for tuning.
 
     With the file of `examples/athlete_masks.py` athletes are cut out along their masks, those without one not at all.
-    `generated` are labels of generated people, with all people of a picture in them (`posecli convert`).
+    `generated` are labels of generated people, with all people of a picture in them (`posecli convert`), `near` those
+    of `examples/closeups.py`.
 
     Never read: `coco_mini` val, the LSPET validation tenth and its look-alikes, the backgrounds kept for counting
     false people.
@@ -129,6 +130,9 @@ def training_pools(
     if generated:
         made = [p for path in generated for p in pictures_of(coco.read(path), SKELETON)]
         pools.append(Pool(made, 0.08, (0.5, 2.0)))
+    if near:
+        closeups = [p for path in near for p in pictures_of(coco.read(path), SKELETON)]
+        pools.append(Pool(closeups, 0.12, (0.6, 1.3)))
     return pools, backgrounds, tuning, quiet
 
 
@@ -283,6 +287,7 @@ def main() -> None:
         "--masks", type=Path, help="of athlete_masks.py: athletes cut out by them, and more people pasted"
     )
     parser.add_argument("--scenes", type=Path, nargs="*", default=[], help="labels of generated people, too")
+    parser.add_argument("--closeups", type=Path, nargs="*", default=[], help="labels of closeups.py, too")
     parser.add_argument("--out", type=Path, required=True)
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--minutes", type=float, default=50.0)
@@ -305,7 +310,7 @@ def main() -> None:
     device = pick_device(args.device)
     torch.manual_seed(1)
     keep_freed_memory()
-    pools, backgrounds, tuning, quiet = training_pools(args.data, args.masks, args.scenes)
+    pools, backgrounds, tuning, quiet = training_pools(args.data, args.masks, args.scenes, args.closeups)
     meta = ModelMeta(
         architecture="dekr-finder",
         arguments={"keypoints": SKELETON.num_keypoints},

@@ -189,7 +189,7 @@ def test_the_recipe_goes_on_where_it_was_stopped_and_from_a_pack(data: Path, tmp
     assert last.stdout.splitlines()[-1] == f"finished: {runs / 'default.safetensors'}"
     assert json.loads((runs / "recipe.json").read_text())["done"] == ["scenes", "pose", "finder", "file"]
     learnt = read_toml(runs / "pose/config.toml")["data"]
-    assert str(runs / "scenes/crossing.json") in learnt and len(learnt) == 8
+    assert str(runs / "scenes/crossing.json") in learnt and len(learnt) == 9
     steps = [json.loads(line).get("step", 0) for line in (runs / "finder/log.jsonl").read_text().splitlines()]
     assert max(steps) == 6
     again = until(pack, None)
@@ -281,3 +281,48 @@ def test_generated_people_are_a_pool_of_the_finder(data: Path) -> None:
         Path(i["file_name"]).name for i in json.loads(labels.read_text())["images"]
     ]
     assert more[-1].weight > 0 and not more[-1].paste_weight
+
+
+def test_closeups_show_heads_and_what_is_left_of_everybody(tmp_path: Path) -> None:
+    closeups = module("closeups")
+    joints = np.zeros((17, 3))
+    joints[:7] = [[200, 60, 2], [205, 55, 2], [195, 55, 2], [212, 58, 2], [188, 58, 2], [230, 110, 2], [170, 110, 2]]
+    joints[11:13] = [[220, 240, 2], [180, 240, 2]]
+    joints[15:] = [[220, 390, 2], [180, 390, 1]]
+    lying, small = joints.copy(), joints.copy()
+    lying[11:13] = [[400, 110, 2], [400, 110, 2]]
+    small[:, :2] /= 4
+    assert closeups.size_of(joints) == pytest.approx(78) and closeups.size_of(small) < closeups.LEAST_SIZE
+    assert closeups.size_of(lying) == 0
+    mask = np.zeros((400, 500), bool)
+    mask[30:400, 165:235] = True
+    other = {"id": 2, "image_id": 1, "bbox": [0, 0, 500, 20], "keypoints": [0] * 51, "iscrowd": 0}
+    value = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 500, "height": 400}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "bbox": [100, 30, 200, 370], "keypoints": joints.ravel().tolist(), "iscrowd": 0,
+             "segmentation": module("athlete_masks").rle(mask)},
+            other,
+        ],
+    }  # fmt: skip
+    picture = np.zeros((400, 500, 3), np.uint8)
+    for n, (x, y, v) in enumerate(joints):
+        if v:
+            cv2.circle(picture, (int(x), int(y)), 3, (0, 50 + 10 * n, 200), -1)
+    cv2.imwrite(str(tmp_path / "a.png"), picture)
+    images, people = closeups.cut_out(value, tmp_path, tmp_path / "out", first=7)
+    assert [i["id"] for i in images] == list(range(7, 7 + len(images))) and len(images) >= 3
+    assert len({p["id"] for p in people}) == len(people)
+    for image in images:
+        pixels = cv2.imread(str(tmp_path / "out" / image["file_name"]))
+        assert pixels.shape[:2] == (image["height"], image["width"])
+        own = next(p for p in people if p["image_id"] == image["id"])
+        x, y, w, h = own["bbox"]
+        assert x >= 0 and y >= 0 and x + w <= image["width"] and y + h <= image["height"] and w <= 70  # the mask's
+        kept = np.reshape(own["keypoints"], (17, 3))
+        assert own["num_keypoints"] == (kept[:, 2] > 0).sum() >= closeups.LEAST_JOINTS
+        for px, py, v in kept:
+            if v:
+                assert pixels[round(py), round(px)].max() > 150
+        assert not kept[15:, 2].any()  # feet are never shown
+    assert closeups.cut_out(value, tmp_path, tmp_path / "none", skipped=lambda name: name == "a.png") == ([], [])
