@@ -275,14 +275,16 @@ def _is_stream(path: Path) -> bool:
 
 
 def _names_ids(path: Path, frames: LabelFrames) -> bool:
-    """Whether a list's ``image_id``s, which are text, are the labels' ids (and not names of pictures)."""
-    if not any(isinstance(i, str) for i in frames.image_id):
+    """Whether a list's ``image_id``s, which are text, are the labels' ids (and not names of pictures). Some may be those
+    of pictures that nobody labelled."""
+    ids = {i for i in frames.image_id if isinstance(i, str)}
+    if not ids:
         return False
     from posecli.formats import coco
 
-    ids = {i for i in frames.image_id if isinstance(i, str)}
     value = coco.load_json(path)
-    return isinstance(value, list) and all(isinstance(e, dict) and e.get("image_id") in ids for e in value)
+    found = [e.get("image_id") for e in value if isinstance(e, dict)] if isinstance(value, list) else []
+    return any(isinstance(i, str) and i in ids for i in found)
 
 
 def _start(path: Path) -> bytes:

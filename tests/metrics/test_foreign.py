@@ -69,6 +69,18 @@ def test_alphapose_by_picture_name(tmp_path: Path) -> None:
         evaluate(labels, path)
 
 
+def test_results_by_ids_that_are_text(tmp_path: Path) -> None:
+    """Not AlphaPose's names of pictures; one of a picture that nobody labelled is counted, as with numbers."""
+    labels = pictures(["x/a.jpg", "x/b.jpg"])
+    labels = replace(labels, records=tuple(replace(r, image_id=f"id{r.image_id}") for r in labels.records))
+    entries = [
+        {"image_id": f"id{n}", "category_id": 1, "keypoints": flat(place(COCO17)), "score": 0.5} for n in (1, 2, 99)
+    ]
+    result = evaluate(labels, save(tmp_path / "results.json", entries), metrics=["oks"])
+    assert result["all"]["mean_OKS"] == pytest.approx(1)
+    assert result["frames"]["met_by"] == {"image_id": 2} and result["frames"]["predicted_without_labels"] == 1
+
+
 def test_alphapose_of_a_video(tmp_path: Path) -> None:
     entries = [
         {"image_id": f"{n}.jpg", "category_id": 1, "keypoints": flat(place(COCO17)), "score": 0.5} for n in (0, 2)
