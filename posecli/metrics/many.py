@@ -14,6 +14,7 @@ from typing import Any
 from posecli.errors import PoseError
 from posecli.files import json_text, replace_when_done
 from posecli.metrics.evaluation import evaluate
+from posecli.metrics.intervals import AP_LIKE
 from posecli.on_ray import Cluster, Failure, each_on_ray
 from posecli.storage import current
 
@@ -108,6 +109,7 @@ def mean_row(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     """The mean of each number over rows in which it is one: every file counts the same. AP of -1 is none."""
     means: dict[str, float | None] = {}
     for key in dict.fromkeys(k for row in rows for k in row):
-        values = [row[key] for row in rows if isinstance(row.get(key), int | float) and row[key] != -1]
+        nothing = -1 if key in AP_LIKE else None  # MOTA may be -1
+        values = [row[key] for row in rows if isinstance(row.get(key), int | float) and row[key] != nothing]
         means[key] = sum(values) / len(values) if values else None
     return means

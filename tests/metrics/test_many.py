@@ -99,3 +99,6 @@ def test_the_first_of_several_forms_is_taken(tmp_path: Path) -> None:
 def test_means_leave_out_what_is_none() -> None:
     rows = [{"AP": 0.5, "PCK": None, "intervals": {}}, {"AP": -1, "PCK": None}, {"AP": 0.7, "PCK": None}]
     assert mean_row(rows) == {"AP": pytest.approx(0.6), "PCK": None, "intervals": None}
+    assert mean_row([{"MOTA": -1.0, "CrowdPose_AP": -1}, {"MOTA": 0.0, "CrowdPose_AP": 0.5}]) == {
+        "MOTA": pytest.approx(-0.5), "CrowdPose_AP": pytest.approx(0.5),
+    }  # fmt: skip
