@@ -275,8 +275,8 @@ def _is_stream(path: Path) -> bool:
 
 
 def _names_ids(path: Path, frames: LabelFrames) -> bool:
-    """Whether a list's ``image_id``s, which are text, are the labels' ids (and not names of pictures). Some may be those
-    of pictures that nobody labelled."""
+    """Whether a list's ``image_id``s, which are text, are the labels' ids (and not names of pictures). Some may be of
+    pictures that nobody labelled."""
     ids = {i for i in frames.image_id if isinstance(i, str)}
     if not ids:
         return False
