@@ -127,8 +127,30 @@ def _exchanged(subject: Subject, doubts: list[dict[str, float]]) -> None:
 
 
 def _key(picture: Picture) -> tuple[str, Any]:
-    name = os.path.basename(picture.file_name) if picture.in_video else picture.file_name
-    return name, picture.frame if picture.in_video else None
+    return picture.file_name, picture.frame if picture.in_video else None
+
+
+def _videos(subject: Subject) -> dict[str, str]:
+    """Last name of a video to its whole one, where no other video has that last name."""
+    names: dict[str, list[str]] = {}
+    for name in {p.file_name for p in subject.pictures if p.in_video}:
+        names.setdefault(os.path.basename(name), []).append(name)
+    return {last: whole[0] for last, whole in names.items() if len(whole) == 1}
+
+
+def _partners(first: Subject, second: Subject) -> list[int | None]:
+    """Row of the second one's picture that is the same as each of the first's. Videos that one of them names with its
+    folders and the other without meet by their last name, where it leaves no doubt."""
+    rows = {_key(p): n for n, p in enumerate(second.pictures)}
+    ours, theirs = _videos(first), _videos(second)
+    partners = []
+    for picture in first.pictures:
+        partner = rows.get(_key(picture))
+        last = os.path.basename(picture.file_name)
+        if partner is None and picture.in_video and last in ours and last in theirs:
+            partner = rows.get((theirs[last], picture.frame))
+        partners.append(partner)
+    return partners
 
 
 def _contradicted(first: Subject, second: Subject, doubts: list[dict[str, float]]) -> None:
@@ -137,12 +159,10 @@ def _contradicted(first: Subject, second: Subject, doubts: list[dict[str, float]
     shared = np.flatnonzero(columns >= 0)
     if not len(shared):
         raise PoseError(f"{first.skeleton.name} and {second.skeleton.name} share no joint", second.path)
-    rows = {_key(p): n for n, p in enumerate(second.pictures)}
     other_people, size = _people(second), first.person_size
     names = [first.skeleton.keypoints[k] for k in shared]
     met = 0
-    for n, people in enumerate(_people(first)):
-        other = rows.get(_key(first.pictures[n]))
+    for n, (people, other) in enumerate(zip(_people(first), _partners(first, second), strict=True)):
         if other is None:
             continue
         met += 1

@@ -160,6 +160,21 @@ def test_the_list_covers_the_video(tmp_path: Path) -> None:
     assert len(ranked(path, count=500)) <= 100
 
 
+def test_models_are_compared_on_the_same_of_two_videos_of_one_name(tmp_path: Path) -> None:
+    parts = {"front": walking(5, score=0.99), "side": [[someone(STANDING + (200, 90), score=0.99)]] * 5}
+    for model in ("a", "b"):
+        streams = [save(tmp_path / "part.jsonl", f, source=f"{n}/walk.mp4").read_text() for n, f in parts.items()]
+        (tmp_path / f"{model}.jsonl").write_text("".join(streams))
+    same = ranked(tmp_path / "a.jsonl", tmp_path / "b.jsonl", count=10)
+    assert not any("the models" in reason for frame in same for reason in frame["reasons"])
+    # One that was looked at by itself is named without its folder.
+    save(tmp_path / "alone.jsonl", [[]] * 5, source="walk.mp4")
+    save(tmp_path / "one.jsonl", parts["front"], source="front/walk.mp4")
+    assert "disagree about 1" in ranked(tmp_path / "one.jsonl", tmp_path / "alone.jsonl")[0]["reasons"][0]
+    with pytest.raises(PoseError, match="none of its frames"):
+        ranked(tmp_path / "a.jsonl", tmp_path / "alone.jsonl")
+
+
 def test_two_models_that_disagree(tmp_path: Path) -> None:
     ours = walking(score=0.97)
     theirs = []
