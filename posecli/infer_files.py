@@ -6,6 +6,7 @@ other output is written beside its place and renamed.
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -161,8 +162,9 @@ def run_jobs(
     steady joints; overlays are drawn from that. On standard output, and of live sources by a filter that looks back
     only, lines are made steady as they come.
 
-    With ``resume`` a stream that is there is continued after its last whole line: finished sources are skipped, the
-    tracker is brought to where it was by replaying the lines, and overlays are drawn from the whole stream at the end.
+    With ``resume`` a stream that is there is continued after its last whole line, before other sources are added to it:
+    finished sources are skipped, the tracker is brought to where it was by replaying the lines, and overlays are drawn
+    from the whole stream at the end.
 
     Raises:
         PoseError: an output exists and neither ``overwrite`` nor ``resume`` is given; a source that can't be opened;
@@ -179,6 +181,8 @@ def run_jobs(
             )
     opened: dict[Path, StreamWriter] = {}
     done = _finished_parts(jobs) if resume else {}
+    # First those that were under way: their lines go on at the end of their streams.
+    jobs = sorted(jobs, key=lambda job: done.get(id(job), sys.maxsize) == sys.maxsize)
     waiting: dict[Path, list[Job]] = {}  # finished jobs whose stream is still to be smoothed
     try:
         for number, job in enumerate(jobs):
@@ -260,6 +264,7 @@ def _smooth(
 def _draw_again(job: Job, options: InferOptions, style: Style | None) -> None:
     """An overlay of a source that is read once more, from the stream as it stands."""
     assert job.stream is not None
+    options = _part_of(options, job)
     with job.input.open() as again, _overlay(job, again, options, overwrite=True) as output:
         start, stop = _range(again, options)
         pairs = (pair for pair in read_stream(job.stream) if pair[0].source == job.input.name)
@@ -280,8 +285,8 @@ def _run(run: _Run, writer_of: Callable[[], StreamWriter]) -> Summary:
         source = stack.enter_context(job.input.open())
         check_region(source, options)
         header = stream_header(source, model, job.input.name, boxes)
+        options = _part_of(options, job)
         if job.span is not None:
-            options = replace(options, start=job.span.first, end=job.span.stop)
             header = replace(header, extra={**header.extra, PART: job.span.to_json()})
         tracker = make_tracker(source, model.skeleton, options, model.threshold)
         follower = make_follower(source, model, options, boxes, tracker)
@@ -369,12 +374,17 @@ def _require_unsmoothed(job: Job, source: FrameSource, options: InferOptions, re
     prefix = complete_prefix(job.stream)
     if prefix.header is None or "smoothing" not in prefix.header.extra:
         return
-    stop = _range(source, options)[1]
-    stop = source.num_frames if stop is None else stop
-    if stop is None or resume_at < stop:
+    stop, count = _range(source, options)[1], source.num_frames
+    left = stop is None or resume_at < stop
+    if left and (count is None or resume_at < count):
         raise PoseError(
             "a stream that was smoothed can't be continued", str(job.stream), "--overwrite, or another --out"
         )
+
+
+def _part_of(options: InferOptions, job: Job) -> InferOptions:
+    """The options for a job that looks at a part of its source."""
+    return options if job.span is None else replace(options, start=job.span.first, end=job.span.stop)
 
 
 def _range(source: FrameSource, options: InferOptions) -> tuple[int, int | None]:
@@ -392,7 +402,12 @@ def _overlay(job: Job, source: FrameSource, options: InferOptions, overwrite: bo
 
 
 def _resume_at(source: FrameSource, options: InferOptions, last: int) -> int:
-    return _range(source, options)[0] if last < 0 else last + options.every
+    start = _range(source, options)[0]
+    if last < 0:
+        return start
+    wanted = source.indices(start, None, options.every)
+    at = bisect.bisect_right(wanted, last)
+    return wanted[at] if at < len(wanted) else source.num_frames or last + 1
 
 
 def parse_numbers(text: str, count: int | None, what: str) -> tuple[float, ...]:

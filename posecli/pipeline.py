@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -261,14 +262,15 @@ class _Cuts:
         self._options = options
         self._follower = follower
         self._last: np.ndarray | None = None
-        if resume_at is None or resume_at - options.every < start:
+        before = () if resume_at is None else source.indices(start, resume_at, options.every)
+        if not before:
             return
         if follower is not None:
             self._last = follower.looked
             return
         # A frame that can't be read has no people who could be taken for others.
         with contextlib.suppress(PoseError):
-            self._last = thumbnail(region_of(source.read_at(resume_at - options.every).image, options))
+            self._last = thumbnail(region_of(source.read_at(before[-1]).image, options))
 
     @property
     def by_itself(self) -> bool:
@@ -300,10 +302,8 @@ class _Lines:
         self._source = source
         self._image_ids = image_ids
         self._next = first
-        self._every = every
         self._stop = stop
-        # A COCO file may ask for some frames of a video only.
-        self._only = tuple(i for i in getattr(source, "only", ()) if i >= first and (stop is None or i < stop))[::every]
+        self._wanted = source.indices(first, stop, every)
 
     def image_id(self, index: int) -> int | str:
         """The ``image_id`` of a frame."""
@@ -312,7 +312,7 @@ class _Lines:
     def of(self, frame: Frame, people: tuple[Instance, ...], notes: Mapping[str, Any]) -> FramePoses:
         """The line of a frame with its people; ``notes``: what else a video's line says."""
         index, image_id = frame.index, self.image_id(frame.index)
-        self._next = index + self._every
+        self._next = index + 1
         if self._source.kind != "pictures":
             # Rounded as it is written: what works on lines as they come must see what a reader of the file sees.
             time = None if frame.time is None else line_time(frame.time, index, None)
@@ -324,9 +324,8 @@ class _Lines:
 
     def before(self, index: int) -> Iterator[tuple[None, FramePoses]]:
         """Lines of the frames that should have come before this one."""
-        if self._only:
-            return
-        for lost in range(self._next, index, self._every):
+        begin, end = (bisect.bisect_left(self._wanted, i) for i in (self._next, index))
+        for lost in self._wanted[begin:end]:
             file = self._source.files[lost] if isinstance(self._source, PictureSource) else None
             broken = {"broken": True}
             yield None, FramePoses(frame=lost, instances=(), image_id=self.image_id(lost), file=file, extra=broken)

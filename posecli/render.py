@@ -90,7 +90,7 @@ def render_stream(
         poses: as `read_stream` yields them, of this source only.
         writer: gets every frame, a video with the source's time stamps.
         style: by default `Style()`; its threshold None means the header's.
-        start, stop, every: range of frames of a video and step between them.
+        start, stop, every: range of frames or pictures and step between them.
         second: another stream of the same video, drawn beside or opposite.
         on_frame: called after each frame (progress).
 
@@ -105,7 +105,7 @@ def render_stream(
     if isinstance(source, PictureSource):
         if second is not None or style.trail:
             raise UsageError("two streams, and trails, are drawn on videos", source.name)
-        rows = ((frame, [pair]) for frame, *pair in _pair_pictures(source, poses, report))
+        rows = ((frame, [pair]) for frame, *pair in _pair_pictures(source, poses, report, start, stop, every))
     else:
         streams = [poses] if second is None else [poses, second.poses]
         rows = _pair_frames(source, streams, report, start, stop, every)
@@ -226,14 +226,20 @@ def _following(
 
 
 def _pair_pictures(
-    source: PictureSource, poses: Iterable[tuple[StreamHeader, FramePoses]], report: RenderReport
+    source: PictureSource,
+    poses: Iterable[tuple[StreamHeader, FramePoses]],
+    report: RenderReport,
+    start: int,
+    stop: int | None,
+    every: int,
 ) -> Iterator[_Pair]:
     """The stream's order leads, so that neither side has to be held; pictures without a line come last."""
+    wanted = range(source.num_frames)[start:stop:every]
     met: set[int] = set()
     broken: list[str] = []
     for header, line in poses:
         index = picture_of(source, line.file) if line.file is not None else line.frame
-        if index is None or index >= source.num_frames or index in met:
+        if index is None or index not in wanted or index in met:
             report.unused += 1
             continue
         met.add(index)
@@ -243,7 +249,7 @@ def _pair_pictures(
             broken.append(str(error))
             continue
         yield frame, header, line
-    for index in itertools.filterfalse(met.__contains__, range(source.num_frames)):
+    for index in itertools.filterfalse(met.__contains__, wanted):
         try:
             frame = source.read_at(index)
         except PoseError as error:

@@ -6,7 +6,8 @@ import abc
 import math
 import os
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -94,6 +95,11 @@ class FrameSource(abc.ABC):
     @abc.abstractmethod
     def read_at(self, index: int) -> Frame:
         """The frame with that index, the same pixels and time as `frames` gives; PoseError when there is none."""
+
+    def indices(self, start: int = 0, stop: int | None = None, every: int = 1) -> Sequence[int]:
+        """Indices of the frames that `frames` gives where all can be decoded, rising; without ``stop`` they may go on
+        beyond the last."""
+        return range(start, sys.maxsize if stop is None else stop, every)
 
     def position(self, text: str | int) -> int:
         """`parse_position` for this source: ``"12.5s"`` is the first frame shown at or after 12.5 s."""

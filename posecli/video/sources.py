@@ -9,7 +9,7 @@ from __future__ import annotations
 import glob
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -78,8 +78,25 @@ class SelectedFrames(VideoSource):
     def frames(self, start: int = 0, stop: int | None = None, every: int = 1) -> Iterator[Frame]:
         """The wanted frames from ``start`` to below ``stop``, every ``every``-th of them."""
         check_range(start, stop, every)
-        wanted = [i for i in self.only if i >= start and (stop is None or i < stop)][::every]
-        return (self.read_at(index) for index in wanted)
+        return self._chosen(self.indices(start, stop, every))
+
+    def _chosen(self, wanted: Sequence[int]) -> Iterator[Frame]:
+        total = self.num_frames or 0
+        self.broken, self.repaired = self._cut_off, 0
+        del self.problems[bool(self._cut_off) :]
+        for index in wanted:
+            try:
+                frame = self.read_at(index)
+            except PoseError as error:
+                if index >= total:  # not broken: whoever named it meant another video
+                    raise
+                self.broken += 1
+                self._note(str(error))
+                continue
+            yield frame
+
+    def indices(self, start: int = 0, stop: int | None = None, every: int = 1) -> Sequence[int]:
+        return [i for i in self.only if i >= start and (stop is None or i < stop)][::every]
 
 
 def open_source(what: str | Path | int | Input) -> FrameSource:

@@ -1,0 +1,133 @@
+"""`infer --resume` where the inputs, the frames asked for or the outputs are not the plain ones."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from made_clips import damaged, make_clip
+
+from posecli.video import open_source
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def cut(path: Path, kept: int) -> Path:
+    """Leaves the first lines of a stream, as a run does that was killed."""
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:kept]))
+    return path
+
+
+def coco_of(path: Path, clip: str, frames: list[int]) -> Path:
+    """A COCO JSON that names some frames of a clip."""
+    images = [{"id": 100 + f, "file_name": clip, "frame_id": f, "width": 80, "height": 48} for f in frames]
+    path.write_text(json.dumps({"images": images}))
+    return path
+
+
+@pytest.mark.parametrize("find_every", ["0", "0.2"])
+@pytest.mark.parametrize("kept", [2, 3])
+def test_steps_through_the_frames_of_a_coco_file_go_on(
+    here: Path, cli: Callable, tiny_model, kept: int, find_every: str
+) -> None:
+    make_clip(here / "v.mp4", 40)
+    coco_of(here / "c.json", "v.mp4", [1, 5, 10, 15, 20, 25, 30, 35])
+    arguments = ("infer", "c.json", "-w", tiny_model, "--every", "2", "--find-every", find_every, "--out")
+    assert cli(*arguments, "whole.jsonl").code == 0
+    whole = (here / "whole.jsonl").read_text()
+    assert [f["frame"] for f in lines(here / "whole.jsonl")[1:]] == [1, 10, 20, 30]
+    cut(shutil.copy(here / "whole.jsonl", here / "part.jsonl"), kept)
+    assert cli(*arguments, "part.jsonl", "--resume").code == 0
+    assert (here / "part.jsonl").read_text() == whole
+
+
+def test_a_broken_frame_among_those_of_a_coco_file_has_its_line(here: Path, cli: Callable, tiny_model) -> None:
+    clip = damaged(make_clip(here / "v.mp4", 60, container={"movflags": "+faststart"}), 0.5)
+    with open_source(clip) as source:
+        good = {frame.index for frame in source.frames()}
+    lost = next(i for i in range(60) if i not in good)
+    coco_of(here / "c.json", "v.mp4", [2, lost, 50, 58])
+    result = cli("infer", "c.json", "-w", tiny_model, "--out", "a.jsonl")
+    assert result.code == 0 and f"frame {lost} cannot be decoded" in result.err, result.err
+    found = lines(here / "a.jsonl")[1:]
+    assert [(f["frame"], f["image_id"], f.get("broken", False)) for f in found] == [
+        (2, 102, False), (lost, 100 + lost, True), (50, 150, False), (58, 158, False),
+    ]  # fmt: skip
+    coco_of(here / "c.json", "v.mp4", [2, 60])
+    result = cli("infer", "c.json", "-w", tiny_model, "--out", "b.jsonl")
+    assert result.code == 1 and "no frame 60" in result.err  # the file is of another video
+
+
+@pytest.mark.parametrize("frames", [None, [1, 5, 10]])
+def test_smoothed_clips_that_end_before_the_range_does_are_finished(
+    here: Path, cli: Callable, tiny_model, frames: list[int] | None
+) -> None:
+    make_clip(here / "a.mp4", 20)
+    make_clip(here / "b.mp4", 20)
+    first = "a.mp4" if frames is None else str(coco_of(here / "c.json", "a.mp4", frames))
+    arguments = ("infer", first, "b.mp4", "-w", tiny_model, "--end", "30", "--smooth", "kalman", "--out", "o")
+    assert cli(*arguments).code == 0
+    before = (here / "o/a.poses.jsonl").read_bytes()
+    (here / "o/b.poses.jsonl").unlink()
+    result = cli(*arguments, "--resume")
+    assert result.code == 0, result.err
+    assert (here / "o/a.poses.jsonl").read_bytes() == before
+    assert len(lines(here / "o/b.poses.jsonl")) == 21
+    longer = cli("infer", "b.mp4", "-w", tiny_model, "--end", "5", "--smooth", "kalman", "--out", "p")
+    assert longer.code == 0
+    more = cli("infer", "b.mp4", "-w", tiny_model, "--end", "9", "--smooth", "kalman", "--out", "p", "--resume")
+    assert more.code == 1 and "smoothed" in more.err
+
+
+def test_the_source_under_way_is_finished_before_new_ones_are_added(here: Path, cli: Callable, tiny_model) -> None:
+    """A folder that grew meanwhile: the new clip comes first by its name, but the stream ends within the old one."""
+    (here / "in").mkdir()
+    make_clip(here / "in/b.mp4", 20)
+    arguments = ("infer", "in", "-w", tiny_model, "--out", "all.jsonl")
+    assert cli(*arguments).code == 0
+    whole = (here / "all.jsonl").read_text()
+    cut(here / "all.jsonl", 8)
+    make_clip(here / "in/a.mp4", 10)
+    assert cli(*arguments, "--resume").code == 0
+    resumed = (here / "all.jsonl").read_text()
+    assert resumed.startswith(whole)
+    header, *frames = map(json.loads, resumed.removeprefix(whole).splitlines())
+    assert header["source"] == "a.mp4" and [f["frame"] for f in frames] == list(range(10))
+
+
+@pytest.mark.parametrize("chosen", [["--every", "2"], ["--start", "2", "--end", "6"], ["--shard", "2/3"]])
+@pytest.mark.parametrize("smooth", [[], ["--smooth", "oneeuro", "--track", "oks"]])
+def test_an_overlay_that_is_drawn_later_has_the_same_pictures(
+    here: Path, cli: Callable, tiny_model, chosen: list[str], smooth: list[str]
+) -> None:
+    (here / "p").mkdir()
+    for i in range(8):
+        noise = np.random.default_rng(i).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+        cv2.imwrite(str(here / f"p/{i}.png"), noise)
+    plain = ("infer", "p", "-w", tiny_model, "--no-second-look", "--render", *chosen)
+
+    def drawn(folder: str) -> list[str]:
+        (overlay,) = (p for p in (here / folder).iterdir() if p.is_dir())
+        return sorted(p.name for p in overlay.iterdir())
+
+    assert cli(*plain, "--out", "whole").code == 0
+    assert 0 < len(drawn("whole")) < 8
+    assert cli(*plain, *smooth, "--out", "part").code == 0
+    if not smooth:
+        cut(next((here / "part").glob("*.jsonl")), 2)
+        shutil.rmtree(next(p for p in (here / "part").iterdir() if p.is_dir()))
+        assert cli(*plain, "--out", "part", "--resume").code == 0
+    assert drawn("part") == drawn("whole")
