@@ -230,7 +230,7 @@ def prepare(jobs: Sequence[Job], segments: Sequence[Segment], *, overwrite: bool
     """The jobs left to do; clears the way for them.
 
     Raises:
-        PoseError: a stream or parts are there, and neither ``overwrite`` nor ``resume`` is given.
+        PoseError: a stream, an overlay or parts are there, and neither ``overwrite`` nor ``resume`` is given.
     """
     left = []
     for job in jobs:
@@ -240,14 +240,28 @@ def prepare(jobs: Sequence[Job], segments: Sequence[Segment], *, overwrite: bool
             shutil.rmtree(parts_folder(job), ignore_errors=True)  # joined already
             continue
         there = [s.place for s in mine if s.place.exists()]
-        if not overwrite and not resume and (job.stream.exists() or there):
-            place = job.stream if job.stream.exists() else there[0]
+        outputs = [p for p in (job.stream, job.overlay) if p is not None and p.exists()]
+        if not overwrite and not resume and (outputs or there):
+            place = (outputs + there)[0]
             raise PoseError("the output exists already", str(place), "--overwrite, --resume or another --out")
         if overwrite:
             for place in there:
                 place.unlink()
         left.append(job)
     return left
+
+
+def leave_empty(job: Job, model: PoseModel, boxes: BoxLookup | None, *, overwrite: bool) -> Summary:
+    """The stream of a job without a segment, since its source ends before the range begins: a header."""
+    assert job.stream is not None
+    boxes = None if boxes is None else boxes.of(job.input)
+    with (
+        job.input.open() as source,
+        replace_when_done(job.stream, overwrite=overwrite) as place,
+        StreamWriter(place) as writer,
+    ):
+        writer.header(stream_header(source, model, job.input.name, boxes))
+    return Summary(job.input.name, str(job.stream), None)
 
 
 def finish(job: Job, segments: Sequence[Segment], *, smoothing: Smoothing, overwrite: bool) -> Summary:

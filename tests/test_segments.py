@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 from made_clips import make_clip, with_keys
 
 from posecli.errors import PoseError, UsageError
+from posecli.infer_files import plan_jobs
 from posecli.merging import merge, scan
 from posecli.pipeline import InferOptions
+from posecli.segments import prepare
 from posecli.spans import Span, _cut, parse_shard, segments_of, share_of, wanted_frames
-from posecli.video import VideoWriter, open_source
+from posecli.video import VideoWriter, list_inputs, open_source
 
 ALONE = ("--find-every", "0", "--device", "cpu")
 
@@ -166,6 +168,29 @@ def test_a_run_that_goes_on_skips_what_is_done(here: Path, cli: Callable, long_c
     assert lines(here / "long.poses.jsonl")[2]["kept"] and not parts.exists()
     again = cli(*base, "--resume")
     assert again.code == 0 and "1 inputs" in again.err
+
+
+def test_a_video_that_ends_before_the_range_begins(here: Path, cli: Callable, tiny_model: Path) -> None:
+    """Beside longer ones: no error, but the stream that one process gives, a header."""
+    for name, count in (("short.mp4", 10), ("long.mp4", 40)):
+        make_clip(here / name, count)
+    run = ("infer", "short.mp4", "long.mp4", "-w", tiny_model, *ALONE, "--start", "30")
+    result = cli(*run, "--segments", "1", "--out", "parts")
+    assert result.code == 0 and "short.mp4: no frame was looked at" in result.err, result.err
+    assert cli(*run, "--out", "whole").code == 0
+    for name in ("short", "long"):
+        parts, whole = (here / folder / f"{name}.poses.jsonl" for folder in ("parts", "whole"))
+        assert [f.get("frame") for f in lines(parts)] == [f.get("frame") for f in lines(whole)]
+    again = cli(*run, "--segments", "1", "--out", "parts", "--resume")
+    assert again.code == 0 and "2 inputs" in again.err
+
+
+def test_shared_work_replaces_no_overlay_unasked(here: Path, clip: Path) -> None:
+    jobs = plan_jobs(list_inputs([clip]), "o", render=True, render_out="mine.mp4")
+    (here / "mine.mp4").touch()
+    with pytest.raises(PoseError, match="the output exists already"):
+        prepare(jobs, [], overwrite=False, resume=False)
+    assert prepare(jobs, [], overwrite=True, resume=False) == prepare(jobs, [], overwrite=False, resume=True) == jobs
 
 
 def test_pictures_of_a_folder_in_shards(here: Path, cli: Callable, tiny_model: Path) -> None:

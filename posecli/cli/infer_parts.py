@@ -47,6 +47,7 @@ def infer_parts(
         Segment,
         check_segmentable,
         finish,
+        leave_empty,
         made_with,
         parts_folder,
         plan_segments,
@@ -115,6 +116,9 @@ def infer_parts(
                 _fetch(segment, storage)
             if shard not in (None, (1, 1)):
                 summaries += [looked[str(parts_folder(job))]] if str(parts_folder(job)) in looked else []
+            elif not own:
+                summaries.append(leave_empty(job, model, boxes, overwrite=overwrite))
+                hand_over(summaries[-1])
             elif all(s.done for s in own):
                 summaries.append(finish(job, own, smoothing=recipe.smoothing, overwrite=overwrite))
                 hand_over(summaries[-1])
