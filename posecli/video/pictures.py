@@ -173,7 +173,9 @@ class PictureWriter:
         suffix = path.suffix.lower()
         options = [cv2.IMWRITE_JPEG_QUALITY, 95] if suffix in (".jpg", ".jpeg") else []
         try:
-            done, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+            # Netpbm's readers go by the first bytes: under the name of a grey map colours are kept, too.
+            form = ".ppm" if suffix == ".pgm" else suffix
+            done, data = cv2.imencode(form, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
         except cv2.error:
             done = False
         if not done:

@@ -53,7 +53,6 @@ class VideoWriter:
 
     Attributes:
         count: frames written so far.
-        audio: what became of the sound: ``"copied"``, ``"none"``, or why it was left out.
 
     Raises:
         PoseError: the file exists, the suffix is unknown, or this FFmpeg has no H.264 encoder.
@@ -84,7 +83,6 @@ class VideoWriter:
             )
         self.width, self.height = width, height
         self.count = 0
-        self.audio = "none"
         self._padded = (width + width % 2, height + height % 2)
         self._step = 1 / nominal_rate(fps)
         self._time_base = fine_time_base(time_base, self._step)
@@ -100,8 +98,12 @@ class VideoWriter:
             self._stream = self._video_stream(crf, preset, sample_aspect)
             if audio_from is not None:
                 self._sound = _SoundCopy(self._output, str(audio_from), span)
-                self.audio = self._sound.outcome
             stack.pop_all()
+
+    @property
+    def audio(self) -> str:
+        """What became of the sound so far: ``"copied"``, ``"none"``, or why (or from where on) it was left out."""
+        return "none" if self._sound is None else self._sound.outcome
 
     def write(self, image: np.ndarray, time: float | None = None) -> None:
         """Adds a frame: (H, W, 3) uint8 RGB shown from ``time`` seconds on; None is one nominal step after the last.
@@ -227,6 +229,7 @@ class _SoundCopy:
         self._end = math.inf if span[1] is None else span[1] - span[0]
         self._cut = span[0] > 0
         self._pending: Any = None
+        self._last = -math.inf  # stamp of the packet copied last
         self.outcome = "copied"
 
     def copy_until(self, seconds: float) -> None:
@@ -249,6 +252,10 @@ class _SoundCopy:
                 continue
             packet.pts -= self._shift
             packet.dts = packet.pts if packet.dts is None else packet.dts - self._shift
+            if packet.dts <= self._last:  # recordings joined with cat begin again; containers take rising stamps only
+                self.outcome = "left out where its time stamps run backwards"
+                continue
+            self._last = packet.dts
             packet.stream = self._target
             self._output.mux(packet)
 

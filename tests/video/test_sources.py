@@ -191,6 +191,15 @@ def test_picture_writer(tmp_path: Path) -> None:
     assert np.array_equal(read_picture(tmp_path / "one.png"), image)
 
 
+def test_grey_maps_are_written_in_colour(tmp_path: Path) -> None:
+    """Overlays have the names of the pictures; what is drawn on a .pgm is not grey."""
+    image = np.zeros((4, 6, 3), np.uint8)
+    image[1] = (250, 20, 90)
+    with PictureWriter(tmp_path / "out") as writer:
+        writer.write(image, "scan.pgm")
+    assert (read_picture(tmp_path / "out" / "scan.pgm") == image).all()
+
+
 def test_a_camera_that_is_not_there_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(PoseError, match="no camera 99"):
         open_source(99)

@@ -125,6 +125,20 @@ def test_sound_that_does_not_fit_is_left_out_and_said(tmp_path: Path) -> None:
     assert "left out" in writer.audio
 
 
+def test_sound_whose_time_stamps_begin_again(tmp_path: Path) -> None:
+    """Recordings of a camera joined with cat: all pictures, and the sound as far as its stamps rise."""
+    one = make_clip(tmp_path / "one.ts", 30, sound="aac").read_bytes()
+    (tmp_path / "two.ts").write_bytes(one + one)
+    source = open_source(tmp_path / "two.ts")
+    with VideoWriter(tmp_path / "o.mp4", source.width, source.height, 25, audio_from=source.path) as writer:
+        for frame in source.frames():
+            writer.write(frame.image, frame.time)
+        assert writer.audio == "left out where its time stamps run backwards"
+    assert open_source(tmp_path / "o.mp4").num_frames == 60
+    # MP4 says once what stands before each packet of ADTS, in seven bytes.
+    assert sound_of(tmp_path / "o.mp4") == [packet[7:] for packet in sound_of(tmp_path / "one.ts")]
+
+
 def test_a_source_without_sound(tmp_path: Path) -> None:
     path = make_clip(tmp_path / "s.mp4", 10)
     assert write(tmp_path / "o.mp4", [None] * 10, audio_from=path).audio == "none"
