@@ -32,6 +32,8 @@ def replace_when_done(path: str | Path, *, overwrite: bool = True) -> Iterator[P
         raise PoseError("the output exists already", str(path), "choose another name or give --overwrite")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    if part.is_dir():  # of a run that was killed: in a container the next one has the same number
+        shutil.rmtree(part)
     try:
         yield part
         if path.is_dir() and part.is_dir():

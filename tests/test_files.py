@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,14 @@ def test_a_fault_of_the_system_names_the_output_and_not_what_stands_in_for_it(tm
     ):
         open(part).close()
     assert caught.value.filename == str(place) and ".part" not in str(caught.value)
+
+
+def test_a_folder_left_by_a_killed_run_of_the_same_number_is_cleared(tmp_path: Path) -> None:
+    """In a container every run may be process 1."""
+    left = tmp_path / f".frames.{os.getpid()}.part"
+    left.mkdir()
+    (left / "old").touch()
+    with replace_when_done(tmp_path / "frames") as part:
+        part.mkdir()
+        (part / "new").touch()
+    assert [p.name for p in (tmp_path / "frames").iterdir()] == ["new"]
