@@ -4,13 +4,14 @@ Poses: long ``source,frame,time,person,joint,x,y,score,person_score``, a row a j
 person_score,box_x,box_y,box_w,box_h`` and three columns a joint. Labels: the visibility ``v`` in place of the scores,
 ``width,height`` of the picture, and in wide tables ``head_box_...`` and ``area`` where there are any. An empty cell is
 a joint that is missing. ``source`` is the video, or the picture's own name (of labels relative to the table's folder).
-People without an identity are numbered 1, 2, ... within their frame, so that the rows of one person can be told from
-the next one's.
+People without an identity are numbered 1, 2, ... within their frame, past the identities there, so that the rows of
+one person can be told from the next one's.
 """
 
 from __future__ import annotations
 
 import csv
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,8 +61,8 @@ def write_long(frames: Frames, path: Path, columns: Columns) -> int:
         table = csv.writer(handle, lineterminator="\n")
         table.writerow([*head, "person_score"] if columns.person_score else head)
         for _, header, poses in by_source(frames):
-            for n, person in enumerate(poses.instances, 1):
-                moment = _moment(poses, header, person, n, columns)
+            for n, person in zip(_numbers(poses), poses.instances, strict=True):
+                moment = _moment(poses, header, n, columns)
                 tail = [_plain(person.person_score, 4)] if columns.person_score else []
                 for name, point in zip(header.skeleton.keypoints, _points(person, columns.third), strict=True):
                     table.writerow([*moment, name, *point, *tail])
@@ -79,8 +80,8 @@ def write_wide(frames: Frames, path: Path, columns: Columns) -> int:
             if not begun:
                 table.writerow(_head(header.skeleton, columns))
                 begun = True
-            for n, person in enumerate(poses.instances, 1):
-                row = _moment(poses, header, person, n, columns)
+            for n, person in zip(_numbers(poses), poses.instances, strict=True):
+                row = _moment(poses, header, n, columns)
                 if columns.person_score:
                     row.append(_plain(person.person_score, 4))
                 for there, box in ((columns.box, person.box_xyxy), (columns.head_box, person.head_box_xyxy)):
@@ -115,10 +116,17 @@ def _about(columns: Columns) -> list[str]:
     return ["source", "frame", "time", *(["width", "height"] if columns.size else []), "person"]
 
 
-def _moment(poses: FramePoses, header: StreamHeader, person: Instance, n: int, columns: Columns) -> list[Any]:
-    track_id = n if person.track_id is None else person.track_id
+def _numbers(poses: FramePoses) -> list[int]:
+    """The column ``person`` of each of a frame's people: identities, and for those without one 1, 2, ... as far as no
+    identity has it."""
+    taken = {p.track_id for p in poses.instances}
+    free = (n for n in itertools.count(1) if n not in taken)
+    return [next(free) if p.track_id is None else p.track_id for p in poses.instances]
+
+
+def _moment(poses: FramePoses, header: StreamHeader, number: int, columns: Columns) -> list[Any]:
     size = [poses.width or header.width or "", poses.height or header.height or ""] if columns.size else []
-    return [poses.file or header.source, poses.frame, _plain(poses.time, 6), *size, track_id]
+    return [poses.file or header.source, poses.frame, _plain(poses.time, 6), *size, number]
 
 
 def _points(person: Instance, third: str) -> list[tuple[Any, ...]]:

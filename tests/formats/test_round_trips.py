@@ -152,6 +152,17 @@ def test_tables(form: str, dataset: Dataset) -> None:
         assert_same_person(replace(first, person_score=person_score, area=area), second, 2e-3)
 
 
+@pytest.mark.parametrize("form", ["csv", "csv-wide"])
+def test_tables_tell_people_without_an_identity_from_those_with_one(form: str, tmp_path: Path) -> None:
+    """`infer --track` gives none to people below the display threshold, who stand in the stream all the same."""
+    xy = np.stack([np.arange(17.0), np.arange(17.0)], 1).astype(np.float32)
+    ids = (3, None, 2, None, 1)
+    people = tuple(Instance(xy, np.full(17, 2), np.ones(17, np.float32), track_id=i) for i in ids)
+    export_stream([(StreamHeader("a.mp4", COCO17), FramePoses(0, people))], tmp_path / "a.csv", form)
+    head, *rows = [line.split(",") for line in (tmp_path / "a.csv").read_text().splitlines()]
+    assert list(dict.fromkeys(row[head.index("person")] for row in rows)) == ["3", "4", "2", "5", "1"]
+
+
 @pytest.mark.parametrize("form", sorted(WRITERS))
 def test_labelling_tools(form: str, tmp_path: Path, cli: Callable) -> None:
     """Through the command there and back: pictures, joints and their visibility, or the loss is said."""
