@@ -61,9 +61,12 @@ class Section:
 
 
 def low_sections(frames: Sequence[int], heat: Sequence[float], below: float) -> list[Section]:
-    """Stretches of at least `_SHORTEST` frames in a row with values below ``below``, in order; NaN ends a stretch."""
+    """Stretches of at least `_SHORTEST` frames in a row with values below ``below``, in order; NaN ends a stretch, and
+    so does a longer step than is usual between the frames."""
     low = np.array([value < below for value in heat])
-    edges = [0, *(np.flatnonzero((np.diff(low) != 0) | (np.diff(frames) != 1)) + 1).tolist(), len(low)]
+    step = np.diff(frames)
+    apart = step > 1.5 * float(np.median(step)) if len(step) else np.zeros(0, bool)
+    edges = [0, *(np.flatnonzero((np.diff(low) != 0) | apart) + 1).tolist(), len(low)]
     found = []
     for a, b in itertools.pairwise(edges):
         if b - a >= _SHORTEST and low[a]:

@@ -23,6 +23,9 @@ def test_low_sections_are_unbroken_and_long_enough() -> None:
     # A frame that is missing breaks a stretch too.
     assert low_sections([0, 1, 3, 4], [0.1] * 4, 0.5) == []
     assert low_sections([0, 1, 2], [0.6] * 3, 0.5) == []
+    # Where every fifth frame was looked at these follow one another.
+    assert low_sections([0, 5, 10, 15, 30], [0.1] * 5, 0.5) == [Section(0, 15, 0, 0.1)]
+    assert low_sections([7], [0.1], 0.5) == []
 
 
 def test_gaps_in_the_frames_are_gaps_in_the_curves() -> None:
