@@ -224,8 +224,7 @@ def _frames_used(
 ) -> np.ndarray:
     """(F,) bool: labelled frames that count."""
     # A frame that nobody has labelled would make every prediction on it wrong.
-    labelled = labels.frames.labelled
-    used = labelled.copy() if labelled.any() else np.ones(len(labels.frames), bool)
+    used = labels.frames.judged
     if settings.only_predicted:
         for p, f in zip(predicted, partners, strict=True):
             if not p.is_stream:

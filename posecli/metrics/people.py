@@ -129,6 +129,11 @@ class LabelFrames:
     def __len__(self) -> int:
         return len(self.image_id)
 
+    @property
+    def judged(self) -> np.ndarray:
+        """(F,) bool: frames on which predictions can be right or wrong: the labelled ones; all where none is."""
+        return self.labelled.copy() if self.labelled.any() else np.ones(len(self), bool)
+
 
 @dataclass(frozen=True)
 class Labels:

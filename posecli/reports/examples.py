@@ -94,7 +94,7 @@ def person_values(side: Side) -> tuple[str, np.ndarray]:
     return "OKS" if measure.key == "mean_OKS" else measure.key, np.where(count > 0, value, np.nan)
 
 
-def false_people(side: Side) -> np.ndarray:
+def false_people(side: Side, frames: LabelFrames) -> np.ndarray:
     """Indices of predicted people at or above the display threshold, on labelled frames, whom no label was paired
     with, the most confident first. People in crowd regions are not told apart from others."""
     people = side.predictions.people
@@ -102,7 +102,8 @@ def false_people(side: Side) -> np.ndarray:
         return np.zeros(0, np.int64)
     taken = np.zeros(len(people), bool)
     taken[side.partner[side.partner >= 0]] = True
-    here = side.partners.partner[people.frame] >= 0
+    at = side.partners.partner[people.frame]
+    here = (at >= 0) & frames.judged[at]
     free = np.flatnonzero(~taken & here & (people.score >= side.predictions.frames.threshold[people.frame]))
     return free[np.argsort(-people.score[free], kind="stable")]
 
@@ -133,7 +134,7 @@ def _of_one(labels: Labels, side: Side, draw: _Drawer, count: int) -> list[Examp
     missed = np.flatnonzero((side.partner < 0) | (value < FOUND))
     people = labels.people.take(side.rows)
     size = np.nan_to_num(joint_boxes_xywh(people.xy, people.visibility)[:, 2:]).max(axis=1, initial=0.0)
-    false = false_people(side)
+    false = false_people(side, labels.frames)
     found = np.flatnonzero(paired)
     order = found[np.argsort(value[found], kind="stable")]
     groups = [

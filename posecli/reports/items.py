@@ -82,8 +82,8 @@ class Collection:
 
 def of_dataset(dataset: Dataset, root: str | Path | None = None) -> Collection:
     """The frames of a data set with their labels; ``root`` in place of the data set's."""
-    tags = {video.id: video.tags for video in dataset.videos}
-    items = [_of_record(record, tags.get(record.video_id or -1, ())) for record in dataset.records]
+    tags: dict[int | None, tuple[str, ...]] = {video.id: video.tags for video in dataset.videos}
+    items = [_of_record(record, tags.get(record.video_id, ())) for record in dataset.records]
     if not any(item.tags for item in items):
         _tag_by_folder(items)
     roots = [Path(root)] if root is not None else [Path(dataset.root or ".")]
@@ -216,7 +216,7 @@ def add_predictions(
     item_of_frame = [item_of_id[i] for i in labels.frames.image_id]
     items = collection.items
 
-    _add_people(items, side, item_of_frame, frames)
+    _add_people(items, side, item_of_frame, frames, labels.frames.judged)
     # Labelled people stand in the order of the labels' frames, those of a frame in the record's own.
     people_of = labels.people.frame
     first = np.searchsorted(people_of, np.arange(len(labels.frames)))
@@ -240,17 +240,20 @@ def add_predictions(
 
 
 def _add_people(
-    items: Sequence[Item], side: Side, item_of_frame: Sequence[int], frames: Sequence[tuple[StreamHeader, FramePoses]]
-) -> None:
-    """The predicted people of each labelled frame; those without a labelled partner are false."""
+    items: Sequence[Item], side: Side, item_of_frame: Sequence[int],
+    frames: Sequence[tuple[StreamHeader, FramePoses]], judged: np.ndarray,
+) -> None:  # fmt: skip
+    """The predicted people of each frame of the labels; those without a labelled partner are false, on frames that
+    somebody has labelled (``judged``)."""
     taken = set(side.partner[side.partner >= 0].tolist())
     number = 0
     for (_, line), labelled in zip(frames, side.partners.partner.tolist(), strict=True):
         for person in line.instances:
             if labelled >= 0:
                 item = items[item_of_frame[labelled]]
-                false = number not in taken
-                item.predictions.append(Shown(person, None, "false" if false else "paired"))
+                paired = number in taken
+                false = bool(judged[labelled]) and not paired
+                item.predictions.append(Shown(person, None, "paired" if paired else "false" if false else ""))
                 item.false += false
             number += 1
 

@@ -10,6 +10,9 @@ import pytest
 from reports.conftest import ODD_SHOWN, SIZE, Page, Sample
 
 from posecli.reports.gallery import spread
+from posecli.reports.items import of_dataset
+from posecli.skeletons import COCO17
+from posecli.types import Dataset, Record, Video
 
 
 def data_of(path: Path) -> dict:
@@ -47,6 +50,23 @@ def test_labels_and_predictions(cli, sample: Sample, tmp_path: Path) -> None:
     assert data["labels"]["side"][5:7] == [1, 2] and data["labels"]["edges"]
     everyone = data_of_low(cli, sample, tmp_path)
     assert len(everyone["pictures/two.jpg"]["p"]) == 2 and everyone["pictures/two.jpg"]["f"] == 1
+
+
+def test_nobody_is_false_where_nobody_labelled(cli, sample: Sample, tmp_path: Path) -> None:
+    value = json.loads(sample.gt.read_text())
+    next(i for i in value["images"] if i["id"] == 4)["is_labeled"] = False
+    gt = sample.gt.with_name("unlabelled.json")
+    gt.write_text(json.dumps(value))
+    browse(cli, gt, sample.pred, "--out", tmp_path / "g.html")
+    four = next(i for i in data_of(tmp_path / "g.html")["items"] if i["n"] == "pictures/four.jpg")
+    assert (four["f"], four["s"]) == (0, 0.7) and "note" not in four["p"][0]
+
+
+def test_a_video_of_id_0_has_its_tags() -> None:
+    videos = (Video(0, "a", "a.mp4", 8, 8, 25.0, 1, ("front",)), Video(1, "b", "b.mp4", 8, 8, 25.0, 1, ("side",)))
+    records = (Record(1, "a.mp4", 8, 8, (), 0, 0), Record(2, "b.mp4", 8, 8, (), 1, 0))
+    items = of_dataset(Dataset(COCO17, records, videos)).items
+    assert [item.tags for item in items] == [("front",), ("side",)]
 
 
 def data_of_low(cli, sample: Sample, folder: Path) -> dict:

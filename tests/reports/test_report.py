@@ -17,7 +17,7 @@ from posecli.errors import PoseError
 from posecli.metrics import evaluate
 from posecli.predictions import FramePoses, StreamHeader, StreamWriter
 from posecli.reports import write_report
-from posecli.reports.examples import find_examples, stored_size
+from posecli.reports.examples import false_people, find_examples, stored_size
 from posecli.reports.page import visible
 from posecli.reports.pictures import Pictures
 from posecli.reports.report import short_names
@@ -235,6 +235,18 @@ def test_missed_people_come_by_size_whatever_joints_they_lack(tmp_path: Path) ->
     text = Page(page.read_text(encoding="utf-8")).text
     order = [text.index(f"missed {name}.jpg") for name in ("large", "medium", "small")]
     assert order == sorted(order) and "Worst people" not in text
+
+
+def test_nobody_is_false_where_nobody_labelled(sample: Sample, tmp_path: Path) -> None:
+    value = json.loads(sample.gt.read_text())
+    found = []
+    for labelled in (True, False):
+        next(i for i in value["images"] if i["id"] == 4)["is_labeled"] = labelled
+        (tmp_path / "gt.json").write_text(json.dumps(value))
+        seen: list = []
+        evaluate(tmp_path / "gt.json", sample.pred, metrics=["oks"], on_sides=lambda *both: seen.extend(both))  # noqa: B023
+        found.append(len(false_people(seen[1][0], seen[0].frames)))
+    assert found == [1, 0]
 
 
 @pytest.mark.parametrize("people", [True, False])
