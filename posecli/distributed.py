@@ -49,8 +49,6 @@ class Processes:
         if self.world == 1:
             return values
         shared = torch.tensor(values, dtype=torch.float64)
-        if torch.distributed.get_backend() == "nccl":
-            shared = shared.cuda(self.local_rank)
         torch.distributed.broadcast(shared, 0)
         return shared.tolist()
 
@@ -64,7 +62,8 @@ class Processes:
 def join_processes(device_kind: str) -> Iterator[Processes]:
     """The processes of this run by the environment: torchrun's variables, or SLURM's with MASTER_ADDR set.
 
-    NCCL connects CUDA devices, gloo everything else. Leaves the group at the end.
+    NCCL connects CUDA devices, gloo everything else, also the counts and sums that such a run keeps on the host. Leaves
+    the group at the end.
     """
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
     if "RANK" not in os.environ:
@@ -78,7 +77,8 @@ def join_processes(device_kind: str) -> Iterator[Processes]:
         yield Processes()
         return
     os.environ.setdefault("MASTER_PORT", "29500")
-    torch.distributed.init_process_group("nccl" if device_kind == "cuda" else "gloo", rank=rank, world_size=world)
+    backend = "cpu:gloo,cuda:nccl" if device_kind == "cuda" else "gloo"
+    torch.distributed.init_process_group(backend, rank=rank, world_size=world)
     try:
         yield Processes(rank, world, local)
     finally:

@@ -10,7 +10,9 @@ import torch
 from forked import forked
 from learning import make_people
 from safetensors.torch import load_file
+from torch.distributed.distributed_c10d import Backend, BackendConfig
 
+from posecli.distributed import join_processes
 from posecli.settings import resolve, to_toml
 
 MICRO = 4  # micro-batches of a step
@@ -81,3 +83,16 @@ def test_another_number_of_processes_goes_on(data: Path, alone: Path, tmp_path: 
     assert ended.code == 0, ended.err
     assert_equal(alone, tmp_path / "run")
     assert f"accumulate = {MICRO // then}" in (tmp_path / "run/config.toml").read_text()
+
+
+def test_runs_on_several_gpus_add_up_on_the_host_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losses and their sizes are summed as tensors of the CPU, which NCCL alone does not take."""
+    asked: list[str] = []
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend, **more: asked.append(backend))
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost"}.items():
+        monkeypatch.setenv(name, value)
+    with join_processes("cuda") as processes:
+        assert (processes.rank, processes.world, processes.local_rank) == (1, 2, 1)
+    connected = BackendConfig(Backend(asked[0])).get_device_backend_map()
+    assert {device: str(kind) for device, kind in connected.items()} == {"cpu": "gloo", "cuda": "nccl"}
