@@ -2,7 +2,8 @@
 
 Tensors meet by name and shape, also where one side keeps the part under a prefix (a top-down HRNet is DEKR's
 ``backbone.``). Tensors that have a share for each joint (heads, and layers that take heat maps in) meet joint by joint:
-joints that both skeletons know are carried over, the others start afresh.
+joints that both skeletons know are carried over, the others start afresh. The first convolution of a network that takes
+blue first (some official code) is turned to red first.
 """
 
 from __future__ import annotations
@@ -151,6 +152,7 @@ def _plan(network: nn.Module, meta: ModelMeta, donor: Donor) -> tuple[dict[str, 
             if name.startswith(pair[0]) and pair[1] + name.removeprefix(pair[0]) in donor.state
         }
     beyond = _beyond(network, meta, donor)
+    turned = donor.meta is not None and _order(donor.meta) != _order(meta)
     joints = donor.meta.skeleton.num_keypoints if donor.meta else 0
     new: dict[str, Tensor] = {}
     for name, tensor in own.items():
@@ -168,7 +170,7 @@ def _plan(network: nn.Module, meta: ModelMeta, donor: Donor) -> tuple[dict[str, 
                 new[name] = mixed
                 report.by_joint.append(name)
         elif given.shape == tensor.shape:
-            new[name] = given.to(tensor.dtype)
+            new[name] = (given.flip(1) if turned and _sees_colours(given) else given).to(tensor.dtype)
             report.taken.append(name)
         else:
             report.fresh.append(name)
@@ -179,6 +181,16 @@ def _plan(network: nn.Module, meta: ModelMeta, donor: Donor) -> tuple[dict[str, 
         report.taken += report.by_joint
         report.by_joint = []
     return new, report
+
+
+def _order(meta: ModelMeta) -> str:
+    """Which colour of a picture is a network's first channel: "rgb" or "bgr"."""
+    return str(meta.extra.get("channels", "rgb"))
+
+
+def _sees_colours(kernel: Tensor) -> bool:
+    """Whether a tensor is that of a convolution over three channels: of those, ours have pictures before them."""
+    return kernel.ndim == 4 and kernel.shape[1] == 3
 
 
 def _same_order(shared: np.ndarray | None, donor: Donor) -> bool:

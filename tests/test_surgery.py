@@ -44,6 +44,16 @@ def test_same_network_is_taken_whole(tmp_path: Path) -> None:
     assert all(torch.equal(new.state_dict()[n], t) for n, t in old.state_dict().items())
 
 
+def test_a_network_that_took_blue_first_takes_red_first(tmp_path: Path) -> None:
+    old, meta = made("simple-baseline-tiny", COCO, 1)
+    new, _ = made("simple-baseline-tiny", COCO, 2)
+    transplant(new, meta, saved(tmp_path / "a.safetensors", old, meta.with_extra(channels="bgr")))
+    picture = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        ours, theirs = new.eval()(picture).heatmap, old.eval()(picture.flip(1)).heatmap
+    torch.testing.assert_close(ours, theirs)
+
+
 def test_heads_of_another_skeleton_keep_the_joints_they_share(tmp_path: Path) -> None:
     old, old_meta = made("hrnet-tiny", COCO, 1)
     new, meta = made("hrnet-tiny", MPII, 2)
