@@ -116,11 +116,12 @@ class Learner:
         self._parallel: DistributedDataParallel | None = None
         if processes.world > 1:
             # Buffers stay each process's own; they are averaged when saved. A network that is learnt in phases has
-            # parts without a gradient.
+            # parts without a gradient; so has one that remembers and sees single frames.
+            forgets = bool(getattr(self.network, "recurrent", False)) and settings.clip_frames == 1
             self._spread = self._parallel = DistributedDataParallel(
                 self.network,
                 broadcast_buffers=False,
-                find_unused_parameters=bool(getattr(self.network, "phased", False)),
+                find_unused_parameters=bool(getattr(self.network, "phased", False)) or forgets,
             )
         if quick and settings.speed == "compiled":
             self._spread = torch.compile(self._spread)  # type: ignore[assignment]

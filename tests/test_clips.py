@@ -8,10 +8,12 @@ import torch
 from learning import Pupil, make_people
 from made_dots import make_clips
 
-from posecli.checkpoint import load_checkpoint
-from posecli.data import make_source
+from posecli.checkpoint import build, load_checkpoint
+from posecli.data import collate, make_source
+from posecli.distributed import Processes
 from posecli.errors import UsageError
 from posecli.formats import coco
+from posecli.learner import Learner
 from posecli.losses import steadiness_loss
 from posecli.settings import resolve
 from posecli.tasks import make_task
@@ -120,6 +122,22 @@ def test_a_step_lowers_the_loss(clips, model):
     losses = [pupil.step(1e-3) for _ in range(3)]
     assert losses[-1] < losses[0] and np.isfinite(losses).all()
     assert ("consistency" in pupil.task.terms) == model.startswith("dekr")
+
+
+@pytest.mark.parametrize("model", ["dekr-gru-tiny", "unipose-lstm-tiny"])
+def test_single_frames_are_learnt_beside_other_processes(clips, tmp_path, model):
+    """What remembers has no gradient then; processes that wait for one would stop at the second step."""
+    changes = {"clip_frames": 1, "truncate": 0, "consistency": 0.0, "shake": 0.0, "input_size": [64, 64]}
+    task, settings = task_of(clips, model, **changes)
+    meta = task.meta(model, {"keypoints": task.skeleton.num_keypoints})
+    batch = collate([task.sample(0, n, np.random.default_rng(n), (64, 64)) for n in range(2)])
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'meeting'}", rank=0, world_size=1)
+    try:
+        learner = Learner(build(meta), task, meta, settings, Processes(0, 2), torch.device("cpu"))
+        for _ in range(2):
+            learner.learn([batch], 1e-3)
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def test_settings_of_clips_are_refused_where_they_mean_nothing(clips):
