@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
 
@@ -23,7 +24,8 @@ def related_poses(xy: Tensor, distance: float = 0.05, joints: int = 8) -> Tensor
     """Which poses DEKR takes for the same person.
 
     Row i, column j: more than ``joints`` joints of pose j lie nearer to those of pose i than ``distance`` times the
-    size of pose i, sqrt(W^2 + H^2). Not symmetric, because the size is that of the row's pose.
+    size of pose i, sqrt(W^2 + H^2). Not symmetric, because the size is that of the row's pose. A pose of a skeleton of
+    one joint has no size: it is related to itself alone.
 
     Args:
         xy: (..., N, K, 2).
@@ -32,6 +34,8 @@ def related_poses(xy: Tensor, distance: float = 0.05, joints: int = 8) -> Tensor
         (..., N, N) bool.
     """
     gaps = (xy.unsqueeze(-3) - xy.unsqueeze(-4)).square().sum(-1).sqrt()
+    if xy.shape[-2] == 1:
+        return torch.eye(xy.shape[-3], dtype=torch.bool, device=xy.device).expand(gaps.shape[:-1])
     limit = distance * pose_extent(xy).sqrt()
     return (gaps < limit[..., :, None, None]).sum(-1) > joints
 

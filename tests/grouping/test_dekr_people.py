@@ -114,6 +114,15 @@ def test_at_most_so_many_people():
     assert len(decode_dekr(planted(4), DekrSettings(max_people=2))[0].xy) == 2
 
 
+def test_people_of_one_joint_are_found():
+    """One joint has no extent that others could lie within: nobody is near enough to another to be the same."""
+    heatmap, offset = torch.zeros(1, 2, 48, 64), torch.zeros(1, 2, 48, 64)
+    heatmap[0, :, 10, 12] = 0.9
+    heatmap[0, :, 30, 40] = 0.8
+    people = decode_dekr(DekrOutput(heatmap, offset), DekrSettings(nms_joints=nms_joints_for(1)))[0]
+    assert people.xy.tolist() == [[[48, 40]], [[160, 120]]]
+
+
 def test_flip_twice_is_identity():
     output = planted(2)
     index = get_skeleton("coco17").flip_index
