@@ -165,6 +165,16 @@ def test_verb(cli, tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.onnx", "a.safetensors"]
 
 
+def test_sizes_that_a_bottom_up_network_does_not_take_are_named(cli, tmp_path: Path) -> None:
+    """Its pictures are padded elsewhere; here the size itself is given."""
+    meta = ModelMeta("dekr-tiny", {"keypoints": 17}, COCO, (64, 64), codec="dekr")
+    save_model(tmp_path / "a.safetensors", MODELS["dekr-tiny"](keypoints=17), meta)
+    outcome = cli(
+        "export", "--weights", tmp_path / "a.safetensors", "--out", tmp_path / "a.onnx", "--input-size", "40x64"
+    )
+    assert outcome.code == 2 and "multiples of 32" in outcome.err
+
+
 def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("posecli.onnx_export.find_spec", lambda name: None if name == "onnxruntime" else builtins)
     with pytest.raises(MissingExtra, match=r"onnxruntime.*pip install 'posecli\[export\]'"):

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # Of a video, as samples.
 _FRAMES = 50
+# Of the sides of a bottom-up network's input.
+_BOTTOM_UP_STEP = 32
 
 
 def export(
@@ -88,7 +90,8 @@ def export(
             raise UsageError(f"--input-size {input_size}", hint="width x height, e.g. 192x256")
         meta = replace(meta, input_size=(int(parts[0]), int(parts[1])))
         try:
-            check_input_size(model.network, meta, "--input-size")
+            # Bottom-up networks see pictures that were padded to a size they take; here the size itself is given.
+            check_input_size(model.network, meta, "--input-size", None if model.top_down else _BOTTOM_UP_STEP)
         except PoseError as error:
             raise UsageError(error.what, error.where, error.hint) from None
     result = export_onnx(model.network, meta, out, overwrite=overwrite)
