@@ -30,11 +30,11 @@ from posecli.errors import PoseError, UsageError
 from posecli.formats import coco
 from posecli.inference import PoseModel, PredictOptions, load_model
 from posecli.metrics.oks import oks_matrix, resolve_areas
-from posecli.metrics.people import joint_boxes_xywh
 from posecli.models.rescore import RESCORE_LIMBS, RESCORE_MODEL, RescoreNet, rescore_features
 from posecli.run_log import RUN_FILES, RunLog, refuse_used
 from posecli.settings import TrainSettings, absolute_paths, resolve, to_toml
 from posecli.training import TrainResult
+from posecli.validation import given_boxes_xywh
 
 _MOST_PEOPLE = 20
 _PICTURES_AT_ONCE = 8
@@ -106,7 +106,7 @@ def _best_oks(source: Source, record: Any, found: np.ndarray, sigmas: Sequence[f
         np.array(["segmentation" in p.extra for p in persons]),
         xy,
         visibility,
-        joint_boxes_xywh(xy, visibility),
+        given_boxes_xywh(persons),
     )
     return np.nan_to_num(oks_matrix(xy, visibility, area, found, sigmas)).max(axis=0)
 

@@ -112,8 +112,8 @@ def train(
             if processes.world > 1 and kind == "cuda"
             else pick_device(device)
         )
-        run = _Run(settings, out, processes, target, report or (lambda record: None))
-        return run.go(resume)
+        run = _Run(settings, out, processes, target, report or (lambda record: None), resume)
+        return run.go()
 
 
 def _stored_settings(out: Path, changes: Mapping[str, Any]) -> TrainSettings:
@@ -121,7 +121,8 @@ def _stored_settings(out: Path, changes: Mapping[str, Any]) -> TrainSettings:
         raise PoseError("no saved state to resume from", str(out))
     stored = read_toml(out / "config.toml")
     settings = resolve(stored)
-    wanted = resolve(stored, changes)
+    # The same command once more may name the same files from its own folder.
+    wanted = absolute_paths(resolve(stored, changes))
     fixed = [key for key in changes if key not in RESUMABLE and getattr(settings, key) != getattr(wanted, key)]
     if fixed:
         raise PoseError(f"{fixed[0]} cannot change on a resumed run", str(out), "start a new run with --init instead")
@@ -156,8 +157,17 @@ def _read_state(path: Path, *, mmap: bool = False) -> dict[str, Any]:
 class _Run:
     """One training run in one process."""
 
-    def __init__(self, settings: TrainSettings, out: Path, processes: Processes, device: torch.device, report: Report):
+    def __init__(
+        self,
+        settings: TrainSettings,
+        out: Path,
+        processes: Processes,
+        device: torch.device,
+        report: Report,
+        resume: bool,
+    ):
         self.settings, self.out, self.processes, self.device, self.report = settings, out, processes, device, report
+        self.resume = resume
         self.skeleton, sources = _read_data(settings)
         self.task: Task = make_task(settings, sources, self.skeleton)
         self.mixture = Mixture(self.task.counts, settings.data_weights, settings.epoch_samples, settings.seed)
@@ -166,7 +176,10 @@ class _Run:
         arguments = {"keypoints": self.skeleton.num_keypoints, **settings.builder_arguments()}
         self.meta: ModelMeta = self.task.meta(settings.model, arguments)
         network = build(self.meta, "training settings")
-        self.initialised = str(transplant(network, self.meta, find_weights(settings.init))) if settings.init else ""
+        self.initialised = ""
+        if settings.init and not resume:  # else all of it is in the saved state, and the file may be gone
+            self.initialised = str(transplant(network, self.meta, find_weights(settings.init)))
+            self.task.start_from(network)
         self.learner = Learner(network, self.task, self.meta, settings, processes, device)
         self.loader = self._make_loader()
         self.samples_per_step = settings.batch * settings.accumulate * processes.world
@@ -223,8 +236,8 @@ class _Run:
 
     # The run
 
-    def go(self, resume: bool) -> TrainResult:
-        if resume:
+    def go(self) -> TrainResult:
+        if self.resume:
             self._load_state()
         elif self.processes.first:
             self.out.mkdir(parents=True, exist_ok=True)
@@ -236,7 +249,7 @@ class _Run:
             self._write_environment()
             self.log = RunLog(self.out, self.settings.tensorboard, self.step)
         self._tell(
-            event="resume" if resume else "start",
+            event="resume" if self.resume else "start",
             step=self.step,
             samples=dict(zip([s.name for s in self.task.sources], self.task.counts, strict=True)),
             left_out=self.task.left_out,

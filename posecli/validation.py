@@ -14,10 +14,10 @@ import torch
 from posecli.data import Source, person_box, read_image
 from posecli.distributed import Processes
 from posecli.errors import PoseError
+from posecli.geometry import box_xyxy_to_xywh
 from posecli.inference import PoseModel
 from posecli.metrics.oks import oks_matrix, resolve_areas
 from posecli.metrics.pck import correct, distances, pck_reference
-from posecli.metrics.people import joint_boxes_xywh
 from posecli.recurrence import Memory
 from posecli.types import Instance, Record, Skeleton
 
@@ -100,7 +100,7 @@ class Validation:
         wanted = self._people(record)
         xy, visibility = (part[wanted] for part in self.source.people(record))
         persons = [record.instances[i] for i in wanted]
-        boxes = joint_boxes_xywh(xy, visibility)
+        boxes = given_boxes_xywh(persons)
         given = np.array([np.nan if p.area is None else p.area for p in persons])
         masked = np.array(["segmentation" in p.extra for p in persons])
         area, _ = resolve_areas(given, masked, xy, visibility, boxes)
@@ -117,6 +117,12 @@ class Validation:
         counted = (visibility > 0) & np.isfinite(length)[:, None]
         right = correct(distances(xy, best, np.isfinite(best).all(-1)), length, PCK_THRESHOLD) & counted
         return np.array([value.sum(), len(wanted), right.sum(), counted.sum()], np.float64)
+
+
+def given_boxes_xywh(people: Sequence[Instance]) -> np.ndarray:
+    """(N, 4) x, y, width and height of the people's boxes as labelled, NaN where there is none."""
+    boxes = [np.full(4, np.nan) if p.box_xyxy is None else box_xyxy_to_xywh(p.box_xyxy) for p in people]
+    return np.array(boxes, np.float64).reshape(-1, 4)
 
 
 def _clips(source: Source, limit: int) -> list[list[tuple[Record, float]]]:

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 from posecli.checkpoint import load_checkpoint
 from posecli.data import Loader, Mixture, make_source
+from posecli.distributed import Processes
 from posecli.errors import PoseError, UsageError
 from posecli.formats import coco
 from posecli.learner import learning_rate
@@ -27,6 +28,8 @@ from posecli.settings import TrainSettings, gentle, parse_assignments, read_toml
 from posecli.skeletons import get_skeleton
 from posecli.tasks import make_task
 from posecli.training import train
+from posecli.types import Dataset, Instance, Record, Skeleton
+from posecli.validation import Validation
 
 NAMES = ["nose", "left_shoulder", "right_shoulder", "left_hip", "right_hip"]
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255)]
@@ -350,6 +353,19 @@ def test_dekr_measures_people_in_the_upright_picture(toy: Path) -> None:
         np.testing.assert_allclose(weight[weight > 0], 1 / size, rtol=1e-4)
 
 
+@pytest.mark.parametrize("size", [(64, 64), (64, 128), (160, 64)])
+def test_dekr_shifts_by_input_pixels_whatever_the_shape(toy: Path, size: tuple[int, int]) -> None:
+    dataset = coco.read(toy)
+    still = {"rotation": 0.0, "scale": [1.0, 1.0], "flip": 0.0, "shift": 20.0, "input_size": size}
+    settings = resolve({"model": "dekr-tiny", "data": [str(toy)]}, still)
+    task = make_task(settings, [make_source(dataset, dataset.skeleton, "toy")], dataset.skeleton)
+    moves = []
+    for seed in range(40):
+        crop = task._crop(dataset.records[0], np.random.default_rng(seed), size)  # type: ignore[attr-defined]
+        moves.append(crop.matrix @ [47.5, 47.5, 1] - (np.array(size) - 1) / 2)
+    assert 18 < np.abs(moves).max() <= 20
+
+
 def test_dekr_gives_small_people_no_centre(toy: Path) -> None:
     text = json.loads(toy.read_text())
     areas = [1000.0, 1100.0, 0.0, None, 1120.0, 1120.0]
@@ -512,7 +528,7 @@ def test_killed_and_resumed_equals_uninterrupted(toy: Path, tmp_path: Path) -> N
     assert logs[0] == logs[1]
 
 
-def test_resume_refuses_another_run(toy: Path, tmp_path: Path) -> None:
+def test_resume_refuses_another_run(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PoseError, match="no saved state"):
         train(None, tmp_path / "nothing", resume=True)
     train(small(toy, epochs=1), tmp_path / "run")
@@ -520,6 +536,10 @@ def test_resume_refuses_another_run(toy: Path, tmp_path: Path) -> None:
         train(None, tmp_path / "run", resume=True, changes={"lr": 0.5})
     result = train(None, tmp_path / "run", resume=True, changes={"epochs": 2})
     assert result.steps == 6
+    # The same command once more: its files are named from where it is given.
+    monkeypatch.chdir(toy.parent)
+    again = {"epochs": 3, "data": [toy.name], "seed": 1}
+    assert train(None, tmp_path / "run", resume=True, changes=again).steps == 9
     (tmp_path / "run/state.pt").write_bytes(b"not a state")
     with pytest.raises(PoseError, match="cannot be used"):
         train(None, tmp_path / "run", resume=True)
@@ -649,6 +669,36 @@ def test_command_line(toy: Path, tmp_path: Path, cli) -> None:
     assert "--resume" in again.err
     assert cli("train", "--out", tmp_path / "x", "--data", toy).code == 2
     assert cli("train", "--out", tmp_path / "x", "--data", toy, "--model", "dekr-tiny", "--set", "nonsense=1").code == 2
+
+
+def test_resuming_needs_no_weights_that_the_run_started_from(toy: Path, tmp_path: Path) -> None:
+    train(small(toy, epochs=1), tmp_path / "first", device="cpu")
+    start = tmp_path / "first/last.safetensors"
+    for name in ("there", "gone"):
+        train(small(toy, epochs=1, seed=2, init=str(start)), tmp_path / name, device="cpu")
+    train(None, tmp_path / "there", resume=True, changes={"epochs": 2}, device="cpu")
+    start.unlink()
+    train(None, tmp_path / "gone", resume=True, changes={"epochs": 2}, device="cpu")
+    assert_same(weights(tmp_path / "there"), weights(tmp_path / "gone"))
+
+
+def test_validation_measures_people_by_their_boxes() -> None:
+    """One labelled joint has no extent: without an area or a torso the given box is all there is, as in evaluate."""
+    skeleton = Skeleton("head1", ("head",), edges=(), sigmas=(0.1,))
+    person = Instance(np.array([[50.0, 50.0]]), np.array([2]), np.ones(1), box_xyxy=np.array([30.0, 30.0, 70.0, 70.0]))
+    record = Record(1, "a.png", 100, 100, (person,))
+    validation = Validation(make_source(Dataset(skeleton, (record,)), skeleton, "heads"), skeleton)
+
+    class Near:
+        recurrent, top_down = False, False
+
+        def predict(self, images: object, boxes: object) -> list[list[Instance]]:
+            return [[replace(person, xy=np.array([[54.0, 50.0]]))]]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("posecli.validation.read_image", lambda root, record: np.zeros((100, 100, 3), np.uint8))
+        found = validation.run(Near(), Processes())  # type: ignore[arg-type]
+    assert found == {"pck": 1.0, "mean-oks": pytest.approx(np.exp(-(4**2) / (2 * 0.53 * 40 * 40 * 0.2**2)))}
 
 
 def test_a_network_is_as_deep_as_the_weights_it_starts_from(toy: Path, tmp_path: Path) -> None:

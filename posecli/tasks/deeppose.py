@@ -101,6 +101,11 @@ class DeepPoseTask(TopDownTask):
         """The stage that learns at a share of the run."""
         return max(bisect.bisect_right(self.bounds, progress, hi=self.stages) - 1, 0)
 
+    def start_from(self, network: nn.Module) -> None:
+        assert isinstance(network, DeepPose)
+        if len(network.stages) > 1:
+            network.surveyed.zero_()
+
     def unsurveyed(self, network: nn.Module) -> bool:
         assert isinstance(network, DeepPose)
         return network.phase > 0 and not network.surveyed[network.phase - 1]

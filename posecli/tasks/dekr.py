@@ -99,8 +99,8 @@ class DekrTask(Task):
     def _crop(self, record: Record, rng: Generator, size: tuple[int, int]) -> Crop:
         settings = self.settings
         side = min(record.width, record.height) * rng.uniform(*settings.scale)
-        # `shift` is in pixels of the input, of which max(size) show `side`.
-        move = rng.uniform(-settings.shift, settings.shift, 2) * side / max(size)
+        # `shift` is in pixels of the input, of which min(size) show `side`.
+        move = rng.uniform(-settings.shift, settings.shift, 2) * side / min(size)
         centre = (np.array([record.width, record.height]) - 1) / 2 + move
         angle = rng.uniform(-settings.rotation, settings.rotation)
         box = np.concatenate([centre - side / 2, centre + side / 2])

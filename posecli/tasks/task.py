@@ -84,6 +84,9 @@ class Task(abc.ABC):
         """The share of a learning rate's course that a share of the run is: of its phase, where each has a course."""
         return progress
 
+    def start_from(self, network: nn.Module) -> None:  # noqa: B027 (most have nothing to do)
+        """Before a run that starts from other weights: forgets what these know of the samples they learnt from."""
+
     def unsurveyed(self, network: nn.Module) -> bool:
         """Whether the network's phase wants a `survey` before its first step."""
         return False

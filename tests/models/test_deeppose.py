@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -426,6 +427,21 @@ def test_a_run_goes_through_its_stages_and_resumes_exactly(tmp_path: Path) -> No
     resumed, _ = load_checkpoint(tmp_path / "cut/last.safetensors")
     for name, tensor in network.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[name], tensor, atol=0, rtol=0, msg=name)
+
+
+def test_a_run_from_other_weights_surveys_its_own_samples(tmp_path: Path) -> None:
+    """The errors that later stages learn from are those of this run's first stage, not of the run before."""
+    data = make_people(tmp_path / "data", 4)
+    train(run_settings(data), tmp_path / "first")
+    seen: list[int] = []
+
+    def note(record: dict[str, object]) -> None:
+        if record["event"] == "survey":
+            seen.append(int(str(record["step"])))
+
+    again = replace(run_settings(data), init=str(tmp_path / "first/last.safetensors"), seed=2)
+    train(again, tmp_path / "second", report=note)
+    assert seen == [4, 8]
 
 
 @pytest.mark.slow
