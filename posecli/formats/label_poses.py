@@ -88,7 +88,9 @@ def with_label_keys(person: Instance) -> Instance:
         extra["head_box"] = xywh_json(person.head_box_xyxy)
     if person.ignore:
         extra["ignore"] = True
-    return replace(person, extra=extra)
+    # A negative identity is how some data sets say none; a stream has no place for it.
+    track_id = None if person.track_id is None or person.track_id < 0 else person.track_id
+    return replace(person, track_id=track_id, extra=extra)
 
 
 def labels_of_poses(

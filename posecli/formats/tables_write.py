@@ -121,7 +121,8 @@ def _numbers(poses: FramePoses) -> list[int]:
     identity has it."""
     taken = {p.track_id for p in poses.instances}
     free = (n for n in itertools.count(1) if n not in taken)
-    return [next(free) if p.track_id is None else p.track_id for p in poses.instances]
+    # Labels of some data sets have -1 for none.
+    return [next(free) if p.track_id is None or p.track_id < 0 else p.track_id for p in poses.instances]
 
 
 def _moment(poses: FramePoses, header: StreamHeader, number: int, columns: Columns) -> list[Any]:

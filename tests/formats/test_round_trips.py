@@ -156,11 +156,19 @@ def test_tables(form: str, dataset: Dataset) -> None:
 def test_tables_tell_people_without_an_identity_from_those_with_one(form: str, tmp_path: Path) -> None:
     """`infer --track` gives none to people below the display threshold, who stand in the stream all the same."""
     xy = np.stack([np.arange(17.0), np.arange(17.0)], 1).astype(np.float32)
-    ids = (3, None, 2, None, 1)
+    ids = (3, None, 2, -1, 1)
     people = tuple(Instance(xy, np.full(17, 2), np.ones(17, np.float32), track_id=i) for i in ids)
     export_stream([(StreamHeader("a.mp4", COCO17), FramePoses(0, people))], tmp_path / "a.csv", form)
     head, *rows = [line.split(",") for line in (tmp_path / "a.csv").read_text().splitlines()]
     assert list(dict.fromkeys(row[head.index("person")] for row in rows)) == ["3", "4", "2", "5", "1"]
+
+
+def test_an_identity_of_minus_one_is_none_in_a_stream(tmp_path: Path) -> None:
+    xy = np.stack([np.arange(17.0), np.arange(17.0)], 1)
+    people = tuple(Instance(xy, np.full(17, 2), np.ones(17, np.float32), track_id=i) for i in (-1, -1, 0, 5))
+    export_dataset(Dataset(COCO17, (Record(1, "a.jpg", 64, 48, people),)), tmp_path / "a.jsonl", "stream")
+    ((_, poses),) = read_stream(tmp_path / "a.jsonl")
+    assert [p.track_id for p in poses.instances] == [None, None, 0, 5]
 
 
 @pytest.mark.parametrize("form", sorted(WRITERS))
