@@ -198,7 +198,7 @@ def frame_times(path: Path, count: int, fps: float) -> np.ndarray:
     """
     import av
 
-    with av.open(str(path)) as container:
+    with av.open(os.path.abspath(path)) as container:
         stream = container.streams.video[0]
         stamps = [p.pts for p in container.demux(stream) if p.size and not p.is_discard]
         unit = float(stream.time_base or 0)

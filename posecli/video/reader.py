@@ -15,6 +15,7 @@ import bisect
 import contextlib
 import itertools
 import math
+import os
 from array import array
 from collections.abc import Iterator
 from fractions import Fraction
@@ -178,7 +179,9 @@ class VideoSource(FrameSource):
         try:
             if hardware:
                 more["hwaccel"] = _hardware(self._gpu)
-            container = av.open(self._where, timeout=None if self.is_file else _NETWORK_TIMEOUT, **more)
+            # FFmpeg takes what stands before a colon in a bare name (2024-05-01T12:30.mp4) for a protocol.
+            place = os.path.abspath(self._where) if self.is_file else self._where
+            container = av.open(place, timeout=None if self.is_file else _NETWORK_TIMEOUT, **more)
         except (av.FFmpegError, OSError, ValueError) as error:
             if hardware:  # without, it was opened before
                 raise PoseError(f"its decoder cannot be opened: {_reason(error)}", self._where) from None

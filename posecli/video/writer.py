@@ -94,7 +94,7 @@ class VideoWriter:
         with contextlib.ExitStack() as stack:
             stack.callback(self.abort)
             options = {"movflags": "+faststart"} if suffix != ".mkv" else {}
-            self._output: Any = av.open(str(self._part), "w", format=container, options=options)
+            self._output: Any = av.open(os.path.abspath(self._part), "w", format=container, options=options)
             self._stream = self._video_stream(crf, preset, sample_aspect)
             if audio_from is not None:
                 self._sound = _SoundCopy(self._output, str(audio_from), span)
@@ -209,7 +209,7 @@ class _SoundCopy:
         self._packets: Iterator[Any] | None = None
         self._input: Any = None
         try:
-            self._input = av.open(source)
+            self._input = av.open(source if "://" in source else os.path.abspath(source))
         except (av.FFmpegError, OSError) as error:
             raise PoseError(f"its sound cannot be read: {error}", source) from None
         if not self._input.streams.audio:

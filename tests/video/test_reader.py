@@ -19,7 +19,7 @@ import pytest
 from made_clips import TURNS, damaged, make_clip, number_of, numbered_image, turn_clip, turned
 
 from posecli.errors import PoseError, UsageError
-from posecli.video import FrameSource, check_positions, open_source, parse_position
+from posecli.video import FrameSource, VideoWriter, check_positions, open_source, parse_position
 
 
 def same(a, b) -> bool:
@@ -139,6 +139,19 @@ def test_real_clip_with_variable_rate(shared: Path) -> None:
     steps = np.diff([f.time for f in source.frames(0, 72, 1)])
     assert steps.min() == pytest.approx(1 / 30, abs=1e-4)
     assert steps.max() == pytest.approx(0.2, abs=1e-4)
+
+
+def test_a_bare_name_with_a_colon_is_no_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recorders name files by date and time."""
+    monkeypatch.chdir(tmp_path)
+    made = make_clip(tmp_path / "made.mp4", 8, sound="aac")
+    made.rename("2024-05-01T12:30:00.mp4")
+    source = open_source("2024-05-01T12:30:00.mp4")
+    with VideoWriter("2024-05-01T12:30:00.o.mp4", source.width, source.height, 25, audio_from=source.path) as writer:
+        for frame in source.frames():
+            writer.write(frame.image, frame.time)
+    assert writer.audio == "copied"
+    assert open_source("2024-05-01T12:30:00.o.mp4").num_frames == 8
 
 
 def test_damage_in_the_middle_is_counted_and_passed_over(tmp_path: Path) -> None:
