@@ -123,12 +123,14 @@ def _moment(cells: Sequence[str], columns: Sequence[str], where: str) -> tuple[i
 
 
 class _People:
-    """Track ids from a ``person`` column: whole numbers are kept, names are numbered from 1 in order of appearance."""
+    """Track ids from a ``person`` column: whole numbers are kept if all are such, else they are names too; names are
+    numbered from 1 in order of appearance."""
 
-    def __init__(self, columns: Sequence[str]) -> None:
+    def __init__(self, columns: Sequence[str], lines: Lines) -> None:
         found = [i for i, c in enumerate(columns) if c in _PERSON_NAMES]
         self.column = found[0] if found else None
         self.names: dict[str, int] = {}
+        self.numbered = all(re.fullmatch(r"\s*\d+\s*", cells[i]) for i in found[:1] for _, cells in lines)
 
     def __call__(self, cells: Sequence[str], where: str) -> tuple[int, dict[str, Any]]:
         if self.column is None:
@@ -136,7 +138,7 @@ class _People:
         cell = cells[self.column].strip()
         if not cell:
             raise PoseError("no person", where)
-        if re.fullmatch(r"\d+", cell) and not self.names:
+        if self.numbered:
             return int(cell), {}
         return self.names.setdefault(cell, len(self.names) + 1), {"person": cell}
 
@@ -196,7 +198,7 @@ def _read_wide(path: Path, header: Sequence[str], columns: Sequence[str], about:
         if len(places) != 4:
             raise PoseError(f"{name} needs the columns {name}_x, {name}_y, {name}_w, {name}_h", f"{path}, row 1")
     kind = _one_kind(kinds, sum("third" in p for p in names.values()), len(names), path)
-    person = _People(columns)
+    person = _People(columns, lines)
     rows = []
     for number, cells in lines:
         where = f"{path}, row {number}"
@@ -245,7 +247,7 @@ def _read_long(path: Path, columns: Sequence[str], about: _About, lines: Lines) 
         raise PoseError(f"column {odd[0]!r} is none of frame, time, person, joint, x, y, v, score", f"{path}, row 1")
     kind = Third.NOTHING if not thirds else Third.VISIBILITY if thirds[0] in _V_NAMES else Third.SCORE
     x, y, joint = (columns.index(c) for c in ("x", "y", "joint"))
-    person = _People(columns)
+    person = _People(columns, lines)
     names: dict[str, None] = {}
     people: dict[tuple[Any, ...], tuple[str, dict[str, Any], dict[str, tuple[float, float, float]]]] = {}
     source_of: dict[tuple[Any, ...], dict[str, Any]] = {}

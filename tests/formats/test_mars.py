@@ -267,6 +267,14 @@ def test_deeplabcut_labelled_pictures(tmp_path: Path, make_picture: Any) -> None
         read_dataset(tmp_path)
 
 
+def test_people_of_a_table_are_numbers_or_names(tmp_path: Path, make_video: Any) -> None:
+    make_video(tmp_path / "clip.mp4", 3)
+    head = ["frame", "person", "snout_x", "snout_y", "snout_v"]
+    table(tmp_path / "clip.csv", [head, [0, "7", 1, 1, 2], [1, "bob", 2, 2, 2], [1, "7", 1, 1, 2], [2, "7", 1, 1, 2]])
+    people = [[(p.extra["person"], p.track_id) for p in r.instances] for r in read_dataset(tmp_path).records]
+    assert people == [[("7", 1)], [("bob", 2), ("7", 1)], [("7", 1)]]
+
+
 def test_a_deeplabcut_table_speaks_of_the_frames_it_has_rows_for(tmp_path: Path, make_video: Any) -> None:
     make_video(tmp_path / "clip.mp4", 6)
     head = [["scorer", "me", "me"], ["bodyparts", "snout", "snout"], ["coords", "x", "y"]]
