@@ -280,6 +280,10 @@ def _run(run: _Run, writer_of: Callable[[], StreamWriter]) -> Summary:
     )
     if last == sys.maxsize:
         summary.finished = True
+        # Asked for only now; with smoothing overlays are drawn later.
+        missing = job.overlay is not None and not job.overlay.exists() and job.input.kind not in _LIVE
+        if missing and run.smoothing is None:
+            _draw_again(job, options, style)
         return summary
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(job.input.open())

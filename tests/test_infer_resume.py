@@ -131,3 +131,15 @@ def test_an_overlay_that_is_drawn_later_has_the_same_pictures(
         shutil.rmtree(next(p for p in (here / "part").iterdir() if p.is_dir()))
         assert cli(*plain, "--out", "part", "--resume").code == 0
     assert drawn("part") == drawn("whole")
+
+
+def test_overlays_asked_for_when_all_is_done_are_drawn(here: Path, cli: Callable, tiny_model) -> None:
+    for name in ("[first] a.mp4", "b.mp4"):
+        make_clip(here / name, 8)
+    arguments = ("infer", "[first] a.mp4", "b.mp4", "-w", tiny_model, "--out", "all.jsonl")
+    assert cli(*arguments).code == 0
+    result = cli(*arguments, "--resume", "--render")
+    assert result.code == 0 and "[first] a.mp4: was finished already" in result.err, result.err
+    for place in result.out.splitlines()[1:]:
+        assert place == "all.jsonl" or open_source(here / place).num_frames == 8
+    assert {"[first] a.overlay.mp4", "b.overlay.mp4"} <= set(result.out.splitlines())

@@ -32,11 +32,11 @@ def tell(summaries: list[Summary], quiet: bool, json_: bool, profile: dict[str, 
     talk = console(quiet)
     for s in summaries:
         if s.resumed_at is not None:
-            talk.print(f"{s.name}: went on at frame {s.resumed_at}")
+            talk.print(f"{s.name}: went on at frame {s.resumed_at}", markup=False)
         if s.finished:
-            talk.print(f"{s.name}: was finished already")
+            talk.print(f"{s.name}: was finished already", markup=False)
             continue
-        talk.print(f"{s.name}: {s.frames} frames, {s.people / max(s.frames, 1):.2f} people a frame")
+        talk.print(f"{s.name}: {s.frames} frames, {s.people / max(s.frames, 1):.2f} people a frame", markup=False)
         if s.frames == 0 and s.resumed_at is None:
             warn(f"{s.name}: no frame was looked at: it ends before --start")
         if s.broken:
