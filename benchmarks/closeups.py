@@ -2,7 +2,7 @@
 
     python benchmarks/closeups.py --data DATA --out runs/closeups [FILE.safetensors ...]
 
-The pictures are made by `examples/closeups.py`, six of each person who is large enough in a picture that was never
+The pictures are made by `examples/make_closeups.py`, six of each person who is large enough in a picture that was never
 learnt from; each file (none: the shipped model) looks at them by plain ``posecli infer FOLDER``. For the person around
 whom a picture was cut: OKS of the best pose (joints within the picture; the area is that of the whole person, by the
 shoulders or the trunk), the share whose best pose has an OKS of 0.5, and the share shown, that is with such a pose at
@@ -30,10 +30,10 @@ from posecli.predictions import read_stream
 from posecli.skeletons import SKELETONS, match_joints
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
-import closeups
+import make_closeups as closeups
 
 RIGHT = 0.5
-#: Area of a person over the square of `closeups.size_of`: half of the box of somebody upright.
+#: Area of a person over the square of `make_closeups.size_of`: half of the box of somebody upright.
 AREA = 6.0
 COCO = SKELETONS["coco17"]
 

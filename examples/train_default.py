@@ -185,7 +185,7 @@ class Recipe:
         """LSPET split, face joints added; close-ups. Every time: seconds, and the pictures may lie elsewhere now."""
         clock.run([HERE / "prepare_default_data.py", "--data", self.data, "--out", self.runs / "data", *self.masks])
         street = ["--street", *self.street] if self.street else []
-        clock.run([HERE / "closeups.py", "--data", self.data, "--out", self.closeups.parent, *street])
+        clock.run([HERE / "make_closeups.py", "--data", self.data, "--out", self.closeups.parent, *street])
 
     def label_files(self) -> list[Path]:
         """What the pose network learns from."""

@@ -65,7 +65,7 @@ def training_pools(
 
     With the file of `examples/athlete_masks.py` athletes are cut out along their masks, those without one not at all.
     `generated` are labels of generated people, with all people of a picture in them (`posecli convert`), `near` those
-    of `examples/closeups.py`.
+    of `examples/make_closeups.py`.
 
     Never read: `coco_mini` val, the LSPET validation tenth and its look-alikes, the backgrounds kept for counting
     false people.
@@ -287,7 +287,7 @@ def main() -> None:
         "--masks", type=Path, help="of athlete_masks.py: athletes cut out by them, and more people pasted"
     )
     parser.add_argument("--scenes", type=Path, nargs="*", default=[], help="labels of generated people, too")
-    parser.add_argument("--closeups", type=Path, nargs="*", default=[], help="labels of closeups.py, too")
+    parser.add_argument("--closeups", type=Path, nargs="*", default=[], help="labels of make_closeups.py, too")
     parser.add_argument("--out", type=Path, required=True)
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--minutes", type=float, default=50.0)

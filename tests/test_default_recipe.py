@@ -284,7 +284,7 @@ def test_generated_people_are_a_pool_of_the_finder(data: Path) -> None:
 
 
 def test_closeups_show_heads_and_what_is_left_of_everybody(tmp_path: Path) -> None:
-    closeups = module("closeups")
+    closeups = module("make_closeups")
     joints = np.zeros((17, 3))
     joints[:7] = [[200, 60, 2], [205, 55, 2], [195, 55, 2], [212, 58, 2], [188, 58, 2], [230, 110, 2], [170, 110, 2]]
     joints[11:13] = [[220, 240, 2], [180, 240, 2]]

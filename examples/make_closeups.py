@@ -1,6 +1,6 @@
 """Close-ups of labelled people: head and shoulders, or down to the waist, as a camera on a desk shows them.
 
-    python examples/closeups.py --data DATA [--street runs/street.json] --out runs/closeups
+    python examples/make_closeups.py --data DATA [--street runs/street.json] --out runs/closeups
 
 Pictures of people with joints are mostly of whole people; networks that learnt from those alone see nobody in a face
 that fills the picture. Cut out here are parts around the head and shoulders of people who are large enough in their
