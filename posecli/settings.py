@@ -94,7 +94,7 @@ class TrainSettings:
             single pictures get.
         unlabelled: people without labelled joints, bottom-up: "mask" (nothing is learnt where they are) or
             "background".
-        val_every: epochs between validations (minutes with `max_minutes`). val_limit: pictures looked at, evenly
+        val_every: whole epochs between validations (minutes with `max_minutes`). val_limit: pictures looked at, evenly
             spread; 0: all.
         metric: the best weights are chosen by it: "mean-oks" or "pck" (0.2 of the torso).
         save_every: minutes between saved states, besides those at the end of each epoch.
@@ -211,6 +211,13 @@ class TrainSettings:
         for key, usual in (("place_loss", "squared"), ("stage_shares", ())):
             if getattr(self, key) != usual and not family(self.model).startswith("deeppose"):
                 raise wrong(key, "is for models that give places in stages: deeppose")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, float) and not math.isfinite(number):
+                    raise wrong(field.name, "a finite number")
+        if not self.max_minutes and self.val_every != int(self.val_every):
+            raise wrong("val_every", "whole epochs (minutes with max_minutes)")
         for key in ("lr", "integral_weight", "sigma", "fine_sigma", "val_every", "save_every", "val_box_scale"):
             if not getattr(self, key) > 0:
                 raise wrong(key, "more than 0")
