@@ -339,14 +339,17 @@ def _run(run: _Run, writer_of: Callable[[], StreamWriter]) -> Summary:
         )
         # Its threads end before the source is closed, also where the loop is left by an error.
         lines = stack.enter_context(contextlib.closing(found))
-        for frame, line in _steady(lines, header, run.smoothing) if inline else lines:
-            with stage("write"):
-                writer.frame(line)
-            summary.frames += 1
-            summary.people += sum(p.person_score >= model.threshold for p in line.instances)
-            if draw is not None and frame is not None:
-                draw.put((frame, line))
-            run.on_frame(job, source, line)
+        # A camera has no end but this: what was seen until then is whole, and its overlay can't be drawn again.
+        endless = job.input.kind in _LIVE and source.num_frames is None
+        with contextlib.suppress(KeyboardInterrupt) if endless else contextlib.nullcontext():
+            for frame, line in _steady(lines, header, run.smoothing) if inline else lines:
+                with stage("write"):
+                    writer.frame(line)
+                summary.frames += 1
+                summary.people += sum(p.person_score >= model.threshold for p in line.instances)
+                if draw is not None and frame is not None:
+                    draw.put((frame, line))
+                run.on_frame(job, source, line)
         summary.broken, summary.repaired, summary.problems = source.broken, source.repaired, list(source.problems)
     if job.overlay is not None and last is not None and run.smoothing is None:
         _draw_again(job, options, style)

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -254,6 +255,27 @@ def test_a_video_is_closed_when_nobody_reads_it_any_more(
     with pytest.raises(KeyboardInterrupt) as held:
         list(run_jobs(jobs, model, InferOptions(batch=2), on_frame=stopped))
     assert held.tb is not None and readers and not any(readers)
+
+
+def test_ctrl_c_is_how_a_camera_ends(tmp_path: Path, clip: Path, tiny_model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source without end: stream and overlay are whole up to there, and what comes after is still done."""
+    frames = []
+
+    def stopped(job, source, line) -> None:
+        frames.append(line.frame)
+        if len(frames) == 6:
+            raise KeyboardInterrupt
+
+    model = load_model(tiny_model, device="cpu")
+    (item,) = posecli.video.list_inputs([clip])
+    camera = replace(item, kind="url")
+    monkeypatch.setattr(posecli.video.VideoSource, "num_frames", None)
+    jobs = plan_jobs([camera], str(tmp_path / "out"), render=True, render_out=str(tmp_path / "drawn"))
+    (summary,) = run_jobs(jobs, model, InferOptions(batch=2), on_frame=stopped)
+    assert summary.frames == 6 and summary.stream and summary.overlay
+    assert [line.frame for _, line in read_stream(summary.stream)] == list(range(6))
+    monkeypatch.undo()
+    assert posecli.video.open_source(summary.overlay).num_frames == 6
 
 
 @pytest.mark.parametrize(
