@@ -6,6 +6,7 @@ few items only: a stage that is faster than the next one waits, and memory does 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import queue
 import threading
@@ -18,6 +19,21 @@ from posecli.turns import away, give_way
 
 T = TypeVar("T")
 _END = object()
+#: Of what `prefetch` has under way: what stops a producer, and its thread.
+_running: dict[int, tuple[threading.Event, threading.Thread]] = {}
+
+
+@atexit.register
+def _stop_all() -> None:
+    """Ends what a caller left under way, as a Python program does that takes some frames only and ends.
+
+    A thread that is in a network when Python goes takes the process with it.
+    """
+    left = list(_running.values())
+    for stop, _ in left:
+        stop.set()
+    for _, thread in left:
+        thread.join()
 
 
 class _Failure:
@@ -72,10 +88,17 @@ def prefetch(
         except BaseException as error:
             put(_Failure(error))
         finally:
-            if stop.is_set() and hasattr(items, "close"):
-                items.close()
+            if stop.is_set():
+                if hasattr(items, "close"):
+                    items.close()
+                # Whoever still waits for the next item, when everything ends at once, is not left waiting.
+                with contextlib.suppress(queue.Empty):
+                    while True:
+                        waiting.get_nowait()
+                waiting.put(_END)
 
     thread = threading.Thread(target=produce, name="prefetch", daemon=True)
+    _running[id(stop)] = stop, thread
     thread.start()
     try:
         while True:
@@ -92,6 +115,7 @@ def prefetch(
     finally:
         stop.set()
         thread.join()
+        _running.pop(id(stop), None)
 
 
 class Background(Generic[T]):

@@ -133,3 +133,22 @@ def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path: Path, tiny_mo
             assert sum(1 for _ in lines) == 1 + 600 * minutes
     print(f"peak memory: {peaks[1] / 1024:.0f} MiB for 1 minute, {peaks[10] / 1024:.0f} MiB for 10")
     assert peaks[10] <= 1.05 * peaks[1], peaks
+
+
+def test_a_program_may_end_while_stages_are_at_work() -> None:
+    """Who takes some items only need not close anything: threads end before Python does, not within a network."""
+    program = """
+import torch
+from posecli.stages import prefetch
+
+def work():
+    while True:
+        yield torch.nn.functional.conv2d(torch.ones(1, 64, 256, 256), torch.ones(64, 64, 3, 3)).sum()
+
+items = prefetch(prefetch(work(), 2), 2)
+next(items)
+print("enough")
+"""
+    for _ in range(3):
+        run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+        assert (run.returncode, run.stdout, run.stderr) == (0, "enough\n", "")
