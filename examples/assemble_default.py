@@ -34,8 +34,8 @@ from posecli.pose_scores import Judgement
 
 TRAINED_ON = (
     "LSPET (without the tenth kept for validation), COCO 2017 pictures (coco_mini train, coco_tiny, coco_more, "
-    "people_boxes), Clothing Co-Parsing, Graz-01, a basketball recording, pictures without people (ImageNet samples, "
-    "BSDS500, Houses, COCO, CamVid, clothing)"
+    "people_boxes), Clothing Co-Parsing and Graz-01 (joints by MediaPipe Pose), a basketball recording, generated "
+    "people (posecli scenes), pictures without people (ImageNet samples, BSDS500, Houses, COCO, CamVid, clothing)"
 )
 TERMS = "weights for research: several of the training pictures allow no other use; the code is MIT"
 PARTS = ("lspet", "coco", "backgrounds")
@@ -135,7 +135,7 @@ def best_threshold(
 
 
 def record(path: Path, scores: dict[str, Any]) -> None:
-    """Writes what was measured of a finished file into it; weights and threshold stay as they are."""
+    """Writes what was measured of a finished file into it, and what it learnt from; weights and threshold stay."""
     parts = read_parts(path)
     if (measured_file := scores["sha256"]) != sha256_of(path):
         raise SystemExit(f"these are scores of another file ({measured_file})")
@@ -147,7 +147,7 @@ def record(path: Path, scores: dict[str, Any]) -> None:
     }
     finder_state, finder = parts["finder"]
     dtype, eight_bits = lossless([*pose_state.values(), *finder_state.values()])
-    pose = pose.with_extra(measured=kept)
+    pose = pose.with_extra(measured=kept, trained_on=TRAINED_ON, licence=TERMS)
     save_model(path, pose_state, pose, dtype=dtype, eight_bits=eight_bits, finder=(finder_state, finder))
 
 
