@@ -500,7 +500,7 @@ def test_csv_long_has_one_row_a_joint(tmp_path: Path) -> None:
         rows = list(csv.reader(handle))
     assert rows[0] == ["source", "frame", "time", "person", "joint", "x", "y", "score", "person_score"]
     assert len(rows) == 1 + 2 * 6 and rows[1] == ["clip0.mp4", "0", "0.0", "7", "nose", "0.25", "10.5", "0.5", "0.75"]
-    assert rows[5] == ["clip0.mp4", "0", "0.0", "2", "left_hand", "", "", "0", "0.25"]
+    assert rows[5] == ["clip0.mp4", "0", "0.0", "1", "left_hand", "", "", "0", "0.25"]
     assert rows[7][0] == "clip1.mp4"
 
 
