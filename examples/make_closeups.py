@@ -21,9 +21,9 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.random import Generator
-from street_joints import mask_of
 from train_finder import share
 
+from posecli.augment_pictures import mask_of
 from posecli.files import replace_when_done
 
 #: Label file, folder of its pictures, whether `train_finder.py` tunes on a fifth of it.
@@ -84,7 +84,9 @@ def seen_in(person: dict[str, Any], cut: tuple[int, int, int, int], least: float
     if x1 - x0 < 2 or y1 - y0 < 2:
         return None
     if isinstance(person.get("segmentation"), dict):  # the box of what is left of the mask, not what is left of the box
-        rows, columns = np.nonzero(mask_of(person["segmentation"])[cut[1] : cut[3], cut[0] : cut[2]])
+        height, width = person["segmentation"]["size"]
+        mask = mask_of(person["segmentation"], width, height)
+        rows, columns = np.nonzero(mask[cut[1] : cut[3], cut[0] : cut[2]])
         if len(rows) == 0:
             return None
         x0, x1 = cut[0] + columns.min(), cut[0] + columns.max() + 1

@@ -76,7 +76,7 @@ class Budget:
 
 
 BUDGETS = {
-    # 1.92 million pictures, 240,000 canvases; the shipped networks saw 2.80 million and 450,000.
+    # 1.92 million pictures, 240,000 canvases; the shipped networks saw 3.00 million and 610,000.
     "full": Budget(60, 32_000, 7000),
     # A first model that finds people: a twelfth and a ninth of that.
     "short": Budget(10, 16_000, 800),
