@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +36,7 @@ from posecli.render import Style, draw_line, overlay_writer, render_stream
 from posecli.smoothing.stream import Smoothing, smooth_file, smooth_lines
 from posecli.spans import PART, Span
 from posecli.stages import Background
-from posecli.types import Frame
+from posecli.types import Frame, Skeleton
 from posecli.video import FrameSource, Input, PictureWriter, VideoWriter, container_of
 
 STREAM_SUFFIX = ".poses.jsonl"
@@ -288,7 +290,7 @@ def _run(run: _Run, writer_of: Callable[[], StreamWriter]) -> Summary:
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(job.input.open())
         check_region(source, options)
-        header = stream_header(source, model, job.input.name, boxes)
+        header = stream_header(source, model, options, job.input.name, boxes)
         options = _part_of(options, job)
         if job.span is not None:
             header = replace(header, extra={**header.extra, PART: job.span.to_json()})
@@ -296,6 +298,9 @@ def _run(run: _Run, writer_of: Callable[[], StreamWriter]) -> Summary:
         follower = make_follower(source, model, options, boxes, tracker)
         memory = make_memory(source, model)
         resume_at = None
+        if last is not None:
+            assert job.stream is not None
+            _require_same_run(job.stream, header)
         # Only now: a source that cannot be opened leaves no file behind.
         writer = writer_of()
         if last is None:
@@ -373,6 +378,33 @@ def _steady(
 
     for line in smooth_lines(header, taken(), smoothing):
         yield frames.pop(), line
+
+
+def _require_same_run(stream: Path, now: StreamHeader) -> None:
+    """PoseError where a stream's last source was begun by other weights, on other pictures or with other options than
+    those at hand: its lines would not be of one kind. What its header leaves unsaid is not compared."""
+    begun = complete_prefix(stream).header
+    assert begun is not None
+    pairs: dict[str, tuple[Any, Any]] = {
+        what: (getattr(begun, what), getattr(now, what)) for what in ("skeleton", "weights_sha256", "width", "height")
+    }
+    pairs["boxes"] = begun.extra.get("boxes"), now.extra.get("boxes")
+    pairs = {what: pair for what, pair in pairs.items() if pair[0] is not None}
+    there, here = begun.extra.get("run"), now.extra["run"]
+    if isinstance(there, dict):
+        pairs |= {what: (there.get(what), here.get(what)) for what in {**there, **here}}
+    for what, (was, wanted) in pairs.items():
+        if was != wanted:
+            said = what if isinstance(was, Skeleton) else f"{what} {_said(was)}, not {_said(wanted)}"
+            raise PoseError(
+                f"this stream was begun with {'another ' if said == what else ''}{said}",
+                str(stream),
+                "give the options it was begun with, --overwrite, or another --out",
+            )
+
+
+def _said(value: Any) -> str:
+    return "as usual" if value is None else value[:12] if isinstance(value, str) else json.dumps(value)
 
 
 def _require_unsmoothed(job: Job, source: FrameSource, options: InferOptions, resume_at: int) -> None:

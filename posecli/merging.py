@@ -219,11 +219,14 @@ def merge(
             writer, copy = _open(out, overwrite, stack)
         for parts, name in plans:
             header = _joined_header(parts)
+            again = track != "auto" or name is not None
+            run = header.extra.get("run")
+            if again and isinstance(run, dict):
+                header = replace(header, extra={**header.extra, "run": {**run, "track": name}})
             if writer is not None:
                 writer.header(header)
             report.sources.append(header.source)
             report.parts += len(parts)
-            again = track != "auto" or name is not None
             tracker = None if name in (None, "none") else make(str(name), header.skeleton, header.threshold or 0.0)
             numbers: set[int] = set()
             for where, text in (line for part in parts for line in part.lines()):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from posecli.on_device.upload import Uploader
 from posecli.person_boxes import BoxLookup
 from posecli.predictions import FramePoses, StreamHeader
 from posecli.profiling import stage
+from posecli.readout import PredictOptions
 from posecli.recurrence import Memory, is_cut
 from posecli.side_by_side import overlaps, side_by_side
 from posecli.stages import prefetch
@@ -74,10 +76,15 @@ def decoder_for(decode: str, model: PoseModel) -> str:
 
 def make_tracker(source: FrameSource, skeleton: Skeleton, options: InferOptions, threshold: float) -> Tracker | None:
     """The tracker the options ask for, or None. Only people above the display threshold get identities."""
-    name = options.track
-    if name == "auto":
-        name = "oks" if source.kind != "pictures" and skeleton.sigmas else "none"
+    name = tracker_name(source, skeleton, options)
     return None if name == "none" else make(name, skeleton, threshold)
+
+
+def tracker_name(source: FrameSource, skeleton: Skeleton, options: InferOptions) -> str:
+    """Who gives identities in a source: one of `TRACKERS`, or "none"."""
+    if options.track != "auto":
+        return options.track
+    return "oks" if source.kind != "pictures" and skeleton.sigmas else "none"
 
 
 def make_follower(
@@ -124,11 +131,26 @@ def make_memory(source: FrameSource, model: PoseModel) -> Memory | None:
 
 
 def stream_header(
-    source: FrameSource, model: PoseModel, name: str | None = None, boxes: BoxLookup | None = None
+    source: FrameSource,
+    model: PoseModel,
+    options: InferOptions,
+    name: str | None = None,
+    boxes: BoxLookup | None = None,
 ) -> StreamHeader:
-    """The header line of a source's stream; of a top-down model it says whose boxes it looked at."""
+    """The header line of a source's stream: with what of the options decides what is found in it (not how quickly, or
+    in which arithmetic), and of a top-down model with whose boxes it looked at."""
     pictures = source.kind == "pictures"
-    extra = {}
+    run: dict[str, Any] = {"every": options.every, "track": tracker_name(source, model.skeleton, options)}
+    if options.roi is not None:
+        run["roi"] = list(options.roi)
+    if not pictures and boxes is None and model.top_down and not model.recurrent:
+        run["find_every"] = options.find_every
+    plain = PredictOptions()
+    for field in fields(plain):
+        value = getattr(model.options, field.name)
+        if field.name not in ("batch", "filled", "precision") and value != getattr(plain, field.name):
+            run[field.name] = list(value) if isinstance(value, tuple) else value
+    extra: dict[str, Any] = {"run": run}
     if model.top_down:
         extra["boxes"] = dict(boxes.about if boxes is not None else model.about_finder())
     return StreamHeader(

@@ -26,13 +26,12 @@ from posecli.infer_options import InferOptions
 from posecli.inference import PoseModel
 from posecli.merging import merge
 from posecli.person_boxes import BoxLookup
-from posecli.pipeline import poses_of, stream_header
+from posecli.pipeline import poses_of, stream_header, tracker_name
 from posecli.predictions import FramePoses, StreamWriter, read_headers
 from posecli.smoothing.stream import Smoothing, smooth_file
 from posecli.spans import PART, Span, segments_of, share_of, wanted_frames
 from posecli.tracking import TRACKERS
 from posecli.types import Skeleton
-from posecli.video import FrameSource
 
 __all__ = [
     "Segment",
@@ -122,7 +121,7 @@ def plan_segments(
                 spans = [s for i in range(count) if (s := share_of(frames, (i + 1, count))) is not None]
             else:
                 spans = segments_of(source, frames, seconds)
-            track = _tracker_name(source, skeleton, options)
+            track = tracker_name(source, skeleton, options)
         folder = parts_folder(job)
         for span in spans:
             about = {**span.to_json(), "track": track, "made": made}
@@ -135,12 +134,6 @@ def parts_folder(job: Job) -> Path:
     """Where the streams of a job's segments stand until they are joined."""
     assert job.stream is not None
     return job.stream.with_name(job.stream.name + ".parts")
-
-
-def _tracker_name(source: FrameSource, skeleton: Skeleton, options: InferOptions) -> str:
-    if options.track != "auto":
-        return options.track
-    return "oks" if source.kind != "pictures" and skeleton.sigmas else "none"
 
 
 def shard_jobs(jobs: Sequence[Job], shard: tuple[int, int], options: InferOptions) -> list[Job]:
@@ -191,7 +184,7 @@ def run_segment(
     own = replace(options, track="none", start=span.of[0], end=span.stop)
     summary = Summary(job.input.name, str(segment.place), None)
     with job.input.open() as source, replace_when_done(segment.place) as place, StreamWriter(place) as writer:
-        header = stream_header(source, model, job.input.name, boxes)
+        header = stream_header(source, model, options, job.input.name, boxes)
         writer.header(replace(header, extra={**header.extra, PART: dict(segment.about)}))
         # "Going on" at its first frame, a segment knows of a cut between it and the frame before.
         ids = job.input.image_ids
@@ -251,7 +244,9 @@ def prepare(jobs: Sequence[Job], segments: Sequence[Segment], *, overwrite: bool
     return left
 
 
-def leave_empty(job: Job, model: PoseModel, boxes: BoxLookup | None, *, overwrite: bool) -> Summary:
+def leave_empty(
+    job: Job, model: PoseModel, options: InferOptions, boxes: BoxLookup | None, *, overwrite: bool
+) -> Summary:
     """The stream of a job without a segment, since its source ends before the range begins: a header."""
     assert job.stream is not None
     boxes = None if boxes is None else boxes.of(job.input)
@@ -260,7 +255,7 @@ def leave_empty(job: Job, model: PoseModel, boxes: BoxLookup | None, *, overwrit
         replace_when_done(job.stream, overwrite=overwrite) as place,
         StreamWriter(place) as writer,
     ):
-        writer.header(stream_header(source, model, job.input.name, boxes))
+        writer.header(stream_header(source, model, options, job.input.name, boxes))
     return Summary(job.input.name, str(job.stream), None)
 
 

@@ -143,3 +143,47 @@ def test_overlays_asked_for_when_all_is_done_are_drawn(here: Path, cli: Callable
     for place in result.out.splitlines()[1:]:
         assert place == "all.jsonl" or open_source(here / place).num_frames == 8
     assert {"[first] a.overlay.mp4", "b.overlay.mp4"} <= set(result.out.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (["--every", "3"], "every 1, not 3"),
+        (["--roi", "0,0,40,40"], "roi as usual, not [0.0, 0.0, 40.0, 40.0]"),
+        (["--track", "iou"], "track oks, not iou"),
+        (["--find-every", "0"], "find_every 0.2, not 0"),
+        (["--min-score", "0.5"], "min_score 0.001, not 0.5"),
+        (["--boxes", "full"], "boxes"),
+    ],
+)
+def test_a_stream_begun_with_other_options_is_not_gone_on_with(
+    here: Path, cli: Callable, tiny_model, asked: list[str], words: str
+) -> None:
+    make_clip(here / "v.mp4", 12)
+    base = ("infer", "v.mp4", "-w", tiny_model, "--out", "a.jsonl")
+    assert cli(*base).code == 0
+    part = cut(here / "a.jsonl", 5).read_text()
+    result = cli(*base, "--resume", *asked)
+    assert result.code == 1 and words in result.err and "--overwrite" in result.err, result.err
+    assert (here / "a.jsonl").read_text() == part
+    # The same by another name, or more quickly, is no other run.
+    assert cli(*base, "--resume", "--track", "oks", "--batch", "2", "--end", "10").code == 0
+    assert [f["frame"] for f in lines(here / "a.jsonl")[1:]] == list(range(10))
+
+
+def test_a_stream_of_other_weights_or_another_video_is_not_gone_on_with(here: Path, cli: Callable, tiny_model) -> None:
+    make_clip(here / "v.mp4", 12)
+    assert cli("infer", "v.mp4", "-w", tiny_model, "--out", "a.jsonl").code == 0
+    cut(here / "a.jsonl", 5)
+    kept = (here / "a.jsonl").read_text()
+    header = json.loads(kept.splitlines()[0])
+    for key, other, words in (("weights_sha256", "0" * 64, "weights_sha256 000000000000"), ("width", 20, "width 20")):
+        changed = json.dumps({**header, key: other}) + "\n"
+        (here / "a.jsonl").write_text(changed + kept.split("\n", 1)[1])
+        result = cli("infer", "v.mp4", "-w", tiny_model, "--out", "a.jsonl", "--resume")
+        assert result.code == 1 and words in result.err, result.err
+    # Streams of before say nothing of the options.
+    del header["run"]
+    (here / "a.jsonl").write_text(json.dumps(header) + "\n" + kept.split("\n", 1)[1])
+    assert cli("infer", "v.mp4", "-w", tiny_model, "--out", "a.jsonl", "--resume").code == 0
+    assert len(lines(here / "a.jsonl")) == 13

@@ -117,7 +117,7 @@ def infer_parts(
             if shard not in (None, (1, 1)):
                 summaries += [looked[str(parts_folder(job))]] if str(parts_folder(job)) in looked else []
             elif not own:
-                summaries.append(leave_empty(job, model, boxes, overwrite=overwrite))
+                summaries.append(leave_empty(job, model, recipe.options, boxes, overwrite=overwrite))
                 hand_over(summaries[-1])
             elif all(s.done for s in own):
                 summaries.append(finish(job, own, smoothing=recipe.smoothing, overwrite=overwrite))
