@@ -195,9 +195,7 @@ def _pair_frames(
         for n, lines in enumerate(iterators):
             now = waiting[n]
             while now is not None and now[1].frame < frame.index:
-                # Lines out of the range, and those of frames that can't be decoded, have no picture: no surprise.
-                wanted = now[1].frame >= start and (now[1].frame - start) % every == 0
-                report.unused += wanted and not now[1].extra.get("broken")
+                report.unused += _wanted(now[1], start, stop, every)
                 now = _following(lines, now[1].frame, source)
             if now is not None and now[1].frame == frame.index:
                 met.append(now)
@@ -210,9 +208,15 @@ def _pair_frames(
     for n, lines in enumerate(iterators):
         now = waiting[n]
         while now is not None:
-            beyond = stop is not None and now[1].frame >= stop
-            report.unused += not beyond and not now[1].extra.get("broken")
+            report.unused += _wanted(now[1], start, stop, every)
             now = _following(lines, now[1].frame, source)
+
+
+def _wanted(line: FramePoses, start: int, stop: int | None, every: int) -> bool:
+    """Whether a line should have met a frame: those out of the range, those between its steps and those of frames that
+    can't be decoded have no picture, which is no surprise."""
+    inside = line.frame >= start and (stop is None or line.frame < stop) and (line.frame - start) % every == 0
+    return inside and not line.extra.get("broken")
 
 
 def _following(

@@ -176,6 +176,15 @@ def test_variable_rate_and_part_of_a_video(tmp_path: Path) -> None:
     assert [number_of(f.image) for f in made] == [2, 3, 4, 5]
 
 
+@pytest.mark.parametrize(("start", "stop", "every"), [(0, None, 4), (1, None, 3), (2, 8, 5), (0, 10, 20)])
+def test_lines_between_the_steps_are_no_surprise(tmp_path: Path, start: int, stop: int | None, every: int) -> None:
+    source = open_source(make_clip(tmp_path / "c.mp4", 12))
+    poses = stream(tmp_path / "p.jsonl", "c.mp4", list(range(12)))
+    with PictureWriter(tmp_path / "o") as writer:
+        report = render_stream(source, read_stream(poses), writer, start=start, stop=stop, every=every)
+    assert (report.frames, report.missing, report.unused) == (len(range(12)[start:stop:every]), 0, 0)
+
+
 def test_odd_size_keeps_coordinates(tmp_path: Path) -> None:
     folder = tmp_path / "w"
     folder.mkdir()
@@ -235,6 +244,18 @@ def test_labels_are_drawn_as_they_are(tmp_path: Path, cli) -> None:
     assert np.abs(after - before)[20, 20].max() > 30
     done = cli("render", tmp_path / "w", tmp_path / "w" / "a.png", "--out", f"{tmp_path}/x/")
     assert (done.code, "Traceback" in done.err) == (1, False)
+
+
+@pytest.mark.parametrize("fps", [25.0, 0.0])
+def test_labels_on_a_video_in_any_order(tmp_path: Path, cli, fps: float) -> None:
+    make_clip(tmp_path / "c.mp4", 6)
+    crowd = replace(person([(5.0, 5.0)]), ignore=True)
+    records = tuple(Record(10 + i, "c.mp4", 80, 48, (person([(40, 30)]), crowd), 1, i) for i in (3, 0, 1, 5, 4, 2))
+    coco.write(Dataset(DOT, records, (Video(1, "c", "c.mp4", 80, 48, fps, 6),)), tmp_path / "coco.json")
+    done = cli("render", tmp_path / "c.mp4", tmp_path / "coco.json", "--out", tmp_path / "o.mp4", "--json")
+    assert done.code == 0, done.err
+    report = json.loads(done.out)
+    assert (report["frames"], report["people"], report["missing"], report["unused"]) == (6, 6, 0, 0)
 
 
 def test_one_picture(tmp_path: Path, cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -204,7 +204,10 @@ def _labels(path: Path, source: FrameSource) -> list[tuple[StreamHeader, FramePo
     from posecli.video import PictureSource
 
     dataset = read_dataset(path, warn=warn)
-    lines = list(label_stream(dataset, whole_names=True))
+    lines = [
+        (header, replace(line, instances=tuple(p for p in line.instances if not p.ignore)))
+        for header, line in label_stream(dataset, whole_names=True)
+    ]
     if not isinstance(source, PictureSource):
         return lines
     root, base = source.root.resolve(), Path(dataset.root or ".")
@@ -213,6 +216,5 @@ def _labels(path: Path, source: FrameSource) -> list[tuple[StreamHeader, FramePo
         there = None if line.file is None else (base / line.file).resolve()
         inside = there is not None and there.is_relative_to(root)
         file = there.relative_to(root).as_posix() if there is not None and inside else line.file
-        people = tuple(p for p in line.instances if not p.ignore)
-        named.append((header, replace(line, file=file, instances=people)))
+        named.append((header, replace(line, file=file)))
     return named

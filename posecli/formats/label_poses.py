@@ -18,6 +18,7 @@ from posecli.errors import PoseError
 from posecli.formats.coco_write import xywh_json
 from posecli.formats.labels import SCORE_THRESHOLD
 from posecli.formats.picture_size import picture_size
+from posecli.formats.side_notes import is_video_frame
 from posecli.predictions import FramePoses, StreamHeader
 from posecli.types import Dataset, Instance, Record, Skeleton, Video
 
@@ -47,7 +48,8 @@ def one_skeleton(frames: Frames, remedy: str) -> Iterator[tuple[bool, StreamHead
 def label_stream(dataset: Dataset, *, whole_names: bool = False) -> Iterator[tuple[StreamHeader, FramePoses]]:
     """A data set's labels as poses, e.g. to draw them: one source a video, and one for all pictures.
 
-    A video's source is its file's name; with ``whole_names``, or where several have that name, with its folders.
+    A video's source is its file's name; with ``whole_names``, or where several have that name, with its folders. Its
+    frames come in the order of their numbers, whatever order the data set has them in.
     """
     videos = {v.id: v for v in dataset.videos}
     last = Counter(Path(v.file_name or v.name).name for v in dataset.videos)
@@ -64,10 +66,12 @@ def label_stream(dataset: Dataset, *, whole_names: bool = False) -> Iterator[tup
             whole = (whole_names and bool(video.file_name)) or last[short] > 1
             size = video.width or None, video.height or None
             header = StreamHeader(name if whole else short, dataset.skeleton, *size, video.fps or None)
+            records.sort(key=lambda r: 0 if r.frame_id is None else r.frame_id)
         for n, record in enumerate(records):
             frame = n if record.frame_id is None or video is None else record.frame_id
-            if video is not None and video.fps:
-                yield header, FramePoses(frame, record.instances, frame / video.fps, record.image_id)
+            if video is not None and (video.fps or is_video_frame(record)):
+                time = frame / video.fps if video.fps else None
+                yield header, FramePoses(frame, record.instances, time, record.image_id)
             else:
                 yield (
                     header,

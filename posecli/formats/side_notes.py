@@ -22,9 +22,6 @@ from posecli.formats.joint_names import skeleton_from_names, spelling
 from posecli.skeletons import SKELETONS, get_skeleton
 from posecli.types import Dataset, Instance, Record, Skeleton, Video
 
-# Suffixes that mean "a frame of this video" where a picture is expected.
-_VIDEO = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp"}
-
 
 @dataclass(frozen=True)
 class LabelledFrame:
@@ -259,7 +256,9 @@ def found_below(root: Path, name: str) -> str:
 
 def is_video_frame(record: Record) -> bool:
     """Whether the record is a frame inside a video file and not a picture of its own."""
-    return record.frame_id is not None and PurePosixPath(record.file_name).suffix.lower() in _VIDEO
+    from posecli.video import VIDEO_SUFFIXES  # it loads decoders
+
+    return record.frame_id is not None and PurePosixPath(record.file_name).suffix.lower() in VIDEO_SUFFIXES
 
 
 def refuse_video_frames(dataset: Dataset, form: str) -> None:

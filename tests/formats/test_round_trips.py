@@ -22,7 +22,7 @@ from posecli.formats import WRITERS, coco, read_dataset
 from posecli.formats.openpose import read_openpose
 from posecli.predictions import FramePoses, StreamHeader, read_stream
 from posecli.skeletons import COCO17, MPII16
-from posecli.types import Dataset, Instance, Record
+from posecli.types import Dataset, Instance, Record, Skeleton, Video
 
 FEW = settings(
     max_examples=15, deadline=None, phases=(Phase.explicit, Phase.generate), suppress_health_check=list(HealthCheck)
@@ -161,6 +161,29 @@ def test_tables_tell_people_without_an_identity_from_those_with_one(form: str, t
     export_stream([(StreamHeader("a.mp4", COCO17), FramePoses(0, people))], tmp_path / "a.csv", form)
     head, *rows = [line.split(",") for line in (tmp_path / "a.csv").read_text().splitlines()]
     assert list(dict.fromkeys(row[head.index("person")] for row in rows)) == ["3", "4", "2", "5", "1"]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".MTS", ".m2ts", ".ogv"])
+@pytest.mark.parametrize("fps", [25.0, 0.0])
+def test_frames_of_a_video_stay_frames_in_a_stream(tmp_path: Path, suffix: str, fps: float) -> None:
+    """Also where nobody says its rate, whatever its suffix, and in whatever order the labels are."""
+    name = f"clip{suffix}"
+    person = Instance(np.array([[5.0, 6.0]]), np.array([2]), np.ones(1, np.float32), area=4.0)
+    records = tuple(Record(7 + i, name, 64, 48, (person,), 1, i) for i in (2, 0, 1))
+    dataset = Dataset(Skeleton("dot", ("nose",)), records, (Video(1, "clip", name, 64, 48, fps, 3),), str(tmp_path))
+    export_dataset(dataset, tmp_path / "s.jsonl", "stream")
+    lines = [line for _, line in read_stream(tmp_path / "s.jsonl")]
+    assert [(line.frame, line.file, line.image_id) for line in lines] == [(0, None, 7), (1, None, 8), (2, None, 9)]
+    back = labels_of_poses(read_stream(tmp_path / "s.jsonl"), root=tmp_path, warn=lambda message: None)
+    assert [(r.file_name, r.frame_id, r.image_id) for r in back.records] == [(name, i, 7 + i) for i in range(3)]
+
+
+def test_frames_of_camcorders_are_numbered_in_deeplabcut(tmp_path: Path) -> None:
+    person = Instance(np.array([[5.0, 6.0]]), np.array([2]), np.ones(1, np.float32))
+    records = tuple(Record(1 + i, "00001.MTS", 64, 48, (person,), 1, i) for i in range(2))
+    videos = (Video(1, "00001", "00001.MTS", 64, 48, 50.0, 2),)
+    export_dataset(Dataset(Skeleton("dot", ("nose",)), records, videos), tmp_path / "t.csv", "deeplabcut")
+    assert [row.split(",")[0] for row in (tmp_path / "t.csv").read_text().splitlines()[-2:]] == ["0", "1"]
 
 
 def test_an_identity_of_minus_one_is_none_in_a_stream(tmp_path: Path) -> None:
