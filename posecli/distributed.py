@@ -62,8 +62,8 @@ class Processes:
 def join_processes(device_kind: str) -> Iterator[Processes]:
     """The processes of this run by the environment: torchrun's variables, or SLURM's with MASTER_ADDR set.
 
-    NCCL connects CUDA devices, gloo everything else, also the counts and sums that such a run keeps on the host. Leaves
-    the group at the end.
+    NCCL connects CUDA devices, gloo everything else, also the counts and sums that such a run keeps on the host. Each
+    process's own device becomes its current one. Leaves the group at the end.
     """
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
     if "RANK" not in os.environ:
@@ -76,6 +76,8 @@ def join_processes(device_kind: str) -> Iterator[Processes]:
     if world == 1 or "MASTER_ADDR" not in os.environ:
         yield Processes()
         return
+    if device_kind == "cuda":
+        _take_device(local)
     os.environ.setdefault("MASTER_PORT", "29500")
     backend = "cpu:gloo,cuda:nccl" if device_kind == "cuda" else "gloo"
     torch.distributed.init_process_group(backend, rank=rank, world_size=world)
@@ -83,3 +85,12 @@ def join_processes(device_kind: str) -> Iterator[Processes]:
         yield Processes(rank, world, local)
     finally:
         torch.distributed.destroy_process_group()
+
+
+def _take_device(local: int) -> None:
+    """Else what names no device (streams, pinned memory, NCCL's barriers) would be the first one's in all processes."""
+    count = torch.cuda.device_count()
+    if local >= count:
+        what = f"process {local + 1} of this machine has no CUDA device of its own: there are {count}"
+        raise PoseError(what, hint=f"start {count} processes on it, or --device cpu")
+    torch.cuda.set_device(local)

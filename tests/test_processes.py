@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch.distributed.distributed_c10d import Backend, BackendConfig
 
 from posecli.distributed import join_processes
+from posecli.errors import PoseError
 from posecli.settings import resolve, to_toml
 
 MICRO = 4  # micro-batches of a step
@@ -88,7 +89,15 @@ def test_another_number_of_processes_goes_on(data: Path, alone: Path, tmp_path: 
 def test_runs_on_several_gpus_add_up_on_the_host_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Losses and their sizes are summed as tensors of the CPU, which NCCL alone does not take."""
     asked: list[str] = []
-    monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend, **more: asked.append(backend))
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+
+    def connect(backend: str, **more: object) -> None:
+        assert chosen == [1]  # before: what names no device must not go to the first
+        asked.append(backend)
+
+    monkeypatch.setattr(torch.distributed, "init_process_group", connect)
     monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
     for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost"}.items():
         monkeypatch.setenv(name, value)
@@ -96,3 +105,6 @@ def test_runs_on_several_gpus_add_up_on_the_host_too(monkeypatch: pytest.MonkeyP
         assert (processes.rank, processes.world, processes.local_rank) == (1, 2, 1)
     connected = BackendConfig(Backend(asked[0])).get_device_backend_map()
     assert {device: str(kind) for device, kind in connected.items()} == {"cpu": "gloo", "cuda": "nccl"}
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(PoseError, match="process 2 of this machine has no CUDA device"), join_processes("cuda"):
+        pass
