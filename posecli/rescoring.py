@@ -31,7 +31,7 @@ from posecli.formats import coco
 from posecli.inference import PoseModel, PredictOptions, load_model
 from posecli.metrics.oks import oks_matrix, resolve_areas
 from posecli.models.rescore import RESCORE_LIMBS, RESCORE_MODEL, RescoreNet, rescore_features
-from posecli.run_log import RUN_FILES, RunLog, refuse_used
+from posecli.run_log import RunLog, clear_run, refuse_used
 from posecli.settings import TrainSettings, absolute_paths, resolve, to_toml
 from posecli.training import TrainResult
 from posecli.validation import given_boxes_xywh
@@ -200,8 +200,7 @@ def train_rescoring(
     check = _source(settings.val, settings.val_image_root, model) if settings.val else None
 
     out.mkdir(parents=True, exist_ok=True)
-    for stale in RUN_FILES:
-        (out / stale).unlink(missing_ok=True)
+    clear_run(out)
     (out / "config.toml").write_text(to_toml(settings), encoding="utf-8")
     log = RunLog(out, False, 0)
 

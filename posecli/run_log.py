@@ -82,6 +82,12 @@ def refuse_used(folder: Path, hint: str) -> None:
         raise PoseError(what, str(folder), "another folder for --out, or --overwrite")
 
 
+def clear_run(folder: Path) -> None:
+    """Removes what an earlier run left in a folder, of each of its processes."""
+    for path in (*(folder / name for name in RUN_FILES), *folder.glob("nonfinite.[0-9]*.pt")):
+        path.unlink(missing_ok=True)
+
+
 class RunLog:
     """`log.jsonl`, one record a line, and TensorBoard events where asked.
 

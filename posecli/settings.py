@@ -562,11 +562,12 @@ def to_toml(settings: TrainSettings) -> str:
     return "".join(f"{f.name} = {literal(getattr(settings, f.name))}\n" for f in fields(settings))
 
 
-def absolute_paths(settings: TrainSettings) -> TrainSettings:
-    """The settings with all paths absolute, so that the run folder can be resumed from anywhere."""
+def absolute_paths(settings: TrainSettings, *, followed: bool = False) -> TrainSettings:
+    """The settings with all paths absolute, so that the run folder can be resumed from anywhere; ``followed``: without
+    links and ``..``, so that one file has one name."""
 
     def full(name: str) -> str:
-        return str(Path(name).absolute()) if name else name
+        return str(Path(name).resolve() if followed else Path(name).absolute()) if name else name
 
     def full_file(name: str) -> str:
         return full(name) if name and Path(name).is_file() else name

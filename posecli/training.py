@@ -33,7 +33,7 @@ from posecli.files import replace_when_done
 from posecli.formats import read_coco_style
 from posecli.inference import PoseModel, PredictOptions, find_weights
 from posecli.learner import Learner, NotFinite, StepOutcome, keep_freed_memory, learning_rate
-from posecli.run_log import RUN_FILES, Meter, RunLog, refuse_used
+from posecli.run_log import Meter, RunLog, clear_run, refuse_used
 from posecli.running import pick_device
 from posecli.settings import RESUMABLE, TrainSettings, absolute_paths, read_toml, resolve, to_toml
 from posecli.skeletons import get_skeleton
@@ -123,7 +123,8 @@ def _stored_settings(out: Path, changes: Mapping[str, Any]) -> TrainSettings:
     settings = resolve(stored)
     # The same command once more may name the same files from its own folder.
     wanted = absolute_paths(resolve(stored, changes))
-    fixed = [key for key in changes if key not in RESUMABLE and getattr(settings, key) != getattr(wanted, key)]
+    before, now = (absolute_paths(s, followed=True) for s in (settings, wanted))
+    fixed = [key for key in changes if key not in RESUMABLE and getattr(before, key) != getattr(now, key)]
     if fixed:
         raise PoseError(f"{fixed[0]} cannot change on a resumed run", str(out), "start a new run with --init instead")
     return wanted
@@ -141,6 +142,27 @@ def _shared_by(settings: TrainSettings, out: Path, world: int) -> TrainSettings:
         what = f"{world} processes cannot share the {micro} micro-batches of this run's steps evenly"
         raise PoseError(what, str(out), f"resume with one of {divisors}")
     return replace(settings, accumulate=micro // world)
+
+
+def random_states(device: torch.device) -> dict[str, Tensor]:
+    """States of torch's random generators that a run draws from, by kind of device: dropout draws on its own."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        states["mps"] = torch.mps.get_rng_state()
+    return states
+
+
+def set_random_states(states: Mapping[str, Tensor] | Tensor, device: torch.device) -> None:
+    """Takes over what `random_states` gave, as far as it is of this kind of device; runs of before gave the CPU's."""
+    if isinstance(states, Tensor):
+        states = {"cpu": states}
+    torch.set_rng_state(states["cpu"])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)
+    elif device.type == "mps" and "mps" in states:
+        torch.mps.set_rng_state(states["mps"])
 
 
 def _read_state(path: Path, *, mmap: bool = False) -> dict[str, Any]:
@@ -241,8 +263,7 @@ class _Run:
             self._load_state()
         elif self.processes.first:
             self.out.mkdir(parents=True, exist_ok=True)
-            for name in RUN_FILES:
-                (self.out / name).unlink(missing_ok=True)
+            clear_run(self.out)
         if self.processes.first:
             with replace_when_done(self.out / "config.toml") as part:
                 part.write_text(to_toml(self.settings), encoding="utf-8")
@@ -385,7 +406,7 @@ class _Run:
         save_model(self.out / "last.safetensors", weights, self._scored(self.validated))
         state = {
             "learner": learner,
-            "random": torch.get_rng_state(),
+            "random": random_states(self.device),
             "micro_batches": self.settings.accumulate * self.processes.world,
             "step": self.step,
             "elapsed": self.elapsed,
@@ -403,7 +424,7 @@ class _Run:
         state = _read_state(path)
         try:
             self.learner.load_state(state["learner"])
-            torch.set_rng_state(state["random"])
+            set_random_states(state["random"], self.device)
             self.step = state["step"]
             self.meter.load_state(state["meter"])
             self.last_validated, self.validated, self.best = state["last_validated"], state["validated"], state["best"]

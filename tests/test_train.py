@@ -27,7 +27,7 @@ from posecli.learner import learning_rate
 from posecli.settings import TrainSettings, gentle, parse_assignments, read_toml, resolve, to_toml
 from posecli.skeletons import get_skeleton
 from posecli.tasks import make_task
-from posecli.training import train
+from posecli.training import random_states, set_random_states, train
 from posecli.types import Dataset, Instance, Record, Skeleton
 from posecli.validation import Validation
 
@@ -543,9 +543,46 @@ def test_resume_refuses_another_run(toy: Path, tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(toy.parent)
     again = {"epochs": 3, "data": [toy.name], "seed": 1}
     assert train(None, tmp_path / "run", resume=True, changes=again).steps == 9
+    (tmp_path / "link.json").symlink_to(toy)
+    for name in (f"../{toy.parent.name}/{toy.name}", str(tmp_path / "link.json")):
+        assert train(None, tmp_path / "run", resume=True, changes={"data": [name]}).steps == 9
     (tmp_path / "run/state.pt").write_bytes(b"not a state")
     with pytest.raises(PoseError, match="cannot be used"):
         train(None, tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("kind", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def test_the_random_numbers_of_a_device_go_on(kind: str) -> None:
+    device = torch.device(kind)
+    states = random_states(device)
+    drawn = torch.rand(3, device=device), torch.rand(3)
+    set_random_states(states, device)
+    again = torch.rand(3, device=device), torch.rand(3)
+    assert all(torch.equal(a, b) for a, b in zip(drawn, again, strict=True))
+    set_random_states(states["cpu"], device)  # as they were saved before
+
+
+def test_the_random_numbers_of_a_gpu_are_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dropout on a GPU draws from the GPU's generator."""
+    held = {torch.device("cuda", 1): torch.arange(16, dtype=torch.uint8)}
+    monkeypatch.setattr(torch.cuda, "get_rng_state", held.__getitem__)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: held.__setitem__(device, state))
+    torch.save(random_states(torch.device("cuda", 1)), tmp_path / "state.pt")
+    states = torch.load(tmp_path / "state.pt", weights_only=True)
+    set_random_states(states, torch.device("cuda", 0))
+    assert held[torch.device("cuda", 0)].tolist() == list(range(16))
+    set_random_states(states, torch.device("cpu"))
+    states.pop("cuda")
+    set_random_states(states, torch.device("cuda", 2))  # begun on a CPU
+    assert torch.device("cuda", 2) not in held
+
+
+def test_a_new_run_leaves_nothing_of_the_one_before(toy: Path, tmp_path: Path) -> None:
+    for name in ("nonfinite.pt", "nonfinite.3.pt", "state.pt"):
+        (tmp_path / name).write_text("of an earlier run")
+    (tmp_path / "nonfinite.notes.pt").write_text("somebody's")
+    train(small(toy, epochs=1), tmp_path, overwrite=True)
+    assert sorted(p.name for p in tmp_path.glob("nonfinite*")) == ["nonfinite.notes.pt"]
 
 
 def test_accumulating_equals_one_large_batch(toy: Path, tmp_path: Path) -> None:
