@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from made_clips import make_clip
 
+from posecli.cli.common import progress
 from posecli.predictions import FramePoses, StreamHeader, StreamWriter
 from posecli.types import Instance, Skeleton
 
@@ -90,3 +91,14 @@ def test_frames_without_a_line_of_two_streams(cli, tmp_path: Path) -> None:
     a, b = (poses(tmp_path / f"{n}.jsonl", "c.mp4", time=0.0) for n in "ab")
     done = cli("render", tmp_path / "c.mp4", a, b, "--out", tmp_path / "o.mp4")
     assert done.code == 0 and f"{a} and {b}: no line for 6 of 8 frames" in done.err
+
+
+def test_names_that_look_like_markup_are_shown_as_they_are(cli, tmp_path: Path) -> None:
+    """``[red]`` vanished from file names, ``:dog:`` became a picture of one, and ``[/b]`` was an error."""
+    (tmp_path / "[red][").mkdir()
+    made = poses(tmp_path / "[red][" / "b]:dog:.jsonl", "c", file="c.jpg", width=40, height=40)
+    done = cli("evaluate", made, made)
+    assert done.code == 0 and "[red][/b]:dog:.jsonl" in done.out.replace("\n", ""), done.err + done.out
+    bar = progress()
+    bar.add_task("[red][/b]:dog:.mp4", total=1)
+    assert str(bar.columns[0].render(bar.tasks[0])) == "[red][/b]:dog:.mp4"

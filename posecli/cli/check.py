@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from posecli.cli.common import (
+    PLAIN,
     DebugOption,
     ExitCode,
     JsonOption,
@@ -112,7 +113,7 @@ def _print_table(outcome: Outcome, examples: int | None, fixed: dict[str, int] |
     from posecli.checks import KINDS, by_kind, gravities
     from posecli.checks.values import printable
 
-    out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    out = Console(**PLAIN, width=None if sys.stdout.isatty() else 160)
     table = Table(show_edge=False, pad_edge=False)
     for heading in ("finding", "severity", "count"):
         table.add_column(heading, justify="right" if heading == "count" else "left", no_wrap=True)

@@ -99,11 +99,15 @@ OverwriteOption = Annotated[
 ]
 
 
+#: How consoles show text: as it is. Names of files, joints and tags may hold ``[red]`` and ``:dog:``.
+PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
+
+
 def console(quiet: bool = False) -> Console:
     """The rich console for talk and tables on stderr; silent with ``quiet``."""
     from rich.console import Console
 
-    return Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+    return Console(stderr=True, quiet=quiet, **PLAIN, soft_wrap=True)
 
 
 def progress(quiet: bool = False) -> Progress:
@@ -119,7 +123,7 @@ def progress(quiet: bool = False) -> Progress:
 
     shown = sys.stderr.isatty() and not quiet
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -140,7 +144,8 @@ def fetched(weights: str, quiet: bool = False) -> str:
 
     shown = sys.stderr.isatty() and not quiet
     columns = (
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+        TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=console(), disable=not shown, transient=True) as bar:
         task = bar.add_task(f"fetching {weights}", total=None, visible=False)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from posecli.cli.common import (
+    PLAIN,
     DebugOption,
     DeviceOption,
     ExitCode,
@@ -107,7 +108,7 @@ def _print_tables(result: dict[str, Any]) -> None:
 
     from posecli.cross import cross_tables
 
-    out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    out = Console(**PLAIN, width=None if sys.stdout.isatty() else 160)
     tables, lines = cross_tables(result)
     for title, headings, rows in tables:
         table = Table()

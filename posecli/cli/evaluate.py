@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from posecli.cli.common import (
+    PLAIN,
     DebugOption,
     JsonOption,
     OverwriteOption,
@@ -242,7 +243,7 @@ def _print_result(result: dict[str, Any]) -> None:
     from posecli.metrics.summary import details, diagnosis_tables, difference_table, error_rows, part_table
 
     # Piped output is not wrapped at 80 columns: a table broken over lines is no use to a reader or a program.
-    out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    out = Console(**PLAIN, width=None if sys.stdout.isatty() else 160)
     _print_main_table(out, result)
     for kind in ("joint", "limb"):
         if result["groups"].get(kind):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from posecli.cli.common import ExitCode, print_json, progress, report_error, warn
+from posecli.cli.common import PLAIN, ExitCode, print_json, progress, report_error, warn
 from posecli.cli.stored import hand_over_file
 
 if TYPE_CHECKING:
@@ -83,4 +83,4 @@ def _print_table(rows: dict[str, dict[str, Any]], mean: dict[str, float | None])
         table.add_row(name, *counts, *(shown(row.get(key), key) for key in columns))
     table.add_section()
     table.add_row("mean of the files", "", "", *(shown(mean.get(key), key) for key in columns))
-    Console(highlight=False, markup=False, width=160).print(table)
+    Console(**PLAIN, width=160).print(table)

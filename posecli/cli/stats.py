@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from posecli.cli.common import DebugOption, JsonOption, OverwriteOption, QuietOption, console, print_json, warn
+from posecli.cli.common import PLAIN, DebugOption, JsonOption, OverwriteOption, QuietOption, console, print_json, warn
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -136,7 +136,7 @@ def _worth(
 def _stdout() -> Console:
     from rich.console import Console
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    return Console(**PLAIN, width=None if sys.stdout.isatty() else 160)
 
 
 def _print(result: dict[str, Any]) -> None:
