@@ -25,7 +25,7 @@ from train_finder import training_pools
 
 from posecli.augment_pictures import Picture
 from posecli.calibration import calibrate
-from posecli.checkpoint import lossless, read_parts, save_model
+from posecli.checkpoint import ModelMeta, lossless, read_parts, save_model
 from posecli.errors import PoseError
 from posecli.files import sha256_of
 from posecli.geometry import box_iou
@@ -43,8 +43,23 @@ RECORDED = ("PCK", "mean_OKS", "AP", "per_picture")
 LARGEST = 10_000_000
 
 
+#: How the finder looks at a picture: longer side of each look in pixels, and what `posecli.codecs.boxes` explains.
+LOOKS: dict[str, Any] = {
+    "sides": [352, 144, 112, 96], "trusted": [30.0, 120.0], "inside": 0.95, "overlap": 0.6, "floor": 0.05,
+    "flip_test": "pictures",
+}  # fmt: skip
+
 #: What a candidate is: log of `Judgement`'s s, whether somebody is there, whether the picture shows nobody, weight.
 Candidate = tuple[float, bool, bool, float]
+
+
+def looking(finder: ModelMeta, looks: dict[str, Any]) -> ModelMeta:
+    """A finder's description, with the ways in which it is to look at pictures: `LOOKS`."""
+    side = looks["sides"][0]
+    extra = {name: value for name, value in looks.items() if name != "sides"}
+    return replace(finder, input_size=(side, side)).with_extra(
+        scales=[s / side for s in looks["sides"]], stride=8, **extra
+    )
 
 
 def candidates(model: PoseModel, pictures: list[Picture]) -> tuple[list[Candidate], int]:
@@ -160,16 +175,23 @@ def main() -> None:
     parser.add_argument("--box-scale", type=float, help="crop side over box side [default: as the pose network says]")
     parser.add_argument("--no-flip-test", action="store_true", help="do not ask for the flip test on pictures")
     parser.add_argument(
-        "--sides", type=int, nargs="+", default=[352, 144, 112, 96], help="longer side of the finder's looks"
+        "--sides", type=int, nargs="+", default=LOOKS["sides"], help="longer side of the finder's looks"
     )
-    parser.add_argument("--trusted", type=float, nargs=2, default=[30, 120], help="sizes of people: see merge_scales")
-    parser.add_argument("--inside", type=float, default=0.95, help="share of a box within a better one to drop it")
+    parser.add_argument(
+        "--trusted", type=float, nargs=2, default=LOOKS["trusted"], help="sizes of people: see merge_scales"
+    )
+    parser.add_argument(
+        "--inside", type=float, default=LOOKS["inside"], help="share of a box within a better one to drop it"
+    )
     parser.add_argument("--reach", type=int, default=3, help="map pixels around the highest one that count")
-    parser.add_argument("--floor", type=float, default=0.05, help="least score of the finder's centres")
-    parser.add_argument("--overlap", type=float, default=0.6, help="IoU above which the weaker of two boxes is dropped")
+    parser.add_argument("--floor", type=float, default=LOOKS["floor"], help="least score of the finder's centres")
+    parser.add_argument(
+        "--overlap", type=float, default=LOOKS["overlap"], help="IoU above which the weaker of two boxes is dropped"
+    )
     parser.add_argument("--pictures", type=int, default=0, help="tuning pictures of each kind, 0: all [default]")
     parser.add_argument("--certainty", type=float, default=0.5, help="exponent of the finder's certainty: Judgement")
     parser.add_argument("--size", type=float, default=0.25, help="exponent of a person's size: Judgement")
+    parser.add_argument("--sure", type=float, default=0.9, help="quality that counts as surely right: Judgement")
     parser.add_argument("--pose-nms", type=float, default=0.8, help="OKS above which the weaker pose is dropped")
     parser.add_argument("--seen", type=int, default=16, help="pictures of each kind that the ranges for int8 are from")
     parser.add_argument("--athletes", type=int, default=60, help="tuning pictures of single athletes")
@@ -187,13 +209,13 @@ def main() -> None:
 
     pose_state, pose = read_parts(args.pose)["main"]
     finder_state, finder = read_parts(args.finder)["main"]
-    side, flip_test = args.sides[0], False if args.no_flip_test else "pictures"
-    finder = replace(finder, input_size=(side, side)).with_extra(
-        scales=[s / side for s in args.sides], trusted=args.trusted, inside=args.inside, floor=args.floor,
-        overlap=args.overlap, stride=8, flip_test=flip_test,
-    )  # fmt: skip
+    flip_test = False if args.no_flip_test else LOOKS["flip_test"]
+    asked = {name: getattr(args, name) for name in LOOKS if name != "flip_test"}
+    finder = looking(finder, {**asked, "flip_test": flip_test})
     pose = pose.with_extra(flip_test=flip_test, trained_on=TRAINED_ON, licence=TERMS)
     plain = Judgement(certainty=args.certainty, size=args.size)
+    if pose.arguments.get("quality"):
+        plain = replace(plain, by="quality", full=args.sure / (1 - args.sure))
     # Everybody is looked at closely while the scores are judged.
     pose = pose.with_extra(judgement=asdict(plain), threshold=0.0, pose_nms=args.pose_nms, reach=args.reach)
     if args.box_scale:

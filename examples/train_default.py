@@ -1,11 +1,11 @@
-"""The recipe of the shipped weights: labels, scenes, pose network, finder, one file. Called by `train_default.sh`.
+"""The recipe of the shipped weights: labels, scenes, networks, one file. Called by `train_default.sh`.
 
     python examples/train_default.py --data DATA --runs runs/default --budget full [--piece 10]
 
 Lengths are counted in pictures, not in minutes, and every seed is fixed: on a slow machine and on a fast one, on a CPU
 and on a GPU, in one go or in pieces, the networks see the same pictures in the same order. What is done stands in
-RUNS/recipe.json. A part that was stopped goes on: `posecli train --resume`, `train_finder.py --resume`; the last part
-begins anew. DATA may be the packed copy that `pack_default_data.py` makes, and may lie elsewhere at every call.
+RUNS/recipe.json. A part that was stopped goes on: `posecli train --resume`, `train_finder.py --resume`,
+`train_quality.py`; the last part begins anew. DATA may be the packed copy that `pack_default_data.py` makes, and may lie elsewhere at every call.
 
 Nothing is learnt from the tenth of LSPET kept for validation, nor from the val part of coco_mini.
 """
@@ -59,6 +59,7 @@ class Budget:
     Attributes:
         epochs, samples: of the pose network: so many times so many pictures.
         steps: of the finder, each of about 35 canvases.
+        judged: canvases on which the pose network learns to judge its poses.
         scenes: of generated people, of each kind.
         floor: least score of the finder's centres; pictures: tuning pictures of each kind (0: all); most_false: people
             shown a picture without anybody. For `assemble_default.py`.
@@ -68,6 +69,7 @@ class Budget:
     epochs: int
     samples: int
     steps: int
+    judged: int
     scenes: int = 40
     floor: float = 0.05
     pictures: int = 0
@@ -77,14 +79,15 @@ class Budget:
 
 BUDGETS = {
     # 1.92 million pictures, 240,000 canvases; the shipped networks saw 3.00 million and 610,000.
-    "full": Budget(60, 32_000, 7000),
+    "full": Budget(60, 32_000, 7000, 3000),
     # A first model that finds people: a twelfth and a ninth of that.
-    "short": Budget(10, 16_000, 800),
+    "short": Budget(10, 16_000, 800, 1000),
     # Learns nothing: shows in a minute or two that all parts run.
     "rehearsal": Budget(
         2,
         32,
         6,
+        judged=6,
         scenes=1,
         floor=1e-6,
         pictures=4,
@@ -256,11 +259,18 @@ class Recipe:
         command += ["--scenes", *self.scene_files(), "--closeups", self.closeups]
         clock.run([*command, *(["--resume"] if (out / "state.pt").exists() else [])])
 
+    def quality(self, clock: Clock) -> None:
+        """What the pose network thinks of its own poses, in the finder's boxes."""
+        command: list[object] = [HERE / "train_quality.py", "--data", self.data, "--out", self.runs / "quality"]
+        command += ["--pose", self.runs / "pose/last.safetensors", "--finder", self.runs / "finder/finder.safetensors"]
+        command += ["--canvases", self.budget.judged, "--precision", self.precision, *self.masks, *self.how]
+        clock.run([*command, "--scenes", *self.scene_files(), "--closeups", self.closeups])
+
     def file(self, clock: Clock) -> None:
         """Both in one file, what a person's score is worth and the threshold."""
         budget = self.budget
         clock.run([
-            HERE / "assemble_default.py", "--pose", self.runs / "pose/last.safetensors", "--finder",
+            HERE / "assemble_default.py", "--pose", self.runs / "quality/pose.safetensors", "--finder",
             self.runs / "finder/finder.safetensors", "--floor", budget.floor, "--pictures", budget.pictures,
             "--most-false", budget.most_false, "--data", self.data, "--out", self.out, *self.how,
         ])  # fmt: skip
@@ -279,12 +289,13 @@ class Recipe:
         return ", ".join(said)
 
 
-PARTS = ("scenes", "pose", "finder", "file")
+PARTS = ("scenes", "pose", "finder", "quality", "file")
 SAID = {
     "labels": "labels: LSPET split, face joints added; close-ups",
     "scenes": "scenes: generated people",
     "pose": "pose network: crops of single people",
     "finder": "finder: people in whole pictures, on the trunk of the pose network",
+    "quality": "quality: what the pose network thinks of its own poses",
     "file": "one file",
 }
 

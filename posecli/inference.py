@@ -31,7 +31,7 @@ from posecli.geometry import apply_affine, keypoint_box
 from posecli.models import MODELS
 from posecli.models.rescore import RescoreNet, rescore
 from posecli.profiling import stage
-from posecli.readout import BOTTOM_UP, TOP_DOWN, Person, PredictOptions
+from posecli.readout import BOTTOM_UP, TOP_DOWN, Person, PredictOptions, read_quality
 from posecli.running import RunningNetwork
 from posecli.sampling import shared_ones, sharing, taking
 from posecli.types import Crop, Instance, Skeleton
@@ -169,6 +169,8 @@ class PoseModel(RunningNetwork):
         super().__init__(network, meta, device=device, options=options, speed=speed)
         self.finder = finder
         self._judgement = pose_scores.Judgement.of(meta)
+        if self._judgement and self._judgement.by == "quality" and not meta.arguments.get("quality"):
+            raise PoseError("poses are to be judged by a quality that the network does not give", meta.architecture)
         self._rescoring: RescoreNet | None = None
         self._box_weights = box_weights
         self._workers: Workers | None = None
@@ -277,7 +279,7 @@ class PoseModel(RunningNetwork):
 
     def look(self, images: Sequence[np.ndarray], people: Sequence[Sequence[Instance]]) -> list[list[Instance]]:
         """The people of `find` in the same order with the joints seen in their boxes, as in frames of a video; for
-        top-down models. ``person_score`` becomes what the joints leave of it."""
+        top-down models. ``person_score`` becomes what is left of it now that they are seen."""
         with sharing(images):
             return self._judged(people, self._predict_top_down(images, people, self._flip_test(False)))
 
@@ -288,12 +290,12 @@ class PoseModel(RunningNetwork):
     def _judged(self, boxes: Sequence[Sequence[Instance]], posed: Sequence[Sequence[Instance]]) -> list[list[Instance]]:
         """The people with the score that what was found and their final joints make together."""
 
-        def score(found: float, joints: float) -> float:
-            return found * joints if self._judgement is None else self._judgement.seen(found, joints)
+        def score(found: float, joints: float, quality: float | None) -> float:
+            return found * joints if self._judgement is None else self._judgement.seen(found, joints, quality)
 
         return [
             [
-                p.changed(person_score=score(b.person_score, joints))
+                p.changed(person_score=score(b.person_score, joints, p.quality))
                 for b, p, joints in zip(a, c, self._joints_scores(np.stack([p.score for p in c])), strict=True)
             ]
             if c
@@ -389,8 +391,16 @@ class PoseModel(RunningNetwork):
         """The finder's people, seen in its boxes, in better and turned ones, and in the whole picture: `looks`."""
         flip_test = self._flip_test(True)
         first = self._predict_top_down(images, people, flip_test=False)
-        # No look lifts a person above the finder's own certainty: those who stay far below the threshold get one look.
-        likely = [[p.person_score >= self.threshold / 2 for p in persons] for persons in people]
+        # No look lifts a person above the finder's own certainty: those who stay far below the threshold get one look,
+        # and so do those of whom the network says that its pose is none.
+        likely = [
+            [
+                found.person_score >= self.threshold / 2
+                and (seen.quality is None or seen.person_score >= self.threshold / 4)
+                for found, seen in zip(a, b, strict=True)
+            ]
+            for a, b in zip(people, self._judged(people, first), strict=True)
+        ]
         moved = [
             [looks.moved_box(p, pose) for p, pose, sure in zip(a, b, chosen, strict=True) if sure]
             for a, b, chosen in zip(people, first, likely, strict=True)
@@ -469,7 +479,9 @@ class PoseModel(RunningNetwork):
                 maps = self.maps(pixels)
             with stage("pose read maps", pool=torch.get_num_threads() > 1):
                 xy, score = codec.decode(maps, mirrored, self.meta)
-                return self._refined([p for _, p in part], planned, _numpy(xy), _numpy(score))
+                judged = read_quality(maps, mirrored)
+                quality = None if judged is None else _numpy(judged)
+                return self._refined([p for _, p in part], planned, _numpy(xy), _numpy(score), quality)
 
         starts = range(0, len(jobs), size)
         if self._workers is None or len(starts) < 2:
@@ -481,17 +493,29 @@ class PoseModel(RunningNetwork):
         return found
 
     def _refined(
-        self, boxes: Sequence[Instance], crops: Sequence[Crop], xy: np.ndarray, score: np.ndarray
+        self,
+        boxes: Sequence[Instance],
+        crops: Sequence[Crop],
+        xy: np.ndarray,
+        score: np.ndarray,
+        quality: np.ndarray | None,
     ) -> list[Instance]:
         """People of whom the boxes were known, with the joints of the network (N, K, 2) in pixels of their crops and
-        (N, K), and the scores of both."""
+        (N, K), the scores of both, and what it thinks of each pose (N,)."""
         inverse = np.stack([crop.inverse for crop in crops])
         xy = (xy @ inverse[:, :, :2].transpose(0, 2, 1) + inverse[:, None, :, 2]).astype(np.float32)
         score = np.clip(score, 0, 1).astype(np.float32)
         means = self._joints_scores(score)
+        judged = [None] * len(boxes) if quality is None else quality.tolist()
         return [
-            box.changed(xy=joints, visibility=np.full(len(joints), 2), score=own, person_score=box.person_score * mean)
-            for box, joints, own, mean in zip(boxes, xy, score, means, strict=True)
+            box.changed(
+                xy=joints,
+                visibility=np.full(len(joints), 2),
+                score=own,
+                person_score=box.person_score * mean,
+                quality=right,
+            )
+            for box, joints, own, mean, right in zip(boxes, xy, score, means, judged, strict=True)
         ]
 
     def _joints_scores(self, score: np.ndarray) -> list[float]:

@@ -81,7 +81,7 @@ def agreed(looks: Sequence[Instance]) -> Instance:
 
     Every look's place for a joint is supported by all looks, by the square of their score for it and by how near they
     put it; the place with the most support wins and is then the mean of its supporters. The joint's score is the root
-    of the mean support, so a joint that the looks place apart gets a low one.
+    of the mean support, so a joint that the looks place apart gets a low one. The pose's quality is the mean of theirs.
     """
     first = looks[0]
     if len(looks) == 1:
@@ -99,7 +99,13 @@ def agreed(looks: Sequence[Instance]) -> Instance:
     place = (share[..., None] * xy).sum(0) / np.maximum(total, 1e-12)[:, None]
     place = np.where(total[:, None] > 0, place, xy[0])
     score = np.sqrt(support[best, joints] / len(looks))
-    return replace(first, xy=place.astype(np.float32), score=np.clip(score, 0, 1).astype(np.float32))
+    judged = [look.quality for look in looks if look.quality is not None]
+    return replace(
+        first,
+        xy=place.astype(np.float32),
+        score=np.clip(score, 0, 1).astype(np.float32),
+        quality=float(np.mean(judged)) if judged else None,
+    )
 
 
 def merged(

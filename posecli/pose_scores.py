@@ -19,6 +19,7 @@ import numpy as np
 
 from posecli.checkpoint import ModelMeta
 from posecli.codecs.top_down import CODECS
+from posecli.errors import PoseError
 from posecli.grouping.pose_nms import hrnet_pose_score, oks_nms, soft_oks_nms
 from posecli.readout import PredictOptions
 from posecli.types import Crop, Instance
@@ -55,17 +56,21 @@ class Judgement:
 
     A logistic regression (Platt, "Probabilistic Outputs for Support Vector Machines", 1999) on the logarithm of
 
-        s = certainty^`certainty` * joints * size^`size`
+        s = certainty^`certainty` * seen * size^`size`
 
-    with the finder's certainty, the mean joint score, and the longer side of the person's box over that of the largest
-    person who is about as certain. Sizes are compared within a picture: what a picture is about is large in it, but a
-    single large thing in an empty one is no likelier to be a person for that.
+    with the finder's certainty, what the top-down network saw, and the longer side of the person's box over that of the
+    largest person who is about as certain. Sizes are compared within a picture: what a picture is about is large in it,
+    but a single large thing in an empty one is no likelier to be a person for that.
+
+    What was seen is the mean joint score, or, of networks that judge their own poses, the odds that the pose is right
+    (`models.fpn.JudgedOutput`).
 
     Attributes:
         steepness, bias: ``probability = 1 / (1 + exp(-(steepness * log(s) + bias)))``.
         certainty, size: exponents.
-        full: mean joint score that counts as seen perfectly; more adds nothing.
+        full: what counts as seen perfectly; more adds nothing.
         rival: share of the best certainty from which on a person's size is one to compare with.
+        by: "joints" or "quality": which of the two is what was seen.
     """
 
     steepness: float = 1.0
@@ -74,16 +79,24 @@ class Judgement:
     size: float = 0.25
     full: float = 0.75
     rival: float = 0.5
+    by: str = "joints"
+
+    def __post_init__(self) -> None:
+        if self.by not in ("joints", "quality"):
+            raise PoseError(f"a judgement by {self.by!r}", hint="joints or quality")
 
     @classmethod
     def of(cls, meta: ModelMeta) -> Judgement | None:
         """What the weights state under ``judgement``; None where they state nothing."""
         stated: Mapping[str, Any] | None = meta.extra.get("judgement")
-        return None if stated is None else cls(**{name: float(value) for name, value in stated.items()})
+        if stated is None:
+            return None
+        numbers: dict[str, Any] = {name: float(value) for name, value in stated.items() if name != "by"}
+        return replace(cls(**numbers), by=str(stated.get("by", cls.by)))
 
     def found(self, people: Sequence[Instance]) -> list[Instance]:
-        """A picture's people as a finder gave them, with the probability that they have if their joints are seen
-        perfectly. People without a box keep their score."""
+        """A picture's people as a finder gave them, with the probability that they have if they are seen perfectly.
+        People without a box keep their score."""
         boxes = np.array([np.full(4, np.nan) if p.box_xyxy is None else p.box_xyxy for p in people], float)
         if not len(boxes):
             return []
@@ -96,10 +109,12 @@ class Judgement:
         chance = 1 / (1 + np.exp(-np.clip(self.steepness * log + self.bias, -50, 50)))
         return [replace(p, person_score=float(c)) if np.isfinite(c) else p for p, c in zip(people, chance, strict=True)]
 
-    def seen(self, found: float, joints: float) -> float:
-        """The probability of `found` after a mean joint score: never more than before."""
+    def seen(self, found: float, joints: float, quality: float | None = None) -> float:
+        """The probability of `found` after a look, never more than before, from the mean joint score or, where that
+        counts, the probability in [0, 1] that the pose is right."""
+        seen = joints if self.by == "joints" or quality is None else quality / max(1 - quality, 1e-9)
         odds = min(max(found, 1e-9), 1 - 1e-9)
-        odds = odds / (1 - odds) * min(max(joints / self.full, 1e-6), 1.0) ** self.steepness
+        odds = odds / (1 - odds) * min(max(seen / self.full, 1e-6), 1.0) ** self.steepness
         return odds / (1 + odds)
 
 

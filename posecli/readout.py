@@ -204,6 +204,14 @@ def _read_coordinates(output: Any, mirrored: Any, meta: ModelMeta) -> tuple[Tens
     return xy, torch.ones_like(xy[..., 0])
 
 
+def read_quality(output: Any, mirrored: Any) -> Tensor | None:
+    """(B,) in [0, 1]: how likely each crop's pose is right, where the network says so (`models.fpn.JudgedOutput`)."""
+    logits = getattr(output, "quality", None)
+    if logits is None:
+        return None
+    return torch.sigmoid(logits.float() if mirrored is None else (logits.float() + mirrored.quality.float()) / 2)
+
+
 TOP_DOWN: dict[str, TopDown] = {
     **{name: TopDown(_box_crop, partial(_read_heatmap, name)) for name in CODECS},
     CASCADE: TopDown(_box_crop, _read_cascade),

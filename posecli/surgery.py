@@ -26,8 +26,9 @@ from posecli.official import load_official, read_state_dict
 from posecli.skeletons import match_joints
 
 _LISTED = 4
-#: Arguments of builders that speak of a skeleton.
-_OF_JOINTS = ("keypoints", "diameter")
+#: Arguments of builders that speak of a skeleton, or of a part that judges a trunk's poses, which was taught when the
+#: trunk was done and says nothing of one that learns on.
+_NOT_TAKEN = ("keypoints", "diameter", "quality")
 #: A part under another prefix is taken for the same only if it fits at least this share of the tensors there.
 _SAME_PART = 0.5
 
@@ -98,13 +99,13 @@ def read_donors(path: Path) -> list[Donor]:
 
 
 def same_build(architecture: str, path: str | Path) -> dict[str, Any]:
-    """Arguments with which a weights file's network of that architecture was built, without what speaks of its joints.
+    """Arguments with which a weights file's network of that architecture was built, but for `_NOT_TAKEN`.
 
     Empty where the file holds no such network, or one of the usual depth and width.
     """
     metas = [donor.meta for donor in read_donors(Path(path)) if donor.meta is not None]
     found = next((meta.arguments for meta in metas if meta.architecture == architecture), {})
-    return {name: value for name, value in found.items() if name not in _OF_JOINTS}
+    return {name: value for name, value in found.items() if name not in _NOT_TAKEN}
 
 
 def transplant(network: nn.Module, meta: ModelMeta, path: str | Path) -> Surgery:

@@ -190,6 +190,8 @@ class Instance:
         head_box_xyxy: for PCKh, or None.
         extra: what formats carry besides (kept by every verb), e.g. ``raw``, ``filled``, ``derived``,
             ``segmentation``.
+        quality: probability that the pose is right, by the network that saw it, or None where it doesn't say; part of
+            the person's score already, and not written to files.
     """
 
     xy: np.ndarray
@@ -203,6 +205,7 @@ class Instance:
     heat: float | None = None
     head_box_xyxy: np.ndarray | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    quality: float | None = None
 
     def __post_init__(self) -> None:
         count = len(self.xy)

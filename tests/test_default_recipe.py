@@ -20,6 +20,7 @@ import torch
 from made_default_data import DISC, make_default_data
 from pycocotools import mask as masks
 
+from posecli.checkpoint import read_parts
 from posecli.errors import PoseError
 from posecli.models import MODELS
 from posecli.settings import read_toml
@@ -150,7 +151,7 @@ def test_another_budget_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "recipe.json").write_text('{"budget": "full", "done": ["scenes", "pose"]}')
     recipe = module("train_default").Recipe
     held = recipe(tmp_path, tmp_path, "full", "cpu", 1, tmp_path / "x.safetensors")
-    assert held.left() == "finder, file"
+    assert held.left() == "finder, quality, file"
     with pytest.raises(SystemExit, match="--budget full"):
         recipe(tmp_path, tmp_path, "short", "cpu", 1, tmp_path / "x.safetensors")
 
@@ -187,11 +188,12 @@ def test_the_recipe_goes_on_where_it_was_stopped_and_from_a_pack(data: Path, tmp
     last = until(pack, None)
     assert last.returncode == 0, last.stderr[-2000:]
     assert last.stdout.splitlines()[-1] == f"finished: {runs / 'default.safetensors'}"
-    assert json.loads((runs / "recipe.json").read_text())["done"] == ["scenes", "pose", "finder", "file"]
+    assert json.loads((runs / "recipe.json").read_text())["done"] == ["scenes", "pose", "finder", "quality", "file"]
     learnt = read_toml(runs / "pose/config.toml")["data"]
     assert str(runs / "scenes/crossing.json") in learnt and len(learnt) == 9
     steps = [json.loads(line).get("step", 0) for line in (runs / "finder/log.jsonl").read_text().splitlines()]
     assert max(steps) == 6
+    assert read_parts(runs / "default.safetensors")["main"][1].arguments["quality"] is True
     again = until(pack, None)
     assert again.returncode == 0 and "==" not in again.stdout
 

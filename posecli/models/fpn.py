@@ -7,7 +7,9 @@ result, so each level refines the one before.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -69,10 +71,29 @@ class Trunk(nn.Module):
         return self.pyramid(self.backbone(image)[-len(self.pyramid.strides) :])
 
 
+def pooled(features: Tensor) -> Tensor:
+    """(B, C, h, w) to (B, 2C): the mean and the maximum of each channel."""
+    return torch.cat([features.mean((2, 3)), features.amax((2, 3))], 1)
+
+
+class JudgedOutput(NamedTuple):
+    """`heatmap` (B, K, h, w), and `quality` (B,): the logit of the probability that the pose read from it is right."""
+
+    heatmap: Tensor
+    quality: Tensor
+
+
 class PoseFPN(nn.Module):
     """Top-down pose network: the crop of one person to one score map for each keypoint at a quarter of its size.
 
     The maps are logits of a distribution over the pixels (`codecs.softmax`), not probabilities.
+
+    Maps of somebody's joints say little of whether there is somebody: a network that has only ever seen people finds
+    joints in a tree. With ``quality`` it says for each crop how likely its pose is right, by a linear map of the means
+    and the maxima of its last features; the part is taught by itself, once the rest is done
+    (`examples/train_quality.py`), as the second stage of a detector judges the first one's boxes (Ren, He, Girshick,
+    Sun, "Faster R-CNN", NeurIPS 2015, https://arxiv.org/abs/1506.01497) and Mask Scoring R-CNN its masks (Huang et al.,
+    CVPR 2019, https://arxiv.org/abs/1903.00241).
     """
 
     stride = 4
@@ -85,16 +106,22 @@ class PoseFPN(nn.Module):
         blocks: Sequence[int] = (2, 3, 4, 2),
         stem_channels: int = 32,
         channels: int = 64,
+        quality: bool = False,
     ):
         super().__init__()
         self.trunk = Trunk(widths, blocks, stem_channels, channels, self.stride)
         self.head = nn.Conv2d(channels, keypoints, 1)
+        self.quality = nn.Linear(2 * channels, 1) if quality else None
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
-    def forward(self, image: Tensor) -> HeatmapOutput:
-        """(B, 3, H, W), H and W multiples of 32, to heatmap (B, K, H / 4, W / 4)."""
-        return HeatmapOutput(self.head(self.trunk(image)))
+    def forward(self, image: Tensor) -> HeatmapOutput | JudgedOutput:
+        """(B, 3, H, W), H and W multiples of 32, to (B, K, H / 4, W / 4), and quality (B,) if it was asked for."""
+        features = self.trunk(image)
+        heatmap = self.head(features)
+        if self.quality is None:
+            return HeatmapOutput(heatmap)
+        return JudgedOutput(heatmap, self.quality(pooled(features))[:, 0])

@@ -1,0 +1,251 @@
+"""Teaches the pose network of the default model to judge its own poses: is what it sees in a box a person, seen right?
+
+    python examples/train_quality.py --data DATA --pose runs/pose/best.safetensors \
+        --finder runs/finder/finder.safetensors --out runs/quality
+
+The finder looks at random canvases of the training pictures, the pose network at what it finds there and at boxes
+around the labels, somewhat off. The target is the OKS of each pose to the labels, 0 where nobody is; what is learnt is
+one linear map of the network's pooled features (`posecli.models.fpn.PoseFPN`, ``quality``), by a logistic regression.
+All else stays as it is, so the poses do, too.
+
+What was seen is kept in OUT/seen, a hundred canvases a file, each seeded by its number: a run that was stopped goes on
+with the same command, and with more --canvases where it ended. OUT/pose.safetensors is the pose network with the new
+part, for `assemble_default.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from assemble_default import LOOKS, looking
+from numpy.random import Generator
+from torch import nn
+from train_finder import SKELETON, StopSignal, training_pools
+
+from posecli.augment_pictures import Canvas, PictureMixer
+from posecli.checkpoint import ModelMeta, build, read_parts, save_model
+from posecli.files import replace_when_done
+from posecli.geometry import box_iou, warp
+from posecli.inference import PoseModel
+from posecli.models.fpn import PoseFPN, pooled
+from posecli.readout import TOP_DOWN
+from posecli.running import pick_device
+from posecli.types import Crop
+
+#: Of a file of what was seen. Of the canvases' longer sides: least and most pixels.
+CHUNK, SIDES = 100, (200, 420)
+#: Boxes of a canvas: of the finder the best, of the labels the first; how far the latter are off, share of their sides.
+MOST, MOST_LABELS, OFF = 12, 4, 0.12
+#: A person's area over that of the box, where no mask tells.
+AREA = 0.53
+#: Below it a pose is nobody's who is known, so it is left out where somebody unknown may be.
+NOBODY = 0.3
+#: Least share of a box in which all people are known; least labelled joints to judge a pose by.
+KNOWN, JOINTS = 0.7, 3
+#: Weight of the squared weights of normalised features. The regression knows few people and many features.
+RIDGE = 1e-2
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a pose network saw in N boxes: pooled features (N, 2C) and the OKS of the pose there to the labels (N,)."""
+
+    features: np.ndarray
+    oks: np.ndarray
+
+
+def oks_to(xy: np.ndarray, joints: np.ndarray, visibility: np.ndarray, box: np.ndarray) -> float | None:
+    """OKS of a pose (K, 2) to a labelled one, whose box (4,) gives the area; None where too little is labelled."""
+    labelled = visibility > 0
+    if labelled.sum() < JOINTS:
+        return None
+    area = AREA * max(float(np.prod(box[2:] - box[:2])), 1.0)
+    off = ((xy - joints) ** 2).sum(1) / (2 * np.asarray(SKELETON.sigmas)) ** 2 / (2 * area)
+    return float(np.exp(-off[labelled]).mean())
+
+
+def target(pose: np.ndarray, box: np.ndarray, canvas: Canvas) -> float | None:
+    """OKS of the pose (K, 2) seen in a box to the best of a canvas's labels; None where nobody can say."""
+    overlap = box_iou(box, canvas.boxes)[0] if len(canvas.boxes) else np.zeros(0)
+    best, untold = 0.0, False
+    for n in range(len(canvas.boxes)):
+        value = oks_to(pose, canvas.xy[n], canvas.visibility[n], canvas.boxes[n])
+        if value is None:
+            untold |= bool(overlap[n] > 0.2)
+        else:
+            best = max(best, value)
+    height, width = canvas.known.shape
+    x0, y0, x1, y1 = np.clip(box, 0, [width, height, width, height]).astype(int)
+    there = canvas.known[y0:y1, x0:x1]
+    sure = there.size == 0 or float(there.mean()) >= KNOWN
+    return best if best >= NOBODY or (sure and not untold) else None
+
+
+class Looker:
+    """A pose network and a finder, looking at canvases."""
+
+    def __init__(self, pose: Path, finder: Path, device: str, precision: str) -> None:
+        state, self.meta = read_parts(pose)["main"]
+        arguments = {name: value for name, value in self.meta.arguments.items() if name != "quality"}
+        self.meta = replace(self.meta, arguments=arguments)
+        self.state = {name: value for name, value in state.items() if not name.startswith("quality.")}
+        network = build(self.meta)
+        assert isinstance(network, PoseFPN)
+        network.load_state_dict(self.state)
+        self.device = pick_device(device)
+        self.network = network.eval().to(self.device, memory_format=torch.channels_last)
+        self.half = precision == "bfloat16"
+        finder_state, finder_meta = read_parts(finder)["main"]
+        network = build(finder_meta)
+        network.load_state_dict(finder_state)
+        self.finder = PoseModel(network, looking(finder_meta, LOOKS), device=self.device)
+        mean, std = (
+            torch.tensor(v, device=self.device).view(1, 3, 1, 1) * 255 for v in (self.meta.mean, self.meta.std)
+        )
+        self._mean, self._std = mean, std
+
+    @torch.inference_mode()
+    def look(self, image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Pooled features (N, 2C) and poses (N, K, 2), in pixels of the picture, in boxes (N, 4)."""
+        crops: list[Crop] = [TOP_DOWN[self.meta.codec].crop(box, self.meta) for box in boxes]
+        pixels = torch.from_numpy(np.stack([warp(image, crop) for crop in crops])).to(self.device)
+        values = ((pixels.permute(0, 3, 1, 2).float() - self._mean) / self._std).contiguous(
+            memory_format=torch.channels_last
+        )
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            features = self.network.trunk(values)
+            output: Any = type("Output", (), {"heatmap": self.network.head(features).float()})
+        xy = TOP_DOWN[self.meta.codec].decode(output, None, self.meta)[0].cpu().numpy()
+        back = np.stack([crop.inverse for crop in crops])
+        return pooled(features.float()).cpu().numpy(), xy @ back[:, :, :2].transpose(0, 2, 1) + back[:, None, :, 2]
+
+    def boxes(self, canvas: Canvas, rng: Generator) -> np.ndarray:
+        """(N, 4): the finder's, the best first, and those of the labels, somewhat off."""
+        found = self.finder.predict([canvas.image])[0][:MOST]
+        boxes = [np.asarray(person.box_xyxy, float) for person in found]
+        for box in canvas.boxes[:MOST_LABELS]:
+            off = rng.normal(0, OFF, (2, 2)) * (box[2:] - box[:2])
+            moved = box + off.reshape(4)
+            if (moved[2:] - moved[:2]).min() > 8:
+                boxes.append(moved)
+        return np.array(boxes).reshape(-1, 4)
+
+    def seen(self, canvas: Canvas, rng: Generator) -> Seen:
+        """What there is to learn from one canvas."""
+        boxes = self.boxes(canvas, rng)
+        if not len(boxes):
+            return Seen(np.zeros((0, 2 * self.network.head.in_channels)), np.zeros(0))
+        features, poses = self.look(canvas.image, boxes)
+        targets = [target(pose, box, canvas) for pose, box in zip(poses, boxes, strict=True)]
+        told = np.array([value is not None for value in targets])
+        return Seen(features[told], np.array([value for value in targets if value is not None]))
+
+
+def canvas_of(mixer: PictureMixer, number: int) -> tuple[Canvas, Generator]:
+    """Canvas number so and so of any run, and where its random numbers go on."""
+    rng = np.random.default_rng([3, number])
+    longer = int(rng.integers(*SIDES))
+    shorter = int(longer * rng.uniform(0.6, 1))
+    return mixer.sample(rng, *((longer, shorter) if rng.random() < 0.5 else (shorter, longer))), rng
+
+
+def fitted(features: np.ndarray, oks: np.ndarray) -> tuple[np.ndarray, float]:
+    """Weights (2C,) and bias of the logistic regression of OKS on features (N, 2C)."""
+    middle, spread = features.mean(0), features.std(0) + 1e-3
+    x = torch.from_numpy((features - middle) / spread).double()
+    y = torch.from_numpy(oks).double()
+    line = torch.zeros(x.shape[1] + 1, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([line], max_iter=500, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = nn.functional.binary_cross_entropy_with_logits(x @ line[:-1] + line[-1], y)
+        value = value + RIDGE * (line[:-1] ** 2).sum()
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    *steps, bias = line.detach().tolist()
+    weight = np.array(steps) / spread
+    return weight, bias - float(weight @ middle)
+
+
+def measured(chance: np.ndarray, oks: np.ndarray) -> dict[str, float]:
+    """How well the right poses (OKS of 0.5) are told from those that are nobody's (0.1): the area under the ROC curve,
+    and how much the probabilities (N,) are off on average."""
+    right, wrong = np.sort(chance[oks >= 0.5]), chance[oks < 0.1]
+    below = np.searchsorted(right, wrong) / max(len(right), 1)
+    return {
+        "right": len(right), "wrong": len(wrong), "auc": round(1 - float(below.mean()), 4) if len(wrong) else 0.0,
+        "bias": round(float((chance - oks).mean()), 4),
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--pose", type=Path, required=True)
+    parser.add_argument("--finder", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--canvases", type=int, default=4000)
+    parser.add_argument("--masks", type=Path, help="of athlete_masks.py, as for train_finder.py")
+    parser.add_argument("--scenes", type=Path, nargs="*", default=[], help="labels of generated people, too")
+    parser.add_argument("--closeups", type=Path, nargs="*", default=[], help="labels of make_closeups.py, too")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of the network's maps")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")
+    args = parser.parse_args()
+
+    cv2.setNumThreads(0)
+    folder = args.out / "seen"
+    folder.mkdir(parents=True, exist_ok=True)
+    stop = StopSignal()
+    pools, backgrounds, _, _ = training_pools(args.data, args.masks, args.scenes, args.closeups)
+    # Unlike the finder's: every third canvas shows a place, with somebody pasted in or without.
+    mixer = PictureMixer(SKELETON, pools, backgrounds, mosaic=0.12, background=0.33)
+    looker = Looker(args.pose, args.finder, args.device, args.precision)
+    learnt: list[tuple[np.ndarray, np.ndarray]] = []
+    for first in range(0, args.canvases, CHUNK):
+        end = min(first + CHUNK, args.canvases)
+        file = folder / f"{first:06d}_{end:06d}.npz"
+        if not file.is_file():
+            parts = []
+            for number in range(first, end):
+                if stop.came:
+                    print(f"stopped at canvas {number}; the same command goes on", flush=True)
+                    raise SystemExit(128 + signal.SIGINT)
+                parts.append(looker.seen(*canvas_of(mixer, number)))
+            with replace_when_done(file) as part, part.open("wb") as out:
+                features = np.concatenate([p.features for p in parts]).astype(np.float32)
+                np.savez(out, features=features, oks=np.concatenate([p.oks for p in parts]).astype(np.float32))
+            with (args.out / "log.jsonl").open("a", encoding="utf-8") as log:
+                log.write(json.dumps({"canvases": end, "progress": round(end / args.canvases, 4)}) + "\n")
+            print(f"{end} canvases", flush=True)
+        with np.load(file, allow_pickle=False) as kept:
+            learnt.append((kept["features"], kept["oks"]))
+    features, oks = (np.concatenate(column).astype(float) for column in zip(*learnt, strict=True))
+    if not len(oks):
+        raise SystemExit(f"nothing was seen on {args.canvases} canvases; train the finder longer")
+    # A tenth of the canvases says how good it is, before all are learnt from.
+    of_chunk = np.repeat(np.arange(len(learnt)), [len(o) for _, o in learnt])
+    kept_out = of_chunk % 10 == 0 if len(learnt) > 1 else np.zeros(len(oks), bool)
+    scores: dict[str, float] = {}
+    if kept_out.any():
+        weight, bias = fitted(features[~kept_out], oks[~kept_out])
+        scores = measured(1 / (1 + np.exp(-(features[kept_out] @ weight + bias))), oks[kept_out])
+    weight, bias = fitted(features, oks)
+    own = {"quality.weight": torch.from_numpy(weight).float()[None], "quality.bias": torch.tensor([bias])}
+    meta: ModelMeta = replace(looker.meta, arguments={**looker.meta.arguments, "quality": True})
+    save_model(args.out / "pose.safetensors", {**looker.state, **own}, meta)
+    print(json.dumps({"boxes": len(oks), "mean_oks": round(float(oks.mean()), 4), **scores}))
+
+
+if __name__ == "__main__":
+    main()

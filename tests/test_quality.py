@@ -1,0 +1,212 @@
+"""A pose network that judges its own poses: what it says, how that makes a person's score, and how it is taught."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from made_default_data import make_default_data
+
+from posecli.augment_pictures import Canvas
+from posecli.checkpoint import ModelMeta, build, read_parts, save_model
+from posecli.errors import PoseError
+from posecli.inference import PoseModel, PredictOptions
+from posecli.looks import agreed
+from posecli.models.fpn import JudgedOutput, PoseFPN
+from posecli.models.layers import HeatmapOutput
+from posecli.pose_scores import Judgement
+from posecli.skeletons import COCO17, SKELETONS
+from posecli.surgery import same_build
+from posecli.types import Instance
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+TINY = {"widths": (16, 16, 16, 16), "blocks": (1, 1, 1, 1), "stem_channels": 16, "channels": 16}
+FINDER = {**TINY, "keypoints": 19}
+
+
+def described(**extra: object) -> ModelMeta:
+    arguments = {"keypoints": 17, **TINY, "quality": True}
+    return ModelMeta("pose-fpn", arguments, COCO17, (64, 64), codec="softmax").with_extra(**extra)
+
+
+def judging(**extra: object) -> PoseModel:
+    torch.manual_seed(0)
+    meta = described(**extra)
+    network = build(meta)
+    torch.nn.init.normal_(network.quality.weight)
+    return PoseModel(network.eval(), meta, device="cpu", options=PredictOptions(flip_test=False))
+
+
+def found(certainty: float, box: tuple[float, ...]) -> Instance:
+    return Instance(np.zeros((17, 2), np.float32), np.zeros(17, int), np.zeros(17), certainty, np.array(box))
+
+
+@torch.inference_mode()
+def test_the_quality_is_a_line_over_means_and_maxima() -> None:
+    torch.manual_seed(0)
+    network = PoseFPN(5, **TINY, quality=True).eval()
+    picture = torch.randn(3, 3, 64, 96)
+    features = network.trunk(picture)
+    output = network(picture)
+    assert isinstance(output, JudgedOutput) and output.quality.shape == (3,)
+    per_map = features.flatten(2)
+    by_hand = torch.cat([per_map.mean(2), per_map.max(2).values], 1) @ network.quality.weight[0] + network.quality.bias
+    assert torch.allclose(output.quality, by_hand, atol=1e-5)
+    assert torch.equal(output.heatmap, network.head(features))
+    silent = PoseFPN(5, **TINY).eval()
+    assert isinstance(silent(picture), HeatmapOutput) and not any("quality" in name for name in silent.state_dict())
+
+
+def test_a_persons_score_is_the_finders_and_the_qualitys(monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = Judgement(steepness=1.5, bias=1.0, certainty=0.3, size=0.1, full=9.0, by="quality")
+    model = judging(judgement=asdict(judge), threshold=0.0)
+    boxes = [(0, 0, 40, 60), (20, 5, 63, 63)]
+
+    class Finder:
+        def predict(self, images: list[np.ndarray], still: bool) -> list[list[Instance]]:
+            return [[found(0.5, box) for box in boxes] for _ in images]
+
+    monkeypatch.setattr(model, "_people_finder", Finder)
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    people = model.find([image])[0]
+    qualities = set()
+    for before, person in zip(people, model.look([image], [people])[0], strict=True):
+        assert person.quality is not None and 0 < person.quality < 1
+        odds = before.person_score / (1 - before.person_score)
+        odds *= min(person.quality / (1 - person.quality) / 9.0, 1.0) ** 1.5
+        assert person.person_score == pytest.approx(odds / (1 + odds), rel=1e-4)
+        assert person.person_score <= before.person_score
+        qualities.add(round(person.quality, 6))
+    assert len(qualities) == 2
+    # The mirrored crop has its say.
+    mirrored = PoseModel(model.network, model.meta, device="cpu", options=PredictOptions(flip_test=True))
+    given = [np.array(boxes[:1])]
+    plain, both = (m.predict([image], given)[0][0].quality for m in (model, mirrored))
+    assert plain != both
+
+
+def test_looks_agree_on_their_mean_quality() -> None:
+    looks = [found(1.0, (0, 0, 9, 9)).changed(quality=q) for q in (0.2, 0.6, None)]
+    assert agreed(looks).quality == pytest.approx(0.4)
+    assert agreed([look.changed(quality=None) for look in looks]).quality is None
+
+
+def test_a_judgement_by_a_quality_that_is_not_there_is_refused() -> None:
+    meta = described(judgement=asdict(Judgement(by="quality")))
+    silent = ModelMeta("pose-fpn", {"keypoints": 17, **TINY}, COCO17, (64, 64), codec="softmax", extra=meta.extra)
+    with pytest.raises(PoseError, match="quality"):
+        PoseModel(build(silent), silent, device="cpu")
+    with pytest.raises(PoseError, match="heads"):
+        Judgement(by="heads")
+    assert Judgement.of(meta) == Judgement(by="quality")
+
+
+def test_fine_tuning_begins_without_it(tmp_path: Path) -> None:
+    meta = described()
+    file = tmp_path / "judging.safetensors"
+    save_model(file, build(meta).state_dict(), meta)
+    assert same_build("pose-fpn", file) == {
+        key: list(value) if isinstance(value, tuple) else value for key, value in TINY.items()
+    }
+
+
+def test_maps_in_int8_and_the_quality_agree(tmp_path: Path) -> None:
+    from posecli.models.fast import fuse
+    from posecli.models.int8 import Observer, can_quantise, quantise
+
+    if not can_quantise():
+        pytest.skip("this processor has no products of 8 bits (VNNI)")
+    torch.manual_seed(0)
+    network = PoseFPN(5, **TINY, quality=True).eval()
+    torch.nn.init.normal_(network.quality.weight)
+    pictures = torch.randn(16, 3, 64, 64)
+    seen = Observer(fuse(network))
+    with torch.inference_mode():
+        seen.run(pictures)
+        whole = quantise(fuse(network), seen.ranges())(pictures)
+        plain = network(pictures)
+    assert np.corrcoef(whole.quality, plain.quality)[0, 1] > 0.9
+
+
+@pytest.fixture(scope="module")
+def lessons() -> ModuleType:
+    sys.path.insert(0, str(EXAMPLES))
+    try:
+        import train_quality
+    finally:
+        sys.path.remove(str(EXAMPLES))
+    return train_quality
+
+
+def canvas() -> Canvas:
+    """One labelled person on the left, one of whom only the box is known on the right."""
+    count = SKELETONS["body19"].num_keypoints
+    made = Canvas(200, 100, count)
+    made.boxes = np.array([[10.0, 10, 60, 90], [140, 10, 190, 90]])
+    made.xy = np.random.default_rng(0).uniform(10, 60, (2, count, 2))
+    made.visibility = np.array([[2] * count, [0] * count])
+    return made
+
+
+def test_targets_are_the_oks_to_the_best_label(lessons: ModuleType) -> None:
+    made = canvas()
+    pose, box = made.xy[0], made.boxes[0]
+    assert lessons.target(pose, box, made) == pytest.approx(1.0)
+    # All joints off by one sigma of a joint each: OKS e^-(1/2).
+    area = 0.53 * 50 * 80
+    off = 2 * np.asarray(SKELETONS["body19"].sigmas) * np.sqrt(area)
+    assert lessons.target(pose + np.stack([off, np.zeros_like(off)], 1), box, made) == pytest.approx(np.exp(-0.5))
+    assert lessons.target(pose + 500, np.array([80.0, 10, 120, 90]), made) == pytest.approx(0.0, abs=1e-6)
+    # Somebody is there, but nobody said where the joints are; and a place that nobody looked at.
+    assert lessons.target(pose + 500, made.boxes[1], made) is None
+    made.known[:, 70:130] = 0
+    assert lessons.target(pose + 500, np.array([80.0, 10, 120, 90]), made) is None
+
+
+def test_the_regression_finds_the_line(lessons: ModuleType) -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(2.0, (0.1, 1.0, 5.0), (4000, 3))
+    chance = 1 / (1 + np.exp(-(4.0 * features[:, 0] - 0.5 * features[:, 1] - 7.0)))
+    weight, bias = lessons.fitted(features, (rng.random(4000) < chance).astype(float))
+    guess = 1 / (1 + np.exp(-(features @ weight + bias)))
+    # Ridge draws the weights towards 0.
+    assert np.abs(guess - chance).mean() < 0.03
+    told = lessons.measured(guess, chance)
+    assert told["bias"] == pytest.approx(0.0, abs=0.02)
+    assert lessons.measured(np.array([0.9, 0.2, 0.6, 0.1]), np.array([0.9, 0.0, 0.6, 0.0]))["auc"] == 1.0
+    assert lessons.measured(np.array([0.1, 0.9]), np.array([0.9, 0.0]))["auc"] == 0.0
+
+
+def test_it_is_taught_and_goes_on(tmp_path: Path) -> None:
+    data = make_default_data(tmp_path / "sets")
+    torch.manual_seed(0)
+    skeleton = SKELETONS["body19"]
+    pose = ModelMeta("pose-fpn", {"keypoints": 19, **TINY}, skeleton, (64, 64), codec="softmax")
+    save_model(tmp_path / "pose.safetensors", build(pose).state_dict(), pose)
+    finder = ModelMeta("dekr-finder", FINDER, skeleton, (64, 64), codec="people")
+    save_model(tmp_path / "finder.safetensors", build(finder).state_dict(), finder)
+    out = tmp_path / "out"
+
+    def taught(canvases: int) -> str:
+        command = [
+            sys.executable, EXAMPLES / "train_quality.py", "--data", data, "--pose", tmp_path / "pose.safetensors",
+            "--finder", tmp_path / "finder.safetensors", "--out", out, "--canvases", canvases, "--device", "cpu",
+        ]  # fmt: skip
+        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
+
+    assert "3 canvases" in taught(3)
+    state, meta = read_parts(out / "pose.safetensors")["main"]
+    before, _ = read_parts(tmp_path / "pose.safetensors")["main"]
+    assert meta.arguments["quality"] is True and state["quality.weight"].shape == (1, 32)
+    assert all(torch.equal(state[name], value) for name, value in before.items())
+    assert "canvases" not in taught(3)
+    again, _ = read_parts(out / "pose.safetensors")["main"]
+    assert all(torch.equal(state[name], value) for name, value in again.items())
