@@ -181,6 +181,10 @@ def run_jobs(
                 job.input.name,
                 "--smooth oneeuro, or smooth and render a file",
             )
+    if not overwrite and not resume:  # of all sources now: the last one's turn may come after hours
+        for place in (p for job in jobs for p in (job.stream, job.overlay) if p is not None):
+            if place.exists():
+                raise PoseError("the output exists already", str(place), "--overwrite, --resume or another --out")
     opened: dict[Path, StreamWriter] = {}
     done = _finished_parts(jobs) if resume else {}
     # First those that were under way: their lines go on at the end of their streams.
@@ -188,12 +192,6 @@ def run_jobs(
     waiting: dict[Path, list[Job]] = {}  # finished jobs whose stream is still to be smoothed
     try:
         for number, job in enumerate(jobs):
-            if not overwrite and not resume:
-                for place in (job.stream if job.stream not in opened else None, job.overlay):
-                    if place is not None and place.exists():
-                        raise PoseError(
-                            "the output exists already", str(place), "--overwrite, --resume or another --out"
-                        )
 
             def writer_of(job: Job = job) -> StreamWriter:
                 place = job.stream or Path("-")

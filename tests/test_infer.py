@@ -392,3 +392,18 @@ def test_top_down_model_without_a_finder_takes_box_weights(here: Path, cli: Call
     )
     assert result.code == 0, result.err
     assert lines(here / "both.jsonl")[1:] == lines(here / "two.jsonl")[1:]
+
+
+@pytest.mark.parametrize("there", ["c.overlay.mp4", "c.poses.jsonl", "c.plots.html"])
+def test_outputs_of_later_inputs_are_refused_before_the_first(
+    here: Path, cli: Callable, clip: Path, tiny_model, there: str
+) -> None:
+    """Hours of work on the first videos came before."""
+    for name in "abc":
+        (here / f"{name}.mp4").symlink_to(clip)
+    (here / "out").mkdir()
+    (here / "out" / there).touch()
+    words = ["--plots"] if there.endswith("html") else ["--render"]
+    result = cli("infer", "a.mp4", "b.mp4", "c.mp4", "-w", tiny_model, "--out", "out", *words)
+    assert result.code == 1 and there in result.err and "exists already" in result.err
+    assert [p.name for p in (here / "out").iterdir()] == [there]

@@ -24,7 +24,7 @@ from posecli.cli.common import (
     report_error,
     warn,
 )
-from posecli.cli.infer_results import plot_pages, tell
+from posecli.cli.infer_results import places_of_plots, plot_pages, tell
 from posecli.cli.stored import hand_over, is_there, jobs_left, through_storage
 
 if TYPE_CHECKING:
@@ -419,6 +419,9 @@ def infer(
         jobs = jobs_left(jobs, overwrite=overwrite, resume=resume)
         if kind != "stream" and is_there(str(out)) and not overwrite:
             raise PoseError("the output exists already", str(out), "choose another name or give --overwrite")
+        there = [page for page in places_of_plots(jobs).values() if page.exists()] if plots else []
+        if there and not overwrite and not resume:
+            raise PoseError("the output exists already", str(there[0]), "choose another name or give --overwrite")
         bar = stack.enter_context(progress(quiet))
         # What is measured begins with the first source: networks are made ready before.
         if not network.recurrent:

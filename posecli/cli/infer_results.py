@@ -9,7 +9,15 @@ import typer
 from posecli.cli.common import console, print_json, warn
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from posecli.infer_files import Job, Summary
+
+
+def places_of_plots(jobs: list[Job]) -> dict[Path, Path]:
+    """Each stream with the place of its page over time."""
+    streams = dict.fromkeys(job.stream for job in jobs if job.stream is not None)
+    return {s: s.with_name(s.name.removesuffix(".jsonl").removesuffix(".poses") + ".plots.html") for s in streams}
 
 
 def plot_pages(jobs: list[Job], overwrite: bool) -> list[str]:
@@ -17,8 +25,7 @@ def plot_pages(jobs: list[Job], overwrite: bool) -> list[str]:
     from posecli.reports.over_time import write_over_time
 
     pages = []
-    for stream in dict.fromkeys(job.stream for job in jobs if job.stream is not None):
-        page = stream.with_name(stream.name.removesuffix(".jsonl").removesuffix(".poses") + ".plots.html")
+    for stream, page in places_of_plots(jobs).items():
         videos = {j.input.name: str(j.input.path) for j in jobs if j.stream == stream and j.input.kind == "video"}
         write_over_time(stream, page, videos=videos, overwrite=overwrite)
         pages.append(str(page))
