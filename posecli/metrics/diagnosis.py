@@ -31,11 +31,12 @@ from typing import Any
 
 import numpy as np
 
-from posecli.metrics import oks, pck
+from posecli.metrics import oks
 from posecli.metrics.groups import plain
 from posecli.metrics.measures import Side
 from posecli.metrics.options import Settings
 from posecli.metrics.people import Labels, People, joint_boxes_xywh
+from posecli.metrics.shares import pck_length, reference_of
 
 JOINT_ERRORS = ("miss", "swap", "inversion", "jitter")
 GOOD, NEAR, MATCHED = 0.85, 0.5, 0.1
@@ -297,9 +298,8 @@ def _pck(labels: Labels, side: Side, settings: Settings, key: str) -> dict[str, 
     # Of several references only pixels, or the one that is none, give a measure called PCK@.
     kind = "pixels" if key.endswith("px") else next(k for k in settings.pck_references if k != "pixels")
     threshold = settings.thresholds["pixels" if kind == "pixels" else "pck"][0]
-    length = pck.pck_reference(
-        kind, full.xy, full.visibility, full.box_xywh, labels.skeleton, full.head_box_xyxy
-    ).length
+    length = reference_of(full, labels.skeleton, settings, kind).length.copy()
+    length[side.rows] = pck_length(side.paired, settings, kind).length  # what "correct" was measured by
     usable = measure.valid.any(axis=1)
     paired = np.flatnonzero(usable & (side.partner >= 0))
     person, prediction = side.rows[paired], side.partner[paired]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from posecli.errors import PoseError
 from posecli.metrics import pck, pcp
 from posecli.metrics.compat import COMPAT
 from posecli.metrics.options import Settings
+from posecli.metrics.people import People
 from posecli.metrics.side import Measure, Paired, Side
+from posecli.types import Skeleton
 
 CURVES = {"pck": np.linspace(0.0, 0.5, 51), "pckh": np.linspace(0.0, 1.0, 51), "pdj": pck.PDJ_CURVE}
 AUC_GRID = np.linspace(0.0, 0.5, 51)
@@ -85,7 +89,7 @@ def _add(
 
 
 def _add_pck(side: Side, settings: Settings, kind: str) -> None:
-    reference = _pck_length(side.paired, settings, kind)
+    reference = pck_length(side.paired, settings, kind)
     if kind == "pixels":
         _add(side, settings, "pck", "PCK_pixels", reference, PIXEL_GRID, auc_grid=PIXEL_GRID, unit="px")
         return
@@ -93,28 +97,39 @@ def _add_pck(side: Side, settings: Settings, kind: str) -> None:
     _add(side, settings, "pck", name, reference, CURVES["pck"])
 
 
-def _pck_length(pair: Paired, settings: Settings, kind: str) -> pck.Reference:
+def pck_length(pair: Paired, settings: Settings, kind: str) -> pck.Reference:
     """PCK's reference, from all labelled joints, also those the predictions lack."""
-    people, skeleton = pair.people, pair.skeleton
-    if settings.compat == "mmpose" and (kind == "torso" or (kind == "auto" and skeleton.torso)):
-        return _mmpose_torso(pair)
-    return pck.pck_reference(kind, people.xy, people.visibility, people.box_xywh, skeleton, people.head_box_xyxy)
+    reference = reference_of(pair.people, pair.skeleton, settings, kind)
+    if by_number(pair.skeleton, settings, kind):
+        return replace(reference, length=_mmpose_length(pair, reference.length))
+    return reference
 
 
-def _mmpose_torso(pair: Paired) -> pck.Reference:
-    """Joints 4 and 5 by number; a length below 1 pixel is replaced by the prediction's."""
-    names = pair.skeleton.keypoints
+def by_number(skeleton: Skeleton, settings: Settings, kind: str) -> bool:
+    """Whether PCK's reference is mmpose's torso."""
+    return settings.compat == "mmpose" and (kind == "torso" or (kind == "auto" and bool(skeleton.torso)))
+
+
+def reference_of(people: People, skeleton: Skeleton, settings: Settings, kind: str) -> pck.Reference:
+    """PCK's reference of labelled people, by their labels alone."""
+    if not by_number(skeleton, settings, kind):
+        return pck.pck_reference(kind, people.xy, people.visibility, people.box_xywh, skeleton, people.head_box_xyxy)
+    names = skeleton.keypoints
     if len(names) < 6:
         raise PoseError("--compat mmpose measures the torso from joint 4 to 5, and there are none", hint="box")
-    a, b = names[4], names[5]
-    length = pck.segment_length(pair.people.xy, pair.people.visibility, pair.skeleton, (a, b))
+    length = pck.segment_length(people.xy, people.visibility, skeleton, (names[4], names[5]))
+    return pck.Reference(length, f"joints 4 and 5: {names[4]} to {names[5]} (--compat mmpose)", {})
+
+
+def _mmpose_length(pair: Paired, length: np.ndarray) -> np.ndarray:
+    """The lengths, those below 1 pixel replaced by the prediction's."""
     place = [np.flatnonzero(pair.label_index == i) for i in (4, 5)]
-    if all(len(p) for p in place):
-        i, j = int(place[0][0]), int(place[1][0])
-        own = np.hypot(*(pair.pred_xy[:, i] - pair.pred_xy[:, j]).T)
-        short = (pair.people.visibility[:, [4, 5]] > 0).all(axis=1) & ~(length >= 1) & pair.found[:, [i, j]].all(axis=1)
-        length = np.where(short & (own > 0), own, length)
-    return pck.Reference(length, f"joints 4 and 5: {a} to {b} (--compat mmpose)", {})
+    if not all(len(p) for p in place):
+        return length
+    i, j = int(place[0][0]), int(place[1][0])
+    own = np.hypot(*(pair.pred_xy[:, i] - pair.pred_xy[:, j]).T)
+    short = (pair.people.visibility[:, [4, 5]] > 0).all(axis=1) & ~(length >= 1) & pair.found[:, [i, j]].all(axis=1)
+    return np.where(short & (own > 0), own, length)
 
 
 def _add_pckh(side: Side, settings: Settings) -> None:
@@ -169,7 +184,7 @@ def _add_errors(side: Side, settings: Settings) -> None:
         }  # fmt: skip
     if "nme" in settings.metrics:
         kind = next((k for k in settings.pck_references if k != "pixels"), "auto")
-        reference = _pck_length(pair, settings, kind)
+        reference = pck_length(pair, settings, kind)
         usable = ~np.isnan(reference.length)
         share = distance / np.where(usable, reference.length, 1.0)[:, None]
         valid = measured & usable[:, None]

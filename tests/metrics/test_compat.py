@@ -149,6 +149,18 @@ def test_mmpose_measures_the_torso_by_number() -> None:
     assert "right_ear to left_shoulder" in result["references"]["PCK"]["rule"]
 
 
+def test_a_diagnosis_measures_the_torso_by_number_too() -> None:
+    """Joints 30 pixels off are far, where 10 are right: not near because the named torso is 1000 long."""
+    coco = get_skeleton("coco17")
+    gt = np.array([[[300.0 * (k % 5), 300.0 * (k // 5)] for k in range(17)]])
+    gt[0, 5] = gt[0, 4] + [30, 40]
+    labels, lines = single_people(coco, gt, gt + [0, -30.0])
+    options = {"metrics": ["pck"], "match": "top-score", "pck_reference": "torso", "diagnose": True}
+    found = evaluate(labels, lines, compat="mmpose", **options)["diagnosis"]["PCK"]
+    assert found["joints"] == {"good": 0, "jitter": 0, "inversion": 0, "swap": 0, "miss": 17}
+    assert evaluate(labels, lines, **options)["diagnosis"]["PCK"]["joints"]["good"] == 17
+
+
 def test_heatmap_accuracy(shared) -> None:
     folder = shared / "reference" / "post"
     case = np.load(folder / "argmax_decode.npz")
