@@ -270,9 +270,11 @@ class TrainSettings:
                 raise wrong(key, "is for clips: clip_frames must be more than 1")
         if bool(self.backdrop) != bool(self.backdrops):
             raise wrong("backdrop" if self.backdrops else "backdrops", "the one needs the other: a share and a folder")
+        # Of one frame, too, they are made by the code for clips.
+        clips = self.clip_frames > 1 or family(self.model) in ("dekr-gru", "unipose-lstm")
         for key in ("paste", "backdrop", "half_body", "rotation_any"):
-            if self.clip_frames > 1 and getattr(self, key):
-                raise wrong(key, "is not for clips")
+            if clips and getattr(self, key):
+                raise wrong(key, "is not for clips, nor for networks that learn from them")
         if not 0 <= self.ema < 1:
             raise wrong("ema", "0 or more and below 1")
         for key in ("scale", "box_scale"):

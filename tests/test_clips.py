@@ -147,6 +147,12 @@ def test_settings_of_clips_are_refused_where_they_mean_nothing(clips):
         resolve({"model": "dekr-tiny", "shake": 3.0})
     with pytest.raises(UsageError, match="not for clips"):
         resolve({"model": "dekr-gru-tiny", "paste": 0.5})
+    alone = {"clip_frames": 1, "truncate": 0, "consistency": 0.0, "shake": 0.0}
+    for key in ("paste", "half_body", "rotation_any"):  # single frames were left as they are without a word
+        for model in ("dekr-gru-tiny", "unipose-lstm-tiny"):
+            with pytest.raises(UsageError, match=f"{key} = 0.5.*nor for networks that learn from them"):
+                resolve({"model": model, **alone, key: 0.5})
+        assert getattr(resolve({"model": "unipose-tiny", key: 0.5}), key) == 0.5
 
 
 def test_a_run_on_videos_resumes_exactly_and_starts_from_a_frame_model(clips, tmp_path):

@@ -68,6 +68,14 @@ def test_grids_there_and_back(grid: str) -> None:
     np.testing.assert_allclose(on_map[:2, 0], [first, last])
 
 
+@pytest.mark.parametrize("grid", ["middle", "ends"])
+def test_a_map_of_one_pixel_stands_for_all_of_the_input(grid: str) -> None:
+    xy = np.array([[0.0, 0.0], [3.0, 1.5], [1.5, 3.0]])
+    on_map = to_map(xy, grid, (4, 4), (1, 1))
+    assert on_map.tolist() == [[-0.375, -0.375], [0.375, 0.0], [0.0, 0.375]]
+    assert to_input(torch.from_numpy(on_map), grid, (4, 4), (1, 1)).tolist() == xy.tolist()
+
+
 WAYS = [(codec, {}) for codec in TEACHING] + [("integral", {"integral_heat": h}) for h in ("gaussian", "softmax")]
 
 

@@ -26,11 +26,11 @@ Size = tuple[int, int]
 
 #: Which input position map pixel 0 and the last one have, as (input size, map size) to (factor, offset):
 #: "corner": pixel u at ``stride u``; "middle": in the middle of the pixels that it was made from; "ends": first and
-#: last pixels correspond.
+#: last pixels correspond (a single one lies in the middle).
 GRIDS: dict[str, Callable[[int, int], tuple[float, float]]] = {
     "corner": lambda size, maps: (size / maps, 0.0),
     "middle": lambda size, maps: (size / maps, (size / maps - 1) / 2),
-    "ends": lambda size, maps: ((size - 1) / (maps - 1), 0.0),
+    "ends": lambda size, maps: ((size - 1) / (maps - 1), 0.0) if maps > 1 else (float(size), (size - 1) / 2),
 }
 
 
