@@ -115,7 +115,7 @@ def pair_frames(labels: LabelFrames, predicted: PredictedFrames, by_id: bool) ->
         twice = np.flatnonzero(partner == rows[count > 1][0])[:2]
         raise PoseError(
             f"two predictions for the labelled frame {labels.image_id[int(partner[twice[0]])]!r}",
-            " and ".join(_frame_name(predicted, int(i)) for i in twice),
+            " and ".join(f"{_frame_name(predicted, int(i))} of {predicted.source[i] or 'the list'}" for i in twice),
             "give each frame once",
         )
     return FramePartners(
@@ -167,7 +167,23 @@ def _pair_by_names(labels: LabelFrames, predicted: PredictedFrames, partner: np.
         else:  # a single picture is its own source
             partner[i] = pictures.find(_parts(source))
             ways["picture name"] += int(partner[i] >= 0)
+    _settle(predicted, partner, pictures, ways)
     _pair_by_last_name(labels, predicted, partner, ways)
+
+
+def _settle(predicted: PredictedFrames, partner: np.ndarray, pictures: _Names, ways: Counter[str]) -> None:
+    """Of several pictures that mean one labelled frame (``000001.jpg`` of every video) the one whose source lies in the
+    labelled name as well keeps it; the others have no labels."""
+    rows, count = np.unique(partner[partner >= 0], return_counts=True)
+    for row in rows[count > 1]:
+        rivals = [int(i) for i in np.flatnonzero(partner == row)]
+        full = [_parts(predicted.source[i]) + _parts(str(predicted.file[i])) for i in rivals if predicted.file[i]]
+        if len(full) < len(rivals):
+            continue
+        sure = [i for i, parts in zip(rivals, full, strict=True) if pictures.find(parts) == row]
+        if len(sure) == 1:
+            partner[[i for i in rivals if i != sure[0]]] = -1
+            ways["picture name"] -= len(rivals) - 1
 
 
 def _pair_by_last_name(

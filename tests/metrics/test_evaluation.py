@@ -247,6 +247,24 @@ def test_frames_without_a_partner_are_counted() -> None:
         evaluate(gt, pred + pred)
 
 
+def test_pictures_of_one_name_in_several_sources() -> None:
+    """Labels of one video kept as pictures, poses of two: those of the other have no labels."""
+    records = tuple(Record(i, f"images/val/a/{i:06d}.jpg", 64, 48, (person(),), 1, i) for i in range(3))
+    gt = Dataset(SQUARE, records, (Video(1, "a", "images/val/a", 64, 48, 0.0, 3),))
+
+    def poses(source: str, shift: float) -> list[tuple[StreamHeader, FramePoses]]:
+        header = StreamHeader(source=source, skeleton=SQUARE)
+        return [(header, FramePoses(i, (person(shift),), file=f"{i:06d}.jpg")) for i in range(3)]
+
+    for pred in (poses("a", 0.0) + poses("b", 9.0), poses("b", 9.0) + poses("a", 0.0)):
+        result = evaluate(gt, pred)
+        assert result["all"]["mean_OKS"] == 1
+        assert result["frames"]["met_by"] == {"picture name": 3}
+        assert result["frames"]["predicted_without_labels"] == 3
+    with pytest.raises(PoseError, match=r"000000.jpg of b and 000000.jpg of c"):
+        evaluate(gt, poses("b", 0.0) + poses("c", 9.0))
+
+
 def test_pictures_in_other_folders_meet() -> None:
     records = tuple(Record(i, f"val2017/{i}.jpg", 64, 48, (person(),)) for i in range(3))
     gt = Dataset(SQUARE, records)
