@@ -290,9 +290,11 @@ class _Cuts:
         if follower is not None:
             self._last = follower.looked
             return
-        # A frame that can't be read has no people who could be taken for others.
-        with contextlib.suppress(PoseError):
-            self._last = thumbnail(region_of(source.read_at(before[-1]).image, options))
+        # Frames that can't be read were not looked at: the one before them was.
+        for index in reversed(before):
+            with contextlib.suppress(PoseError):
+                self._last = thumbnail(region_of(source.read_at(index).image, options))
+                return
 
     @property
     def by_itself(self) -> bool:

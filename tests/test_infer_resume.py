@@ -12,6 +12,10 @@ import numpy as np
 import pytest
 from made_clips import damaged, make_clip
 
+from posecli.errors import PoseError
+from posecli.infer_options import InferOptions
+from posecli.pipeline import _Cuts
+from posecli.types import Frame
 from posecli.video import open_source
 
 
@@ -187,3 +191,37 @@ def test_a_stream_of_other_weights_or_another_video_is_not_gone_on_with(here: Pa
     (here / "a.jsonl").write_text(json.dumps(header) + "\n" + kept.split("\n", 1)[1])
     assert cli("infer", "v.mp4", "-w", tiny_model, "--out", "a.jsonl", "--resume").code == 0
     assert len(lines(here / "a.jsonl")) == 13
+
+
+def test_a_cut_behind_a_broken_frame_is_seen_when_going_on_there() -> None:
+    """It was compared with nothing, and identities went on from one scene to the next."""
+    noise = np.random.default_rng(0).integers(0, 255, (2, 48, 64, 3), dtype=np.uint8)
+    dark, bright = noise[0] // 8, 255 - noise[1] // 8
+
+    class Broken:
+        def indices(self, start: int, stop: int, every: int) -> range:
+            return range(start, stop, every)
+
+        def read_at(self, index: int) -> Frame:
+            if index >= 4:
+                raise PoseError(f"frame {index} cannot be decoded")
+            return Frame(dark, "v.mp4", index, None)
+
+    for image, cut_there in ((bright, True), (dark, False)):
+        cuts = _Cuts(Broken(), InferOptions(), None, 0, 6)  # type: ignore[arg-type]
+        assert cuts.begins(image, None, None) == cut_there
+    assert not _Cuts(Broken(), InferOptions(start=4), None, 4, 6).begins(bright, None, None)  # type: ignore[arg-type]
+
+
+def test_a_stream_cut_off_after_a_broken_frame_has_it_once(here: Path, cli: Callable, tiny_model) -> None:
+    clip = damaged(make_clip(here / "v.mp4", 60, container={"movflags": "+faststart"}), 0.5)
+    base = ("infer", clip, "-w", tiny_model, "--find-every", "0", "--start", "2", "--end", "24", "--out")
+    whole = cli(*base, "a.jsonl", "--json")
+    frames = lines(here / "a.jsonl")
+    lost = [n for n, line in enumerate(frames) if line.get("broken")]
+    assert len(lost) > 1 and json.loads(whole.out)[0]["broken"] == len(lost), whole.err
+    text = (here / "a.jsonl").read_text()
+    for kept in (lost[0], lost[0] + 1, lost[-1] + 1):  # before the first, after it, after the last
+        result = cli(*base, cut(shutil.copy(here / "a.jsonl", here / "b.jsonl"), kept), "--resume", "--json")
+        assert (here / "b.jsonl").read_text() == text
+        assert json.loads(result.out)[0]["broken"] == sum(n >= kept for n in lost)
