@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from posecli.assignment import assign
 from posecli.following import thumbnail
 from posecli.geometry import box_iou
 from posecli.inference import PoseModel
@@ -118,11 +119,9 @@ class Memory:
 
     def _meet(self, boxes: np.ndarray) -> None:
         """Finds each box's person among those of the frame before."""
-        from scipy.optimize import linear_sum_assignment  # slow to import: beside the network, at the first use
-
         overlap = box_iou(boxes, self._boxes)
         self._rows = np.full(len(boxes), -1)
-        for row, column in zip(*linear_sum_assignment(-overlap), strict=True):
+        for row, column in zip(*assign(-overlap), strict=True):
             if overlap[row, column] >= _SAME_PERSON:
                 self._rows[row] = column
         self._boxes = boxes

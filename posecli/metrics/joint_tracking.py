@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from posecli.metrics.tracking import assign
+from posecli.assignment import assign
 
 HEAD_SHARE = 0.5
 JOINT_SUMS = ("labelled", "matched", "misses", "false_positives", "switches", "distance")

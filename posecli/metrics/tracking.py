@@ -19,6 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from posecli.assignment import assign
+
 THRESHOLD = 0.5
 ALPHAS = np.arange(1, 20) * 0.05
 _EPS = np.finfo(float).eps
@@ -44,14 +46,6 @@ class TrackedFrame:
     labels: np.ndarray
     predicted: np.ndarray
     similarity: np.ndarray
-
-
-def assign(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of the assignment of least summed cost (as many as the smaller side has)."""
-    from scipy.optimize import linear_sum_assignment  # a third of a second: only whoever tracks pays for it
-
-    rows, columns = linear_sum_assignment(cost)
-    return rows, columns
 
 
 def _sizes(frames: Sequence[TrackedFrame]) -> tuple[int, int]:

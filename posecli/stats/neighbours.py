@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from posecli.assignment import assign
 from posecli.checks.subject import Subject
 
 FARTHEST = 0.5  # person sizes between two poses that may still be the same person in the next frame
@@ -27,10 +28,8 @@ def pose_distances(first: np.ndarray, second: np.ndarray, size: np.ndarray) -> n
 
 def pair_up(distances: np.ndarray, farthest: float = FARTHEST) -> list[tuple[int, int]]:
     """One to one pairs of the least total distance, none farther apart than that."""
-    from scipy.optimize import linear_sum_assignment  # slow to import: beside the network, at the first use
-
     cost = np.where(distances <= farthest, distances, 1e3)
-    return [(int(a), int(b)) for a, b in zip(*linear_sum_assignment(cost), strict=True) if cost[a, b] < 1e3]
+    return [(int(a), int(b)) for a, b in zip(*assign(cost), strict=True) if cost[a, b] < 1e3]
 
 
 def frames_of_sources(subject: Subject) -> dict[Any, list[tuple[int, np.ndarray]]]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from posecli.assignment import assign
 from posecli.geometry import keypoint_box
 from posecli.tracking import colours
 from posecli.types import Instance, Skeleton
@@ -129,11 +130,9 @@ class Tracker(ABC):
         people = {i: seen(p) for i, p in enumerate(instances) if p.person_score >= self.min_score}
         taken: dict[int, Track] = {}
         if people and self.tracks:
-            from scipy.optimize import linear_sum_assignment  # slow to import: beside the network, at the first use
-
             worth = self.worth(list(people.values()), self.tracks, time)
             rows = list(people)
-            for row, column in zip(*linear_sum_assignment(-worth), strict=True):
+            for row, column in zip(*assign(-worth), strict=True):
                 if worth[row, column] > 0:
                     taken[rows[row]] = self.tracks[column]
         numbers: list[int | None] = [None] * len(instances)
