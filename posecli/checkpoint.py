@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -214,8 +214,14 @@ def _restored(state: Mapping[str, torch.Tensor], where: str) -> dict[str, torch.
     return result
 
 
-def read_parts(path: str | Path) -> dict[str, tuple[dict[str, torch.Tensor], ModelMeta]]:
+def read_parts(
+    path: str | Path, wanted: Collection[str] = ("main", "finder")
+) -> dict[str, tuple[dict[str, torch.Tensor], ModelMeta]]:
     """State dicts (float32) and descriptions in a file: ``{"main": ...}`` and, where there is one, ``"finder"``.
+
+    Args:
+        path: the file.
+        wanted: which of them; the tensors of the others are not read.
 
     Raises:
         PoseError: the file is missing, no safetensors, truncated, or was not written by posecli.
@@ -227,7 +233,8 @@ def read_parts(path: str | Path) -> dict[str, tuple[dict[str, torch.Tensor], Mod
     try:
         with safe_open(str(path), framework="pt") as handle:
             text = (handle.metadata() or {}).get("posecli")
-            state = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (not a dict)
+            names = [n for n in handle.keys() if ("finder" if n.startswith(FINDER) else "main") in wanted]  # noqa: SIM118
+            state = {name: handle.get_tensor(name) for name in names}
     except (SafetensorError, OSError, ValueError) as error:
         raise PoseError(f"not a complete safetensors file: {reason(error)}", where) from None
     if text is None:
@@ -247,7 +254,7 @@ def read_parts(path: str | Path) -> dict[str, tuple[dict[str, torch.Tensor], Mod
     if found["finder"]:
         own = {n[len(FINDER) :]: t for n, t in state.items() if n.startswith(FINDER)}
         parts["finder"] = (own, ModelMeta.from_json(found["finder"], where))
-    return parts
+    return {name: part for name, part in parts.items() if name in wanted}
 
 
 def load_into(network: nn.Module, state: Mapping[str, torch.Tensor], where: str = "") -> None:
@@ -293,24 +300,36 @@ def check_input_size(network: nn.Module, meta: ModelMeta, where: str = "", step:
 
 def load_checkpoint(path: str | Path) -> tuple[nn.Module, ModelMeta]:
     """The main network of a file, in evaluation mode on the CPU, and its description."""
-    state, meta = read_parts(path)["main"]
+    state, meta = read_parts(path, ["main"])["main"]
     return _rebuilt(state, meta, str(path)), meta
 
 
 def load_finder(path: str | Path) -> tuple[nn.Module, ModelMeta] | None:
     """The network that finds people in a file that brings one along, else None."""
-    part = read_parts(path).get("finder")
+    part = read_parts(path, ["finder"]).get("finder")
     return None if part is None else (_rebuilt(*part, str(path)), part[1])
 
 
 def _rebuilt(state: Mapping[str, torch.Tensor], meta: ModelMeta, where: str) -> nn.Module:
     # First without memory: a description may claim a network of terabytes.
     try:
-        wanted = outline(lambda: build(meta, where)).state_dict()
+        network = outline(lambda: build(meta, where))
     except RuntimeError as error:  # sizes that no memory could have
         raise PoseError(f"{meta.architecture}: {str(error).splitlines()[0]}", where) from None
+    wanted = network.state_dict()
     check_fit(wanted, state, where)
-    network = build(meta, where)
     check_input_size(network, meta, where)
-    load_into(network, state, where)
+    if _is_given_by(network, wanted):
+        # Copies: what is read may lie in the file itself, which somebody may write over.
+        own = {name: state[name].to(value.dtype, copy=True) for name, value in wanted.items()}
+        network.load_state_dict(own, assign=True)
+    else:
+        network = build(meta, where)
+        load_into(network, state, where)
     return network.eval()
+
+
+def _is_given_by(network: nn.Module, state: Mapping[str, torch.Tensor]) -> bool:
+    """Whether a state dict names all tensors of a network, none of them twice: it needs no values of its own first."""
+    every = [*network.named_parameters(remove_duplicate=False), *network.named_buffers(remove_duplicate=False)]
+    return {name for name, _ in every} == set(state) and len({id(value) for _, value in every}) == len(every)

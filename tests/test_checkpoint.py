@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import nn
 
 import posecli
 from posecli.checkpoint import (
@@ -46,6 +48,37 @@ def test_description_and_tensors_come_back(weights: Path) -> None:
     original = MODELS["hrnet-tiny"](keypoints=17).state_dict()
     assert all(torch.equal(value, original[name]) for name, value in network.state_dict().items())
     assert load_finder(weights) is None
+
+
+@pytest.mark.parametrize("name", [n for n in MODELS if n.endswith("-tiny")] + ["pose-fpn", "dekr-gru-finder"])
+def test_a_network_that_is_read_is_the_one_that_was_built(name: str, tmp_path: Path) -> None:
+    """Also what stands in no file: buffers that are made anew, types, order of values, what learns."""
+    arguments = {"keypoints": 17}
+    torch.manual_seed(1)
+    built = MODELS[name](**arguments).eval()
+    for value in built.state_dict().values():
+        value.copy_(torch.rand_like(value, dtype=torch.float32) * 9)  # counts and norms too
+    save_model(tmp_path / "w.safetensors", built, ModelMeta(name, arguments, COCO17, (64, 64)))
+    read, _ = load_checkpoint(tmp_path / "w.safetensors")
+
+    def tensors(network: nn.Module) -> dict[str, torch.Tensor]:
+        found = dict(chain(network.named_parameters(remove_duplicate=False), network.named_buffers()))
+        for place, module in network.named_modules():  # neither parameter nor buffer
+            found |= {f"{place}.{n}": v for n, v in vars(module).items() if isinstance(v, torch.Tensor)}
+        return found
+
+    ours, theirs = tensors(read), tensors(built)
+    assert set(ours) == set(theirs)
+    for one, other in ((ours[n], theirs[n]) for n in ours):
+        assert torch.equal(one, other) and one.dtype == other.dtype and one.stride() == other.stride()
+        assert one.requires_grad == other.requires_grad and type(one) is type(other)
+
+
+def test_weights_written_over_while_they_are_used(weights: Path) -> None:
+    network, _ = load_checkpoint(weights)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    weights.write_bytes(bytes(weights.stat().st_size))
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
 def test_bfloat16_halves_the_file_and_loads_as_float32(weights: Path, tmp_path: Path) -> None:
@@ -118,6 +151,9 @@ def test_scales_that_do_not_fit(tmp_path: Path, scale: torch.Tensor) -> None:
 
 def test_two_networks_in_one_file_stay_apart(tiny_model: Path) -> None:
     parts = read_parts(tiny_model)
+    for name, (state, meta) in parts.items():
+        ((alone, of_it),) = read_parts(tiny_model, [name]).values()
+        assert of_it == meta and set(alone) == set(state)
     assert set(parts) == {"main", "finder"}
     assert parts["main"][1].codec == "softmax" and parts["finder"][1].codec == "people"
     assert not any(name.startswith("finder.") for name in parts["finder"][0])
