@@ -19,7 +19,7 @@ from posecli.errors import PoseError, UsageError
 from posecli.files import is_finite
 from posecli.geometry import warp
 from posecli.models.compiled import find_compiler
-from posecli.models.fast import can_fuse, fuse, is_one_graph, keep_memory
+from posecli.models.fast import can_fuse, fuse, is_one_graph, keep_memory, traced
 from posecli.models.fast_cuda import can_run_kernels, quicken
 from posecli.models.fuse import fold_norms
 from posecli.models.int8 import Grid, Observer, can_quantise, input_grid, quantise, quantised
@@ -119,6 +119,8 @@ class RunningNetwork:
         # What bytes of pictures are to a copy in whole numbers, by value and channel.
         self._table: np.ndarray | None = None
         self._is_graph: tuple[nn.Module, bool] | None = None
+        # What was traced to know that, until it is used.
+        self._graph: tuple[nn.Module, fx.Graph | None] | None = None
         self.network = network.eval().to(self.device)
         if self.device.type != "mps":
             self.network = self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -332,7 +334,8 @@ class RunningNetwork:
 
     def _one_graph(self) -> bool:
         if self._is_graph is None or self._is_graph[0] is not self.network:
-            self._is_graph = (self.network, is_one_graph(self.network))
+            self._graph = (self.network, traced(self.network))
+            self._is_graph = (self.network, self._graph[1] is not None)
         return self._is_graph[1]
 
     def _ranges(self) -> dict[str, list[float]]:
@@ -390,8 +393,10 @@ class RunningNetwork:
 
     def _fuse(self, numbers: torch.dtype, compiled: bool) -> nn.Module:
         """The fused copy; where nobody asked for compiled parts in particular it does without them if it must."""
+        known, self._graph = self._graph, None
+        graph = known[1] if known is not None and known[0] is self.network else None
         try:
-            return fuse(self.network, numbers, compiled=compiled)
+            return fuse(self.network, numbers, compiled=compiled, graph=graph)
         except PoseError as error:
             if self.speed == "compiled":
                 raise

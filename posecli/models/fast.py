@@ -146,7 +146,13 @@ class _Tracer(fx.Tracer):
         return super().is_leaf_module(m, module_qualified_name)
 
 
-def fuse(network: nn.Module, dtype: torch.dtype = torch.float32, *, compiled: bool = False) -> nn.Module:
+def fuse(
+    network: nn.Module,
+    dtype: torch.dtype = torch.float32,
+    *,
+    compiled: bool = False,
+    graph: fx.Graph | None = None,
+) -> nn.Module:
     """A quicker copy of a network in evaluation mode, for inference on a CPU.
 
     It takes what the network takes (in ``dtype``) and gives maps that agree with the network's within rounding.
@@ -155,6 +161,7 @@ def fuse(network: nn.Module, dtype: torch.dtype = torch.float32, *, compiled: bo
         network: any of ours, on the CPU; as it is afterwards.
         dtype: what weights and maps are kept in: float32 or bfloat16.
         compiled: let the adaptive blocks run as compiled C++; PoseError where there is no compiler.
+        graph: the network's, of `traced`, where it is there already; it is used up.
 
     Raises:
         ValueError: a network in training, or a PyTorch without the operators.
@@ -166,7 +173,9 @@ def fuse(network: nn.Module, dtype: torch.dtype = torch.float32, *, compiled: bo
         if compiled and isinstance(module, AdaptiveBlocks) and module.adapt_conv.weight.shape[1] <= MOST_CHANNELS:
             parent, _, own = name.rpartition(".")
             setattr(folded.get_submodule(parent), own, CompiledAdaptiveBlocks(module, dtype))
-    fused = _fused(folded.to(dtype).to(memory_format=torch.channels_last), dtype)  # type: ignore[call-overload]
+    folded = folded.to(dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    # The copy's members have the network's names.
+    fused = _fused(folded, dtype, graph)
     make_room(fused)
     return fused
 
@@ -179,10 +188,10 @@ def make_room(network: nn.Module) -> None:
         orders.room = max(1, min(_MOST_ORDERS, _ORDERED_BYTES // max(size, 1)))
 
 
-def _fused(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+def _fused(module: nn.Module, dtype: torch.dtype, graph: fx.Graph | None) -> nn.Module:
     """The network as one graph; one that decides by the values or shapes it gets keeps its own code, around parts that
     are graphs."""
-    whole = _graph(module, dtype)
+    whole = _graph(module, dtype, graph)
     if whole is not None:
         return whole
     for child in module.children():
@@ -193,7 +202,7 @@ def _fused(module: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 def is_one_graph(network: nn.Module) -> bool:
     """Whether a network does the same whatever values it is given: then its launches can be recorded and replayed."""
-    return _trace(network) is not None
+    return traced(network) is not None
 
 
 def _fuse_within(module: nn.Module, dtype: torch.dtype) -> None:
@@ -217,14 +226,15 @@ def _quicken_own(module: nn.Module, dtype: torch.dtype) -> None:
             object.__setattr__(conv, "forward", FusedConv(conv, False, dtype))
 
 
-def _graph(module: nn.Module, dtype: torch.dtype) -> fx.GraphModule | None:
+def _graph(module: nn.Module, dtype: torch.dtype, graph: fx.Graph | None = None) -> fx.GraphModule | None:
     """The module as one graph, or None where it has choices to make."""
-    graph = _trace(module)
+    graph = traced(module) if graph is None else graph
     return None if graph is None else fx.GraphModule(_joined(module, graph, dtype), graph, type(module).__name__)
 
 
-def _trace(module: nn.Module) -> fx.Graph | None:
-    """What a module calls, or None where that depends on what it is given."""
+def traced(module: nn.Module) -> fx.Graph | None:
+    """What a module calls, or None where that depends on what it is given. Meanwhile no other thread may run a
+    network."""
     given = list(inspect.signature(module.forward).parameters.values())
     if len(given) != 1 or given[0].default is not inspect.Parameter.empty or not any(True for _ in module.children()):
         return None

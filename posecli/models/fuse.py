@@ -9,7 +9,9 @@ from __future__ import annotations
 import copy
 import itertools
 import re
+from collections import OrderedDict
 from collections.abc import Iterator
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -24,7 +26,7 @@ def fold_norms(network: nn.Module) -> nn.Module:
     """
     if network.training:
         raise ValueError("fold_norms takes a network in evaluation mode")
-    folded = copy.deepcopy(network)
+    folded = _copied(network, {})
     for module in list(folded.modules()):
         for conv_name, norm_name in list(_pairs(module)):
             conv, norm = module.get_submodule(conv_name), module.get_submodule(norm_name)
@@ -32,6 +34,27 @@ def fold_norms(network: nn.Module) -> nn.Module:
                 _fold(conv, norm)
                 setattr(module, norm_name, nn.Identity())
     return folded.requires_grad_(False)
+
+
+def _copied(value: Any, memo: dict[int, Any]) -> Any:
+    """`copy.deepcopy` of a network, which has a dozen tables to a module, most of them empty: there it spends its time.
+    Modules and their tables are copied here, everything else by it."""
+    if id(value) in memo:
+        return memo[id(value)]
+    kind = type(value)
+    if kind in (dict, OrderedDict) and all(type(name) in (str, int) for name in value):
+        twin = memo[id(value)] = kind()
+        twin.update((name, _copied(item, memo)) for name, item in value.items())
+    elif isinstance(value, nn.Module) and kind.__getstate__ is nn.Module.__getstate__ and not _copies_itself(kind):
+        twin = memo[id(value)] = object.__new__(kind)
+        twin.__dict__.update((name, _copied(item, memo)) for name, item in value.__getstate__().items())
+    else:
+        twin = copy.deepcopy(value, memo)
+    return twin
+
+
+def _copies_itself(kind: type) -> bool:
+    return hasattr(kind, "__deepcopy__") or kind.__reduce_ex__ is not object.__reduce_ex__
 
 
 def _pairs(module: nn.Module) -> Iterator[tuple[str, str]]:

@@ -126,27 +126,25 @@ class OneCall(nn.Module):
 
     def _write(self, x: Tensor) -> _Made:
         """The chain for a size of picture, and the tensors that it is called with."""
-        seen = _Seen(self.plain, set(self._nodes))
-        seen.run(x)
         text = _Text()
         names: dict[fx.Node, str] = {}
+        made: dict[fx.Node, Tensor] = {}  # their shapes, without values
         for node in self._nodes:
-            names[node] = "%x" if node.target is quantised else _line(text, node, names, self.plain, seen.given)
+            if node.target is quantised:
+                names[node], made[node] = "%x", x
+                continue
+            given = [made[source] for source in node.all_input_nodes]
+            names[node] = _line(text, node, names, self.plain, given)
+            made[node] = x.new_empty(_shape(node, self.plain, given[0]), device="meta")
         return text.function([names[node] for node in self._wanted]), text.tensors
 
 
-class _Seen(fx.Interpreter):
-    """Runs the network once and notes what the convolutions of a chain are given."""
-
-    def __init__(self, network: fx.GraphModule, nodes: set[fx.Node]) -> None:
-        super().__init__(network)
-        self._nodes = nodes
-        self.given: dict[fx.Node, tuple[Tensor, ...]] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        if n in self._nodes and n.op == "call_module":
-            self.given[n] = self.fetch_args_kwargs_from_env(n)[0]
-        return super().run_node(n)
+def _shape(node: fx.Node, network: fx.GraphModule, x: Tensor) -> list[int]:
+    """What a node gives, by the first map that it is given."""
+    if node.op == "call_module":
+        return cast("QuantisedConv", network.get_submodule(str(node.target))).shape_of(x)
+    factor = cast("int", node.kwargs["scale_factor"]) if node.op == "call_function" else 1
+    return [*x.shape[:2], *(side * factor for side in x.shape[2:])]
 
 
 class _Text:
@@ -210,9 +208,9 @@ def _line(
     node: fx.Node,
     names: dict[fx.Node, str],
     network: fx.GraphModule,
-    given: dict[fx.Node, tuple[Tensor, ...]],
+    given: Sequence[Tensor],
 ) -> str:
-    """Writes down what a node calls; the name of the result."""
+    """Writes down what a node calls for maps of some shapes; the name of the result."""
     sources = [names[source] for source in node.all_input_nodes]
     if node.op == "call_method":
         return text.call("aten::clone", sources[0], text.none())
@@ -220,7 +218,7 @@ def _line(
         factor = text.real(cast("int", node.kwargs["scale_factor"]))
         return text.call("aten::upsample_nearest2d", sources[0], text.none(), text.row("float", [factor, factor]))
     conv = cast("QuantisedConv", network.get_submodule(str(node.target)))
-    x, *others = given[node]
+    x, *others = given
     padding, stride, dilation, groups = conv.geometry
     rows = [text.row("int", [text.whole(n) for n in row]) for row in (stride, padding, dilation)]
     if others and list(others[0].shape) != (shape := conv.shape_of(x)):

@@ -16,7 +16,7 @@ from posecli.models import MODELS, compiled
 from posecli.models.adaptive import CompiledAdaptiveBlocks
 from posecli.models.compiled import build, find_compiler
 from posecli.models.dekr import AdaptiveBlocks
-from posecli.models.fast import FusedConv, fuse, keep_memory
+from posecli.models.fast import FusedConv, fuse, keep_memory, traced
 from posecli.models.fuse import fold_norms
 from posecli.official import FAMILIES, convert
 
@@ -203,6 +203,19 @@ def test_memory_is_kept_once() -> None:
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "True"
     assert isinstance(keep_memory(), bool)
+
+
+@pytest.mark.parametrize("name", sorted(WHOLE))
+def test_a_graph_that_is_there_already(name: str) -> None:
+    """The network's own graph is that of its folded copy: maps are the same bit by bit."""
+    network = trained(name)
+    graph = traced(network)
+    one, other = fuse(network, graph=graph), fuse(network)
+    assert isinstance(one, fx.GraphModule) and isinstance(other, fx.GraphModule)
+    assert one.code == other.code and list(dict(one.named_modules())) == list(dict(other.named_modules()))
+    picture = torch.randn(1, 3, 64, 96)
+    with torch.inference_mode():
+        assert all(torch.equal(a, b) for a, b in zip(one(picture), other(picture), strict=True))
 
 
 def test_a_network_in_training_is_refused() -> None:
