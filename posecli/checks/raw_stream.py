@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,15 @@ def load(path: str | Path, *, image_root: str | Path | None = None) -> tuple[Sub
     first: StreamHeader | None = None
     rows: Rows | None = None
     pictures: list[Picture] = []
-    seen: dict[tuple[str, Any], int] = {}
+    seen: dict[tuple[str, Any], tuple[int, int]] = {}  # the line, and of how many sources of the name it is the last
+    begun: Counter[str] = Counter()  # sources of each name
     for n, value in enumerate(lines):
         where = f"line {n + 1}"
         if value is None:
             continue
         if "posecli" in value:
             header = header_from_json(value, f"{name}, {where}")
+            begun[header.source] += 1
             if first is not None and header.skeleton.keypoints != first.skeleton.keypoints:
                 raise PoseError(
                     "a source with other joints than the first", f"{name}, {where}", "check them one by one"
@@ -55,18 +58,23 @@ def load(path: str | Path, *, image_root: str | Path | None = None) -> tuple[Sub
         record = f"{where} ({file or header.source}, frame {frame})"
         key = (header.source, file or frame)
         if key in seen:
-            same = lines[seen[key]] == value
-            what = f"also on line {seen[key] + 1}{', word for word' if same else ' with other people'}"
+            other, section = seen[key]
+            # Two videos of one name may well both have a frame without anybody.
+            same = lines[other] == value and bool(persons or section == begun[header.source])
+            what = f"also on line {other + 1}{', word for word' if same else ' with other people'}"
             findings.append(Finding("duplicate-frame", name, record, what, place=(n, None), value=same))
             if same:
                 continue
-        seen.setdefault(key, n)
+        seen.setdefault(key, (n, begun[header.source]))
+        # Streams joined by `cat` may hold two videos of one name, whose frames and identities are not each other's.
+        video = header.source if begun[header.source] == 1 else (header.source, begun[header.source])
         width, height = (value.get(k) or getattr(header, k) for k in ("width", "height"))
         pictures.append(
             Picture(
                 record, (n, None), value.get("image_id"), file or header.source,
                 width if is_whole(width) else 0, height if is_whole(height) else 0,
-                source=None if file else header.source, frame=frame, in_video=file is None, fps=header.fps,
+                source=None if file else video, frame=frame, in_video=file is None, fps=header.fps,
+                origin=header.source, threshold=header.threshold or 0.0,
             )
         )  # fmt: skip
         for i, person in enumerate(persons):
@@ -74,10 +82,7 @@ def load(path: str | Path, *, image_root: str | Path | None = None) -> tuple[Sub
     if first is None or rows is None:
         raise PoseError("the pose stream is empty", name)
     root = str(image_root) if image_root is not None else str(Path(path).parent)
-    subject = Subject(
-        name, "stream", first.skeleton, root, pictures, **rows.finish(), predicted=True, threshold=first.threshold,
-        raw=lines,
-    )  # fmt: skip
+    subject = Subject(name, "stream", first.skeleton, root, pictures, **rows.finish(), predicted=True, raw=lines)
     return subject, findings
 
 
@@ -152,9 +157,13 @@ def _person(
             found("negative-box", f"box {box}")
         else:
             corners = np.array([box[0], box[1], box[0] + box[2], box[1] + box[3]], np.float64)
+    # Labels written as poses say more under keys of their own.
+    stated, area = person.get("visibility"), person.get("area")
+    if are_numbers(stated, len(there)):
+        there = np.where((there > 0) & np.isin(stated, (1, 2)), stated, there).astype(np.int8)
     rows.add(
         frame=image, xy=points[:, :2], visibility=there, score=points[:, 2],
         person_score=1.0 if score is None else score, heat=heat if is_number(heat) else np.nan, box_xyxy=corners,
-        area=np.nan, crowd=False, track=track if is_whole(track) and track >= 0 else -1, records=record,
-        places=place,
+        area=area if is_number(area) and area > 0 else np.nan, crowd=person.get("ignore") is True,
+        track=track if is_whole(track) and track >= 0 else -1, records=record, places=place,
     )  # fmt: skip

@@ -20,7 +20,8 @@ from posecli.types import Skeleton
 @dataclass(frozen=True)
 class Picture:
     """One image or frame: ``record`` names it in findings, ``place`` finds it in the parsed file. ``source`` is the
-    video it belongs to (None for pictures) and ``frame`` its index there; ``in_video``: its pixels are in that file."""
+    video it belongs to (None for pictures) and ``frame`` its index there; ``in_video``: its pixels are in that file.
+    Of a stream, ``origin`` is the name of its source and ``threshold`` the source's display threshold."""
 
     record: str
     place: Any
@@ -34,6 +35,8 @@ class Picture:
     fps: float | None = None
     tags: tuple[str, ...] = ()
     recording: str = ""
+    origin: str = ""
+    threshold: float = 0.0
 
 
 @dataclass
@@ -53,7 +56,6 @@ class Subject:
         crowd: (N,) bool. track: (N,) int64, -1 for none.
         records: N names for findings. places: N places in the parsed file.
         predicted: people come from a model.
-        threshold: display threshold of the stream.
         raw: the parsed file, for repairs. notes: what to know about how it was looked at.
     """
 
@@ -75,7 +77,6 @@ class Subject:
     records: list[str]
     places: list[Any]
     predicted: bool = False
-    threshold: float | None = None
     raw: Any = None
     notes: list[str] = field(default_factory=list)
 
@@ -89,9 +90,14 @@ class Subject:
         return np.where(sizes > 0, sizes, np.nan)[self.frame]
 
     @property
+    def threshold(self) -> np.ndarray:
+        """(N,) float64 display threshold of the source that each person is of; 0 for labels."""
+        return np.array([p.threshold for p in self.pictures], np.float64)[self.frame]
+
+    @property
     def shown(self) -> np.ndarray:
         """(N,) bool: no crowd and, of predictions, not below the display threshold."""
-        return ~self.crowd & (self.person_score >= (self.threshold or 0.0))
+        return ~self.crowd & (self.person_score >= self.threshold)
 
     @property
     def joint_boxes(self) -> np.ndarray:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,8 +118,8 @@ def sources_of(
     """
     shown: list[dict[str, Any]] = []
     more = 0
-    for header, group in itertools.groupby(read_stream(stream), key=lambda pair: pair[0]):
-        lines = (line for _, line in group)
+    for (_, header), group in itertools.groupby(_numbered(stream), key=lambda item: item[:2]):
+        lines = (line for _, _, line in group)
         if most is not None and len(shown) == most:
             more += any(person.track_id is not None for line in lines for person in line.instances)
             continue
@@ -127,6 +127,15 @@ def sources_of(
         if made:
             shown.append(made)
     return shown, more
+
+
+def _numbered(stream: str | Path) -> Iterator[tuple[int, StreamHeader, FramePoses]]:
+    """The frames of a stream, with the number of their source: two that were joined by `cat` may have equal headers."""
+    number, last = 0, None
+    for header, line in read_stream(stream):
+        number += header is not last
+        last = header
+        yield number, header, line
 
 
 def _source(header: StreamHeader, lines: Iterable[FramePoses], video: str | None) -> dict[str, Any] | None:

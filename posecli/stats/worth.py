@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,10 +85,10 @@ def _unsure(subject: Subject, doubts: list[dict[str, float]]) -> None:
         if sure:
             value, name = min(sure)
             doubts[n][f"{name} {value:.2f}"] = float(np.clip(1 - value, 0, 1)) * 0.8
-    if subject.threshold:
-        for p in np.flatnonzero(~subject.shown & ~subject.crowd & (subject.person_score > 0.6 * subject.threshold)):
-            close = float(subject.person_score[p]) / subject.threshold
-            doubts[subject.frame[p]][f"somebody just below the threshold ({subject.person_score[p]:.2f})"] = 0.4 * close
+    least = subject.threshold
+    for p in np.flatnonzero(~subject.shown & ~subject.crowd & (subject.person_score > 0.6 * least)):
+        close = float(subject.person_score[p] / least[p])
+        doubts[subject.frame[p]][f"somebody just below the threshold ({subject.person_score[p]:.2f})"] = 0.4 * close
 
 
 def _unsteady(subject: Subject, doubts: list[dict[str, float]]) -> None:
@@ -130,6 +131,18 @@ def _key(picture: Picture) -> tuple[str, Any]:
     return picture.file_name, picture.frame if picture.in_video else None
 
 
+def _keys(subject: Subject) -> list[tuple[Any, ...]]:
+    """A key for each picture: name and frame, the folder or video it is of, and the how manieth of all that it is:
+    streams joined by `cat` may hold pictures of one name."""
+    met: Counter[tuple[Any, ...]] = Counter()
+    keys: list[tuple[Any, ...]] = []
+    for picture in subject.pictures:
+        name = (*_key(picture), picture.origin)
+        met[name] += 1
+        keys.append((*name, met[name]))
+    return keys
+
+
 def _videos(subject: Subject) -> dict[str, str]:
     """Last name of a video to its whole one, where no other video has that last name."""
     names: dict[str, list[str]] = {}
@@ -139,16 +152,21 @@ def _videos(subject: Subject) -> dict[str, str]:
 
 
 def _partners(first: Subject, second: Subject) -> list[int | None]:
-    """Row of the second one's picture that is the same as each of the first's. Videos that one of them names with its
-    folders and the other without meet by their last name, where it leaves no doubt."""
-    rows = {_key(p): n for n, p in enumerate(second.pictures)}
+    """Row of the second one's picture that is the same as each of the first's. Pictures whose folders have other names
+    meet by their own, and videos that one of them names with its folders and the other without by their last one, where
+    that leaves no doubt."""
+    rows = {key: n for n, key in enumerate(_keys(second))}
+    plain = {_key(p): n for n, p in enumerate(second.pictures)}
+    counts = [Counter(map(_key, subject.pictures)) for subject in (first, second)]
     ours, theirs = _videos(first), _videos(second)
     partners = []
-    for picture in first.pictures:
-        partner = rows.get(_key(picture))
+    for picture, key in zip(first.pictures, _keys(first), strict=True):
+        partner = rows.get(key)
+        if partner is None and all(count[_key(picture)] == 1 for count in counts):
+            partner = plain[_key(picture)]
         last = os.path.basename(picture.file_name)
         if partner is None and picture.in_video and last in ours and last in theirs:
-            partner = rows.get((theirs[last], picture.frame))
+            partner = plain.get((theirs[last], picture.frame))
         partners.append(partner)
     return partners
 

@@ -295,6 +295,23 @@ def test_streams(tmp_path: Path) -> None:
     assert kinds(tmp_path / "fixed.jsonl") == {"odd-score"}
 
 
+def test_labels_written_as_poses_keep_what_they_say(tmp_path: Path) -> None:
+    """A crowd's box is no person's, and hidden joints are not visible."""
+    path = tmp_path / "labels.jsonl"
+    lines = stream(path)
+    one = lines[1]["persons"][0]
+    one |= {"visibility": [1, 0, 7] + [2] * 14, "area": 321.5}
+    lines[2]["persons"][0] |= {"visibility": "none", "area": math.inf}
+    lines[3]["persons"].append({**copy.deepcopy(lines[3]["persons"][0]), "ignore": True})
+    path.write_text("\n".join(json.dumps(line) for line in lines) + "\n")
+    outcome = check([path])
+    assert not outcome.findings
+    subject = outcome.subjects[0]
+    assert subject.visibility[0].tolist() == [1] + [2] * 16 and (subject.visibility[1] == 2).all()
+    assert subject.area[0] == 321.5 and np.isnan(subject.area[1:]).all()
+    assert subject.crowd.sum() == 1 and len(subject) == 7
+
+
 def test_a_stream_on_standard_input(tmp_path: Path, cli: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "poses.jsonl"
     stream(path)

@@ -90,6 +90,10 @@ def test_the_report_of_an_evaluation_holds_the_same_sections(tmp_path: Path) -> 
     assert pages[0] == pages[1] and "Over time" not in pages[0]
     assert pages[2].count("<svg") == pages[0].count("<svg") + 11 and 'href="#time"' in pages[2]
     assert "id 1, frames 8 to 11: 20" in pages[2] and pages[2].count("data:image/jpeg;base64,") == 1
+    # Two of one name, joined by cat, are two.
+    (tmp_path / "two.jsonl").write_text(2 * (tmp_path / "a.jsonl").read_text())
+    shown, _ = sources_of(tmp_path / "two.jsonl", lambda name: None)
+    assert [(s["frames"], s["people"], s["cuts"]) for s in shown] == [(20, 2, 1)] * 2
     # Sources beyond the first few are counted.
     lines = (tmp_path / "a.jsonl").read_text()
     (tmp_path / "many.jsonl").write_text("".join(lines.replace("clip <b>", f"clip {n}") for n in range(6)))

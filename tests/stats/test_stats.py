@@ -175,6 +175,44 @@ def test_models_are_compared_on_the_same_of_two_videos_of_one_name(tmp_path: Pat
         ranked(tmp_path / "a.jsonl", tmp_path / "alone.jsonl")
 
 
+def test_streams_joined_by_cat_keep_their_own_thresholds(tmp_path: Path) -> None:
+    first = save(tmp_path / "a.jsonl", walking(10, score=0.5)).read_text()
+    second = save(tmp_path / "b.jsonl", walking(10, score=0.5), source="b.mp4").read_text()
+    for texts in ((first, second.replace('"threshold": 0.3', '"threshold": 0.6')),
+                  (second.replace('"threshold": 0.3', '"threshold": 0.6'), first)):  # fmt: skip
+        (tmp_path / "all.jsonl").write_text("".join(texts))
+        result = describe(load(tmp_path / "all.jsonl")[0])
+        assert (result["people"], result["below_threshold"]) == (10, 10)
+    listed = ranked(tmp_path / "all.jsonl", count=20)
+    assert {f["file"] for f in listed if "just below" in " ".join(f["reasons"])} == {"b.mp4"}
+
+
+def test_two_videos_of_one_name_are_two(tmp_path: Path) -> None:
+    """Frame by frame their people were taken for one person who jumps to and fro."""
+    nobody: list[list[Instance]] = [[], []]
+    one = save(tmp_path / "a.jsonl", [*nobody, *walking(20)]).read_text()
+    other = save(tmp_path / "b.jsonl", [*nobody, *([someone(STANDING + (200 + n, 50))] for n in range(20))]).read_text()
+    (tmp_path / "all.jsonl").write_text(one + other)
+    subject, findings = load(tmp_path / "all.jsonl")
+    result = describe(subject)
+    assert (result["images"], result["videos"], result["tracks"], result["people"]) == (44, 2, 2, 40)
+    assert result["motion"]["joints"]["nose"]["speed"] == pytest.approx(25 / 93, rel=1e-3)
+    assert len(findings) == 22 and not any(f.value for f in findings)  # told, and none of them taken away by --fix
+    assert not any("jumps" in reason for frame in ranked(tmp_path / "all.jsonl") for reason in frame["reasons"])
+
+
+@pytest.mark.parametrize("names", [("x", "y"), ("p", "p")])
+def test_models_are_compared_on_the_same_of_two_pictures_of_one_name(tmp_path: Path, names: tuple[str, str]) -> None:
+    for model in ("a", "b"):
+        with StreamWriter(tmp_path / f"{model}.jsonl") as writer:
+            for n, name in enumerate(names):
+                writer.header(StreamHeader(name, COCO17, threshold=0.3))
+                person = someone(STANDING + 40 * n, score=0.99, track=None)
+                writer.frame(FramePoses(0, (person,), file="0.png", width=200, height=200))
+    found = ranked(tmp_path / "a.jsonl", tmp_path / "b.jsonl", count=10)
+    assert not any("the models" in reason for frame in found for reason in frame["reasons"])
+
+
 def test_two_models_that_disagree(tmp_path: Path) -> None:
     ours = walking(score=0.97)
     theirs = []
