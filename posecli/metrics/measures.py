@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from posecli.metrics import oks, pck, shares
-from posecli.metrics.crowdpose import crowdpose_areas
+from posecli.metrics.crowdpose import counts_for_crowdpose, crowdpose_areas
 from posecli.metrics.local_score import counted_people
 from posecli.metrics.options import Settings
 from posecli.metrics.pairing import (
@@ -87,11 +87,13 @@ def measure_side(
     row_here = np.full(len(gt), -1, np.int64)
     row_here[inside] = np.arange(len(inside))
 
-    def match(of_area: np.ndarray, values: np.ndarray, ranges: dict[str, tuple[float, float]]) -> oks.Matches:
+    def match(
+        of_area: np.ndarray, values: np.ndarray, few: np.ndarray, ranges: dict[str, tuple[float, float]]
+    ) -> oks.Matches:
         return oks.match_coco(
             gt.frame[inside],
             of_area[inside],
-            (gt.crowd | (labelled < settings.min_joints) | np.isnan(of_area))[inside],
+            (gt.crowd | few | np.isnan(of_area))[inside],
             gt.crowd[inside],
             at,
             found.score,
@@ -110,7 +112,7 @@ def measure_side(
         none = np.isnan(area) & counts_as_person & here
         if none.any():
             side.notes.append(f"{int(none.sum())} people have no area, mask or box: left out of OKS")
-        side.matches = match(area, similarity, oks.AREA_RANGES)
+        side.matches = match(area, similarity, labelled < settings.min_joints, oks.AREA_RANGES)
         side.areas = {
             name: int((rule[rows] == number).sum())
             for number, name in enumerate(oks.AREA_RULES)
@@ -118,7 +120,8 @@ def measure_side(
         }
     if "crowdpose" in settings.metrics:
         boxed = crowdpose_areas(full.box_xywh)
-        side.crowdpose = match(boxed, similarities(boxed), {"all": oks.AREA_RANGES["all"]})
+        few = (labelled < settings.min_joints) | ~counts_for_crowdpose(gt.visibility, skeleton.keypoints)
+        side.crowdpose = match(boxed, similarities(boxed), few, {"all": oks.AREA_RANGES["all"]})
         none = np.isnan(boxed) & counts_as_person & here
         if none.any():
             side.notes.append(f"{int(none.sum())} people have no box: left out of CrowdPose's AP")

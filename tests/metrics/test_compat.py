@@ -96,6 +96,21 @@ def test_deeppose_prints_this(shared, name, skeleton) -> None:
             assert found == pytest.approx(case[f"mpii_pckh_headsegment_{threshold}"], abs=1e-6)
 
 
+def test_crowdpose_looks_for_nobody_of_whom_only_head_and_neck_are_labelled() -> None:
+    """The benchmark's num_keypoints leaves both out, and its code ignores people of whom it is 0."""
+    skeleton = get_skeleton("crowdpose14")
+    gt = np.random.default_rng(0).uniform(100, 300, (2, 14, 2))
+    labelled = np.ones((2, 14), bool)
+    labelled[1, :12] = False
+    boxes = np.tile([100.0, 100, 300, 300], (2, 1))
+    labels, lines = single_people(skeleton, gt, gt + [[[0.0, 0]], [[900.0, 900]]], labelled, box_xyxy=boxes)
+    row = evaluate(labels, lines, metrics=["oks", "crowdpose"])["all"]
+    assert row["CrowdPose_AR"] == 1 and row["AR"] == 0.5
+    labelled[1, 0] = True
+    labels, lines = single_people(skeleton, gt, gt + [[[0.0, 0]], [[900.0, 900]]], labelled, box_xyxy=boxes)
+    assert evaluate(labels, lines, metrics=["crowdpose"])["all"]["CrowdPose_AR"] == 0.5
+
+
 def test_mmpose_computes_this(shared) -> None:
     case = np.load(shared / "reference" / "post" / "mmpose_metrics.npz")
     gt, pred, mask = case["gt"].astype(float), case["pred"].astype(float), case["mask"]
