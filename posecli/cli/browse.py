@@ -67,11 +67,12 @@ def browse(
     """
     from posecli.errors import UsageError
     from posecli.formats import read_dataset
+    from posecli.formats.pose_stream import is_named
     from posecli.reports.gallery import ONE_FILE, write_gallery
     from posecli.reports.items import add_predictions, of_dataset, of_stream, read_predicted
 
     with console(quiet).status("reading"):
-        if source == "-" or source.endswith(".jsonl"):
+        if is_named(source, (".jsonl",)):
             if pred is not None:
                 raise UsageError("labels come first", source, "posecli browse LABELS PREDICTIONS")
             if skeleton is not None:

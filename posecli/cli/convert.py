@@ -203,6 +203,7 @@ def convert(
 
     from posecli.errors import UsageError
     from posecli.exports import form_of
+    from posecli.formats.pose_stream import is_named
     from posecli.on_ray import Cluster
     from posecli.skeletons import get_skeleton
 
@@ -218,7 +219,7 @@ def convert(
     if resume and overwrite:
         raise UsageError("--resume goes on with what is there, --overwrite replaces it", hint="give one of them")
     sources = _with_streams_of_folders(sources)
-    streams = [s for s in sources if s == "-" or s.endswith((".jsonl", ".ndjson"))]
+    streams = [s for s in sources if format_ != "mediapipe" and is_named(s)]
     if streams and len(streams) < len(sources):
         raise UsageError("pose streams and data sets cannot be joined", hint="convert them one by one")
     if no_derived and to_skeleton is None:

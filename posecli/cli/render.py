@@ -163,11 +163,12 @@ def render(
 
 def _source_of(source: str, poses: str) -> str | Input:
     """What to draw on; of a folder with videos and pictures the one that the stream is of."""
+    from posecli.formats.pose_stream import is_named
     from posecli.predictions import read_headers
     from posecli.video import list_inputs
 
     found = list_inputs([source])
-    if len(found) < 2 or poses == "-" or not poses.endswith(".jsonl"):
+    if len(found) < 2 or poses == "-" or not is_named(poses, (".jsonl",)):
         return source
     named = {header.source for header in read_headers(poses, warn=lambda _: None)}
     some = [item for item in found if item.name in named]
@@ -181,11 +182,12 @@ def _caption(place: str) -> str:
 
 def _is_stream(path: Path) -> bool:
     """Whether it is a stream, or nothing that labels could be: then the reader of streams says what is wrong."""
-    if path.suffix == ".jsonl" or not path.exists():
-        return True
     from posecli.errors import PoseError
     from posecli.formats import SeveralForms, detect
+    from posecli.formats.pose_stream import is_named
 
+    if is_named(path, (".jsonl",)) or not path.exists():
+        return True
     try:
         return detect(path)[0] == "pose_stream"
     except SeveralForms:

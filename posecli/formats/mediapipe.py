@@ -90,10 +90,11 @@ def read_poses(
     elif known is not None and known.width and known.height:
         header, length = stated_header(known, MEDIAPIPE33), known.num_frames
     else:
-        if head.get("width") is None or head.get("height") is None:
+        said = next((v for v in (head, *results) if v.get("width") is not None and v.get("height") is not None), None)
+        if said is None:
             hint = "say which video it is with --image-root VIDEO, or put width and height into the file"
             raise PoseError("landmarks are parts of the picture's size, which nobody says", str(src), hint)
-        width, height = (size(head[k], k, str(src)) for k in ("width", "height"))
+        width, height = (size(said[k], k, str(src)) for k in ("width", "height"))
         fps = None if head.get("fps") is None else number(head["fps"], "fps", str(src))
         header, length = StreamHeader(str(stated or src.stem), MEDIAPIPE33, width, height, fps), 0
     numbers: set[int] = set()
@@ -107,6 +108,9 @@ def read_poses(
         if length and frame >= length:
             raise PoseError(f"frame {frame}, but the video has {length} frames", where, "another video's landmarks?")
         numbers.add(frame)
+        for key, whole in (("width", header.width), ("height", header.height)):
+            if result.get(key) is not None and size(result[key], key, where) != whole:
+                raise PoseError(f"{key} is {result[key]}, of the video {whole}", where)
         people = _people(result, int(header.width or 0), int(header.height or 0), where)
         yield header, FramePoses(frame, people, _time(result, frame, header.fps, where))
 

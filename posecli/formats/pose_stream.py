@@ -28,6 +28,14 @@ def recognise(src: Path) -> str | None:
     return None
 
 
+def is_named(place: str | Path, suffixes: tuple[str, ...] = (".jsonl", ".ndjson")) -> bool:
+    """Whether a source is a pose stream by its name (``-`` is standard input), and no landmarks of MediaPipe in lines,
+    whose files have the same suffix."""
+    from posecli.formats import mediapipe
+
+    return str(place) == "-" or (str(place).endswith(suffixes) and mediapipe.recognise(Path(place)) is None)
+
+
 def read(src: str | Path, options: ReadOptions, warn: Callable[[str], None]) -> Dataset:
     """Reads the stream as labels; videos and pictures are looked for in ``options.image_root`` (None: beside it).
 

@@ -50,6 +50,27 @@ def test_video_of_the_same_stem_and_json_lines(tmp_path: Path, make_video: Calla
     assert dataset.records[0].instances[0].xy[32].tolist() == [32, 24]
 
 
+def test_json_lines_in_every_verb(tmp_path: Path, make_video: Callable[..., Path], cli: Callable[..., Any]) -> None:
+    """Their files are called like pose streams."""
+    video = make_video(tmp_path / "walk.mp4", 3, size=(64, 48))
+    lines = [{"poseLandmarks": landmarks(), "frame": n, "width": 64, "height": 48} for n in range(2)]
+    path = tmp_path / "found.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for more in ((), ("--format", "mediapipe")):
+        done = cli("convert", path, "--out", tmp_path / "o.json", "--overwrite", *more)
+        assert done.code == 0, done.err
+    assert len(json.loads((tmp_path / "o.json").read_text())["annotations"]) == 2
+    assert cli("convert", path, "--out", tmp_path / "poses.jsonl").code == 0
+    done = cli("render", video, path, "--out", tmp_path / "o.mp4", "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["people"] == 2
+    assert cli("browse", path, "--image-root", tmp_path, "--out", tmp_path / "g.html").code == 0
+    lines[1]["width"] = 80
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(PoseError, match="result 1: width is 80, of the video 64"):
+        read_dataset(path)
+
+
 def test_pictures(tmp_path: Path, make_picture: Callable[..., Path]) -> None:
     make_picture(tmp_path / "a.jpg", (64, 48))
     rows = [[m["x"], m["y"], m["z"], m["visibility"]] for m in landmarks()]
