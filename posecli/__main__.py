@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from posecli.cli.app import app
 from posecli.cli.common import ExitCode, report_error
+from posecli.cli.starting import alone
 from posecli.errors import PoseError, UsageError
 
 
@@ -18,6 +19,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     # (the one in PyTorch's wheels for Linux) reads this when PyTorch is loaded, which is later.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    if argv is None:
+        alone()
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     try:

@@ -25,6 +25,7 @@ from posecli.cli.common import (
     warn,
 )
 from posecli.cli.infer_results import places_of_plots, plot_pages, tell
+from posecli.cli.starting import begin, settled
 from posecli.cli.stored import hand_over, is_there, jobs_left, through_storage
 
 if TYPE_CHECKING:
@@ -287,6 +288,7 @@ def infer(
 
     Writes clip.poses.jsonl (one line a frame) and clip.overlay.mp4 into the current folder.
     """
+    begin()
     import contextlib
     import tempfile
     from dataclasses import replace
@@ -295,7 +297,6 @@ def infer(
     from posecli.cli.infer_parts import infer_parts
     from posecli.cluster import Recipe
     from posecli.errors import PoseError, UsageError
-    from posecli.exports import export_stream
     from posecli.infer_files import parse_numbers, plan_jobs, run_jobs
     from posecli.inference import PredictOptions, load_model
     from posecli.on_ray import Cluster
@@ -308,6 +309,7 @@ def infer(
     from posecli.storage import current
     from posecli.video import list_inputs
 
+    settled()
     if weights is not None and model != "default":
         raise UsageError("--model and --weights name two models", hint="give one of them")
     if resume and (overwrite or out == "-"):
@@ -457,6 +459,8 @@ def infer(
         if lookup is not None and lookup.asked and not lookup.asked[True]:
             warn(f"{boxes}: it names none of the frames that were looked at, so nobody has a box")
         if kind != "stream":
+            from posecli.exports import export_stream
+
             export_stream(str(target), str(out), kind, overwrite=overwrite, warn=warn)
             for summary in summaries:
                 summary.stream = out
