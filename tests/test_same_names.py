@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from made_clips import make_clip
@@ -15,7 +16,7 @@ from posecli.formats.label_poses import labels_of_poses
 from posecli.infer_files import plan_jobs
 from posecli.metrics import evaluate
 from posecli.person_boxes import read_boxes
-from posecli.predictions import FramePoses, StreamHeader, StreamWriter, read_stream
+from posecli.predictions import FramePoses, StreamHeader, StreamWriter, read_headers, read_stream
 from posecli.render import poses_for
 from posecli.types import Instance, Skeleton
 from posecli.video import list_inputs, open_source
@@ -136,3 +137,21 @@ def test_a_frame_of_two_sources_is_told(lab: Path, tmp_path: Path, cli) -> None:
     assert cli("convert", lab / "front", "--out", one).code == 0
     done = cli("convert", one, lab / "front", "--out", tmp_path / "two.json")
     assert done.code == 0 and "2 of 4 images are in more than one source" in done.err
+
+
+def test_folders_of_pictures_of_one_name(tmp_path: Path, cli, tiny_model: Path, monkeypatch) -> None:
+    """Both were called ``frames``: two streams were refused, and in one of both nobody knew which is which."""
+    monkeypatch.chdir(tmp_path)
+    noise = np.random.default_rng(0)
+    for name in ("a/frames", "b/frames", "c"):
+        (tmp_path / name).mkdir(parents=True)
+        for n in range(2):
+            cv2.imwrite(str(tmp_path / name / f"{n}.png"), noise.integers(0, 255, (32, 32, 3), dtype=np.uint8))
+    assert [i.name for i in list_inputs(["a/frames", "c"])] == ["frames", "c"]
+    assert [i.name for i in list_inputs(["a/frames", "b/frames", "c"])] == ["a/frames", "b/frames", "c"]
+    words = ("infer", "a/frames", "b/../b/frames", "-w", tiny_model, "--no-second-look", "--quiet")
+    assert cli(*words).code == 0
+    assert all((tmp_path / f"poses/{n}/frames.poses.jsonl").is_file() for n in "ab")
+    assert cli(*words, "--out", "all.jsonl", "--render").code == 0
+    assert [h.source for h in read_headers("all.jsonl")] == ["a/frames", "b/frames"]
+    assert all((tmp_path / f"{n}/frames.overlay").is_dir() for n in "ab")

@@ -117,8 +117,8 @@ def open_source(what: str | Path | int | Input) -> FrameSource:
 def list_inputs(inputs: Iterable[str | Path | int]) -> list[Input]:
     """What the given words name, in their order: one `Input` per video, one per folder of pictures, one for all
     pictures named directly or by a glob, one per COCO JSON (and per video it names).
-    Videos are called as their files, in a folder given with the folders below it, and with more of them where two would
-    have one name.
+    Videos are called as their files, in a folder given with the folders below it, pictures as their folder; and with
+    more folders where two would have one name.
 
     Folders are searched through all levels, hidden names left out, in natural order (``2`` before ``10``).
 
@@ -168,18 +168,30 @@ def list_inputs(inputs: Iterable[str | Path | int]) -> list[Input]:
 
 
 def _told_apart(found: list[Input]) -> list[Input]:
-    """Videos of one name from several folders get the folders in which they differ: ``a/clip.mp4``, ``b/clip.mp4``."""
-    alike: dict[str, set[Path]] = {}
-    for item in found:
-        if item.kind == "video" and not is_stored(item.path):
-            alike.setdefault(item.name, set()).add(Path(item.path).absolute())
-    several = {name: _common([p.parent for p in paths]) for name, paths in alike.items() if len(paths) > 1}
+    """Videos, and folders of pictures, of one name get the folders in which they differ: ``a/clip.mp4``,
+    ``b/clip.mp4``."""
+    places = [_place(item) for item in found]
+    alike: dict[tuple[str, str], set[Path]] = {}
+    for item, place in zip(found, places, strict=True):
+        if place is not None:
+            alike.setdefault((item.kind, item.name), set()).add(place)
+    several = {key: _common([p.parent for p in paths]) for key, paths in alike.items() if len(paths) > 1}
     return [
-        replace(item, name=Path(item.path).absolute().relative_to(several[item.name]).as_posix())
-        if item.kind == "video" and item.name in several and not is_stored(item.path)
+        replace(item, name=place.relative_to(several[item.kind, item.name]).as_posix())
+        if place is not None and (item.kind, item.name) in several
         else item
-        for item in found
+        for item, place in zip(found, places, strict=True)
     ]
+
+
+def _place(item: Input) -> Path | None:
+    """The file or folder on this machine that an input is called after; None where it is called otherwise."""
+    if item.kind not in ("video", "pictures") or is_stored(item.path):
+        return None
+    if item.kind == "video":
+        return Path(item.path).absolute()
+    folder = Path(item.path).resolve()
+    return folder if item.name == folder.name and not item.image_ids else None
 
 
 def _stored(url: str) -> list[Input]:
