@@ -26,7 +26,7 @@ from posecli.formats.coco_write import write as write_coco
 from posecli.formats.joint_mapping import JointMapping, SkeletonChange, joint_mapping
 from posecli.formats.label_poses import Frames, by_source, label_stream, labels_of_poses, with_label_keys
 from posecli.formats.openpose_write import write_openpose
-from posecli.formats.tables_write import Columns, label_columns, write_long, write_wide
+from posecli.formats.tables_write import Columns, label_columns, misjudged_by_scores, write_long, write_wide
 from posecli.predictions import FramePoses, StreamHeader, StreamWriter, read_stream
 from posecli.types import Dataset, Instance, Skeleton
 
@@ -160,6 +160,8 @@ def export_dataset(
     missed: Counter[str] = Counter()
     for record in dataset.records:
         _count(record.instances, form, missed)
+    if kind in ("csv", "csv-wide"):
+        missed["hidden joints"] += misjudged_by_scores(dataset)
     with replace_when_done(out, overwrite=overwrite) as part:
         if form.write_labels is not None:
             count = form.write_labels(dataset, part, warn)

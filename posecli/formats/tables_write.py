@@ -20,6 +20,7 @@ import numpy as np
 
 from posecli.errors import PoseError
 from posecli.formats.label_poses import Frames, by_source, one_skeleton
+from posecli.formats.labels import visibility_from_scores
 from posecli.predictions import FramePoses, StreamHeader
 from posecli.types import Dataset, Instance, Skeleton
 
@@ -50,6 +51,18 @@ def label_columns(dataset: Dataset) -> Columns:
         box=any(p.box_xyxy is not None for p in people),
         head_box=any(p.head_box_xyxy is not None for p in people),
         area=any(p.area is not None for p in people),
+    )
+
+
+def misjudged_by_scores(dataset: Dataset) -> int:
+    """How many people of a table of scores come back with other visibilities than they have: readers form them from the
+    scores."""
+    if label_columns(dataset).third == "v":
+        return 0
+    return sum(
+        bool((visibility_from_scores(p.xy, p.score * (p.visibility > 0), r.width, r.height) != p.visibility).any())
+        for r in dataset.records
+        for p in r.instances
     )
 
 

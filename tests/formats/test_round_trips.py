@@ -178,6 +178,19 @@ def test_frames_of_a_video_stay_frames_in_a_stream(tmp_path: Path, suffix: str, 
     assert [(r.file_name, r.frame_id, r.image_id) for r in back.records] == [(name, i, 7 + i) for i in range(3)]
 
 
+@pytest.mark.parametrize("form", ["csv", "csv-wide"])
+def test_visibility_that_scores_do_not_tell_is_said(tmp_path: Path, form: str) -> None:
+    """A table has one of the two; a joint that was set hidden by hand, or visible outside the picture, is lost."""
+    xy, score = np.array([[5.0, 6.0], [7.0, 8.0]]), np.array([0.9, 0.2], np.float32)
+    as_told, hidden = (Instance(xy, np.array(v), score) for v in ([2, 1], [1, 1]))
+    outside = Instance(xy + 60, np.array([2, 1]), score)
+    said: list[str] = []
+    for n, people in enumerate(((as_told,), (as_told, hidden, outside))):
+        dataset = Dataset(Skeleton("two", ("a", "b")), (Record(1, "a.jpg", 64, 48, people),), (), str(tmp_path))
+        export_dataset(dataset, tmp_path / f"{n}.csv", form, warn=said.append)
+    assert said == [f"{tmp_path}/1.csv: {form} has no place for hidden joints (2)"]
+
+
 def test_frames_of_camcorders_are_numbered_in_deeplabcut(tmp_path: Path) -> None:
     person = Instance(np.array([[5.0, 6.0]]), np.array([2]), np.ones(1, np.float32))
     records = tuple(Record(1 + i, "00001.MTS", 64, 48, (person,), 1, i) for i in range(2))
