@@ -223,15 +223,27 @@ def _spread(
     return chosen
 
 
+def _names(subject: Subject) -> dict[int, str]:
+    """Row of each picture to its name, with its folder where pictures of several folders have that name."""
+    folders: dict[str, set[str]] = {}
+    for picture in subject.pictures:
+        folders.setdefault(picture.file_name, set()).add(picture.origin)
+    return {
+        n: p.file_name if p.in_video or len(folders[p.file_name]) == 1 else f"{p.origin}/{p.file_name}"
+        for n, p in enumerate(subject.pictures)
+    }
+
+
 def to_json(subject: Subject, chosen: Sequence[Candidate]) -> list[dict[str, Any]]:
     """The list as plain values: ``rank``, ``file``, ``frame``, ``time``, ``worth``, ``reasons``."""
     result = []
+    names = _names(subject)
     for place, candidate in enumerate(chosen, 1):
         picture = subject.pictures[candidate.row]
         result.append(
             {
                 "rank": place,
-                "file": picture.file_name,
+                "file": names[candidate.row],
                 "frame": picture.frame,
                 "time": round(picture.frame / picture.fps, 3) if picture.fps and picture.in_video else None,
                 "worth": round(candidate.worth, 4),
@@ -271,11 +283,12 @@ def _dataset(subject: Subject, chosen: Sequence[Candidate]) -> Any:
     rows = sorted(chosen, key=lambda c: (subject.pictures[c.row].file_name, subject.pictures[c.row].frame))
     videos: dict[str, Video] = {}
     records = []
+    names = _names(subject)
     for number, candidate in enumerate(rows, 1):
-        picture = subject.pictures[candidate.row]
-        path = os.path.join(subject.root, picture.file_name)
+        picture, name = subject.pictures[candidate.row], names[candidate.row]
+        path = os.path.join(subject.root, name)
         if not os.path.isfile(path):
-            raise PoseError(f"{picture.file_name} is not there", subject.root, "say where it is with --image-root")
+            raise PoseError(f"{name} is not there", subject.root, "say where it is with --image-root")
         if picture.in_video and picture.file_name not in videos:
             last = max(p.frame for p in subject.pictures if p.file_name == picture.file_name)
             videos[picture.file_name] = Video(
@@ -289,7 +302,7 @@ def _dataset(subject: Subject, chosen: Sequence[Candidate]) -> Any:
             width, height = picture_size(path)
         records.append(
             Record(
-                number, picture.file_name, width, height,
+                number, name, width, height,
                 tuple(_label(subject, n) for n in people[candidate.row]),
                 videos[picture.file_name].id if picture.in_video else None,
                 picture.frame if picture.in_video else None,

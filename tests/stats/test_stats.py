@@ -207,10 +207,19 @@ def test_models_are_compared_on_the_same_of_two_pictures_of_one_name(tmp_path: P
         with StreamWriter(tmp_path / f"{model}.jsonl") as writer:
             for n, name in enumerate(names):
                 writer.header(StreamHeader(name, COCO17, threshold=0.3))
-                person = someone(STANDING + 40 * n, score=0.99, track=None)
+                person = someone(STANDING + 40 * n, score=0.9, track=None)
                 writer.frame(FramePoses(0, (person,), file="0.png", width=200, height=200))
     found = ranked(tmp_path / "a.jsonl", tmp_path / "b.jsonl", count=10)
     assert not any("the models" in reason for frame in found for reason in frame["reasons"])
+    assert sorted(f["file"] for f in found) == (["x/0.png", "y/0.png"] if names == ("x", "y") else ["0.png"] * 2)
+    if names == ("x", "y"):
+        for name in names:
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "0.png").touch()
+        subject = load(tmp_path / "a.jsonl")[0]
+        worth.write(subject, worth.rank([subject]), tmp_path / "todo.json")
+        images = json.loads((tmp_path / "todo.json").read_text())["images"]
+        assert sorted(i["file_name"] for i in images) == ["x/0.png", "y/0.png"]
 
 
 def test_two_models_that_disagree(tmp_path: Path) -> None:
