@@ -189,9 +189,12 @@ def main() -> None:
         "--overlap", type=float, default=LOOKS["overlap"], help="IoU above which the weaker of two boxes is dropped"
     )
     parser.add_argument("--pictures", type=int, default=0, help="tuning pictures of each kind, 0: all [default]")
-    parser.add_argument("--certainty", type=float, default=0.5, help="exponent of the finder's certainty: Judgement")
-    parser.add_argument("--size", type=float, default=0.25, help="exponent of a person's size: Judgement")
+    parser.add_argument("--certainty", type=float, default=0.3, help="exponent of the finder's certainty: Judgement")
+    parser.add_argument("--size", type=float, default=0.1, help="exponent of a person's size: Judgement")
     parser.add_argument("--sure", type=float, default=0.9, help="quality that counts as surely right: Judgement")
+    parser.add_argument(
+        "--least", type=float, default=0.3, help="certainty from which on videos are looked at: Judgement"
+    )
     parser.add_argument("--pose-nms", type=float, default=0.8, help="OKS above which the weaker pose is dropped")
     parser.add_argument("--seen", type=int, default=16, help="pictures of each kind that the ranges for int8 are from")
     parser.add_argument("--athletes", type=int, default=60, help="tuning pictures of single athletes")
@@ -215,7 +218,7 @@ def main() -> None:
     pose = pose.with_extra(flip_test=flip_test, trained_on=TRAINED_ON, licence=TERMS)
     plain = Judgement(certainty=args.certainty, size=args.size)
     if pose.arguments.get("quality"):
-        plain = replace(plain, by="quality", full=args.sure / (1 - args.sure))
+        plain = replace(plain, by="quality", full=args.sure / (1 - args.sure), least=args.least)
     # Everybody is looked at closely while the scores are judged.
     pose = pose.with_extra(judgement=asdict(plain), threshold=0.0, pose_nms=args.pose_nms, reach=args.reach)
     if args.box_scale:

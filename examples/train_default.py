@@ -5,7 +5,8 @@
 Lengths are counted in pictures, not in minutes, and every seed is fixed: on a slow machine and on a fast one, on a CPU
 and on a GPU, in one go or in pieces, the networks see the same pictures in the same order. What is done stands in
 RUNS/recipe.json. A part that was stopped goes on: `posecli train --resume`, `train_finder.py --resume`,
-`train_quality.py`; the last part begins anew. DATA may be the packed copy that `pack_default_data.py` makes, and may lie elsewhere at every call.
+`train_quality.py`; the last part begins anew. DATA may be the packed copy that `pack_default_data.py` makes, and may
+lie elsewhere at every call.
 
 Nothing is learnt from the tenth of LSPET kept for validation, nor from the val part of coco_mini.
 """

@@ -5,8 +5,8 @@
 
 The finder looks at random canvases of the training pictures, the pose network at what it finds there and at boxes
 around the labels, somewhat off. The target is the OKS of each pose to the labels, 0 where nobody is; what is learnt is
-one linear map of the network's pooled features (`posecli.models.fpn.PoseFPN`, ``quality``), by a logistic regression.
-All else stays as it is, so the poses do, too.
+one linear map of the maxima of the network's features (`posecli.models.fpn.PoseFPN`, ``quality``), by a logistic
+regression. All else stays as it is, so the poses do, too.
 
 What was seen is kept in OUT/seen, a hundred canvases a file, each seeded by its number: a run that was stopped goes on
 with the same command, and with more --canvases where it ended. OUT/pose.safetensors is the pose network with the new
@@ -35,7 +35,7 @@ from posecli.checkpoint import ModelMeta, build, read_parts, save_model
 from posecli.files import replace_when_done
 from posecli.geometry import box_iou, warp
 from posecli.inference import PoseModel
-from posecli.models.fpn import PoseFPN, pooled
+from posecli.models.fpn import PoseFPN, highest
 from posecli.readout import TOP_DOWN
 from posecli.running import pick_device
 from posecli.types import Crop
@@ -56,7 +56,7 @@ RIDGE = 1e-2
 
 @dataclass(frozen=True)
 class Seen:
-    """What a pose network saw in N boxes: pooled features (N, 2C) and the OKS of the pose there to the labels (N,)."""
+    """What a pose network saw in N boxes: the maxima of its features (N, C), and the OKS of each pose (N,)."""
 
     features: np.ndarray
     oks: np.ndarray
@@ -114,7 +114,7 @@ class Looker:
 
     @torch.inference_mode()
     def look(self, image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Pooled features (N, 2C) and poses (N, K, 2), in pixels of the picture, in boxes (N, 4)."""
+        """The maxima of its features (N, C) and poses (N, K, 2), in pixels of the picture, in boxes (N, 4)."""
         crops: list[Crop] = [TOP_DOWN[self.meta.codec].crop(box, self.meta) for box in boxes]
         pixels = torch.from_numpy(np.stack([warp(image, crop) for crop in crops])).to(self.device)
         values = ((pixels.permute(0, 3, 1, 2).float() - self._mean) / self._std).contiguous(
@@ -125,7 +125,7 @@ class Looker:
             output: Any = type("Output", (), {"heatmap": self.network.head(features).float()})
         xy = TOP_DOWN[self.meta.codec].decode(output, None, self.meta)[0].cpu().numpy()
         back = np.stack([crop.inverse for crop in crops])
-        return pooled(features.float()).cpu().numpy(), xy @ back[:, :, :2].transpose(0, 2, 1) + back[:, None, :, 2]
+        return highest(features.float()).cpu().numpy(), xy @ back[:, :, :2].transpose(0, 2, 1) + back[:, None, :, 2]
 
     def boxes(self, canvas: Canvas, rng: Generator) -> np.ndarray:
         """(N, 4): the finder's, the best first, and those of the labels, somewhat off."""
@@ -142,7 +142,7 @@ class Looker:
         """What there is to learn from one canvas."""
         boxes = self.boxes(canvas, rng)
         if not len(boxes):
-            return Seen(np.zeros((0, 2 * self.network.head.in_channels)), np.zeros(0))
+            return Seen(np.zeros((0, self.network.head.in_channels)), np.zeros(0))
         features, poses = self.look(canvas.image, boxes)
         targets = [target(pose, box, canvas) for pose, box in zip(poses, boxes, strict=True)]
         told = np.array([value is not None for value in targets])
@@ -158,7 +158,7 @@ def canvas_of(mixer: PictureMixer, number: int) -> tuple[Canvas, Generator]:
 
 
 def fitted(features: np.ndarray, oks: np.ndarray) -> tuple[np.ndarray, float]:
-    """Weights (2C,) and bias of the logistic regression of OKS on features (N, 2C)."""
+    """Weights (C,) and bias of the logistic regression of OKS on features (N, C)."""
     middle, spread = features.mean(0), features.std(0) + 1e-3
     x = torch.from_numpy((features - middle) / spread).double()
     y = torch.from_numpy(oks).double()

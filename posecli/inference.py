@@ -275,7 +275,13 @@ class PoseModel(RunningNetwork):
         No person of `predict` has a score above this certainty.
         """
         found = self._people_finder().predict(images, still=still)
-        return found if self._judgement is None else [self._judgement.found(people) for people in found]
+        if self._judgement is None:
+            return found
+        least = 0.0 if still else self._judgement.least
+        return [
+            [p for p, before in zip(self._judgement.found(people), people, strict=True) if before.person_score >= least]
+            for people in found
+        ]
 
     def look(self, images: Sequence[np.ndarray], people: Sequence[Sequence[Instance]]) -> list[list[Instance]]:
         """The people of `find` in the same order with the joints seen in their boxes, as in frames of a video; for
@@ -396,7 +402,7 @@ class PoseModel(RunningNetwork):
         likely = [
             [
                 found.person_score >= self.threshold / 2
-                and (seen.quality is None or seen.person_score >= self.threshold / 4)
+                and (seen.quality is None or seen.person_score >= self.threshold / 16)
                 for found, seen in zip(a, b, strict=True)
             ]
             for a, b in zip(people, self._judged(people, first), strict=True)

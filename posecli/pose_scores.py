@@ -71,6 +71,7 @@ class Judgement:
         full: what counts as seen perfectly; more adds nothing.
         rival: share of the best certainty from which on a person's size is one to compare with.
         by: "joints" or "quality": which of the two is what was seen.
+        least: certainty below which nobody is looked at in a video, where crops cost time.
     """
 
     steepness: float = 1.0
@@ -80,6 +81,7 @@ class Judgement:
     full: float = 0.75
     rival: float = 0.5
     by: str = "joints"
+    least: float = 0.0
 
     def __post_init__(self) -> None:
         if self.by not in ("joints", "quality"):

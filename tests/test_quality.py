@@ -18,7 +18,7 @@ from posecli.checkpoint import ModelMeta, build, read_parts, save_model
 from posecli.errors import PoseError
 from posecli.inference import PoseModel, PredictOptions
 from posecli.looks import agreed
-from posecli.models.fpn import JudgedOutput, PoseFPN
+from posecli.models.fpn import JudgedOutput, PoseFPN, highest
 from posecli.models.layers import HeatmapOutput
 from posecli.pose_scores import Judgement
 from posecli.skeletons import COCO17, SKELETONS
@@ -48,19 +48,26 @@ def found(certainty: float, box: tuple[float, ...]) -> Instance:
 
 
 @torch.inference_mode()
-def test_the_quality_is_a_line_over_means_and_maxima() -> None:
+def test_the_quality_is_a_line_over_maxima() -> None:
     torch.manual_seed(0)
     network = PoseFPN(5, **TINY, quality=True).eval()
     picture = torch.randn(3, 3, 64, 96)
     features = network.trunk(picture)
     output = network(picture)
     assert isinstance(output, JudgedOutput) and output.quality.shape == (3,)
-    per_map = features.flatten(2)
-    by_hand = torch.cat([per_map.mean(2), per_map.max(2).values], 1) @ network.quality.weight[0] + network.quality.bias
+    by_hand = features.flatten(2).max(2).values @ network.quality.weight[0] + network.quality.bias
     assert torch.allclose(output.quality, by_hand, atol=1e-5)
     assert torch.equal(output.heatmap, network.head(features))
     silent = PoseFPN(5, **TINY).eval()
     assert isinstance(silent(picture), HeatmapOutput) and not any("quality" in name for name in silent.state_dict())
+
+
+@pytest.mark.parametrize("size", [(40, 40), (24, 40), (5, 7), (1, 1)])
+def test_the_highest_of_bytes_are_those_of_numbers(size: tuple[int, int]) -> None:
+    maps = torch.randint(0, 256, (3, 6, *size), dtype=torch.uint8)
+    for given in (maps, maps.contiguous(memory_format=torch.channels_last)):
+        assert torch.equal(highest(given), maps.flatten(2).max(2).values)
+    assert torch.equal(highest(maps.float()), maps.flatten(2).max(2).values.float())
 
 
 def test_a_persons_score_is_the_finders_and_the_qualitys(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,6 +96,20 @@ def test_a_persons_score_is_the_finders_and_the_qualitys(monkeypatch: pytest.Mon
     given = [np.array(boxes[:1])]
     plain, both = (m.predict([image], given)[0][0].quality for m in (model, mirrored))
     assert plain != both
+
+
+def test_in_videos_the_unlikely_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = judging(judgement=asdict(Judgement(by="quality", full=9.0, least=0.4)), threshold=0.0)
+
+    class Finder:
+        def predict(self, images: list[np.ndarray], still: bool) -> list[list[Instance]]:
+            return [[found(certainty, (0, 0, 40, 60)) for certainty in (0.5, 0.3)] for _ in images]
+
+    monkeypatch.setattr(model, "_people_finder", Finder)
+    image = np.zeros((64, 64, 3), np.uint8)
+    assert len(model.find([image], still=True)[0]) == 2
+    (likely,) = model.find([image])[0]
+    assert likely.person_score == model.find([image], still=True)[0][0].person_score
 
 
 def test_looks_agree_on_their_mean_quality() -> None:
@@ -129,9 +150,13 @@ def test_maps_in_int8_and_the_quality_agree(tmp_path: Path) -> None:
     seen = Observer(fuse(network))
     with torch.inference_mode():
         seen.run(pictures)
-        whole = quantise(fuse(network), seen.ranges())(pictures)
+        quantised = quantise(fuse(network), seen.ranges())
+        whole = quantised(pictures)
         plain = network(pictures)
     assert np.corrcoef(whole.quality, plain.quality)[0, 1] > 0.9
+    # The maxima are taken among bytes: a map of floats would take ten times as long to write as to read.
+    (node,) = (node for node in quantised.graph.nodes if node.target is highest)
+    assert node.args[0].op == "call_module" and "int8" in node.args[0].target
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +230,7 @@ def test_it_is_taught_and_goes_on(tmp_path: Path) -> None:
     assert "3 canvases" in taught(3)
     state, meta = read_parts(out / "pose.safetensors")["main"]
     before, _ = read_parts(tmp_path / "pose.safetensors")["main"]
-    assert meta.arguments["quality"] is True and state["quality.weight"].shape == (1, 32)
+    assert meta.arguments["quality"] is True and state["quality.weight"].shape == (1, 16)
     assert all(torch.equal(state[name], value) for name, value in before.items())
     assert "canvases" not in taught(3)
     again, _ = read_parts(out / "pose.safetensors")["main"]

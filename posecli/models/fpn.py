@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from posecli.models.layers import HeatmapOutput, conv_norm
@@ -71,9 +71,22 @@ class Trunk(nn.Module):
         return self.pyramid(self.backbone(image)[-len(self.pyramid.strides) :])
 
 
-def pooled(features: Tensor) -> Tensor:
-    """(B, C, h, w) to (B, 2C): the mean and the maximum of each channel."""
-    return torch.cat([features.mean((2, 3)), features.amax((2, 3))], 1)
+def highest(features: Tensor) -> Tensor:
+    """(B, C, h, w) to (B, C): the maximum of each channel.
+
+    A step of its own where a network is traced (`models.fast`): of whole numbers it is one of them (`models.int8`).
+    """
+    if features.dtype != torch.uint8:
+        return features.amax((2, 3))
+    # PyTorch compares pairs of bytes a vector at a time, but looks for the largest of many one by one.
+    rows = features.permute(0, 2, 3, 1).flatten(1, 2)
+    while rows.shape[1] % 2 == 0:
+        half = rows.shape[1] // 2
+        rows = torch.maximum(rows[:, :half], rows[:, half:])
+    return rows.amax(1)
+
+
+fx.wrap("highest")
 
 
 class JudgedOutput(NamedTuple):
@@ -89,8 +102,8 @@ class PoseFPN(nn.Module):
     The maps are logits of a distribution over the pixels (`codecs.softmax`), not probabilities.
 
     Maps of somebody's joints say little of whether there is somebody: a network that has only ever seen people finds
-    joints in a tree. With ``quality`` it says for each crop how likely its pose is right, by a linear map of the means
-    and the maxima of its last features; the part is taught by itself, once the rest is done
+    joints in a tree. With ``quality`` it says for each crop how likely its pose is right, by a linear map of the
+    maxima of its last features; the part is taught by itself, once the rest is done
     (`examples/train_quality.py`), as the second stage of a detector judges the first one's boxes (Ren, He, Girshick,
     Sun, "Faster R-CNN", NeurIPS 2015, https://arxiv.org/abs/1506.01497) and Mask Scoring R-CNN its masks (Huang et al.,
     CVPR 2019, https://arxiv.org/abs/1903.00241).
@@ -111,7 +124,7 @@ class PoseFPN(nn.Module):
         super().__init__()
         self.trunk = Trunk(widths, blocks, stem_channels, channels, self.stride)
         self.head = nn.Conv2d(channels, keypoints, 1)
-        self.quality = nn.Linear(2 * channels, 1) if quality else None
+        self.quality = nn.Linear(channels, 1) if quality else None
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -124,4 +137,4 @@ class PoseFPN(nn.Module):
         heatmap = self.head(features)
         if self.quality is None:
             return HeatmapOutput(heatmap)
-        return JudgedOutput(heatmap, self.quality(pooled(features))[:, 0])
+        return JudgedOutput(heatmap, self.quality(highest(features))[:, 0])

@@ -23,6 +23,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from posecli.models.fast import FusedConv, Orders, make_room, result_size
+from posecli.models.fpn import highest
 
 #: The graph's input among the ranges.
 INPUT = "input"
@@ -250,7 +251,7 @@ class _Quantiser:
         for node in list(self._graph.nodes):
             if self._computes_whole(node):
                 self._replace(node)
-            elif _passes(node, self._network) and self._stays_whole(node):
+            elif (_passes(node, self._network) and self._stays_whole(node)) or self._selects_whole(node):
                 (source,) = node.all_input_nodes
                 whole = self._whole(source)
                 node.replace_input_with(source, whole)
@@ -262,6 +263,10 @@ class _Quantiser:
     def _computes_whole(self, node: fx.Node) -> bool:
         conv = _convolution(node, self._network)
         return conv is not None and _name(_origin(node.args[0], self._network)) in self._grids
+
+    def _selects_whole(self, node: fx.Node) -> bool:
+        """Whether a node gives some of the values of a map that is there as uint8 anyway."""
+        return node.target is highest and node.args[0] in self._grid
 
     def _stays_whole(self, node: fx.Node) -> bool:
         """Whether a map is wanted as uint8: by a convolution, maybe beyond an enlargement."""
