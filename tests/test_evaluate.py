@@ -93,6 +93,18 @@ def test_two_predictions(cli, files, tmp_path) -> None:
     assert "OKS-AP: no difference, first and second are equal on every draw" in outcome.out
 
 
+def test_two_predictions_with_identities(cli, files, tmp_path) -> None:
+    gt, pred = files
+    tracked = tmp_path / "tracked.jsonl"
+    tracked.write_text(pred.read_text().replace('"persons": [{', '"persons": [{"id": 1, '))
+    metrics = "mota,idf1,hota,posetrack,crowdpose"
+    outcome = cli("evaluate", gt, tracked, tracked, "--bootstrap", 20, "--metrics", metrics)
+    assert outcome.code == 0, outcome.err
+    for start in ("", "second: "):
+        lines = [line for line in outcome.out.splitlines() if line.startswith(f"{start}tracking of people (OKS >= 0.5")]
+        assert len(lines) == 1
+
+
 def test_heat_csv_and_plot(cli, files, tmp_path) -> None:
     pytest.importorskip("matplotlib")
     table, plot = tmp_path / "heat.csv", tmp_path / "heat.svg"

@@ -173,7 +173,7 @@ class _Multi:
             """ks of predicted points with labelled joints; 0 where not labelled. The sigma is that of the own joint."""
             there = (joint >= 0) & (self.full.visibility[person][:, joint] > 0)
             target = np.where(there[..., None], self.full.xy[person][:, joint], 0.0)
-            with np.errstate(invalid="ignore", over="ignore"):
+            with np.errstate(invalid="ignore", over="ignore", divide="ignore"):  # somebody else may be without an area
                 distance = ((points - target) ** 2).sum(axis=-1)
                 value = np.exp(-distance / (2 * np.nan_to_num(self.area[person])[:, None] * (2 * self.sigmas) ** 2))
             return np.where(there, np.nan_to_num(value), 0.0)

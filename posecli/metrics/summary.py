@@ -190,8 +190,8 @@ def details(result: dict[str, Any]) -> list[str]:
         lines.append("OKS area: " + ", ".join(f"{rule} {count}" for rule, count in result["areas"].items()))
     lines += _counts(result)
     if "second" in result:
-        lines += [f"second: {line}" for line in _tracking_and_crowds(result["second"])]
-        lines += [f"second: {line}" for line in _counts(result["second"] | {"settings": result["settings"]})]
+        second = result["second"] | {"settings": result["settings"]}
+        lines += [f"second: {line}" for line in (*_tracking_and_crowds(second), *_counts(second))]
         lines += result["verdicts"]
     if result["settings"]["bootstrap"]:
         settings = result["settings"]

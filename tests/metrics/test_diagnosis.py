@@ -79,6 +79,15 @@ def test_joints_not_predicted_are_missed() -> None:
     assert found["alone"]["miss"] == pytest.approx(0.9)
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_somebody_without_an_area_beside() -> None:
+    one_joint = person(PLACES, found=np.arange(6) == 0)  # no area, no mask, no box
+    gt = Dataset(SKELETON, (Record(1, "a.jpg", 1000, 1000, (person(PLACES + 400, area=AREA), one_joint)),))
+    pred = [(StreamHeader("folder", SKELETON), FramePoses(0, (person(PLACES + 408),), file="a.jpg"))]
+    found = evaluate(gt, pred, metrics=["oks"], diagnose=True)["diagnosis"]["OKS"]
+    assert found["joints"] == kinds(jitter=6)
+
+
 def test_mirrored_people() -> None:
     """Left and right exchanged on half of the people: without inversions everything is perfect."""
     mirrored = PLACES[[1, 0, 3, 2, 5, 4]].copy()
