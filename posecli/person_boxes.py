@@ -104,12 +104,19 @@ def read_boxes(path: str | Path, min_score: float = 0.0, nms: float = 1.0, warn:
     numbered: dict[int | str, list[np.ndarray]] = defaultdict(list)
     if path.suffix == ".jsonl":
         kind = "poses"
+        pictures: dict[str, dict[str, list[np.ndarray]]] = {}  # by name and folder
         for header, line in read_stream(path):
-            key: tuple[str, int | None] = (line.file, None) if line.file else (header.source, line.frame)
-            named[key] += []  # a frame with nobody is named, too
+            given = (
+                pictures.setdefault(line.file, {}).setdefault(header.source, [])
+                if line.file
+                else named[header.source, line.frame]  # a frame with nobody is named, too
+            )
             for person in line.instances:
                 if person.box_xyxy is not None and person.person_score >= min_score:
-                    named[key].append(np.append(np.asarray(person.box_xyxy, np.float64), person.person_score))
+                    given.append(np.append(np.asarray(person.box_xyxy, np.float64), person.person_score))
+        for name, folders in pictures.items():
+            for folder, given in folders.items():
+                named[name if len(folders) == 1 else f"{folder}/{name}", None] = given
     elif path.suffix == ".json" and path.is_file() and isinstance(value := coco.load_json(path), list):
         kind = "detections"
         if len({_category(entry) for entry in value}) > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -155,3 +156,25 @@ def test_folders_of_pictures_of_one_name(tmp_path: Path, cli, tiny_model: Path, 
     assert cli(*words, "--out", "all.jsonl", "--render").code == 0
     assert [h.source for h in read_headers("all.jsonl")] == ["a/frames", "b/frames"]
     assert all((tmp_path / f"{n}/frames.overlay").is_dir() for n in "ab")
+
+
+def test_boxes_of_pictures_of_one_name_are_known_by_the_folder(tmp_path: Path) -> None:
+    """Each picture got the boxes of both."""
+    stream = tmp_path / "all.jsonl"
+    with StreamWriter(stream) as writer:
+        for source, x in (("a", 10.0), ("b", 50.0), ("c", 90.0)):
+            (tmp_path / source).mkdir()
+            cv2.imwrite(str(tmp_path / source / "0.png"), np.zeros((64, 128, 3), np.uint8))
+            writer.header(StreamHeader(source, TWO))
+            xy = np.array([[x, 5.0], [x + 4, 30.0]])
+            person = Instance(xy, np.full(2, 2), np.ones(2), 0.9, np.array([x - 2, 3, x + 6, 32]))
+            writer.frame(FramePoses(0, (person,), file="only.png" if source == "c" else "0.png", width=128, height=64))
+    lookup = read_boxes(stream)
+    for source, x in (("a", 8.0), ("b", 48.0)):
+        (item,) = list_inputs([tmp_path / source])
+        with item.open() as opened:
+            assert [lookup.of(item)(frame, 1)[:, 0].tolist() for frame in opened.frames()] == [[x]]
+    os.rename(tmp_path / "c/0.png", tmp_path / "c/only.png")
+    (item,) = list_inputs([tmp_path / "c"])
+    with item.open() as opened:
+        assert [lookup.of(item)(frame, 1)[:, 0].tolist() for frame in opened.frames()] == [[88.0]]
