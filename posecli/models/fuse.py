@@ -15,6 +15,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+_CONSTANTS = (type(None), bool, int, float, str)
+
 
 def fold_norms(network: nn.Module) -> nn.Module:
     """A copy of a network in evaluation mode in which norms are part of the convolutions before them.
@@ -39,9 +41,11 @@ def fold_norms(network: nn.Module) -> nn.Module:
 def _copied(value: Any, memo: dict[int, Any]) -> Any:
     """`copy.deepcopy` of a network, which has a dozen tables to a module, most of them empty: there it spends its time.
     Modules and their tables are copied here, everything else by it."""
+    kind = type(value)
+    if kind in _CONSTANTS:
+        return value
     if id(value) in memo:
         return memo[id(value)]
-    kind = type(value)
     if kind in (dict, OrderedDict) and all(type(name) in (str, int) for name in value):
         twin = memo[id(value)] = kind()
         twin.update((name, _copied(item, memo)) for name, item in value.items())
