@@ -37,7 +37,9 @@ def joined(first: np.ndarray, second: np.ndarray, layout: str, names: tuple[str,
 
 
 def _caption(part: np.ndarray, text: str) -> None:
-    """A small plate with a name in the top left corner; cut where there is no room."""
+    """A small plate with a name in the top left corner; cut where there is no room, none in a part without a column."""
+    if not part.size:
+        return
     scale = float(np.clip(part.shape[1] / 900, 0.35, 1.2))
     pad = round(3 + 6 * scale)
     (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)

@@ -16,6 +16,7 @@ _WORDS = ("wrist", "ankle", "nose")
 _LEAP = 0.5  # of the person's size: a longer step is no movement but another place
 _SHIFT = 4  # OpenCV draws on a grid of 1/16 pixel
 _LIMIT = 20_000.0
+_WIDEST = 14.0  # pixels, as limbs are drawn at most
 
 
 def trail_joints(skeleton: Skeleton) -> list[int]:
@@ -81,7 +82,7 @@ def _blend(canvas: np.ndarray, lines: dict[int, list[np.ndarray]], weight: float
     if not any(lines.values()):
         return
     points = np.concatenate([np.concatenate(ends) for ends in lines.values() if ends])
-    thickness = max(1, round(size / 110))
+    thickness = max(1, round(min(size / 110, _WIDEST)))  # boxes of streams may have any size
     height, width = canvas.shape[:2]
     x0, y0 = np.clip(np.floor(points.min(0)) - thickness - 2, 0, [width, height]).astype(int)
     x1, y1 = np.clip(np.ceil(points.max(0)) + thickness + 3, 0, [width, height]).astype(int)

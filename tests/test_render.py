@@ -17,6 +17,7 @@ from made_clips import TURNS, damaged, make_clip, number_of, numbered_image, tur
 from posecli.drawing import _LEFT, _RIGHT, Style, draw_instances
 from posecli.errors import PoseError, UsageError
 from posecli.formats import coco
+from posecli.panels import joined
 from posecli.predictions import FramePoses, StreamHeader, StreamWriter, read_stream
 from posecli.render import overlay_writer, poses_for, render_stream
 from posecli.skeletons import COCO17
@@ -394,6 +395,20 @@ def test_a_leap_leaves_no_trail() -> None:
     trails.draw(black(), [person([(5, 5)], track_id=1, box_xyxy=box)], DOT)
     after = trails.draw(black(), [person([(50, 30)], track_id=1, box_xyxy=box)], DOT)
     np.testing.assert_array_equal(after, black())
+
+
+def test_trails_of_people_with_gigantic_boxes() -> None:
+    trails = Trails(3, Style())
+    for x in (20.0, 24.0):
+        drawn_on = trails.draw(black(), [person([(x, 20.0)], box_xyxy=np.array([0, 0, 1e5, 1e5]), track_id=1)], DOT)
+    assert np.flatnonzero((drawn_on != 128).any(axis=(1, 2)))[[0, -1]] == pytest.approx([20, 20], abs=9)
+
+
+@pytest.mark.parametrize("layout", ["side", "split"])
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_panels_of_a_few_columns(layout: str, width: int) -> None:
+    image = np.zeros((9, width, 3), np.uint8)
+    assert joined(image, image, layout, ("before", "after")).shape == (9, width * (2 if layout == "side" else 1), 3)
 
 
 @pytest.mark.parametrize("layout", ["side", "split"])
