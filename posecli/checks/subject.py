@@ -160,8 +160,10 @@ class Rows:
 
 
 def is_stream(path: str | Path) -> bool:
-    """Whether the name is a pose stream's; ``"-"`` is one on standard input."""
-    return str(path) == "-" or Path(path).suffix in (".jsonl", ".ndjson")
+    """Whether the name is a pose stream's (and what it names no MediaPipe landmarks); ``"-"`` is standard input."""
+    from posecli.formats.pose_stream import is_named
+
+    return is_named(path)
 
 
 def load(

@@ -65,6 +65,8 @@ def test_json_lines_in_every_verb(tmp_path: Path, make_video: Callable[..., Path
     assert done.code == 0, done.err
     assert json.loads(done.out)["people"] == 2
     assert cli("browse", path, "--image-root", tmp_path, "--out", tmp_path / "g.html").code == 0
+    done = cli("check", path, "--image-root", tmp_path, "--json")
+    assert '"people": 2' in done.out, done.err
     lines[1]["width"] = 80
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.raises(PoseError, match="result 1: width is 80, of the video 64"):
