@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +77,9 @@ def write_poses(frames: Frames, path: Path) -> int:
 
 
 def write_labels(dataset: Dataset, path: Path) -> int:
-    """Writes a data set; returns the number of people. MissingExtra without pyarrow."""
+    """Writes a data set; returns the number of people. Videos whose ids are not numbers are counted from 1, the column
+    holds numbers. MissingExtra without pyarrow."""
+    dataset = _with_numbered_videos(dataset)
     videos = {v.id: v for v in dataset.videos}
 
     def rows() -> Iterator[tuple[Skeleton, dict[str, Any], tuple[Instance, ...]]]:
@@ -94,6 +96,17 @@ def write_labels(dataset: Dataset, path: Path) -> int:
 
     head = {"kind": "labels", "videos": [asdict(v) for v in dataset.videos], "info": dict(dataset.info)}
     return _write(rows(), path, head, dataset.skeleton)
+
+
+def _with_numbered_videos(dataset: Dataset) -> Dataset:
+    """The data set itself where all ids of videos are numbers."""
+    ids = dict.fromkeys([*(v.id for v in dataset.videos), *(r.video_id for r in dataset.records)])
+    ids.pop(None, None)
+    if all(isinstance(i, int) for i in ids):
+        return dataset
+    number = {old: new for new, old in enumerate(ids, 1)}
+    records = tuple(r if r.video_id is None else replace(r, video_id=number[r.video_id]) for r in dataset.records)
+    return replace(dataset, records=records, videos=tuple(replace(v, id=number[v.id]) for v in dataset.videos))
 
 
 def _image_id(value: int | str | None) -> dict[str, Any]:

@@ -4,8 +4,8 @@ Poses: long ``source,frame,time,person,joint,x,y,score,person_score``, a row a j
 person_score,box_x,box_y,box_w,box_h`` and three columns a joint. Labels: the visibility ``v`` in place of the scores,
 ``width,height`` of the picture, and in wide tables ``head_box_...`` and ``area`` where there are any. An empty cell is
 a joint that is missing. ``source`` is the video, or the picture's own name (of labels relative to the table's folder).
-People without an identity are numbered 1, 2, ... within their frame, past the identities there, so that the rows of
-one person can be told from the next one's.
+People without an identity (or with one that somebody before them has) are numbered 1, 2, ... within their frame, past
+the identities there, so that the rows of one person can be told from the next one's.
 """
 
 from __future__ import annotations
@@ -130,12 +130,16 @@ def _about(columns: Columns) -> list[str]:
 
 
 def _numbers(poses: FramePoses) -> list[int]:
-    """The column ``person`` of each of a frame's people: identities, and for those without one 1, 2, ... as far as no
-    identity has it."""
+    """The column ``person`` of each of a frame's people: identities, and for those without one, or with somebody
+    else's, 1, 2, ... as far as no identity has it."""
     taken = {p.track_id for p in poses.instances}
     free = (n for n in itertools.count(1) if n not in taken)
-    # Labels of some data sets have -1 for none.
-    return [next(free) if p.track_id is None or p.track_id < 0 else p.track_id for p in poses.instances]
+    numbers: list[int] = []
+    for person in poses.instances:
+        track = person.track_id
+        # Labels of some data sets have -1 for none.
+        numbers.append(next(free) if track is None or track < 0 or track in numbers else track)
+    return numbers
 
 
 def _moment(poses: FramePoses, header: StreamHeader, number: int, columns: Columns) -> list[Any]:

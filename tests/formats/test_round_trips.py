@@ -156,11 +156,25 @@ def test_tables(form: str, dataset: Dataset) -> None:
 def test_tables_tell_people_without_an_identity_from_those_with_one(form: str, tmp_path: Path) -> None:
     """`infer --track` gives none to people below the display threshold, who stand in the stream all the same."""
     xy = np.stack([np.arange(17.0), np.arange(17.0)], 1).astype(np.float32)
-    ids = (3, None, 2, -1, 1)
+    ids = (3, None, 2, -1, 1, 3)  # the last one's is somebody else's
     people = tuple(Instance(xy, np.full(17, 2), np.ones(17, np.float32), track_id=i) for i in ids)
     export_stream([(StreamHeader("a.mp4", COCO17), FramePoses(0, people))], tmp_path / "a.csv", form)
     head, *rows = [line.split(",") for line in (tmp_path / "a.csv").read_text().splitlines()]
-    assert list(dict.fromkeys(row[head.index("person")] for row in rows)) == ["3", "4", "2", "5", "1"]
+    assert list(dict.fromkeys(row[head.index("person")] for row in rows)) == ["3", "4", "2", "5", "1", "6"]
+
+
+def test_videos_whose_ids_are_names_in_parquet(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    person = Instance(np.array([[5.0, 6.0]]), np.array([2]), np.ones(1, np.float32))
+    videos = tuple(Video(n, n, f"{n}.mp4", 64, 48, 25.0, 2) for n in ("front", "side"))  # type: ignore[arg-type]
+    records = tuple(Record(i, f"{n}.mp4", 64, 48, (person,), n, 1) for i, n in enumerate(("side", "front")))  # type: ignore[arg-type]
+    export_dataset(Dataset(Skeleton("dot", ("nose",)), records, videos), tmp_path / "a.parquet", "parquet")
+    back = read_dataset(tmp_path / "a.parquet")
+    names = {v.id: v.name for v in back.videos}
+    assert [(names[r.video_id], r.file_name, r.frame_id) for r in back.records] == [
+        ("side", "side.mp4", 1),
+        ("front", "front.mp4", 1),
+    ]
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".MTS", ".m2ts", ".ogv"])
