@@ -303,6 +303,7 @@ def _from_stream(items: Iterable[tuple[StreamHeader, FramePoses]], where: str, n
     rows: list[int] = []
     people: list[Instance] = []
     skeleton: Skeleton | None = None
+    left_out = 0
     for header, poses in items:
         if skeleton is None:
             skeleton = header.skeleton
@@ -312,8 +313,11 @@ def _from_stream(items: Iterable[tuple[StreamHeader, FramePoses]], where: str, n
                 f"{where}, source {header.source!r}",
                 "evaluate them one by one",
             )
-        rows += [len(sources)] * len(poses.instances)
-        people += poses.instances
+        # Labels written as poses (`convert labels.json --out labels.jsonl`) have crowds, and people with a box only.
+        shown = [p for p in poses.instances if (p.visibility > 0).any() and p.extra.get("ignore") is not True]
+        left_out += len(poses.instances) - len(shown)
+        rows += [len(sources)] * len(shown)
+        people += shown
         sources.append(header.source)
         files.append(poses.file)
         indices.append(poses.frame)
@@ -324,6 +328,8 @@ def _from_stream(items: Iterable[tuple[StreamHeader, FramePoses]], where: str, n
             boxes_of.append(told)
     if skeleton is None:
         raise PoseError("the stream holds no frame", where)
+    if left_out:
+        notes.append(f"{where}: {left_out} predicted people without a joint, and crowds of labels, left out")
     count = skeleton.num_keypoints
     boxes = np.array([_NO_BOX if i.box_xyxy is None else i.box_xyxy for i in people], np.float64).reshape(-1, 4)
     boxes[:, 2:] -= boxes[:, :2]

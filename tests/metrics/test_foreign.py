@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from posecli.errors import PoseError
+from posecli.exports import export_dataset
 from posecli.formats import coco
 from posecli.metrics import evaluate
 from posecli.skeletons import COCO17, MEDIAPIPE33, OPENPOSE_BODY25, Skeleton, get_skeleton
@@ -219,6 +220,19 @@ def test_people_without_joints_are_no_predictions(tmp_path: Path) -> None:
     result = evaluate(tmp_path / "both.json", tmp_path / "both.json", metrics=["oks"], warn=said.append)
     assert result["all"]["AP"] == pytest.approx(1.0)
     assert any("1 crowds and people without joints left out" in s for s in said)
+
+
+def test_labels_written_as_poses_are_perfect(tmp_path: Path) -> None:
+    """Their crowds, and people without joints, are no more wrong in a stream than in the data set itself."""
+    box_only = replace(somebody(), xy=np.full((17, 2), np.nan), visibility=np.zeros(17, np.int64))
+    dataset = pictures(["a.jpg"])
+    people = (box_only, replace(somebody(30.0), ignore=True), *dataset.records[0].instances)
+    whole = replace(dataset, records=(replace(dataset.records[0], instances=people),))
+    export_dataset(whole, tmp_path / "labels.jsonl", "stream")
+    result = evaluate(whole, tmp_path / "labels.jsonl", metrics=["oks"])
+    assert result["all"]["AP"] == pytest.approx(1.0)
+    assert result["counts"]["predicted_people"] == 1
+    assert any("2 predicted people without a joint, and crowds of labels, left out" in n for n in result["notes"])
 
 
 def test_lists_that_name_pictures_without_suffix(tmp_path: Path) -> None:
