@@ -330,6 +330,7 @@ def _rebuilt(state: Mapping[str, torch.Tensor], meta: ModelMeta, where: str) -> 
 
 
 def _is_given_by(network: nn.Module, state: Mapping[str, torch.Tensor]) -> bool:
-    """Whether a state dict names all tensors of a network, none of them twice: it needs no values of its own first."""
+    """Whether a state dict names all tensors without values of an outline, and none of them stands for two."""
     every = [*network.named_parameters(remove_duplicate=False), *network.named_buffers(remove_duplicate=False)]
-    return {name for name, _ in every} == set(state) and len({id(value) for _, value in every}) == len(every)
+    whole = all(name in state or not value.is_meta for name, value in every)
+    return whole and len({id(value) for _, value in every}) == len(every)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from posecli.cli.common import DebugOption, JsonOption, QuietOption, fetched, print_json
+from posecli.cli.starting import begin, settled
 
 if TYPE_CHECKING:
     from posecli.zoo import Entry
@@ -35,10 +36,12 @@ def models(
     Public weights are fetched when first used (infer --weights NAME) into $POSECLI_CACHE, or $XDG_CACHE_HOME/posecli.
     Their licences and scores are as the publishers state them.
     """
+    begin()
     from posecli.catalogue import architectures, public, shipped
     from posecli.errors import PoseError
     from posecli.zoo import cache_folder, entries
 
+    settled()
     if fetch is not None:
         typer.echo(fetched(fetch, quiet))
         return

@@ -191,9 +191,13 @@ class PoseMemory(nn.Module):
     def __init__(self, keypoints: int):
         super().__init__()
         self.register_buffer("gate", torch.ones(()))
-        self.register_buffer("_around", torch.ones(4 * keypoints, 1, 3, 3), persistent=False)
-        step = torch.tensor([-1.0, 0.0, 1.0]).expand(3, 3)
-        self.register_buffer("_taps", torch.stack([torch.ones(3, 3), step, step.T])[:, None], persistent=False)
+        # With values also where the network is an outline: putting together what has none takes PyTorch a second to
+        # prepare.
+        cpu = torch.device("cpu")
+        self.register_buffer("_around", torch.ones(4 * keypoints, 1, 3, 3, device=cpu), persistent=False)
+        step = torch.tensor([-1.0, 0.0, 1.0], device=cpu).expand(3, 3)
+        taps = torch.stack([torch.ones(3, 3, device=cpu), step, step.T])[:, None]
+        self.register_buffer("_taps", taps, persistent=False)
 
     def forward(
         self, centre: Tensor, offset: Tensor, state: tuple[Tensor, Tensor, Tensor] | None, known: Tensor | None,

@@ -70,7 +70,8 @@ class LocalContrast(nn.Module):
         super().__init__()
         if size % 2 == 0:
             raise ValueError(f"the window of the contrast normalisation is of odd size, not {size}")
-        taps = torch.exp(-0.5 * ((torch.arange(size) - size // 2) / (size / 4)).square())
+        # With values also where the network is an outline: computing without takes PyTorch a second to prepare.
+        taps = torch.exp(-0.5 * ((torch.arange(size, device="cpu") - size // 2) / (size / 4)).square())
         self.register_buffer("taps", taps / taps.sum(), persistent=False)
 
     def _smooth(self, x: Tensor) -> Tensor:

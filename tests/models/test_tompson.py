@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -361,3 +363,17 @@ def test_other_codecs_read_the_coarse_maps(tmp_path: Path) -> None:
     network, meta = MODELS["hrnet-tiny"](keypoints=14), ModelMeta("hrnet-tiny", arguments, skeleton, (64, 96))
     with pytest.raises(UsageError, match="fine maps"):
         PoseModel(network, meta, device="cpu", options=PredictOptions(codec="cascade"))
+
+
+def test_an_outline_is_made_at_once() -> None:
+    """Without what PyTorch imports to compute without values (sympy, a second), for every kind of network."""
+    program = (
+        "import sys; from posecli.models import MODELS; from posecli.models.outline import outline\n"
+        "for name in MODELS:\n"
+        "    if name.endswith(('-tiny', '-finder')): outline(MODELS[name], keypoints=3)\n"
+        "sys.exit('sympy' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+    with torch.device("meta"):
+        taps = LocalContrast(5).get_buffer("taps")
+    assert torch.equal(taps, LocalContrast(5).get_buffer("taps"))
