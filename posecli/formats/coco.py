@@ -239,8 +239,9 @@ def _read_images(entries: Sequence[Any], where: str, video_ids: set[int] | None)
             "height": height,
         }
         # `frame_id` without `video_id` is something else (PoseTrack18 numbers its pictures so): an unknown key, kept.
+        # Among frames of videos, pictures may have null for both.
         known = _IMAGE_KEYS
-        if "video_id" in entry and "frame_id" in entry:
+        if entry.get("video_id") is not None and "frame_id" in entry:
             video_id, frame_id = entry["video_id"], entry["frame_id"]
             if not _is_id(video_id) or (video_ids is not None and video_id not in video_ids):
                 raise PoseError(f"unknown video id {video_id!r}", f"{where}, image {image_id}")

@@ -138,6 +138,17 @@ def test_missing_image_key(key: str, tmp_path: Path) -> None:
         load(data, tmp_path)
 
 
+def test_pictures_among_frames_may_say_null(tmp_path: Path) -> None:
+    data = small()
+    data["videos"] = [{"id": 1, "name": "walk", "file_name": "walk.mp4"}]
+    data["images"][0] |= {"video_id": None, "frame_id": None}
+    data["images"].append({"id": 8, "file_name": "walk.mp4", "width": 64, "height": 48, "video_id": 1, "frame_id": 3})
+    records = load(data, tmp_path).records
+    assert [(r.video_id, r.frame_id) for r in records] == [(None, None), (1, 3)]
+    coco.write(load(data, tmp_path), tmp_path / "out.json")
+    assert coco.read(tmp_path / "out.json").records[1].frame_id == 3
+
+
 def test_image_id_twice(tmp_path: Path) -> None:
     data = small()
     data["images"].append(dict(data["images"][0]))
