@@ -191,9 +191,11 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=0, help="tuning pictures of each kind, 0: all [default]")
     parser.add_argument("--certainty", type=float, default=0.3, help="exponent of the finder's certainty: Judgement")
     parser.add_argument("--size", type=float, default=0.1, help="exponent of a person's size: Judgement")
-    parser.add_argument("--sure", type=float, default=0.9, help="quality that counts as surely right: Judgement")
     parser.add_argument(
-        "--least", type=float, default=0.3, help="certainty from which on videos are looked at: Judgement"
+        "--sure", type=float, default=0.9, help="quality from which on a pose counts as surely right: Judgement"
+    )
+    parser.add_argument(
+        "--least", type=float, default=0.4, help="certainty from which on videos are looked at: Judgement"
     )
     parser.add_argument("--pose-nms", type=float, default=0.8, help="OKS above which the weaker pose is dropped")
     parser.add_argument("--seen", type=int, default=16, help="pictures of each kind that the ranges for int8 are from")
