@@ -35,7 +35,8 @@ from posecli.checkpoint import ModelMeta, build, read_parts, save_model
 from posecli.files import replace_when_done
 from posecli.geometry import box_iou, warp
 from posecli.inference import PoseModel
-from posecli.models.fpn import PoseFPN, highest
+from posecli.models.fpn import PoseFPN
+from posecli.models.layers import highest
 from posecli.readout import TOP_DOWN
 from posecli.running import pick_device
 from posecli.types import Crop

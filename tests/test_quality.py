@@ -11,15 +11,16 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from learning import Pupil, make_people
 from made_default_data import make_default_data
 
 from posecli.augment_pictures import Canvas
 from posecli.checkpoint import ModelMeta, build, read_parts, save_model
-from posecli.errors import PoseError
+from posecli.errors import PoseError, UsageError
 from posecli.inference import PoseModel, PredictOptions
 from posecli.looks import agreed
-from posecli.models.fpn import JudgedOutput, PoseFPN, highest
-from posecli.models.layers import HeatmapOutput
+from posecli.models.fpn import JudgedOutput, PoseFPN
+from posecli.models.layers import HeatmapOutput, highest
 from posecli.pose_scores import Judgement
 from posecli.skeletons import COCO17, SKELETONS
 from posecli.surgery import same_build
@@ -135,6 +136,11 @@ def test_fine_tuning_begins_without_it(tmp_path: Path) -> None:
     assert same_build("pose-fpn", file) == {
         key: list(value) if isinstance(value, tuple) else value for key, value in TINY.items()
     }
+
+
+def test_training_by_itself_refuses_it(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="quality"):
+        Pupil(make_people(tmp_path), "pose-fpn", model_arguments='{"quality": true}')
 
 
 def test_maps_in_int8_and_the_quality_agree(tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ result, so each level refines the one before.
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from posecli.models.layers import HeatmapOutput, conv_norm
+from posecli.models.layers import HeatmapOutput, conv_norm, highest
 from posecli.models.resnet import ResNet
+
+fx.wrap("highest")
 
 
 class FeaturePyramid(nn.Module):
@@ -69,24 +70,6 @@ class Trunk(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         return self.pyramid(self.backbone(image)[-len(self.pyramid.strides) :])
-
-
-def highest(features: Tensor) -> Tensor:
-    """(B, C, h, w) to (B, C): the maximum of each channel.
-
-    A step of its own where a network is traced (`models.fast`): of whole numbers it is one of them (`models.int8`).
-    """
-    if features.dtype != torch.uint8:
-        return features.amax((2, 3))
-    # PyTorch compares pairs of bytes a vector at a time, but looks for the largest of many one by one.
-    rows = features.permute(0, 2, 3, 1).flatten(1, 2)
-    while rows.shape[1] % 2 == 0:
-        half = rows.shape[1] // 2
-        rows = torch.maximum(rows[:, :half], rows[:, half:])
-    return rows.amax(1)
-
-
-fx.wrap("highest")
 
 
 class JudgedOutput(NamedTuple):

@@ -23,7 +23,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from posecli.models.fast import FusedConv, Orders, make_room, result_size
-from posecli.models.fpn import highest
+from posecli.models.layers import highest
 
 #: The graph's input among the ranges.
 INPUT = "input"

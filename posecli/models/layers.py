@@ -11,6 +11,7 @@ from collections import namedtuple
 from functools import cache
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 
@@ -40,6 +41,21 @@ def multiple_of(image: Tensor, step: int, network: str) -> Tensor:
     if image.shape[-1] % step or image.shape[-2] % step:
         raise ValueError(f"{network} takes heights and widths that are multiples of {step}, got {tuple(image.shape)}")
     return image
+
+
+def highest(features: Tensor) -> Tensor:
+    """(B, C, h, w) to (B, C): the maximum of each channel.
+
+    A step of its own where a network is traced, as `multiple_of`: of whole numbers it is one of them (`models.int8`).
+    """
+    if features.dtype != torch.uint8:
+        return features.amax((2, 3))
+    # PyTorch compares pairs of bytes a vector at a time, but looks for the largest of many one by one.
+    rows = features.permute(0, 2, 3, 1).flatten(1, 2)
+    while rows.shape[1] % 2 == 0:
+        half = rows.shape[1] // 2
+        rows = torch.maximum(rows[:, :half], rows[:, half:])
+    return rows.amax(1)
 
 
 def conv_norm(channels_in: int, channels_out: int, kernel: int, stride: int = 1, relu: bool = True) -> nn.Sequential:

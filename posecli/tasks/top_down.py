@@ -79,6 +79,12 @@ class TopDownTask(Task):
         self.stride = int(getattr(network, "stride", 4))
         self.size_step = int(getattr(network, "size_step", 1))
         self.background = getattr(network, "background", None)
+        if arguments.get("quality"):
+            raise UsageError(
+                "quality is learnt once the network is done, from boxes with people and without",
+                "training settings",
+                "leave it out; examples/train_quality.py adds it",
+            )
         if self.codec == "integral" and getattr(network, "beta", self.beta) != self.beta:
             raise UsageError(
                 f"the network's softmax is sharpened by {network.beta:g}, integral_heat = "
