@@ -72,11 +72,18 @@ RUN_FILES = (
 )  # fmt: skip
 
 
-def refuse_used(folder: Path, hint: str) -> None:
-    """PoseError where the folder holds a run, or files of other kinds that a run would replace."""
+def refuse_used(folder: Path, hint: str, config: str | None = None) -> None:
+    """PoseError where the folder holds a run, or files of other kinds that a run would replace.
+
+    The beginnings of a run of the same ``config`` do no harm: it was killed before it had saved anything, and the same
+    command begins it anew.
+    """
     held = [name for name in RUN_FILES if (folder / name).exists()]
     if "state.pt" in held or "last.safetensors" in held:
         raise PoseError("the folder holds a run already", str(folder), hint)
+    own = folder / "config.toml"
+    if config is not None and own.is_file() and own.read_text(encoding="utf-8", errors="replace") == config:
+        return
     if held:
         what = f"the folder holds {' and '.join(held)}, which a run would replace"
         raise PoseError(what, str(folder), "another folder for --out, or --overwrite")

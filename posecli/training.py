@@ -93,13 +93,13 @@ def train(
         settings = _stored_settings(out, changes or {})
     elif settings is None:
         raise ValueError("settings are needed for a new run")
-    elif not overwrite:
-        refuse_used(out, "--resume goes on with it, --overwrite replaces it")
     settings = absolute_paths(settings)
     if settings.init and not resume and not settings.builder_arguments():
         # As deep and wide as the network that it starts from; of another nothing would fit, or half of it.
         arguments = same_build(settings.model, find_weights(settings.init))
         settings = replace(settings, model_arguments=json.dumps(arguments))
+    if not resume and not overwrite:
+        refuse_used(out, "--resume goes on with it, --overwrite replaces it", to_toml(settings))
     kind = pick_device(device).type
     with join_processes(kind) as processes:
         if resume:

@@ -478,6 +478,18 @@ def test_files_of_the_same_names_are_not_replaced_unasked(toy: Path, tmp_path: P
     assert read_toml(config)["epochs"] == 1
 
 
+def test_a_run_that_was_killed_before_it_saved_is_begun_anew(toy: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    steps = train(small(toy, epochs=1), run).steps
+    for name in ("state.pt", "last.safetensors", "best.safetensors"):
+        (run / name).unlink(missing_ok=True)
+    with pytest.raises(PoseError, match=r"holds config\.toml and environment\.json and log\.jsonl"):
+        train(small(toy, epochs=2), run)
+    assert train(small(toy, epochs=1), run).steps == steps
+    starts = [line for line in (run / "log.jsonl").read_text().splitlines() if '"start"' in line]
+    assert len(starts) == 1
+
+
 @pytest.mark.parametrize("model", ["hrnet-tiny", "dekr-tiny"])
 def test_other_models_train(toy: Path, tmp_path: Path, model: str) -> None:
     values = {"model": model, "data": [str(toy)], "input_size": [64, 64], "batch": 3, "epochs": 1, "workers": 0}

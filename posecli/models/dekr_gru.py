@@ -287,7 +287,7 @@ class DekrGru(DEKR):
         """Maps of one frame from the features (B, C, h, w) of both heads."""
         known = _known(state)
         age = torch.ones(heat.shape[0], device=heat.device) if state is None else state.age + 1
-        none = age.new_zeros(len(age), 0)
+        none = age.new_zeros(age.shape[0], 0)  # `len` would fix the batch of an exported network
         kept = MemoryState(age, none, none, none, none, none)
         final = cast(nn.Conv2d, self.head_heatmap[1])
         heatmap, found = final(heat), self.offset_final(offset)
