@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -38,3 +41,18 @@ def test_nobody_on_a_blank_picture(path):
     assert not [
         p for p in model.predict([np.full((240, 320, 3), 128, np.uint8)])[0] if p.person_score >= model.threshold
     ]
+
+
+@pytest.mark.slow
+def test_it_scores_what_it_says(path, shared, tmp_path):
+    """The figures on record in the file, anew; another processor rounds differently."""
+    benchmark = Path(__file__).resolve().parent.parent / "benchmarks/default_model.py"
+    command = [sys.executable, benchmark, "--data", shared / "data", "--out", tmp_path, "--bootstrap", "10"]
+    subprocess.run([str(part) for part in command], check=True, capture_output=True)
+    found = json.loads((tmp_path / "scores.json").read_text())
+    said = load_model(path, "cpu").meta.extra["measured"]
+    assert found["sha256"] == sha256_of(path)
+    assert found["lspet"]["PCK"] == pytest.approx(said["lspet"]["PCK"], abs=0.01)
+    assert found["coco"]["mean_OKS"] == pytest.approx(said["coco"]["mean_OKS"], abs=0.03)
+    assert found["coco"]["AP"] == pytest.approx(said["coco"]["AP"], abs=0.03)
+    assert found["backgrounds"]["per_picture"] <= said["backgrounds"]["per_picture"] + 0.03
