@@ -20,7 +20,6 @@ import json
 import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -35,8 +34,9 @@ from posecli.checkpoint import ModelMeta, build, read_parts, save_model
 from posecli.files import replace_when_done
 from posecli.geometry import box_iou, warp
 from posecli.inference import PoseModel
+from posecli.metrics.oks import oks_matrix
 from posecli.models.fpn import PoseFPN
-from posecli.models.layers import highest
+from posecli.models.layers import HeatmapOutput, highest
 from posecli.readout import TOP_DOWN
 from posecli.running import pick_device
 from posecli.types import Crop
@@ -63,26 +63,13 @@ class Seen:
     oks: np.ndarray
 
 
-def oks_to(xy: np.ndarray, joints: np.ndarray, visibility: np.ndarray, box: np.ndarray) -> float | None:
-    """OKS of a pose (K, 2) to a labelled one, whose box (4,) gives the area; None where too little is labelled."""
-    labelled = visibility > 0
-    if labelled.sum() < JOINTS:
-        return None
-    area = AREA * max(float(np.prod(box[2:] - box[:2])), 1.0)
-    off = ((xy - joints) ** 2).sum(1) / (2 * np.asarray(SKELETON.sigmas)) ** 2 / (2 * area)
-    return float(np.exp(-off[labelled]).mean())
-
-
 def target(pose: np.ndarray, box: np.ndarray, canvas: Canvas) -> float | None:
     """OKS of the pose (K, 2) seen in a box to the best of a canvas's labels; None where nobody can say."""
-    overlap = box_iou(box, canvas.boxes)[0] if len(canvas.boxes) else np.zeros(0)
-    best, untold = 0.0, False
-    for n in range(len(canvas.boxes)):
-        value = oks_to(pose, canvas.xy[n], canvas.visibility[n], canvas.boxes[n])
-        if value is None:
-            untold |= bool(overlap[n] > 0.2)
-        else:
-            best = max(best, value)
+    told = (canvas.visibility > 0).sum(1) >= JOINTS
+    area = AREA * np.maximum((canvas.boxes[:, 2:] - canvas.boxes[:, :2]).prod(1), 1.0)
+    values = oks_matrix(canvas.xy[told], canvas.visibility[told], area[told], pose[None], SKELETON.sigmas)
+    best = float(values.max(initial=0))
+    untold = bool((box_iou(box, canvas.boxes[~told]) > 0.2).any())
     height, width = canvas.known.shape
     x0, y0, x1, y1 = np.clip(box, 0, [width, height, width, height]).astype(int)
     there = canvas.known[y0:y1, x0:x1]
@@ -123,7 +110,7 @@ class Looker:
         )
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             features = self.network.trunk(values)
-            output: Any = type("Output", (), {"heatmap": self.network.head(features).float()})
+            output = HeatmapOutput(self.network.head(features).float())
         xy = TOP_DOWN[self.meta.codec].decode(output, None, self.meta)[0].cpu().numpy()
         back = np.stack([crop.inverse for crop in crops])
         return highest(features.float()).cpu().numpy(), xy @ back[:, :, :2].transpose(0, 2, 1) + back[:, None, :, 2]

@@ -270,7 +270,7 @@ class PoseModel(RunningNetwork):
 
     def find(self, images: Sequence[np.ndarray], still: bool = False) -> list[list[Instance]]:
         """Where people are, for top-down models: the finder's boxes with its certainty, before joints are looked for.
-        ``still``: as for `predict`.
+        ``still``: as for `predict`; if not, those of too little certainty are left out (`Judgement.least`).
 
         No person of `predict` has a score above this certainty.
         """

@@ -113,8 +113,16 @@ class Judgement:
 
     def seen(self, found: float, joints: float, quality: float | None = None) -> float:
         """The probability of `found` after a look, never more than before, from the mean joint score or, where that
-        counts, the probability in [0, 1] that the pose is right."""
-        seen = joints if self.by == "joints" or quality is None else quality / max(1 - quality, 1e-9)
+        counts, the probability in [0, 1] that the pose is right.
+
+        Raises:
+            ValueError: the quality counts, and there is none.
+        """
+        seen = joints
+        if self.by == "quality":
+            if quality is None:
+                raise ValueError("a judgement by quality of a pose without one")
+            seen = quality / max(1 - quality, 1e-9)
         odds = min(max(found, 1e-9), 1 - 1e-9)
         odds = odds / (1 - odds) * min(max(seen / self.full, 1e-6), 1.0) ** self.steepness
         return odds / (1 + odds)

@@ -127,6 +127,8 @@ def test_a_judgement_by_a_quality_that_is_not_there_is_refused() -> None:
     with pytest.raises(PoseError, match="heads"):
         Judgement(by="heads")
     assert Judgement.of(meta) == Judgement(by="quality")
+    with pytest.raises(ValueError, match="without one"):
+        Judgement(by="quality").seen(0.5, 0.5)
 
 
 def test_fine_tuning_begins_without_it(tmp_path: Path) -> None:
