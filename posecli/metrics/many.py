@@ -17,6 +17,7 @@ from posecli.metrics.evaluation import evaluate
 from posecli.metrics.intervals import AP_LIKE
 from posecli.on_ray import Cluster, Failure, each_on_ray
 from posecli.storage import current
+from posecli.types import Skeleton
 
 __all__ = ["Pair", "find_pairs", "mean_row", "measure_pair", "measure_pairs"]
 
@@ -65,13 +66,36 @@ def find_pairs(
 
 
 def measure_pair(pair: Pair) -> dict[str, Any]:
-    """Measures and writes the result; the row over all its people. PoseError as `evaluate`."""
-    result = evaluate(pair.labels, pair.poses, **pair.options)
+    """Measures and writes the result, with what was ``asked``; the row over all its people. PoseError as `evaluate`."""
+    result = {"asked": _asked(pair.options), **evaluate(pair.labels, pair.poses, **pair.options)}
     if (storage := current()) is not None:
         result |= {key: storage.said(result[key]) for key in ("labels", "predictions")}
     with replace_when_done(pair.result) as place:
         place.write_text(json_text(result, indent=2) + "\n", encoding="utf-8")
     return dict(result["all"])
+
+
+def _asked(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of `evaluate` as JSON gives them back."""
+    plain = {key: value.to_json() if isinstance(value, Skeleton) else value for key, value in options.items()}
+    return dict(json.loads(json_text(plain)))
+
+
+def _row_there(pair: Pair) -> dict[str, Any]:
+    """The row of a result that is there, if it was asked with the same options (or does not say with which)."""
+    hint = "--overwrite measures anew"
+    try:
+        there = json.loads(Path(pair.result).read_text(encoding="utf-8"))
+        row, was = dict(there["all"]), dict(there.get("asked", {}))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise PoseError("not a result of evaluate", pair.result, hint) from None
+    wanted = _asked(pair.options)
+    for option in {**was, **wanted} if was else ():
+        if was.get(option) != wanted.get(option):
+            said = f"{option} {json.dumps(was.get(option))}, not {json.dumps(wanted.get(option))}"
+            what = f"another {option}" if "skeleton" in option else said
+            raise PoseError(f"this result was measured with {what}", pair.result, f"the same options; {hint}")
+    return row
 
 
 def measure_pairs(
@@ -80,19 +104,16 @@ def measure_pairs(
     """Each pair with its row over all people, as they are done; a failure stops nobody else.
 
     Args:
-        resume: results that are there are taken as they are.
+        resume: results that are there are taken as they are, if the options are the same.
         cluster: whose tasks do it; None: this process.
 
     Raises:
-        PoseError: a result that is there and cannot be read.
+        PoseError: a result that is there and cannot be read, or was measured with other options.
     """
     left = []
     for pair in pairs:
         if resume and Path(pair.result).is_file():
-            try:
-                yield pair, json.loads(Path(pair.result).read_text(encoding="utf-8"))["all"]
-            except (ValueError, KeyError, TypeError):
-                raise PoseError("not a result of evaluate", pair.result, "--overwrite measures anew") from None
+            yield pair, _row_there(pair)
         else:
             left.append(pair)
     if cluster is not None:

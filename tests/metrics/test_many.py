@@ -57,6 +57,21 @@ def test_failures_stop_nobody_and_are_gone_on_with(folders: Path, cli: Callable[
     assert (folders / "out/a.json").stat().st_mtime_ns == before and (folders / "out/front/a.json").is_file()
 
 
+def test_results_of_other_options_are_not_gone_on_with(folders: Path, cli: Callable[..., Any]) -> None:
+    assert cli("evaluate", "gt", "poses", "--each", "out", "--thresholds", "pck=0.1", *ASKED).code == 0
+    (folders / "out/front/b.json").unlink()
+    for other, words in (
+        (ASKED, 'thresholds {"pck": [0.1]}, not null'),
+        (("--thresholds", "pck=0.1", "--match", "iou", *ASKED), 'match "oks", not "iou"'),
+        (("--thresholds", "pck=0.1", "--skeleton", "coco17", *ASKED), "another skeleton"),
+    ):
+        refused = cli("evaluate", "gt", "poses", "--each", "out", "--resume", *other)
+        assert refused.code == 1 and words in refused.err and "a.json" in refused.err, refused.err
+        assert not (folders / "out/front/b.json").exists()
+    again = cli("evaluate", "gt", "poses", "--each", "out", "--resume", "--thresholds", "pck=0.1", *ASKED)
+    assert again.code == 0 and (folders / "out/front/b.json").is_file()
+
+
 def test_results_on_storage_are_there_when_each_is_done(folders: Path, cli: Callable[..., Any]) -> None:
     files = fsspec.filesystem("memory")
     files.store.clear()
