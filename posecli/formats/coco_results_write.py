@@ -54,7 +54,7 @@ def _image_ids(frames: Frames, warn: Warn) -> Iterator[tuple[int | str, StreamHe
         stem = Path(poses.file).stem if poses.file else ""
         if poses.image_id is not None:
             how, image_id = "stated", poses.image_id
-        elif stem.isdigit():
+        elif stem.isdecimal():
             how, image_id = "named", int(stem)
         else:
             how, image_id = "counted", count

@@ -13,7 +13,9 @@ import av
 # Codecs whose packets may hold a frame that is never shown: packets and pictures cannot be matched by counting.
 _HIDDEN_FRAME_CODECS = {"vp8"}
 # Containers that store no presentation time stamps; what FFmpeg reports for them is derived and may be wrong.
-_NO_STAMPS = {"avi", "h264", "hevc", "m4v", "mpegvideo", "mjpeg", "obu", "ivf", "vob", "mpeg"}
+_NO_STAMPS = {"avi", "h264", "hevc", "m4v", "mpegvideo", "mjpeg", "obu", "ivf", "vob", "mpeg", "asf"}
+# Of them those in which some packets have a stored stamp, the first one among them.
+_SOME_STAMPS = {"vob", "mpeg"}
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class PacketIndex:
         delay: by how much stamps that FFmpeg made up for a container without any begin too late (the decoder's
             reordering), in units of the time base; 0 where stamps are stored.
         exact: stamps can be matched with decoded frames one by one.
+        repeats: AVI: how many pictures have no packet, since the one before them is shown on. The file's own count of
+            frames has them.
     """
 
     count: int
@@ -34,6 +38,7 @@ class PacketIndex:
     keys: array[int]
     delay: int
     exact: bool
+    repeats: int = 0
 
 
 def scan_packets(container: Any) -> PacketIndex:
@@ -41,13 +46,16 @@ def scan_packets(container: Any) -> PacketIndex:
     stream = container.streams.video[0]
     stamps, keys = array("q"), array("q")
     unknown = 0
-    first = None
+    first = last = None
+    in_order = True
     with contextlib.suppress(av.FFmpegError):  # a damaged tail ends the scan as it ends decoding
         for packet in container.demux(stream):
             # Edit lists mark packets to be decoded but not shown.
             if packet.size == 0 or packet.is_discard:
                 continue
             first = packet.dts if first is None else first
+            last = packet.dts if packet.dts is not None else last
+            in_order = in_order and packet.pts == packet.dts
             if packet.pts is None:
                 unknown += 1
                 continue
@@ -56,13 +64,17 @@ def scan_packets(container: Any) -> PacketIndex:
                 keys.append(packet.pts)
     known = array("q", sorted(stamps))
     unique = not unknown and all(a < b for a, b in itertools.pairwise(known))
-    stored = not _NO_STAMPS & set(container.format.name.split(",")) or len(keys) == len(stamps)
+    form = set(container.format.name.split(","))
+    stored = not _NO_STAMPS & form or len(keys) == len(stamps) or ("asf" in form and in_order)
+    begun = stored or not unique or first is None or bool(_SOME_STAMPS & form)
+    count = len(stamps) + unknown
     return PacketIndex(
-        count=len(stamps) + unknown,
+        count=count,
         stamps=known if unique else array("q"),
         keys=array("q", sorted(keys)),
-        delay=0 if stored or not unique or first is None else max(known[0] - first, 0),
+        delay=0 if begun or first is None else max(known[0] - first, 0),
         exact=unique and stored and stream.codec_context.codec.canonical_name not in _HIDDEN_FRAME_CODECS,
+        repeats=0 if last is None or "avi" not in form else max(last + 1 - count, 0),  # it counts time in frames
     )
 
 

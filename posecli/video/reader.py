@@ -221,8 +221,9 @@ class VideoSource(FrameSource):
             if self.is_file and Path(self.path).is_file():
                 with self._open() as container:
                     self._index_cache = scan_packets(container)
-                if self._announced and self._index_cache.count < self._announced:
-                    self._cut_off = self.broken = self._announced - self._index_cache.count
+                there = self._index_cache.count + self._index_cache.repeats
+                if self._announced and there < self._announced:
+                    self._cut_off = self.broken = self._announced - there
                     self._note(
                         f"the file is cut off: {self._cut_off} of {self._announced} announced frames are missing"
                     )

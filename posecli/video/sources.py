@@ -131,7 +131,7 @@ def list_inputs(inputs: Iterable[str | Path | int]) -> list[Input]:
     loose_at = 0
     for word in inputs:
         text = plain(str(word))
-        if isinstance(word, int) or (text.isdigit() and not Path(text).exists()):
+        if isinstance(word, int) or (text.isdecimal() and not Path(text).exists()):
             found.append(Input("camera", text, f"camera:{int(text)}"))
         elif is_stored(text):
             found += _stored(text)
@@ -213,7 +213,7 @@ def _stored(url: str) -> list[Input]:
 
 def natural_key(text: str) -> tuple[Any, ...]:
     """Sorting key in which numbers inside names count as numbers: ``2.jpg`` before ``10.jpg``."""
-    return tuple((0, int(part), part) if part.isdigit() else (1, 0, part) for part in re.findall(r"\d+|\D+", text))
+    return tuple((0, int(part), part) if part.isdecimal() else (1, 0, part) for part in re.findall(r"\d+|\D+", text))
 
 
 def _expand(text: str) -> list[Path]:

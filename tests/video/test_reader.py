@@ -50,6 +50,8 @@ CLIPS = {
     "h264.avi": {},
     "raw.h264": {},
     "mpeg2.ts": {"codec": "mpeg2video"},
+    "mpeg2.mpg": {"codec": "mpeg2video"},
+    "h264.asf": {},
     "hidden_frames.webm": {"codec": "libvpx", "options": {"auto-alt-ref": "1", "lag-in-frames": "16"}},
     "vp9.webm": {"codec": "libvpx-vp9", "options": {"lag-in-frames": "16", "cpu-used": "8"}},
 }
@@ -67,6 +69,7 @@ def test_order_count_times_and_random_access(tmp_path: Path, name: str) -> None:
         assert source.num_frames == 40
         assert source.broken == 0
         assert np.allclose([f.time for f in frames], np.arange(40) / 25, atol=0.002)
+        assert [source.position(text) for text in ("0s", "1s")] == [0, 25]
         assert (source.width, source.height, source.rate) == (80, 48, 25)
         check_random_access(source)
 
@@ -183,6 +186,24 @@ def test_cut_off_tail(tmp_path: Path, name: str, settings: dict) -> None:
     assert [number_of(f.image) for f in frames] == [f.index for f in frames] == list(range(len(frames)))
     assert "cut off" in source.problems[0]
     assert source.broken >= 60 - source.num_frames
+
+
+def test_dropped_frames_of_an_avi_are_none_that_are_missing(tmp_path: Path) -> None:
+    # A capture that lost frames shows the one before on: the file counts them, but they have no packet.
+    whole = make_clip(tmp_path / "whole.avi", 20, codec="mpeg4", bframes=0)
+    with av.open(str(whole)) as source, av.open(str(tmp_path / "drops.avi"), "w") as output:
+        stream = output.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.pts = packet.dts = packet.dts + 5 * (packet.dts >= 8)
+                packet.stream = stream
+                output.mux(packet)
+    with open_source(tmp_path / "drops.avi") as opened:
+        frames = list(opened.frames())
+        assert [number_of(f.image) for f in frames] == [f.index for f in frames] == list(range(20))
+        assert np.allclose([f.time for f in frames], np.array([*range(8), *range(13, 25)]) / 25)
+        assert opened.broken == 0
+        assert not opened.problems
 
 
 def make_impostors(folder: Path) -> dict[str, bytes]:

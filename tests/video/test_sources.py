@@ -27,6 +27,7 @@ def numbers(source) -> list[int]:
 def test_natural_order() -> None:
     names = ["f10.png", "f2.png", "a/3.png", "f1.png", "F1.png", "f01.png"]
     assert sorted(names, key=natural_key) == ["F1.png", "a/3.png", "f01.png", "f1.png", "f2.png", "f10.png"]
+    assert sorted(["\u00b210.png", "\u00b29.png"], key=natural_key) == ["\u00b29.png", "\u00b210.png"]
 
 
 def test_folder_of_pictures(tmp_path: Path) -> None:
