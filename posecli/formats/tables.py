@@ -303,6 +303,7 @@ def read_deeplabcut(path: Path, lines: Lines) -> LabelFile:
         where = f"{path}, row {number}"
         index = cells[first - 1].strip()
         frame, file = (int(index), None) if index.isdecimal() else (None, re.split(r"[/\\]", index)[-1])
+        picture = "" if file is None else "/".join(cells[:first])  # several folders may have one of that name
         labelled += [] if frame is None else [frame]
         values = {}
         for i in range(first, len(cells)):
@@ -316,7 +317,7 @@ def read_deeplabcut(path: Path, lines: Lines) -> LabelFile:
             rows.append(
                 LabelRow(
                     where, points[:, :2], points[:, 2], frame, file=file, track_id=track_id,
-                    extra={"person": person} if person else {},
+                    extra={"person": person} if person else {}, source=picture,
                 )
             )  # fmt: skip
     check_unique(rows, "")

@@ -109,6 +109,20 @@ def test_a_project_of_labelled_pictures(tmp_path: Path, make_picture: Callable[.
         assert (Path(dataset.root) / dataset.records[1].file_name).is_file()
 
 
+def test_pictures_of_one_name_in_several_folders(tmp_path: Path, make_picture: Callable[..., Path]) -> None:
+    """The table of all videos that DeepLabCut merges for training; the same picture twice is still an error."""
+    path = tmp_path / "CollectedData_me.csv"
+    path.write_text(SEVERAL + "labeled-data,run,img0.png,1.5,1.0,2.0,3.0,4.0,5.0,6.0,7.0\n")
+    for name in ("walk/img0.png", "walk/img10.png", "walk/img20.png", "run/img0.png"):
+        make_picture(tmp_path / "labeled-data" / name, size=(WIDTH, HEIGHT))
+    found = read_dataset(path, warn=pytest.fail).records
+    assert [found[i].file_name for i in (0, -1)] == ["labeled-data/walk/img0.png", "labeled-data/run/img0.png"]
+    assert found[-1].instances[0].xy[0, 0] == 1.5 and len(found) == 4
+    path.write_text(path.read_text() + "labeled-data,run,img0.png,1.5,1.0,2.0,3.0,4.0,5.0,6.0,7.0\n")
+    with pytest.raises(PoseError, match=r"row 9: img0.png has person 1 twice"):
+        read_dataset(path)
+
+
 @pytest.mark.parametrize("h5", [False, True])
 def test_results_of_a_video(tmp_path: Path, make_video: Callable[..., Path], h5: bool) -> None:
     make_video(tmp_path / "walk.mp4", 3)
