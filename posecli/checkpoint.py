@@ -50,8 +50,8 @@ class ModelMeta:
         architecture: a key of `posecli.models.MODELS`.
         arguments: keyword arguments of its builder (plain JSON values).
         skeleton: the joints it gives.
-        input_size: (width, height) of a top-down input; for bottom-up models (side, side): see ``extra["resize"]``;
-            (0, 0) of a network that looks at no pictures (DEKR's rescoring net).
+        input_size: (width, height) of a top-down input; for bottom-up models that of training, by which pictures
+            are scaled (`posecli.readout`); (0, 0) of a network that looks at no pictures (DEKR's rescoring net).
         mean, std: per RGB channel, of values in [0, 1].
         codec: how maps become keypoints: ``"gaussian"``, ``"dark"``, ``"softmax"``, ``"dekr"``.
         extra: what it was trained on, licence, measured scores, ``threshold`` (calibrated display threshold of the

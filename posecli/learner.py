@@ -11,8 +11,8 @@ import copy
 import ctypes
 import math
 import platform
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,7 +130,8 @@ class Learner:
         self._std = torch.tensor(meta.std, device=device).view(1, 3, 1, 1) * 255
 
     def learn(self, batches: Sequence[Mapping[str, Tensor]], rate: float) -> StepOutcome:
-        """One step at a learning rate; `batches` are this process's micro-batches. NotFinite before anything moves."""
+        """One step at a learning rate; `batches` are this process's micro-batches. NotFinite before anything moves;
+        PoseError where a norm needs more samples than one."""
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self.network.train()
@@ -147,7 +148,8 @@ class Learner:
             with self._exchange(last):
                 with self._autocast():
                     image = self.task.arranged(self.network, self._normalised(batch["image"]))
-                    output = self._spread(image, *self.task.inputs(self.network, image, batch))
+                    with _norms_told(len(image)):
+                        output = self._spread(image, *self.task.inputs(self.network, image, batch))
                 terms = self.task.sums(output, batch)
                 self._scaler.scale((terms * factors).sum()).backward()
             sums += terms.detach().double().cpu()
@@ -256,6 +258,18 @@ class _NormStatistics:
         if not last:
             for counter, value in zip(self.counters, self.counts, strict=True):
                 counter.copy_(value)
+
+
+@contextmanager
+def _norms_told(samples: int) -> Iterator[None]:
+    """PoseError where a norm sees one value of each channel, which has no deviation: one sample's map of one pixel."""
+    try:
+        yield
+    except ValueError as error:
+        if samples > 1 or "more than 1 value per channel" not in str(error):
+            raise
+        what = "a norm of this network cannot learn from one sample a pass"
+        raise PoseError(what, "training settings", "batch = 2 or more (and accumulate less)") from None
 
 
 def _make_optimizer(network: nn.Module, settings: TrainSettings, *, fused: bool = False) -> torch.optim.Optimizer:

@@ -286,8 +286,8 @@ def _first_one(scales: Sequence[float]) -> int:
 
 def _dekr_crop(width: int, height: int, scale: float, scales: Sequence[float], meta: ModelMeta) -> Crop:
     # The official test measures all scales from scale 1. At others than 1/2, 1, 2 the size may be none that the network
-    # takes: the input is then padded on the right and below.
-    size, centre, extent = affine.dekr_test_geometry((height, width), meta.input_size[0], scale)
+    # takes: the input is then padded on the right and below. A picture's shorter side is as long as it was in training.
+    size, centre, extent = affine.dekr_test_geometry((height, width), min(meta.input_size), scale)
     matrix = affine.hrnet_matrix(centre, extent, size)
     return Crop(matrix, (-(-size[0] // 32) * 32, -(-size[1] // 32) * 32))
 

@@ -27,7 +27,7 @@ from torch import Tensor
 from posecli.checkpoint import ModelMeta, save_model
 from posecli.data import Source, make_source, read_image
 from posecli.errors import PoseError, UsageError
-from posecli.formats import coco
+from posecli.formats import read_coco_style
 from posecli.inference import PoseModel, PredictOptions, load_model
 from posecli.metrics.oks import oks_matrix, resolve_areas
 from posecli.models.rescore import RESCORE_LIMBS, RESCORE_MODEL, RescoreNet, rescore_features
@@ -183,9 +183,9 @@ def train_rescoring(
     """
     out, started = Path(out), time.monotonic()
     _check(settings)
-    if not overwrite:
-        refuse_used(out, "--overwrite replaces it")
     settings = absolute_paths(settings)
+    if not overwrite:
+        refuse_used(out, "--overwrite replaces it", to_toml(settings))
     if settings.threads:
         torch.set_num_threads(settings.threads)
     model = load_model(settings.init, device, options=PredictOptions(flip_test=True, max_persons=_MOST_PEOPLE))
@@ -271,7 +271,7 @@ def _measured(network: RescoreNet, judged: JudgedPoses, skeleton: str) -> dict[s
 
 
 def _source(path: str, root: str, model: PoseModel) -> Source:
-    return make_source(coco.read(path, image_root=root or None), model.skeleton, path)
+    return make_source(read_coco_style(path, image_root=root or None), model.skeleton, path)
 
 
 def _check(settings: TrainSettings) -> None:

@@ -101,7 +101,7 @@ class RunLog:
     Args:
         folder: the run folder; a log that is there is added to.
         tensorboard: MissingExtra where the package is missing.
-        step: events at or after it are dropped from earlier TensorBoard files.
+        step: made so far; events of later ones are dropped from earlier TensorBoard files.
     """
 
     def __init__(self, folder: Path, tensorboard: bool, step: int) -> None:
@@ -111,7 +111,7 @@ class RunLog:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError:
                 raise MissingExtra("tensorboard", "train", "--tensorboard") from None
-            self._board = SummaryWriter(str(folder), purge_step=step)
+            self._board = SummaryWriter(str(folder), purge_step=step + 1)
         self._file = open(folder / "log.jsonl", "a", encoding="utf-8")  # noqa: SIM115 (open for the whole run)
 
     def write(self, record: Mapping[str, Any]) -> None:

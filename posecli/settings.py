@@ -558,8 +558,11 @@ def to_toml(settings: TrainSettings) -> str:
     def literal(value: Any) -> str:
         if isinstance(value, tuple):
             return f"[{', '.join(literal(item) for item in value)}]"
-        # JSON's strings, numbers and booleans are TOML's too; repr keeps every digit of a float.
-        return repr(value) if isinstance(value, float) else json.dumps(value)
+        # JSON's strings, numbers and booleans are TOML's too, but for its escapes in pairs; repr keeps every digit of a
+        # float. What is no text at all (names of files in other bytes) is escaped all the same: it can be written.
+        if isinstance(value, float):
+            return repr(value)
+        return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
 
     return "".join(f"{f.name} = {literal(getattr(settings, f.name))}\n" for f in fields(settings))
 

@@ -18,9 +18,9 @@ from posecli.inference import PoseModel, load_model
 from posecli.models import MODELS
 from posecli.models.rescore import rescore, rescore_features
 from posecli.official import load_rescore
-from posecli.rescoring import fit_rescoring, judge_poses, rank_correlation, train_rescoring
+from posecli.rescoring import _source, fit_rescoring, judge_poses, rank_correlation, train_rescoring
 from posecli.settings import resolve
-from posecli.skeletons import COCO17
+from posecli.skeletons import COCO17, CROWDPOSE14
 from posecli.types import Instance
 
 # A standing person, coordinates in hundredths of the height.
@@ -154,6 +154,41 @@ def test_what_is_wanted_is_the_oks_of_the_best_fitting_person(scene: Path) -> No
         expected = np.mean([np.exp(-(moved**2) / (2 * area * (2 * s) ** 2)) for s in COCO17.sigmas])
         np.testing.assert_allclose(row, [1, expected, 0], atol=1e-5)
     assert judged.poses.shape == (24, 17, 3)
+
+
+def test_data_sets_in_the_clothes_of_coco_are_read_by_their_own_rules(tmp_path: Path) -> None:
+    """CrowdPose's benchmark takes 0.53 of a person's box for the area that its files do not give."""
+    labels = np.column_stack([np.arange(14) * 5.0 + 20, np.arange(14) * 5.0 + 20, np.full(14, 2)]).ravel().tolist()
+    person = {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "keypoints": labels, "num_keypoints": 12}
+    names = [*CROWDPOSE14.keypoints[:12], "head", "neck"]
+    value = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 128, "height": 128, "crowdIndex": 0.1}],
+        "annotations": [{**person, "bbox": [0.0, 0.0, 100.0, 120.0]}],
+        "categories": [{"id": 1, "name": "person", "keypoints": names, "skeleton": []}],
+    }
+    (tmp_path / "crowdpose_val.json").write_text(json.dumps(value))
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((128, 128, 3), np.uint8))
+    meta = ModelMeta("dekr-tiny", {"keypoints": 14}, CROWDPOSE14, (64, 64), codec="dekr")
+    model = PoseModel(MODELS["dekr-tiny"](keypoints=14), meta, device="cpu")
+    with pytest.warns(UserWarning, match="read as crowdpose"):
+        source = _source(str(tmp_path / "crowdpose_val.json"), "", model)
+    assert source.dataset.records[0].instances[0].area == pytest.approx(0.53 * 100 * 120)
+
+
+def test_an_interrupted_training_is_begun_anew_by_its_command(
+    scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("posecli.rescoring.judge_poses", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train_rescoring(settings(scene), tmp_path / "a", device="cpu")
+    with pytest.raises(PoseError, match=r"holds config\.toml and log\.jsonl"):
+        train_rescoring(settings(scene, epochs=2), tmp_path / "a", device="cpu")
+    train_rescoring(settings(scene, epochs=20), tmp_path / "a", device="cpu")
+    assert (tmp_path / "a/last.safetensors").is_file()
 
 
 def test_what_is_asked_wrongly(scene: Path, tmp_path: Path) -> None:

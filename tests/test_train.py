@@ -24,6 +24,7 @@ from posecli.distributed import Processes
 from posecli.errors import PoseError, UsageError
 from posecli.formats import coco
 from posecli.learner import learning_rate
+from posecli.readout import BOTTOM_UP
 from posecli.settings import TrainSettings, gentle, parse_assignments, read_toml, resolve, to_toml
 from posecli.skeletons import get_skeleton
 from posecli.tasks import make_task
@@ -101,6 +102,14 @@ def test_settings_layers_and_round_trip(tmp_path: Path) -> None:
     assert settings.data == (str(tmp_path / "coco.json"),)  # beside the file
     file.write_text(to_toml(settings))
     assert resolve(read_toml(file)) == settings
+
+
+def test_settings_keep_names_of_all_alphabets(tmp_path: Path) -> None:
+    """TOML has no escapes in pairs, which JSON writes of characters beyond 16 bits: such a run could not be resumed."""
+    names = ["/data/läufer.json", "/data/🏃.json", '/data/a "b" \\ \t.json']
+    settings = resolve({"model": "dekr-tiny", "data": names, "val": "/data/𝔛.json"})
+    (tmp_path / "config.toml").write_text(to_toml(settings), encoding="utf-8")
+    assert resolve(read_toml(tmp_path / "config.toml")) == settings
 
 
 @pytest.mark.parametrize(
@@ -367,6 +376,17 @@ def test_dekr_shifts_by_input_pixels_whatever_the_shape(toy: Path, size: tuple[i
         crop = task._crop(dataset.records[0], np.random.default_rng(seed), size)  # type: ignore[attr-defined]
         moves.append(crop.matrix @ [47.5, 47.5, 1] - (np.array(size) - 1) / 2)
     assert 18 < np.abs(moves).max() <= 20
+
+
+@pytest.mark.parametrize("size", [(64, 64), (64, 128), (160, 64)])
+def test_dekr_is_used_on_people_as_large_as_it_learnt(toy: Path, size: tuple[int, int]) -> None:
+    dataset = coco.read(toy)
+    still = {"rotation": 0.0, "scale": [1.0, 1.0], "flip": 0.0, "shift": 0.0, "input_size": size}
+    settings = resolve({"model": "dekr-tiny", "data": [str(toy)]}, still)
+    task = make_task(settings, [make_source(dataset, dataset.skeleton, "toy")], dataset.skeleton)
+    learnt = task._crop(dataset.records[0], np.random.default_rng(0), size)  # type: ignore[attr-defined]
+    used = BOTTOM_UP["dekr"].crop(96, 96, 1.0, (1.0,), task.meta("dekr-tiny", {"keypoints": 5}))
+    np.testing.assert_allclose(np.diag(used.matrix[:, :2]), np.diag(learnt.matrix[:, :2]), rtol=1e-3)
 
 
 def test_dekr_gives_small_people_no_centre(toy: Path) -> None:
@@ -637,6 +657,13 @@ def test_nonfinite_loss_stops_with_evidence(toy: Path, tmp_path: Path) -> None:
     assert set(evidence["terms"]) == {"heatmap"}
 
 
+def test_a_pass_of_one_sample_is_refused_where_norms_need_more(toy: Path, tmp_path: Path) -> None:
+    """UniPose's norm of the picture's mean sees one value of each channel and sample."""
+    settings = resolve({"model": "unipose-tiny", "data": [str(toy)], "input_size": [64, 64], "workers": 0, "batch": 1})
+    with pytest.raises(PoseError, match="batch = 2 or more"):
+        train(settings, tmp_path / "run")
+
+
 def test_a_metric_that_the_joints_do_not_have_is_refused_at_once(toy: Path, tmp_path: Path) -> None:
     value = json.loads(toy.read_text())
     value["categories"][0]["posecli"].pop("sigmas")
@@ -662,6 +689,14 @@ def test_tensorboard_events(toy: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     train(small(toy, epochs=1, tensorboard=True), tmp_path / "run")
     assert list((tmp_path / "run").glob("events.out.tfevents.*"))
+
+
+def test_a_resumed_run_keeps_its_tensorboard_events(toy: Path, tmp_path: Path) -> None:
+    reading = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    train(small(toy, epochs=2, tensorboard=True), tmp_path / "run")
+    train(None, tmp_path / "run", resume=True, changes={"epochs": 3})
+    events = reading.EventAccumulator(str(tmp_path / "run")).Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == [3, 6, 9]
 
 
 def test_wall_clock_budget_and_small_start(toy: Path, tmp_path: Path) -> None:
