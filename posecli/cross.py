@@ -99,7 +99,8 @@ def read_sets(names: Sequence[str], warn: Callable[[str], None]) -> list[TestSet
         dataset = read_dataset(text, warn=warn)
         if not any(record.instances for record in dataset.records):
             raise PoseError("no labelled person to test on", text)
-        asked = [[r.file_name, r.frame_id, str(r.image_id)] for r in dataset.records]
+        # The folder too: pictures of another set may have the same names.
+        asked = [os.path.realpath(dataset.root), [[r.file_name, r.frame_id, str(r.image_id)] for r in dataset.records]]
         sets.append(TestSet(name, text, dataset, hashlib.sha256(json.dumps(asked).encode()).hexdigest()))
     return sets
 
@@ -247,10 +248,19 @@ def cross_evaluate(
 
 
 def _stream_name(run: Run, test: TestSet, boxes: str) -> str:
-    """A name that changes with the weights, the frames asked for and the boxes, so that no old stream is taken."""
+    """A name that changes with the weights, the frames asked for, where they lie, and the boxes, so that no stream of
+    others is taken."""
+    if boxes == "labels":  # they may be corrected between two calls
+        people = [person for record in test.dataset.records for person in record.instances]
+        places = [[p.ignore, p.visibility.tolist(), p.xy.tolist(), _numbers(p.box_xyxy)] for p in people]
+        boxes += hashlib.sha256(json.dumps(places).encode()).hexdigest()
     plain = [PurePosixPath(n).with_suffix("").as_posix().replace("/", "_") for n in (run.name, test.name)]
     key = hashlib.sha256(f"{run.sha256} {test.digest} {boxes}".encode()).hexdigest()[:12]
     return f"{plain[0]}.on.{plain[1]}.{key}.poses.jsonl"
+
+
+def _numbers(box: np.ndarray | None) -> list[float] | None:
+    return None if box is None else box.tolist()
 
 
 def _infer(

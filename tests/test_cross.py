@@ -117,6 +117,24 @@ def test_streams_are_kept_and_cut_off_ones_go_on(cli, places, tmp_path, monkeypa
     assert len(list((tmp_path / "kept").iterdir())) == 2
 
 
+def test_streams_of_other_boxes_and_of_another_folder_are_not_taken(cli, places, tmp_path) -> None:
+    def streams(labels: Path, *more: str) -> set[str]:
+        words = ["cross", places["one"], "--on", labels, "--out", tmp_path / "kept", "--quiet", "--device", "cpu"]
+        assert cli(*words, "--bootstrap", 0, *more).code == 0
+        return {p.name for p in (tmp_path / "kept").iterdir()}
+
+    first = streams(places["val"], "--boxes", "labels")
+    assert streams(places["val"], "--boxes", "labels") == first
+    places["val"].write_text(places["val"].read_text().replace("[5, 5, 55, 55]", "[9, 9, 40, 40]"))
+    assert len(streams(places["val"], "--boxes", "labels")) == 2  # the boxes were corrected
+    assert len(streams(places["val"])) == len(streams(places["val"])) == 3
+    # Another set with files of the same names.
+    (tmp_path / "night").mkdir()
+    for name in ("val.json", "clip.mp4"):
+        shutil.copy(tmp_path / name, tmp_path / "night" / name)
+    assert len(streams(tmp_path / "night/val.json")) == 4
+
+
 def test_joints(cli, places, tmp_path) -> None:
     strange = Skeleton("strange", ("tip_a", "tip_b"), sigmas=(0.1, 0.1))
     labels = write_labels(tmp_path / "strange.json", "clip.mp4", strange)
