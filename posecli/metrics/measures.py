@@ -37,12 +37,11 @@ def measure_side(
     """All measures of one prediction file."""
     skeleton = sub_skeleton(labels.skeleton, common.label_index)
     full, gt = labels.people, labels.people.with_joints(common.label_index)
-    found = predictions.people
-    if len(found):
-        found = found.with_joints(common.predicted_index)
-    else:
-        count = len(common.predicted_index)
-        found = replace(found, xy=np.zeros((0, count, 2)), visibility=np.zeros((0, count), np.int8))
+    if not len(predictions.people):  # an empty list of results does not say how many joints it has
+        count = int(common.predicted_index.max()) + 1
+        nobody = replace(predictions.people, xy=np.zeros((0, count, 2)), visibility=np.zeros((0, count), np.int8))
+        predictions = replace(predictions, people=nobody)
+    found = predictions.people.with_joints(common.predicted_index)
     at = partners.partner[found.frame] if len(found) else np.zeros(0, np.int64)
     at = np.where((at >= 0) & frames_used[at], at, -1)
     labelled = (gt.visibility > 0).sum(axis=1)

@@ -233,3 +233,11 @@ def test_value_is_the_one_in_the_table(write_json, random_coco) -> None:
         assert values[-1] == pytest.approx(1)
         assert max(part["alone"].values()) <= 1
         assert sum(part["joints"].values()) == sum(sum(row.values()) for row in part["by_joint"].values())
+
+
+def test_a_list_of_results_in_which_nobody_was_found(write_json, random_coco) -> None:
+    """An empty list does not say how many joints it has."""
+    labels, _ = random_coco(3, images=5, people=8, detections=1)
+    found = evaluate(write_json("gt.json", labels), write_json("dt.json", []), diagnose=True)["diagnosis"]
+    assert found["OKS"]["value"] == found["PCK"]["value"] == 0
+    assert found["PCK"]["people"]["matched"] == 0 < found["PCK"]["people"]["false_negatives"]
