@@ -30,7 +30,7 @@ from posecli.pipeline import (
     replay,
     stream_header,
 )
-from posecli.predictions import FramePoses, StreamHeader, StreamWriter, complete_prefix, read_stream
+from posecli.predictions import FramePoses, StreamHeader, StreamWriter, complete_prefix, read_stream, stream_items
 from posecli.profiling import stage
 from posecli.render import Style, draw_line, overlay_writer, render_stream
 from posecli.smoothing.stream import Smoothing, smooth_file, smooth_lines
@@ -220,12 +220,15 @@ def _finished_parts(jobs: Sequence[Job]) -> dict[int, int]:
     for stream in {j.stream for j in jobs if j.stream is not None and j.stream.exists()}:
         prefix = complete_prefix(stream)
         finished = list(prefix.finished)
+        begun = None if prefix.header is None else prefix.header.source
+        # Two may have one name: lists of frames of one video.
         for job in (j for j in jobs if j.stream == stream):
             if job.input.name in finished:
                 finished.remove(job.input.name)
                 done[id(job)] = sys.maxsize
-            elif prefix.header is not None and prefix.header.source == job.input.name:
+            elif begun == job.input.name:
                 done[id(job)] = -1 if prefix.frame is None else prefix.frame
+                begun = None
     return done
 
 
@@ -309,11 +312,9 @@ def _run(run: _Run, writer_of: Callable[[], StreamWriter]) -> Summary:
             resume_at = _resume_at(source, options, last)
             _require_unsmoothed(job, source, options, resume_at)
             summary.resumed_at = resume_at
-            own = (pair for pair in read_stream(job.stream) if pair[0].source == job.input.name)
-            replay(own, source, options, tracker, follower)
+            replay(_last_source(job.stream), source, options, tracker, follower)
             if memory is not None:
-                own = (pair for pair in read_stream(job.stream) if pair[0].source == job.input.name)
-                recall(memory, own, source, options, boxes, job.input.image_ids)
+                recall(memory, _last_source(job.stream), source, options, boxes, job.input.image_ids)
         draw = None
         if job.overlay is not None and last is None and (run.smoothing is None or inline):
             output = _overlay(job, source, options, run.overwrite)
@@ -357,6 +358,16 @@ def _run(run: _Run, writer_of: Callable[[], StreamWriter]) -> Summary:
     if job.overlay is not None and last is not None and run.smoothing is None:
         _draw_again(job, options, style)
     return summary
+
+
+def _last_source(stream: Path) -> Iterator[tuple[StreamHeader, FramePoses]]:
+    """The lines of a stream after its last header."""
+    count = len(complete_prefix(stream).finished)
+    number = -1
+    for header, line in stream_items(stream):
+        number += line is None
+        if line is not None and number == count:
+            yield header, line
 
 
 def _steady(

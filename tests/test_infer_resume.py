@@ -112,6 +112,19 @@ def test_the_source_under_way_is_finished_before_new_ones_are_added(here: Path, 
     assert header["source"] == "a.mp4" and [f["frame"] for f in frames] == list(range(10))
 
 
+@pytest.mark.parametrize("kept", [4, 7, 9])
+def test_two_lists_of_frames_of_one_video_are_two_sources(here: Path, cli: Callable, tiny_model, kept: int) -> None:
+    make_clip(here / "v.mp4", 40)
+    coco_of(here / "train.json", "v.mp4", [1, 5, 10, 15])
+    coco_of(here / "val.json", "v.mp4", [3, 4, 20, 30])
+    arguments = ("infer", "train.json", "val.json", "-w", tiny_model, "--out")
+    assert cli(*arguments, "whole.jsonl").code == 0
+    whole = (here / "whole.jsonl").read_text()
+    cut(shutil.copy(here / "whole.jsonl", here / "part.jsonl"), kept)
+    assert cli(*arguments, "part.jsonl", "--resume").code == 0
+    assert (here / "part.jsonl").read_text() == whole
+
+
 @pytest.mark.parametrize("chosen", [["--every", "2"], ["--start", "2", "--end", "6"], ["--shard", "2/3"]])
 @pytest.mark.parametrize("smooth", [[], ["--smooth", "oneeuro", "--track", "oks"]])
 def test_an_overlay_that_is_drawn_later_has_the_same_pictures(
