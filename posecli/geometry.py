@@ -101,6 +101,19 @@ def fit_picture(width: int, height: int, longer_side: int, multiple: int = 32) -
     return Crop(matrix, (size[0], size[1]))
 
 
+def in_one_size(crops: Sequence[Crop], most: int) -> list[Crop]:
+    """Crops in the same order, padded on the right and below to the size of a larger one where that is at most so many
+    pixels more, so that they go through a network together."""
+    sizes: dict[int, tuple[int, int]] = {}
+    size = (0, 0)
+    for i in sorted(range(len(crops)), key=lambda i: -math.prod(crops[i].size_wh)):
+        own = crops[i].size_wh
+        if not all(a <= b for a, b in zip(own, size, strict=True)) or math.prod(size) - math.prod(own) > most:
+            size = own
+        sizes[i] = size
+    return [Crop(crop.matrix, sizes[i]) for i, crop in enumerate(crops)]
+
+
 def halved(image: np.ndarray) -> np.ndarray:
     """(H // 2, W // 2, 3), at least one pixel each: means of 2 x 2 pixels of an image (H, W, 3) uint8. An odd last row
     or column is left out."""

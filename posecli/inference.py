@@ -27,12 +27,12 @@ from posecli.codecs.coords import PLACES
 from posecli.codecs.top_down import CASCADE
 from posecli.errors import PoseError, UsageError
 from posecli.files import sha256_of
-from posecli.geometry import apply_affine, keypoint_box
+from posecli.geometry import apply_affine, in_one_size, keypoint_box
 from posecli.models import MODELS
 from posecli.models.rescore import RescoreNet, rescore
 from posecli.profiling import stage
 from posecli.readout import BOTTOM_UP, TOP_DOWN, Person, PredictOptions, read_quality
-from posecli.running import RunningNetwork
+from posecli.running import RunningNetwork, rows_of
 from posecli.sampling import shared_ones, sharing, taking
 from posecli.types import Crop, Instance, Skeleton
 from posecli.workers import Workers
@@ -43,6 +43,8 @@ __all__ = ["DEFAULT_MODEL", "PoseModel", "PredictOptions", "find_weights", "load
 DEFAULT_MODEL = "default"
 # People of a picture whom a worker takes at least: calling the network takes as long as two or three of them.
 _LEAST_SHARE = 4
+# Pixels that a finder looks at in the time that it takes to call it: each of its convolutions is set up anew.
+_CALL = 30_000
 
 
 def find_weights(name: str | Path, progress: Callable[[int, int | None], None] | None = None) -> Path:
@@ -249,7 +251,7 @@ class PoseModel(RunningNetwork):
         if not self.top_down:
             if boxes is not None:
                 raise UsageError("boxes are for top-down models", self.name, "leave them out")
-            found = self._predict_bottom_up(images, self._flip_test(still))
+            found = self._predict_bottom_up(images, self._flip_test(still), still)
         elif boxes is not None:
             found = self._predict_top_down(images, [_from_box(b, self.skeleton) for b in boxes], self._flip_test(still))
         else:
@@ -350,7 +352,7 @@ class PoseModel(RunningNetwork):
             about["weights_sha256"] = finder.weights_sha256()
         return about
 
-    def _predict_bottom_up(self, images: Sequence[np.ndarray], flip_test: bool) -> list[list[Instance]]:
+    def _predict_bottom_up(self, images: Sequence[np.ndarray], flip_test: bool, still: bool) -> list[list[Instance]]:
         codec = BOTTOM_UP[self.meta.codec]
         # A model may have been made for several scales: it runs at them unless told otherwise.
         own = self.meta.extra.get("scales")
@@ -364,20 +366,32 @@ class PoseModel(RunningNetwork):
             for image in images
         ]
         found: list[list[Instance]] = [[] for _ in images]
-        # Pictures of one size go through the network together.
+        small_ones_join = codec.padded and not still
+        if small_ones_join:
+            plans = [in_one_size(plan, _CALL) for plan in plans]
+        # Pictures of one size go through the network together, and in a video a picture's smaller looks too.
         groups: dict[tuple[tuple[int, int], ...], list[int]] = {}
         for i, plan in enumerate(plans):
             groups.setdefault(tuple(crop.size_wh for crop in plan), []).append(i)
         for members in groups.values():
+            sizes = [crop.size_wh for crop in plans[members[0]]]
+            together = [[s] for s in range(len(sizes))]
+            if small_ones_join and not self.options.filled:  # what is filled up has one number of pictures
+                together = [[s for s in range(len(sizes)) if sizes[s] == size] for size in dict.fromkeys(sizes)]
             for start in range(0, len(members), self.options.batch):
                 chunk = members[start : start + self.options.batch]
-                outputs, mirrored = [], []
-                for s in range(len(options.scales)):
+                outputs: list[Any] = [None] * len(options.scales)
+                mirrored: list[Any] = [None] * len(options.scales) if flip_test else []
+                for scales in together:
                     with stage(f"{self.role}preprocess"):
-                        crops = self.crops(images, [(i, plans[i][s]) for i in chunk])
-                    outputs.append(self.maps(crops))
-                    if flip_test:
-                        mirrored.append(self.maps(crops, lambda batch: codec.mirror(batch, self.meta)))
+                        crops = self.crops(images, [(i, plans[i][s]) for s in scales for i in chunk])
+                    maps = self.maps(crops)
+                    turned = self.maps(crops, lambda batch: codec.mirror(batch, self.meta)) if flip_test else None
+                    for n, s in enumerate(scales):
+                        rows = n * len(chunk), (n + 1) * len(chunk)
+                        outputs[s] = rows_of(maps, *rows)
+                        if flip_test:
+                            mirrored[s] = rows_of(turned, *rows)
                 with stage(f"{self.role}read maps", pool=torch.get_num_threads() > 1):
                     people = codec.decode(outputs, mirrored, options, self.meta)
                     for i, persons in zip(chunk, people, strict=True):

@@ -116,6 +116,7 @@ class BottomUp:
             input pixels of the reference scale.
         reference_scale: index of that scale.
         multi_scale: whether several scales can be merged.
+        padded: whether crops may be larger on the right and below than they need be.
     """
 
     crop: Callable[[int, int, float, Sequence[float], ModelMeta], Crop]
@@ -123,6 +124,7 @@ class BottomUp:
     decode: Callable[[Sequence[Any], Sequence[Any], PredictOptions, ModelMeta], list[list[Person]]]
     reference_scale: Callable[[tuple[float, ...]], int]
     multi_scale: bool
+    padded: bool = False
 
 
 def _box_crop(box: np.ndarray, meta: ModelMeta) -> Crop:
@@ -323,5 +325,6 @@ BOTTOM_UP: dict[str, BottomUp] = {
         _read_people,
         _first_one,
         multi_scale=True,
+        padded=True,
     ),
 }

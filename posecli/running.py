@@ -203,7 +203,7 @@ class RunningNetwork:
                 filled: np.ndarray | Tensor = torch.cat([crops, crops[-1:].expand(missing, -1, -1, -1)])
             else:
                 filled = np.concatenate([crops, crops[-1:].repeat(missing, 0)])
-            return _first_of(self._maps_in_parts(filled, mirror), len(crops))
+            return rows_of(self._maps_in_parts(filled, mirror), 0, len(crops))
 
     def _maps_in_parts(self, crops: np.ndarray | Tensor, mirror: Callable[[Tensor], Tensor] | None) -> Any:
         """As many together as there is memory for: where it runs out half as many, from then on.
@@ -427,9 +427,9 @@ def _joined(outputs: Sequence[Any]) -> Any:
     return torch.cat(list(outputs)) if isinstance(first, Tensor) else first
 
 
-def _first_of(output: Any, count: int) -> Any:
-    """The first rows of every tensor of a network's output."""
+def rows_of(output: Any, start: int, stop: int) -> Any:
+    """Some rows of every tensor of a network's output."""
     if isinstance(output, tuple | list):
-        rows = [_first_of(v, count) for v in output]
+        rows = [rows_of(v, start, stop) for v in output]
         return type(output)(*rows) if hasattr(output, "_fields") else type(output)(rows)
-    return output[:count] if isinstance(output, Tensor) else output
+    return output[start:stop] if isinstance(output, Tensor) else output

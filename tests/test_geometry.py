@@ -15,6 +15,7 @@ from posecli.geometry import (
     crop_from_box,
     fit_picture,
     halved,
+    in_one_size,
     keypoint_box,
     warp,
 )
@@ -54,6 +55,17 @@ def test_whole_picture_reduction_has_no_shift(longer: int) -> None:
     crop = fit_picture(400, 240, longer, 8)
     expected = apply_affine(crop.matrix, np.array([[304.5, 119.5]]))[0]
     assert centre_of_light(warp(image, crop)) == pytest.approx(expected, abs=0.06)
+
+
+def test_crops_are_padded_to_the_size_of_a_larger_one_that_is_near() -> None:
+    crops = [fit_picture(1280, 720, longer) for longer in (112, 352, 96, 144)]
+    together = in_one_size(crops, 30_000)
+    assert [crop.size_wh for crop in together] == [(160, 96), (352, 224), (160, 96), (160, 96)]
+    assert all(a.matrix is b.matrix for a, b in zip(together, crops, strict=True))
+    assert [crop.size_wh for crop in in_one_size(crops, 0)] == [crop.size_wh for crop in crops]
+    # Each by the largest of those that it goes with, and never cut.
+    apart = [fit_picture(*size, 96) for size in ((320, 180), (180, 320))]
+    assert [crop.size_wh for crop in in_one_size(apart, 30_000)] == [(96, 64), (64, 96)]
 
 
 def test_crop_shows_box_enlarged_without_distortion() -> None:

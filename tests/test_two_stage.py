@@ -12,7 +12,7 @@ import torch
 from posecli.augment_pictures import Canvas
 from posecli.checkpoint import ModelMeta, build, save_model
 from posecli.codecs.boxes import encode_people, people_losses
-from posecli.inference import PoseModel, load_model
+from posecli.inference import PoseModel, PredictOptions, load_model
 from posecli.skeletons import SKELETONS
 
 BODY = SKELETONS["body19"]
@@ -123,3 +123,26 @@ def test_a_finder_made_for_two_scales_looks_twice(finder):
     assert people and people[0].person_score >= once[0].person_score - 1e-4
     middle = (people[0].box_xyxy[:2] + people[0].box_xyxy[2:]) / 2
     assert (middle > box[:2]).all() and (middle < box[2:]).all()
+
+
+def test_in_a_video_a_finders_smaller_looks_go_through_the_network_together(finder, monkeypatch):
+    """What each look sees is the same as by itself."""
+    image, _ = drawn_person(np.random.default_rng(3))
+    looks = FINDER.with_extra(scales=[1.0, 0.5, 0.25], trusted=[8, 400])
+    model = PoseModel(finder, looks, device="cpu")
+    apart = PoseModel(finder, looks, device="cpu", options=PredictOptions(filled=True, batch=1))
+    calls = []
+    maps = model.maps
+    monkeypatch.setattr(model, "maps", lambda crops, mirror=None: calls.append(crops.shape[:3]) or maps(crops, mirror))
+    for flip_test in (False, True):
+        for m in (model, apart):
+            m.options = replace(m.options, flip_test=flip_test)
+        calls.clear()
+        found, alone = (m.predict([image], still=False)[0] for m in (model, apart))
+        assert sorted(set(calls)) == [(3, 128, 128)] and len(calls) == 1 + flip_test
+        assert len(found) == len(alone) > 0
+        for one, other in zip(found, alone, strict=True):
+            np.testing.assert_allclose(one.box_xyxy, other.box_xyxy, atol=0.01)
+    calls.clear()
+    model.predict([image])
+    assert {shape[0] for shape in calls} == {1}  # a picture's looks are as small as they can be
