@@ -139,6 +139,41 @@ def test_masks_of_another_picture_are_refused() -> None:
         mask_of(rle, 6, 8)
 
 
+OUTLINE = [20.0, 20, 39, 20, 39, 59, 20, 59]
+
+
+@pytest.mark.parametrize("nothing", [[[]], [[20, 20, 39, 59]], [[], [20, 20, 39, 59]]])
+def test_masks_that_enclose_nothing_are_none(people: Path, nothing: list[list[float]]) -> None:
+    """Tools write empty polygons and lines among the others: the person stays, and a crowd is masked by its box."""
+    value = json.loads(people.read_text())
+    value["annotations"][0]["segmentation"] = nothing
+    value["annotations"][1]["segmentation"] = [*nothing, OUTLINE]
+    people.write_text(json.dumps(value))
+    first, second = samples(people, backdrop=1.0, backdrops=str(people.parent / "grounds"))
+    was = samples(people)
+    np.testing.assert_array_equal(first["image"], was[0]["image"])
+    assert (second["image"] != was[1]["image"]).any()
+    assert len(samples(people, paste=1.0)) == 2
+
+    value["annotations"][0]["iscrowd"] = 1
+    people.write_text(json.dumps(value))
+    dataset = coco.read(people)
+    still = {"rotation": 0.0, "scale": [1.0, 1.0], "shift": 0.0, "flip": 0.0}
+    settings = resolve({"model": "dekr-tiny", "data": [str(people)], "input_size": [64, 64]}, still)
+    task = make_task(settings, [make_source(dataset, dataset.skeleton, "people")], dataset.skeleton)
+    sample = task.sample(0, 0, np.random.default_rng(0), (64, 64))
+    assert (sample["weight"][:, 4:11, 6:10] == 0).all() and (sample["weight"][:, :2] > 0).all()
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [[[[20, 20], [39, 20], [39, 59]]], [["a", 1, 2, 3, 4, 5]], [1, 2, 3, 4, 5, 6], {"counts": [5]}, 3, [[np.nan] * 6]],
+)
+def test_masks_that_are_none_are_refused(odd: object) -> None:
+    with pytest.raises(PoseError, match=r"here: (cannot read the|the) segmentation"):
+        mask_of(odd, 60, 80, "here")
+
+
 def athlete_masks() -> ModuleType:
     sys.path.insert(0, str(EXAMPLES))
     try:

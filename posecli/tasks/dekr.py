@@ -13,6 +13,7 @@ from numpy.random import Generator
 from torch import Tensor
 
 from posecli import augment
+from posecli.augment_pictures import mask_of, polygons_of
 from posecli.checkpoint import ModelMeta
 from posecli.codecs.offsets import encode_heatmap, encode_offset, person_centres
 from posecli.data import Source, read_image
@@ -162,15 +163,12 @@ def _area_of(instance: Instance) -> float:
 def _outlines(instance: Instance, record: Record) -> list[np.ndarray]:
     """Outlines (N, 2) of a region in picture pixels: its mask's where it has one, else its box."""
     mask = instance.extra.get("segmentation")
-    if isinstance(mask, list) and mask:
-        return [np.asarray(polygon, np.float64).reshape(-1, 2) for polygon in mask]
+    where = f"annotation {instance.extra.get('id')}"
+    if isinstance(mask, list) and (polygons := polygons_of(mask, where)):
+        return polygons
     if isinstance(mask, dict):
-        from pycocotools import mask as rle
-
-        counts = (
-            mask if isinstance(mask["counts"], (str, bytes)) else rle.frPyObjects(mask, record.height, record.width)
-        )
-        found, _ = cv2.findContours(rle.decode(counts), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        shape = mask_of(mask, record.width, record.height, where)
+        found, _ = cv2.findContours(shape, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         return [contour[:, 0].astype(np.float64) for contour in found]
     if instance.box_xyxy is None:
         return []

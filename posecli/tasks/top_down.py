@@ -169,7 +169,9 @@ class TopDownTask(Task):
         segmentation = person.extra.get("segmentation")
         if not segmentation:
             return image
-        mask = mask_of(segmentation, shape[1], shape[0])
+        mask = mask_of(segmentation, shape[1], shape[0], f"annotation {person.extra.get('id')}")
+        if not mask.any():
+            return image
         # Softened over a pixel or two: a hard edge would give the cut away.
         alpha = cv2.GaussianBlur(warp(mask[..., None].repeat(3, 2) * 255, crop)[..., 0], (0, 0), 0.8) / np.float32(255)
         ground = read_picture(self.backdrops[int(rng.integers(len(self.backdrops)))])
