@@ -13,6 +13,7 @@ from posecli.metrics.options import Settings
 from posecli.metrics.pairing import (
     CommonJoints,
     FramePartners,
+    contradictions,
     iou_of_pairs,
     pair_people,
     person_boxes,
@@ -80,7 +81,7 @@ def measure_side(
         predictions, partners, {}, None, full.track[rows], gt.frame[rows], rows, partner, common,
         labels.frames.video, paired, crowd_index=labels.frames.crowd_index,
     )  # fmt: skip
-    side.notes += predictions.notes
+    side.notes += [*predictions.notes, *contradictions(labels.frames, predictions.frames, partners.partner)]
 
     inside = np.flatnonzero(here)
     row_here = np.full(len(gt), -1, np.int64)

@@ -19,6 +19,7 @@ from posecli.metrics.people import LabelFrames, PredictedFrames, joint_boxes_xyw
 from posecli.types import Skeleton
 
 MATCH_RULES = ("oks", "iou", "top-score")
+_SAME_RATE = 0.02  # 29.97 is written as 30
 _VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".gif")
 
 
@@ -126,6 +127,40 @@ def pair_frames(labels: LabelFrames, predicted: PredictedFrames, by_id: bool) ->
         ambiguous=int((partner == -2).sum()),
         examples=examples,
     )
+
+
+def contradictions(labels: LabelFrames, predicted: PredictedFrames, partner: np.ndarray) -> list[str]:
+    """What labels and predictions say differently of the frames that met: their size, the rate of their video. Then
+    places, or the numbers of frames, do not mean the same on both sides.
+
+    Args:
+        partner: (P,) of `pair_frames`.
+    """
+    notes: list[str] = []
+    met = np.flatnonzero(partner >= 0)
+    rows = partner[met]
+    if len(predicted.size_wh) and len(labels.size_wh):
+        stated, found = labels.size_wh[rows], predicted.size_wh[met]
+        other = np.flatnonzero(((stated != found) & (stated > 0) & (found > 0)).any(axis=1))
+        if len(other):
+            (w, h), (x, y) = stated[other[0]], found[other[0]]
+            example = f"{_frame_name(predicted, int(met[other[0]]))}: {x} x {y}, labels {w} x {h}"
+            notes.append(
+                f"{len(other)} frames are of another size than in the labels ({example}); places are not scaled"
+            )
+    if len(predicted.fps) and len(labels.videos):
+        rates = np.array([v.fps for v in labels.videos], np.float64)
+        video = labels.video[rows]
+        by_number = np.array([not predicted.file[i] for i in met.tolist()], bool) & (video >= 0)
+        stated, found = rates[video], predicted.fps[met]
+        other = np.flatnonzero(by_number & (np.abs(found - stated) > _SAME_RATE * stated) & (stated > 0) & (found > 0))
+        for v in np.unique(video[other]).tolist()[:3]:
+            first = other[video[other] == v][0]
+            notes.append(
+                f"{labels.videos[v].name}: {found[first]:g} frames/s in the predictions, {stated[first]:g} in the "
+                "labels; frames meet by number, and the same numbers are other moments"
+            )
+    return notes
 
 
 def _frame_name(predicted: PredictedFrames, i: int) -> str:

@@ -160,6 +160,8 @@ class PredictedFrames:
         index: P frame indices in the source (-1 for results lists).
         image_id: P ids or None.
         threshold: (P,) display threshold of the header, 0 where none is stated.
+        fps: (P,) float64 rate of the header, 0 where none is stated; size_wh: (P, 2) int64 width and height, likewise;
+            both empty for results lists.
     """
 
     source: list[str]
@@ -167,6 +169,8 @@ class PredictedFrames:
     index: list[int]
     image_id: list[int | str | None]
     threshold: np.ndarray
+    fps: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    size_wh: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
 
     def __len__(self) -> int:
         return len(self.source)

@@ -299,6 +299,8 @@ def _from_stream(items: Iterable[tuple[StreamHeader, FramePoses]], where: str, n
     indices: list[int] = []
     image_ids: list[int | str | None] = []
     thresholds: list[float] = []
+    rates: list[float] = []
+    sizes: list[tuple[int, int]] = []
     boxes_of: list[dict[str, Any]] = []
     rows: list[int] = []
     people: list[Instance] = []
@@ -323,6 +325,8 @@ def _from_stream(items: Iterable[tuple[StreamHeader, FramePoses]], where: str, n
         indices.append(poses.frame)
         image_ids.append(poses.image_id)
         thresholds.append(header.threshold or 0.0)
+        rates.append(header.fps or 0.0)
+        sizes.append((poses.width or header.width or 0, poses.height or header.height or 0))
         told = header.extra.get("boxes")
         if isinstance(told, dict) and told not in boxes_of:
             boxes_of.append(told)
@@ -347,7 +351,8 @@ def _from_stream(items: Iterable[tuple[StreamHeader, FramePoses]], where: str, n
         heat=[np.nan if i.heat is None else i.heat for i in people],
         track=[-1 if i.track_id is None else i.track_id for i in people],
     )
-    frames = PredictedFrames(sources, files, indices, image_ids, np.array(thresholds))
+    size_wh = np.array(sizes, np.int64).reshape(-1, 2)
+    frames = PredictedFrames(sources, files, indices, image_ids, np.array(thresholds), np.array(rates), size_wh)
     return Predictions(frames, columns, skeleton, True, where, tuple(notes), tuple(boxes_of))
 
 

@@ -233,6 +233,28 @@ def test_video_names_that_fit_two() -> None:
         evaluate(gt, stream([person()], source="walk.mp4", files=False))
 
 
+def test_another_size_and_another_rate_are_said() -> None:
+    """A stream of the original of a video, labels of a smaller and slower copy."""
+    video = Video(1, "walk", "walk.mp4", 640, 480, 20.0, 10)
+    gt = labels((1, [person()]), (1, [person()]), videos=(video,))
+    same = StreamHeader("walk.mp4", SQUARE, 640, 480, 20.02)
+    other = StreamHeader("walk.mp4", SQUARE, 1280, 960, 60.0)
+
+    def said(header: StreamHeader) -> list[str]:
+        notes = evaluate(gt, [(header, FramePoses(i, (person(),))) for i in (0, 1)])["notes"]
+        return [n for n in notes if "another size" in n or "frames/s" in n]
+
+    assert said(same) == []
+    assert said(other) == [
+        "2 frames are of another size than in the labels (walk.mp4 frame 0: 1280 x 960, labels 640 x 480); "
+        "places are not scaled",
+        "walk: 60 frames/s in the predictions, 20 in the labels; frames meet by number, and the same numbers are other "
+        "moments",
+    ]
+    both = evaluate(gt, *([(h, FramePoses(0, (person(),)))] for h in (same, other)), bootstrap=0)
+    assert any(n.startswith("second predictions: walk: 60 frames/s") for n in both["notes"])
+
+
 def test_frames_without_a_partner_are_counted() -> None:
     gt = labels([person()], [person()], [])
     pred = stream([person()], [person()], [], [person()], [])
