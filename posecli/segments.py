@@ -27,9 +27,10 @@ from posecli.inference import PoseModel
 from posecli.merging import merge
 from posecli.person_boxes import BoxLookup
 from posecli.pipeline import poses_of, stream_header, tracker_name
-from posecli.predictions import FramePoses, StreamWriter, read_headers
+from posecli.predictions import FramePoses, StreamWriter, complete_prefix, read_headers
 from posecli.smoothing.stream import Smoothing, smooth_file
 from posecli.spans import PART, Span, segments_of, share_of, wanted_frames
+from posecli.storage import is_stored
 from posecli.tracking import TRACKERS
 from posecli.types import Skeleton
 
@@ -219,17 +220,34 @@ def run_segments(
             yield run_segment(segment, model, options, boxes=boxes, on_frame=tell)
 
 
-def prepare(jobs: Sequence[Job], segments: Sequence[Segment], *, overwrite: bool, resume: bool) -> list[Job]:
-    """The jobs left to do; clears the way for them.
+def prepare(
+    jobs: Sequence[Job],
+    segments: Sequence[Segment],
+    *,
+    overwrite: bool,
+    resume: bool,
+    options: InferOptions | None = None,
+) -> list[Job]:
+    """The jobs left to do; clears the way for them. ``options`` of the run tell which streams are whole.
 
     Raises:
-        PoseError: a stream, an overlay or parts are there, and neither ``overwrite`` nor ``resume`` is given.
+        PoseError: a stream, an overlay or parts are there, and neither ``overwrite`` nor ``resume`` is given; a stream
+            that a run by itself has begun and not finished.
+        UsageError: two jobs with one stream.
     """
+    if len({job.stream for job in jobs}) < len(jobs):
+        raise UsageError("shared work needs a stream for each input", hint="--out with a folder")
     left = []
     for job in jobs:
         assert job.stream is not None
         mine = [s for s in segments if s.job == job]
         if job.stream.exists() and resume:
+            if options is not None and not _is_whole(job, options):
+                raise PoseError(
+                    "a stream that was begun by one process alone and is not finished",
+                    str(job.stream),
+                    "--resume without --segments and --ray, --overwrite, or another --out",
+                )
             shutil.rmtree(parts_folder(job), ignore_errors=True)  # joined already
             continue
         there = [s.place for s in mine if s.place.exists()]
@@ -242,6 +260,17 @@ def prepare(jobs: Sequence[Job], segments: Sequence[Segment], *, overwrite: bool
                 place.unlink()
         left.append(job)
     return left
+
+
+def _is_whole(job: Job, options: InferOptions) -> bool:
+    """Whether a stream that is there goes to the last frame asked for, where that can be told."""
+    if job.input.kind not in ("video", "pictures") or is_stored(job.input.path):
+        return True
+    assert job.stream is not None
+    with job.input.open() as source:
+        frames = wanted_frames(source, options) if job.span is None else job.span.frames()
+        wanted = source.indices(frames.start, frames.stop, frames.step)
+    return not wanted or complete_prefix(job.stream).frame == wanted[-1]
 
 
 def leave_empty(

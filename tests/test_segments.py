@@ -193,6 +193,27 @@ def test_shared_work_replaces_no_overlay_unasked(here: Path, clip: Path) -> None
     assert prepare(jobs, [], overwrite=True, resume=False) == prepare(jobs, [], overwrite=False, resume=True) == jobs
 
 
+def test_a_stream_that_one_process_began_is_not_taken_for_finished(
+    here: Path, cli: Callable, clip: Path, tiny_model: Path
+) -> None:
+    run = ("infer", clip, "-w", tiny_model, *ALONE, "--out", "a.jsonl")
+    assert cli(*run).code == 0
+    whole = (here / "a.jsonl").read_text()
+    for kept, code in ((None, 0), (12, 1)):
+        (here / "a.jsonl").write_text("".join(whole.splitlines(keepends=True)[:kept]))
+        result = cli(*run, "--segments", "1", "--resume")
+        assert result.code == code, result.err
+    assert "is not finished" in result.err
+    assert cli(*run, "--resume").code == 0 and (here / "a.jsonl").read_text() == whole
+
+
+def test_shared_work_does_not_write_two_inputs_to_one_stream(here: Path, clip: Path) -> None:
+    make_clip(here / "other.mp4", 4)
+    jobs = plan_jobs(list_inputs([clip, "other.mp4"]), "all.jsonl", render=False, render_out=None)
+    with pytest.raises(UsageError, match="a stream for each input"):
+        prepare(jobs, [], overwrite=False, resume=False)
+
+
 def test_pictures_of_a_folder_in_shards(here: Path, cli: Callable, tiny_model: Path) -> None:
     folder = here / "pictures"
     folder.mkdir()

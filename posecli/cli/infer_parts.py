@@ -64,7 +64,7 @@ def infer_parts(
         segments = plan_segments(jobs, recipe.options, model.skeleton, made, seconds=seconds, shard=mine)
     for segment in segments if not overwrite else ():
         _fetch(segment, storage)
-    left = prepare(jobs, segments, overwrite=overwrite, resume=resume)
+    left = prepare(jobs, segments, overwrite=overwrite, resume=resume, options=recipe.options)
     segments = [s for s in segments if s.job in left]
     tasks: list[Task] = [s for s in segments if not s.done] if seconds is not None else list(left)
     talk = console(quiet)
