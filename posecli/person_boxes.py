@@ -96,7 +96,8 @@ def read_boxes(path: str | Path, min_score: float = 0.0, nms: float = 1.0, warn:
         warn: takes what is odd but readable.
 
     Raises:
-        PoseError: the file is none of these, or a box is not four finite numbers of positive size.
+        PoseError: the file is none of these, a box is not four finite numbers of positive size, or a stream holds two
+            sources of one name with the same frames.
     """
     path = Path(path)
     say = warn or (lambda text: None)
@@ -106,10 +107,17 @@ def read_boxes(path: str | Path, min_score: float = 0.0, nms: float = 1.0, warn:
         kind = "poses"
         pictures: dict[str, dict[str, list[np.ndarray]]] = {}  # by name and folder
         for header, line in read_stream(path):
+            place = (header.source, line.frame)
+            if header.source in pictures.get(line.file, {}) if line.file else place in named:
+                raise PoseError(
+                    f"boxes of {line.file or f'frame {line.frame}'} of {header.source} come twice",
+                    str(path),
+                    "give the stream of each source by itself",
+                )
             given = (
                 pictures.setdefault(line.file, {}).setdefault(header.source, [])
                 if line.file
-                else named[header.source, line.frame]  # a frame with nobody is named, too
+                else named[place]  # a frame with nobody is named, too
             )
             for person in line.instances:
                 if person.box_xyxy is not None and person.person_score >= min_score:

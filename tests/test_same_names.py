@@ -67,6 +67,18 @@ def test_boxes_are_known_by_the_folder(lab: Path, tmp_path: Path, given: str) ->
     assert set(lookup.asked) == {True}
 
 
+@pytest.mark.parametrize("name", ["walk.mp4", "frames"])
+def test_boxes_of_two_sources_of_one_name_are_not_mixed(tmp_path: Path, name: str) -> None:
+    """`cat a/walk.poses.jsonl b/walk.poses.jsonl`: each frame had the boxes of both."""
+    stream = tmp_path / "all.jsonl"
+    with StreamWriter(stream) as writer:
+        for _ in "ab":
+            writer.header(StreamHeader(name, TWO))
+            writer.frame(FramePoses(0, (), file="0.png" if name == "frames" else None))
+    with pytest.raises(PoseError, match=f"of {name} come twice"):
+        read_boxes(stream)
+
+
 def test_a_file_of_boxes_that_names_nothing_is_told(lab: Path, tmp_path: Path, cli, tiny_model: Path) -> None:
     boxes = both(tmp_path / "p.jsonl", ("a.mp4", "b.mp4"))
     done = cli("infer", lab / "side/walk.mp4", "--weights", tiny_model, "--boxes", boxes, "--out", tmp_path / "o.jsonl")
