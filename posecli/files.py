@@ -25,9 +25,11 @@ def replace_when_done(path: str | Path, *, overwrite: bool = True) -> Iterator[P
     temporary file (or folder) is removed and ``path`` is left as it was.
 
     Raises:
-        PoseError: ``path`` exists and ``overwrite`` is false.
+        PoseError: ``path`` exists and ``overwrite`` is false; it is a device or a pipe, which a file would replace.
     """
     path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise PoseError("the output is a device or a pipe, not a file", str(path), "'-' for standard output, or a name")
     if path.exists() and not overwrite:
         raise PoseError("the output exists already", str(path), "choose another name or give --overwrite")
     path.parent.mkdir(parents=True, exist_ok=True)

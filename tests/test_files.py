@@ -58,6 +58,14 @@ def test_devices_are_no_files(tmp_path: Path) -> None:
         refuse_device(fine)
 
 
+def test_a_device_or_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    for place in (tmp_path / "pipe.jsonl", Path("/dev/null")):
+        with pytest.raises(PoseError, match="a device or a pipe"), replace_when_done(place):
+            pytest.fail("it would be replaced")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["pipe.jsonl"]
+
+
 def test_a_fault_of_the_system_names_the_output_and_not_what_stands_in_for_it(tmp_path: Path) -> None:
     place = tmp_path / "out.json"
     with (
