@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -102,3 +103,13 @@ def test_names_that_look_like_markup_are_shown_as_they_are(cli, tmp_path: Path) 
     bar = progress()
     bar.add_task("[red][/b]:dog:.mp4", total=1)
     assert str(bar.columns[0].render(bar.tasks[0])) == "[red][/b]:dog:.mp4"
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_name_that_is_no_text_stands_in_tables_escaped(cli, tmp_path: Path, form: str) -> None:
+    if form == "parquet":
+        pytest.importorskip("pyarrow")
+    poses(tmp_path / "p.jsonl", os.fsdecode(b"caf\xe9.mp4"))
+    done = cli("convert", tmp_path / "p.jsonl", "--out", tmp_path / f"p.{form}", "--to", form)
+    assert done.code == 0, done.err
+    assert b"caf\\udce9.mp4" in (tmp_path / f"p.{form}").read_bytes()

@@ -157,6 +157,8 @@ def _write(
 def _add(columns: dict[str, list[Any]], rows: int, values: Mapping[str, Any]) -> None:
     for name, column in columns.items():
         value = values.get(name)
+        if isinstance(value, str):  # names of files need not be UTF-8, which the column is
+            value = value.encode("utf-8", "backslashreplace").decode()
         column.extend(value if isinstance(value, list) else [value] * rows)
 
 

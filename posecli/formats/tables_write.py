@@ -70,7 +70,7 @@ def write_long(frames: Frames, path: Path, columns: Columns) -> int:
     """Writes a row a joint; returns the number of people."""
     head = [*_about(columns), "joint", "x", "y", columns.third]
     count = 0
-    with open(path, "w", encoding="utf-8", newline="") as handle:
+    with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as handle:
         table = csv.writer(handle, lineterminator="\n")
         table.writerow([*head, "person_score"] if columns.person_score else head)
         for _, header, poses in by_source(frames):
@@ -87,7 +87,7 @@ def write_wide(frames: Frames, path: Path, columns: Columns) -> int:
     """Writes a row a person; returns the number of people. PoseError when a source has other joints, or a joint is
     named like a column."""
     count, begun = 0, False
-    with open(path, "w", encoding="utf-8", newline="") as handle:
+    with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as handle:
         table = csv.writer(handle, lineterminator="\n")
         for _, header, poses in one_skeleton(frames, "choose one joint set with --to-skeleton, or --to csv"):
             if not begun:
