@@ -211,6 +211,7 @@ class _Run:
         self.started = self._now()
         self.last_validated = 0.0  # epochs or minutes
         self.validated: dict[str, float] | None = None
+        self.validated_at = -1  # the step of the weights that were measured
         self.best: dict[str, float] | None = None
         self.meter = Meter(self.task.terms)
         self.log: RunLog | None = None
@@ -381,7 +382,7 @@ class _Run:
             ),
             self.processes,
         )
-        self.validated = values
+        self.validated, self.validated_at = values, self.step
         self._tell(
             event="validation", **self._where(share, clock), **values, seconds=round(time.monotonic() - before, 2)
         )
@@ -403,7 +404,8 @@ class _Run:
         weights, learner = self.learner.weights(), self.learner.state()
         if not self.processes.first:
             return
-        save_model(self.out / "last.safetensors", weights, self._scored(self.validated))
+        measured = self.validated if self.validated_at == self.step else None
+        save_model(self.out / "last.safetensors", weights, self._scored(measured))
         state = {
             "learner": learner,
             "random": random_states(self.device),

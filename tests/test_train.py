@@ -487,6 +487,21 @@ def test_it_learns_and_the_weights_load(toy: Path, tmp_path: Path) -> None:
         train(small(toy), tmp_path / "run")
 
 
+def test_weights_carry_no_scores_of_others(toy: Path, tmp_path: Path) -> None:
+    """Between two validations the last weights are not those that were measured."""
+    found = {}
+
+    def look(record: dict[str, object]) -> None:
+        if record["event"] == "step" and record["step"] in (7, 10):  # 3 an epoch: the first after the second, third
+            found[record["step"]] = load_checkpoint(tmp_path / "run/last.safetensors")[1].extra
+
+    result = train(small(toy, val=str(toy), val_every=2), tmp_path / "run", device="cpu", report=look)
+    assert found[7]["steps"] == 6 and found[7]["scores"]["pck"] >= 0
+    assert found[10]["steps"] == 9 and "scores" not in found[10]
+    last = load_checkpoint(tmp_path / "run/last.safetensors")[1].extra
+    assert result.validation and last["scores"]["pck"] == result.validation["pck"]
+
+
 def test_files_of_the_same_names_are_not_replaced_unasked(toy: Path, tmp_path: Path) -> None:
     """A configuration kept in the folder that a run is to be written to."""
     config = tmp_path / "config.toml"
@@ -756,6 +771,18 @@ def test_command_line(toy: Path, tmp_path: Path, cli) -> None:
     assert "--resume" in again.err
     assert cli("train", "--out", tmp_path / "x", "--data", toy).code == 2
     assert cli("train", "--out", tmp_path / "x", "--data", toy, "--model", "dekr-tiny", "--set", "nonsense=1").code == 2
+
+
+def test_interrupted_before_anything_was_saved(toy: Path, tmp_path: Path, cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nothing then that --resume could go on with."""
+
+    def stopped(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("posecli.training._read_data", stopped)
+    done = cli("train", "--data", toy, "--model", "pose-fpn", "--out", tmp_path / "run")
+    assert done.code == 130
+    assert "--resume" not in done.err and "nothing was saved" in done.err
 
 
 def test_resuming_needs_no_weights_that_the_run_started_from(toy: Path, tmp_path: Path) -> None:

@@ -192,7 +192,9 @@ def train(
         except KeyboardInterrupt:
             if rescoring:  # minutes; nothing of it is kept
                 raise
-            report_error(f"interrupted; go on with: posecli train --resume --out {out}")
+            saved = (Path(out) / "state.pt").is_file()
+            then = f"go on with: posecli train --resume --out {out}" if saved else "nothing was saved yet"
+            report_error(f"interrupted; {then}")
             raise typer.Exit(ExitCode.INTERRUPTED) from None
     if not result.first:
         return
