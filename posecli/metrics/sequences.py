@@ -147,7 +147,8 @@ def _joint_sequences(videos: np.ndarray, sums: np.ndarray, joints: tuple[str, ..
 def _refusals(data: Tracked, here: np.ndarray, base: np.ndarray, videos: bool) -> tuple[str, ...]:
     if not videos:
         return ("no tracking metrics: no labelled frame belongs to a video",)
-    if (data.labels.track[data.counted & here[data.labels.frame]] < 0).all():
+    tracks = data.labels.track[data.counted & here[data.labels.frame]]
+    if len(tracks) and (tracks < 0).all():
         return ("no tracking metrics: the labelled people carry no track_id",)
     if base.any() and (data.predicted.track[base] < 0).all():
         return ("no tracking metrics: the predicted people carry no ids (infer --track oks gives them)",)

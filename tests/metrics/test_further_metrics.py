@@ -154,6 +154,16 @@ def test_people_without_ids_and_double_ids() -> None:
         evaluate(gt, streams([[person(track_id=4), person(track_id=4)]]), metrics=["mota"])
 
 
+def test_videos_in_which_nobody_is_labelled() -> None:
+    """False people are counted all the same; of labels without people nobody can say that they lack identities."""
+    pred = streams([[person(track_id=1)]] * 2)
+    result = evaluate(videos([[]] * 2), pred, metrics=["mota", "idf1", "hota"], bootstrap=3)
+    row = result["all"]
+    assert row["MOTA"] is row["IDF1"] is row["HOTA"] is None and row["MOT_false_positives"] == 2
+    assert not any("no tracking metrics" in n for n in result["notes"])
+    assert any("MOTA" in n and "nobody is labelled there" in n for n in result["notes"])
+
+
 def test_results_lists_carry_tracks(write_json) -> None:
     gt = videos([[person(track_id=1)]] * 2)
     entry = {"category_id": 1, "score": 1.0, "keypoints": np.hstack([POINTS, np.ones((6, 1))]).ravel().tolist()}
