@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from posecli.cli.app import app
 from posecli.cli.common import ExitCode, report_error
-from posecli.cli.starting import alone
+from posecli.cli.starting import alone, three_streams
 from posecli.errors import PoseError, UsageError
 
 
@@ -21,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     if argv is None:
         alone()
+        three_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     try:

@@ -1,8 +1,11 @@
-"""What a command imports is left out of collections, in a process of its own only."""
+"""How a command starts: what it imports is left out of collections, standard streams that are closed are opened, both
+in a process of its own only."""
 
 from __future__ import annotations
 
 import gc
+import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from posecli.cli import starting
+from posecli.predictions import FramePoses, StreamHeader, StreamWriter, read_headers
+from posecli.skeletons import COCO17
 
 PROGRAM = """
 import gc, sys
@@ -48,3 +53,25 @@ def test_programs_that_call_posecli_keep_their_own_ways(cli, monkeypatch: pytest
     monkeypatch.setattr("posecli.cli.infer.settled", lambda: seen.append(gc.isenabled()) or starting.settled())
     assert cli("infer", "none.mp4").code == 1
     assert seen == [True] and gc.isenabled() and gc.get_freeze_count() == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes descriptors as a shell does")
+@pytest.mark.parametrize(
+    ("words", "closed", "code", "told"),
+    [
+        ("smooth in.jsonl --out out.jsonl", ">&- 2>&- <&-", 0, ""),
+        ("smooth in.jsonl --out out.jsonl", "2>&-", 0, ""),
+        ("smooth in.jsonl --out -", ">&-", 1, "Bad file descriptor"),
+        ("smooth - --out out.jsonl", "<&-", 1, "Bad file descriptor"),
+    ],
+)
+def test_standard_streams_that_are_closed(tmp_path: Path, words: str, closed: str, code: int, told: str) -> None:
+    with StreamWriter(tmp_path / "in.jsonl") as writer:
+        writer.header(StreamHeader("a.mp4", COCO17))
+        writer.frame(FramePoses(0, (), 0.0))
+    command = f"{shlex.quote(sys.executable)} -m posecli {words} {closed}"
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    assert told in done.stderr and "internal error" not in done.stderr and "Exception ignored" not in done.stderr
+    if code == 0:
+        assert [h.source for h in read_headers(tmp_path / "out.jsonl")] == ["a.mp4"]

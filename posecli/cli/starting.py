@@ -1,5 +1,6 @@
-"""A command's start: what it imports stays for as long as its process, so nobody need look for garbage there.
+"""A command's start: standard streams that are there, and memory.
 
+What is imported stays for as long as the process, so nobody need look for garbage there.
 PyTorch alone brings a quarter of a million objects. Python's collector goes through them several times while they come,
 whenever later garbage is looked for everywhere, and once more at the end, which takes longer than they took to come.
 """
@@ -7,6 +8,9 @@ whenever later garbage is looked for everywhere, and once more at the end, which
 from __future__ import annotations
 
 import gc
+import io
+import os
+import sys
 
 _alone = False
 
@@ -16,6 +20,20 @@ def alone() -> None:
     decide about their garbage themselves."""
     global _alone
     _alone = True
+
+
+def three_streams() -> None:
+    """Opens what of standard input, output and error was closed by whoever started us (``>&-``, some services): else
+    the next file opened has the number, and what libraries tell on standard error goes into it. Reading or writing is
+    an error all the same, but on standard error, where it is for nobody."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDONLY if name == "stdout" else os.O_WRONLY)  # takes the lowest free number
+            # Without a buffer, whose contents would be an error once more when Python ends.
+            raw = open(number, "rb" if name == "stdin" else "wb", buffering=0, closefd=False)  # noqa: SIM115
+            setattr(sys, name, io.TextIOWrapper(raw, encoding="utf-8", write_through=True))  # type: ignore[arg-type]
 
 
 def begin() -> None:
