@@ -38,6 +38,7 @@ _HEADER_KEYS = {
 }  # fmt: skip
 _FRAME_KEYS = {"frame", "time", "image_id", "file", "width", "height", "persons"}
 _PERSON_KEYS = {"id", "score", "box", "keypoints", "heat"}
+_BEGINNING = b'{"posecli"'  # of the headers that are written here
 _FAR = 2**53  # what lies beyond is no pixel, frame or id, and arrays of float32 and int64 would not hold it
 
 
@@ -283,9 +284,11 @@ def complete_prefix(path: str | Path) -> Prefix:
     last: tuple[str, dict[str, Any]] | None = None
     with open(path, "rb") as handle:
         for number, line in enumerate(handle, 1):
-            if not line.endswith(b"\n"):
-                break
             where = f"{path}, line {number}"
+            if not line.endswith(b"\n"):
+                if header is None and line.strip() and line[: len(_BEGINNING)] != _BEGINNING[: len(line)]:
+                    raise PoseError("not a pose stream", where, 'its first line begins {"posecli": 1, ...}')
+                break
             try:
                 value = json.loads(line) if line.strip() else None
             except (ValueError, RecursionError) as error:

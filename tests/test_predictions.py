@@ -251,6 +251,15 @@ def test_going_on_after_any_interruption(tmp_path: Path) -> None:
         complete_prefix(path)
 
 
+def test_another_file_without_a_line_break_is_not_cut_to_nothing(tmp_path: Path) -> None:
+    """`infer --out notes.jsonl --resume` emptied it."""
+    path = tmp_path / "notes.jsonl"
+    path.write_text('{"notes": "one line, no line break"}')
+    with pytest.raises(PoseError, match="line 1: not a pose stream"):
+        StreamWriter(path, append=True)
+    assert path.read_text().startswith('{"notes"')
+
+
 def test_headers_alone(tmp_path: Path) -> None:
     (tmp_path / "s.jsonl").write_text(write(HEADER, line(0), StreamHeader("b.mp4", COCO17)))
     assert [h.source for h in read_headers(tmp_path / "s.jsonl")] == ["clip.mp4", "b.mp4"]
