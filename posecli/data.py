@@ -220,6 +220,8 @@ def left_to_parent(worker: int = 0) -> None:
 def _start_worker(worker: int) -> None:
     left_to_parent()
     cv2.setNumThreads(0)  # the workers are the parallelism
+    # A video that the parent has open is the same open file here: reading it would move it under the other processes.
+    _video.cache_clear()
 
 
 class Loader:

@@ -16,10 +16,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from made_clips import make_clip
 from safetensors.torch import load_file
 
 from posecli.checkpoint import load_checkpoint
-from posecli.data import Loader, Mixture, make_source
+from posecli.data import Loader, Mixture, _video, make_source, read_image
 from posecli.distributed import Processes
 from posecli.errors import PoseError, UsageError
 from posecli.formats import coco
@@ -194,6 +195,22 @@ def test_processes_share_a_step_and_workers_change_nothing(toy: Path) -> None:
     for rank in range(2):
         (mine,) = batches(rank=rank, world=2, workers=0)
         assert (mine == alone[rank]).all()
+
+
+def test_workers_open_videos_of_their_own(tmp_path: Path) -> None:
+    """A file that was open before the fork has one place for all processes: readers of it wait for ever."""
+    clip = make_clip(tmp_path / "clip.mp4", 3, size=(64, 48))
+    record = Record(1, clip.name, 64, 48, (), video_id=1, frame_id=1)
+    here = read_image(tmp_path, record)
+
+    class Frames:
+        def sample(self, *asked: object) -> dict[str, np.ndarray]:
+            held = np.array(_video.cache_info().currsize)
+            return {"held": held, "image": read_image(tmp_path, record) if not held else here[::-1]}
+
+    loader = Loader(Frames(), Mixture((1,), (), 0, 1), batch=1, workers=1, plan=lambda step: ((64, 48), False))
+    (batch,) = next(loader.from_step(0))
+    assert int(batch["held"]) == 0 and (batch["image"][0].numpy() == here).all()
 
 
 @pytest.mark.parametrize("model", ["pose-fpn", "dekr-tiny"])
