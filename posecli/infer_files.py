@@ -291,6 +291,7 @@ def _run(run: _Run, writer_of: Callable[[], StreamWriter]) -> Summary:
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(job.input.open())
         check_region(source, options)
+        _range(source, options)  # seconds, of pictures, are refused before anything is written
         header = stream_header(source, model, options, job.input.name, boxes)
         options = _part_of(options, job)
         if job.span is not None:

@@ -368,6 +368,20 @@ def test_a_range_behind_the_end_is_said(here: Path, cli: Callable, clip: Path, t
     assert len(lines(here / "a.jsonl")) == 1
 
 
+def test_seconds_of_pictures_are_refused_before_a_stream_is_begun(here: Path, cli: Callable, tiny_model) -> None:
+    (here / "in").mkdir()
+    cv2.imwrite(str(here / "in/0.png"), np.zeros((32, 32, 3), np.uint8))
+    result = cli("infer", "in", "-w", tiny_model, "--start", "1s", "--out", "a.jsonl")
+    assert result.code == 2 and "no frame rate" in result.err and not (here / "a.jsonl").exists()
+
+
+def test_the_stream_on_standard_output_is_alone_there(here: Path, cli: Callable, clip: Path, tiny_model) -> None:
+    """The overlay's name stood behind the last line, and whoever read the pipe to its end failed."""
+    result = cli("infer", clip, "-w", tiny_model, "--end", "3", "--render", "--out", "-")
+    assert result.code == 0 and "clip.overlay.mp4" in result.err and (here / "clip.overlay.mp4").exists()
+    assert [value.get("frame") for value in map(json.loads, result.out.splitlines())] == [None, 0, 1, 2]
+
+
 def test_python_door(clip: Path, tiny_model) -> None:
     model = posecli.load_model(tiny_model, device="cpu")
     assert model.skeleton.num_keypoints == 19 and model.network.training is False

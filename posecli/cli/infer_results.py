@@ -33,7 +33,7 @@ def plot_pages(jobs: list[Job], overwrite: bool) -> list[str]:
 
 
 def tell(summaries: list[Summary], quiet: bool, json_: bool, profile: dict[str, Any] | None) -> None:
-    """The result: JSON or the names of the files on stdout, what happened on stderr."""
+    """The result: JSON or the names of the files on stdout (unless the stream is there), what happened on stderr."""
     from dataclasses import asdict
 
     talk = console(quiet)
@@ -56,8 +56,12 @@ def tell(summaries: list[Summary], quiet: bool, json_: bool, profile: dict[str, 
         return
     if profile is not None:
         _tell_profile(profile)
+    piped = any(s.stream is None for s in summaries)  # then standard output is the stream, and nothing else
     for place in dict.fromkeys(p for s in summaries for p in (s.stream, s.overlay) if p is not None):
-        typer.echo(place)
+        if piped:
+            talk.print(place)
+        else:
+            typer.echo(place)
 
 
 def _tell_profile(profile: dict[str, Any]) -> None:
