@@ -39,6 +39,7 @@ from posecli.settings import RESUMABLE, TrainSettings, absolute_paths, read_toml
 from posecli.skeletons import get_skeleton
 from posecli.surgery import same_build, transplant
 from posecli.tasks import Task, make_task
+from posecli.tasks.top_down import TopDownTask
 from posecli.types import Skeleton
 from posecli.validation import Validation
 
@@ -371,13 +372,16 @@ class _Run:
         network = build(self.meta)
         network.load_state_dict(state)
         before = time.monotonic()
+        # Of labelled people nobody is there twice, and nobody whose box is given is one too many.
+        options = PredictOptions(pose_nms=1.0)
+        if isinstance(self.task, TopDownTask):
+            options = replace(options, max_persons=max(options.max_persons, validation.most))
         values = validation.run(
-            # Of labelled people nobody is there twice.
             PoseModel(
                 network,
                 self.meta,
                 device=self.device,
-                options=PredictOptions(pose_nms=1.0),
+                options=options,
                 speed="plain" if self.settings.speed == "plain" else "auto",
             ),
             self.processes,

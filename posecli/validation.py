@@ -35,6 +35,9 @@ class Validation:
     Args:
         source: labels. skeleton: the model's.
         limit: pictures looked at, evenly spread (for recurrent models about as many, in whole videos); 0: all.
+
+    Attributes:
+        most: people asked for in one picture.
     """
 
     def __init__(self, source: Source, skeleton: Skeleton, limit: int = 0) -> None:
@@ -42,6 +45,7 @@ class Validation:
         records = [r for r in source.dataset.records if self._people(r)]
         if not records:
             raise PoseError("no person with labelled joints to validate on", source.name)
+        self.most = max(len(self._people(r)) for r in records)
         self._clips = _clips(source, limit)
         if limit and limit < len(records):
             records = [records[i] for i in np.linspace(0, len(records) - 1, limit).round().astype(int)]

@@ -24,6 +24,7 @@ from posecli.data import Loader, Mixture, _video, make_source, read_image
 from posecli.distributed import Processes
 from posecli.errors import PoseError, UsageError
 from posecli.formats import coco
+from posecli.inference import PoseModel
 from posecli.learner import learning_rate
 from posecli.readout import BOTTOM_UP
 from posecli.settings import TrainSettings, gentle, parse_assignments, read_toml, resolve, to_toml
@@ -502,6 +503,24 @@ def test_it_learns_and_the_weights_load(toy: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run/environment.json").read_text())["torch"] == torch.__version__
     with pytest.raises(PoseError, match="holds a run already"):
         train(small(toy), tmp_path / "run")
+
+
+def test_everybody_who_is_labelled_is_validated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """People whose box is given are not dropped for being many, as those that somebody has to find are."""
+    file = make_toy(tmp_path / "data", 1)
+    value = json.loads(file.read_text())
+    value["annotations"] = [{**value["annotations"][0], "id": n + 1} for n in range(33)]
+    file.write_text(json.dumps(value))
+    seen, run = [], Validation.run
+
+    def counted(self: Validation, model: PoseModel, processes: Processes) -> dict[str, float]:
+        (record,) = self.records
+        seen.append(len(model.predict([read_image(file.parent, record)], [self._boxes(record)])[0]))
+        return run(self, model, processes)
+
+    monkeypatch.setattr(Validation, "run", counted)
+    train(small(file, epochs=1, batch=33, val=str(file)), tmp_path / "run", device="cpu")
+    assert seen == [33]
 
 
 def test_weights_carry_no_scores_of_others(toy: Path, tmp_path: Path) -> None:
