@@ -20,6 +20,7 @@ from posecli.tracking.tracks import Track
 from posecli.types import Skeleton
 
 _SIDE = 480  # pixels that the longer side of the pictures compared stays below
+_LEAST_SIDE = 12  # pixels, below which there is no flow
 
 
 class FlowTracker(ColouredTracker):
@@ -51,7 +52,8 @@ class FlowTracker(ColouredTracker):
         while max(small.shape[:2]) >= _SIDE:
             small = halved(small)
         grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
-        if self._before is not None and self._before.shape == grey.shape:
+        # OpenCV takes no pictures that are smaller than its patches.
+        if self._before is not None and self._before.shape == grey.shape and min(grey.shape) >= _LEAST_SIDE:
             self._flow = self._dis.calc(self._before, grey, np.zeros((*grey.shape, 2), np.float32))
         self._before, self._scale = grey, image.shape[1] / grey.shape[1]
 

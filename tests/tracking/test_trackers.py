@@ -101,3 +101,11 @@ def test_every_tracker_by_its_name(name: str) -> None:
     tracker.cut()
     assert tracker.link(there, 0.08, image) == [2, None]
     assert tracker.link([], 0.12, image) == []
+
+
+@pytest.mark.parametrize("size", [(2, 2), (11, 11), (8, 6000), (500, 1)])
+def test_pictures_of_a_few_pixels_have_no_flow(size: tuple[int, int]) -> None:
+    tracker = FlowTracker(COCO17)
+    for time in (0.0, 0.04):
+        assert tracker.link([person(0)], time, np.zeros((*size, 3), np.uint8)) == [1]
+    assert tracker.moved(person(0).xy, 0.0) is None
