@@ -196,6 +196,8 @@ def _stack(arrays: list[np.ndarray], shape: tuple[int, ...], kind: type) -> np.n
 def _area(instance: Instance, size_wh: tuple[int, int]) -> tuple[float, bool]:
     """The given area (NaN for none) and whether a mask stands behind it."""
     mask = instance.extra.get("segmentation")
+    if isinstance(mask, list):  # tools also write empty polygons and lines, of two points
+        mask = [polygon for polygon in mask if not isinstance(polygon, list) or len(polygon) >= 6]
     if instance.area is not None and (instance.area > 0 or not mask):
         return instance.area, bool(mask)
     if not mask:

@@ -212,6 +212,18 @@ def test_area_of_a_mask_without_area(write_json, random_coco) -> None:
     assert set(result["areas"]) == {"mask"}
 
 
+@pytest.mark.parametrize("nothing", [[[]], [[10, 10, 50, 30]]])
+def test_masks_that_enclose_nothing_are_none(write_json, random_coco, nothing) -> None:
+    """Tools write empty polygons and lines: they have no area, and those beside them have theirs."""
+    labels, results = random_coco(0, images=4, people=6, detections=10)
+    square = [10, 10, 50, 10, 50, 30, 10, 30]
+    for n, annotation in enumerate(labels["annotations"]):
+        del annotation["area"]
+        annotation["segmentation"] = [*nothing, square] if n % 2 else nothing
+    result = evaluate(write_json("gt.json", labels), write_json("dt.json", results), metrics=["oks"])
+    assert set(result["areas"]) == {"mask", "0.53 of the joint box"}
+
+
 def test_custom_joints_without_sigmas_are_refused(write_json, random_coco) -> None:
     labels, results = random_coco(0, images=4, people=6, detections=10)
     labels["categories"][0]["keypoints"] = [f"tentacle_{i}" for i in range(17)]
