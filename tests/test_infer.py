@@ -375,6 +375,24 @@ def test_seconds_of_pictures_are_refused_before_a_stream_is_begun(here: Path, cl
     assert result.code == 2 and "no frame rate" in result.err and not (here / "a.jsonl").exists()
 
 
+def test_a_clip_without_anybody_does_not_stop_the_pages_of_the_others(
+    here: Path, cli: Callable, clip: Path, tiny_model
+) -> None:
+    pytest.importorskip("matplotlib")
+    (here / "in").mkdir()
+    for name in "ab":
+        (here / f"in/{name}.mp4").write_bytes(clip.read_bytes())
+    arguments = ("infer", "in", "-w", tiny_model, "--end", "8", "--out", "o", "--quiet")
+    assert cli(*arguments).code == 0
+    header, *frames = lines(here / "o/a.poses.jsonl")
+    nobody = [header, *({**frame, "persons": []} for frame in frames)]
+    (here / "o/a.poses.jsonl").write_text("".join(json.dumps(line) + "\n" for line in nobody))
+    result = cli(*arguments, "--plots", "--resume")
+    assert result.code == 0 and "a.poses.jsonl: nobody has an id" in result.err
+    assert result.out.split() == ["o/a.poses.jsonl", "o/b.poses.jsonl", "o/b.plots.html"]
+    assert cli(*arguments, "--plots", "--overwrite", "--track", "none").code == 2
+
+
 def test_the_stream_on_standard_output_is_alone_there(here: Path, cli: Callable, clip: Path, tiny_model) -> None:
     """The overlay's name stood behind the last line, and whoever read the pipe to its end failed."""
     result = cli("infer", clip, "-w", tiny_model, "--end", "3", "--render", "--out", "-")

@@ -322,12 +322,18 @@ def infer(
     sources = list_inputs(inputs)
     if plots and (kind != "stream" or out == "-"):
         raise UsageError("--plots is drawn from a stream", hint="--out NAME.jsonl")
+    if plots:  # now, not when all is done
+        from posecli.reports.plots import require_matplotlib
+
+        require_matplotlib()
     smoothing = Smoothing(smooth, fill, keep_raw)
     if keep_raw and smoothing.does_nothing:
         raise UsageError("--keep-raw is for --smooth and --fill", hint="add one of them")
     still = track == "auto" and all(source.kind == "pictures" for source in sources)
     if not smoothing.does_nothing and (track == "none" or still):
         raise UsageError("--smooth and --fill need identities", hint="--track oks")
+    if plots and (track == "none" or still):
+        raise UsageError("--plots needs identities", hint="--track oks")
     region = parse_numbers(roi, 4, "--roi") if roi else None
     if batch == "auto" and (segments or ray):
         raise UsageError("segments go through the network in batches of one size", hint="give --batch a number")

@@ -21,14 +21,19 @@ def places_of_plots(jobs: list[Job]) -> dict[Path, Path]:
 
 
 def plot_pages(jobs: list[Job], overwrite: bool) -> list[str]:
-    """Writes the page over time of each stream; their names."""
+    """Writes the page over time of each stream; their names. What can't be drawn is told and leaves the others."""
+    from posecli.errors import PoseError
     from posecli.reports.over_time import write_over_time
 
     pages = []
     for stream, page in places_of_plots(jobs).items():
         videos = {j.input.name: str(j.input.path) for j in jobs if j.stream == stream and j.input.kind == "video"}
-        write_over_time(stream, page, videos=videos, overwrite=overwrite)
-        pages.append(str(page))
+        try:
+            write_over_time(stream, page, videos=videos, overwrite=overwrite)
+        except PoseError as error:  # nobody was seen in this one
+            warn(str(error))
+        else:
+            pages.append(str(page))
     return pages
 
 
