@@ -31,6 +31,10 @@ class UsageError(PoseError):
     """The command was asked wrongly (contradicting options, unknown names): exit code 2."""
 
 
+class SourceError(PoseError):
+    """A video or picture can't be opened: nothing of it can be had, others can."""
+
+
 class MissingExtra(PoseError):
     """An optional package is not installed; the hint is the one-line remedy."""
 

@@ -16,6 +16,8 @@ from typing import Any
 
 from posecli.errors import PoseError
 
+_LONGEST_NAME = 255  # bytes, of nearly all file systems
+
 
 @contextlib.contextmanager
 def replace_when_done(path: str | Path, *, overwrite: bool = True) -> Iterator[Path]:
@@ -34,6 +36,9 @@ def replace_when_done(path: str | Path, *, overwrite: bool = True) -> Iterator[P
         raise PoseError("the output exists already", str(path), "choose another name or give --overwrite")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    if len(os.fsencode(part.name)) > _LONGEST_NAME:
+        short = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+        part = path.with_name(f".{short}.{os.getpid()}.part{path.suffix}")
     if part.is_dir():  # of a run that was killed: in a container the next one has the same number
         shutil.rmtree(part)
     try:

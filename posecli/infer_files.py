@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from posecli.errors import PoseError, UsageError
+from posecli.errors import PoseError, SourceError, UsageError
 from posecli.infer_options import InferOptions, check_region
 from posecli.inference import PoseModel
 from posecli.person_boxes import BoxLookup
@@ -157,8 +157,11 @@ def run_jobs(
     overwrite: bool = False,
     resume: bool = False,
     on_frame: Callable[[Job, FrameSource, FramePoses], None] = lambda job, source, line: None,
+    on_unreadable: Callable[[SourceError], None] | None = None,
 ) -> Iterator[Summary]:
     """Runs the jobs one after the other and yields a summary after each.
+
+    With ``on_unreadable`` a source that can't be opened is told to it, and the others are run.
 
     With ``smoothing`` a stream is written as people are found and, when all its sources are finished, once more with
     steady joints; overlays are drawn from that. On standard output, and of live sources by a filter that looks back
@@ -200,14 +203,23 @@ def run_jobs(
                 return opened[place]
 
             run = _Run(job, model, options, boxes, style, smoothing, overwrite or resume, done.get(id(job)), on_frame)
-            summary = _run(run, writer_of)
+            summary = None
+            try:
+                summary = _run(run, writer_of)
+            except SourceError as error:
+                if on_unreadable is None:
+                    raise
+                on_unreadable(error)
             if smoothing is not None and job.stream is not None and not run.inline:
-                waiting.setdefault(job.stream, []).append(job)
-                if not any(other.stream == job.stream for other in jobs[number + 1 :]):
+                if summary is not None:
+                    waiting.setdefault(job.stream, []).append(job)
+                last = not any(other.stream == job.stream for other in jobs[number + 1 :])
+                if last and job.stream in waiting:
                     if job.stream in opened:
                         opened.pop(job.stream).close()
                     _smooth(job.stream, waiting.pop(job.stream), options, style, smoothing)
-            yield summary
+            if summary is not None:
+                yield summary
     finally:
         for writer in opened.values():
             writer.close()
@@ -289,7 +301,12 @@ def _run(run: _Run, writer_of: Callable[[], StreamWriter]) -> Summary:
             _draw_again(job, options, style)
         return summary
     with contextlib.ExitStack() as stack:
-        source = stack.enter_context(job.input.open())
+        try:
+            source = stack.enter_context(job.input.open())
+        except UsageError:
+            raise
+        except PoseError as error:
+            raise SourceError(error.what, error.where, error.hint) from error
         check_region(source, options)
         _range(source, options)  # seconds, of pictures, are refused before anything is written
         header = stream_header(source, model, options, job.input.name, boxes)

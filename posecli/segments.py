@@ -71,7 +71,8 @@ class Segment:
 def made_with(model: PoseModel, options: InferOptions, boxes: BoxLookup | None) -> str:
     """A short name of all that decides what is found in a frame: parts of one run have it in common."""
     seen: list[Any] = [model.weights_sha256(), asdict(model.options), options.roi, options.batch]
-    seen.append(None if boxes is None else boxes.about)
+    whose = None if boxes is None else boxes.about
+    seen.append(model.about_finder() if whose is None and model.top_down else whose)
     return hashlib.sha256(json.dumps(seen, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

@@ -93,3 +93,11 @@ def test_a_folder_left_by_a_killed_run_of_the_same_number_is_cleared(tmp_path: P
         part.mkdir()
         (part / "new").touch()
     assert [p.name for p in (tmp_path / "frames").iterdir()] == ["new"]
+
+
+def test_a_name_as_long_as_names_can_be(tmp_path: Path) -> None:
+    target = tmp_path / ("ä" * 125 + ".mp4")
+    with replace_when_done(target) as part:
+        assert part.suffix == ".mp4" and part.name.startswith(".")
+        part.write_text("whole")
+    assert [p.name for p in tmp_path.iterdir()] == [target.name] and target.read_text() == "whole"

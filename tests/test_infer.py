@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -439,3 +440,36 @@ def test_outputs_of_later_inputs_are_refused_before_the_first(
     result = cli("infer", "a.mp4", "b.mp4", "c.mp4", "-w", tiny_model, "--out", "out", *words)
     assert result.code == 1 and there in result.err and "exists already" in result.err
     assert [p.name for p in (here / "out").iterdir()] == [there]
+
+
+def test_a_video_that_cannot_be_opened_does_not_stop_the_others(
+    here: Path, cli: Callable, clip: Path, tiny_model
+) -> None:
+    """First, in the middle and last; streams apart, one stream made steady, and a table; then mended."""
+    for name in ("a", "c", "e"):
+        Path(f"{name}.mp4").write_bytes(b"no video")
+    for name in ("b", "d"):
+        shutil.copy(clip, f"{name}.mp4")
+    inputs = [f"{name}.mp4" for name in "abcde"]
+    run = cli("infer", *inputs, "-w", tiny_model, "--end", "9")
+    assert run.code == 1 and run.out.split() == ["poses/b.poses.jsonl", "poses/d.poses.jsonl"]
+    errors = [line for line in run.err.splitlines() if line.startswith("posecli: ")]
+    assert len(errors) == 4 and all(f"{name}.mp4" in line for name, line in zip("ace", errors, strict=False))
+    assert "3 of 5" in errors[3] and "--resume" in errors[3]
+    assert not Path("poses/a.poses.jsonl").exists()
+
+    run = cli("infer", *inputs, "-w", tiny_model, "--end", "9", "--smooth", "oneeuro", "--out", "all.jsonl")
+    assert run.code == 1 and "smoothing" in lines(here / "all.jsonl")[0]
+    assert [v["source"] for v in lines(here / "all.jsonl") if "source" in v] == ["b.mp4", "d.mp4"]
+    run = cli("infer", *inputs, "-w", tiny_model, "--end", "9", "--out", "all.csv")
+    assert run.code == 1 and {line.split(",")[0] for line in Path("all.csv").read_text().splitlines()[1:]} == {
+        "b.mp4", "d.mp4"
+    }  # fmt: skip
+    for name in ("a", "c", "e"):
+        shutil.copy(clip, f"{name}.mp4")
+    run = cli("infer", *inputs, "-w", tiny_model, "--end", "9", "--resume")
+    assert run.code == 0 and all(len(lines(here / f"poses/{name}.poses.jsonl")) == 10 for name in "abcde")
+
+    Path("a.mp4").write_bytes(b"no video")
+    alone = cli("infer", "a.mp4", "-w", tiny_model, "--out", "alone.jsonl")
+    assert alone.code == 1 and len([x for x in alone.err.splitlines() if x.startswith("posecli: ")]) == 1

@@ -15,11 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_clips import make_clip, with_keys
 
+from posecli.checkpoint import load_finder, save_model
 from posecli.errors import PoseError, UsageError
 from posecli.infer_files import plan_jobs
+from posecli.inference import load_model
 from posecli.merging import merge, scan
 from posecli.pipeline import InferOptions
-from posecli.segments import prepare
+from posecli.segments import made_with, prepare
 from posecli.spans import Span, _cut, parse_shard, segments_of, share_of, wanted_frames
 from posecli.video import VideoWriter, list_inputs, open_source
 
@@ -345,3 +347,13 @@ def test_unfinished_and_damaged_streams(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(PoseError, match="no pose stream"):
         merge([tmp_path / "empty"], None)
+
+
+def test_segments_made_with_another_finder_are_others(tiny_model: Path, tmp_path: Path) -> None:
+    other = tmp_path / "finder.safetensors"
+    network, meta = load_finder(tiny_model)
+    save_model(other, network, meta)
+    names = {
+        made_with(load_model(tiny_model, "cpu", box_weights=weights), InferOptions(), None) for weights in (None, other)
+    }
+    assert len(names) == 2

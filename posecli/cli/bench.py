@@ -55,7 +55,7 @@ def bench(
     wanted = None
     if size is not None:
         parts = size.lower().split("x")
-        if len(parts) != 2 or not all(p.isdigit() and int(p) > 0 for p in parts):
+        if len(parts) != 2 or not all(p.isdecimal() and int(p) > 0 for p in parts):
             raise UsageError(f"--size {size}", hint="width x height, e.g. 960x512")
         wanted = (int(parts[0]), int(parts[1]))
     from posecli.models import MODELS

@@ -44,7 +44,7 @@ class Device(enum.StrEnum):
 
 def _check_device(value: str) -> str:
     kind, _, index = value.partition(":")
-    if kind not in set(Device) or (index and (kind != "cuda" or not index.isdigit())):
+    if kind not in set(Device) or (index and (kind != "cuda" or not index.isdecimal())):
         raise typer.BadParameter(f"{value!r} is not auto, cpu, cuda, cuda:N or mps")
     return value
 

@@ -86,7 +86,7 @@ def export(
     meta = model.meta
     if input_size is not None:
         parts = input_size.lower().split("x")
-        if len(parts) != 2 or not all(p.isdigit() and int(p) > 0 for p in parts):
+        if len(parts) != 2 or not all(p.isdecimal() and int(p) > 0 for p in parts):
             raise UsageError(f"--input-size {input_size}", hint="width x height, e.g. 192x256")
         meta = replace(meta, input_size=(int(parts[0]), int(parts[1])))
         try:

@@ -443,6 +443,12 @@ def infer(
                 tasks[id(job)] = bar.add_task(job.input.name, total=None if count is None else count // every)
             bar.advance(tasks[id(job)])
 
+        unreadable: list[PoseError] = []
+
+        def put_aside(error: PoseError) -> None:
+            report_error(error)
+            unreadable.append(error)
+
         try:
             apart = kind == "stream" and not plots and len({job.stream for job in jobs}) == len(jobs)
             for summary in run_jobs(
@@ -454,6 +460,7 @@ def infer(
                 overwrite=overwrite,
                 resume=resume,
                 on_frame=on_frame,
+                on_unreadable=put_aside if len(jobs) > 1 else None,
             ):
                 summaries.append(summary)
                 if apart:
@@ -464,17 +471,22 @@ def infer(
             raise typer.Exit(ExitCode.INTERRUPTED) from None
         if lookup is not None and lookup.asked and not lookup.asked[True]:
             warn(f"{boxes}: it names none of the frames that were looked at, so nobody has a box")
-        if kind != "stream":
+        if kind != "stream" and summaries:
             from posecli.exports import export_stream
 
             export_stream(str(target), str(out), kind, overwrite=overwrite, warn=warn)
             for summary in summaries:
                 summary.stream = out
-    pages = plot_pages(jobs, overwrite or resume) if plots else []
+    seen = [job for job in jobs if job.stream is None or job.stream.exists()]
+    pages = plot_pages(seen, overwrite or resume) if plots else []
     table = None if measured is None else measured.table(sum(s.frames for s in summaries))
     tell(summaries, quiet, json_, table)
     for page in () if json_ else pages:
         typer.echo(page)
+    if unreadable:
+        said = f"{len(unreadable)} of {len(jobs)} inputs could not be opened"
+        hint = "--resume does them when they are mended" if kind == "stream" and out != "-" else ""
+        raise PoseError(f"{said}; the others are done" if summaries else said, hint=hint)
 
 
 def _count(batch: str) -> int:
