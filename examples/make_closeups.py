@@ -3,10 +3,10 @@
     python examples/make_closeups.py --data DATA [--street runs/street.json] --out runs/closeups
 
 Pictures of people with joints are mostly of whole people; networks that learnt from those alone see nobody in a face
-that fills the picture. Cut out here are parts around the head and shoulders of people who are large enough in their
-pictures and upright. Everybody's box is cut at the edge, joints outside have no label, people of whom hardly anything
-is left become regions that nothing is learnt from. Not read: `coco_mini` val, and the everyday scenes that
-`train_finder.py` keeps for tuning. OUT/labels.json: COCO JSON, COCO-17 joints, pictures beside it.
+that fills the picture. Cut out here are parts around the head and shoulders, and around the face alone, of people who
+are large enough in their pictures and upright. Everybody's box is cut at the edge, joints outside have no label, people
+of whom hardly anything is left become regions that nothing is learnt from. Not read: `coco_mini` val, and the everyday
+scenes that `train_finder.py` keeps for tuning. OUT/labels.json: COCO JSON, COCO-17 joints, pictures beside it.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ SETS = [
 ]
 #: Of each person. Of their pictures: least width and height. Least size of a person, see `size_of`: pixels.
 COUNT, LEAST_SIDE, LEAST_SIZE = 6, 72, 40.0
+#: Of each person, faces alone; least width and height of these.
+FACES, LEAST_FACE = 4, 48
 #: Of other people: least share of the box that is left.
 LEAST_LEFT = 0.15
 LEAST_JOINTS = 4
@@ -61,12 +63,19 @@ def size_of(joints: np.ndarray) -> float:
     return max(width, 0.6 * float(np.hypot(*down))) if down[1] > 2 * abs(down[0]) else 0.0
 
 
-def region(joints: np.ndarray, size: tuple[int, int], rng: Generator) -> tuple[int, int, int, int]:
-    """(x0, y0, x1, y1) around a person's head and shoulders, within a picture of (width, height) = ``size``."""
+def region(joints: np.ndarray, size: tuple[int, int], rng: Generator, face: bool = False) -> tuple[int, int, int, int]:
+    """(x0, y0, x1, y1) around a person's head and shoulders, within a picture of (width, height) = ``size``.
+
+    With ``face`` it ends above the chest, and the top of the head may be cut off.
+    """
     unit = size_of(joints)
     neck = joints[SHOULDERS, :2].mean(0)
-    top = neck[1] - unit * rng.uniform(0.75, 1.9)
-    bottom = neck[1] + unit * math.exp(rng.uniform(math.log(0.25), math.log(2.6)))
+    if face:
+        top = neck[1] - unit * rng.uniform(0.6, 1.5)
+        bottom = neck[1] + unit * rng.uniform(-0.3, 0.3)
+    else:
+        top = neck[1] - unit * rng.uniform(0.75, 1.9)
+        bottom = neck[1] + unit * math.exp(rng.uniform(math.log(0.25), math.log(2.6)))
     width = (bottom - top) * math.exp(rng.uniform(math.log(0.7), math.log(1.9)))
     middle = neck[0] + width * rng.uniform(-0.3, 0.3)
     x0, x1 = (int(np.clip(middle + way * width / 2, 0, size[0])) for way in (-1, 1))
@@ -104,12 +113,18 @@ def seen_in(person: dict[str, Any], cut: tuple[int, int, int, int], least: float
 
 
 def cut_out(
-    value: dict[str, Any], folder: Path, out: Path, skipped: Callable[[str], bool] = lambda name: False, first: int = 1
+    value: dict[str, Any],
+    folder: Path,
+    out: Path,
+    skipped: Callable[[str], bool] = lambda name: False,
+    first: int = 1,
+    faces: int = 0,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Writes the close-ups of a COCO file to OUT/images; gives their images and annotations.
 
     Args:
         value: the file; folder: of its pictures. skipped: says which pictures, by name. first: number of the first one.
+        faces: of each person, how many show the face alone.
     """
     (out / "images").mkdir(parents=True, exist_ok=True)
     images: list[dict[str, Any]] = []
@@ -127,9 +142,12 @@ def cut_out(
         if not large or skipped(name):
             continue
         pixels = cv2.imread(str(folder / image["file_name"]))
-        for person in (p for p in large for _ in range(COUNT)):
-            cut = region(joints_of(person), (pixels.shape[1], pixels.shape[0]), rng)
-            own = seen_in(person, cut, 0.0) if min(cut[2] - cut[0], cut[3] - cut[1]) >= LEAST_SIDE else None
+        # Faces come last, so that the other close-ups of a picture are the same with and without them.
+        cuts = [(p, False) for p in large for _ in range(COUNT)] + [(p, True) for p in large for _ in range(faces)]
+        for person, face in cuts:
+            cut = region(joints_of(person), (pixels.shape[1], pixels.shape[0]), rng, face)
+            least = LEAST_FACE if face else LEAST_SIDE
+            own = seen_in(person, cut, 0.0) if min(cut[2] - cut[0], cut[3] - cut[1]) >= least else None
             if own is None or own["num_keypoints"] < LEAST_JOINTS:
                 continue
             number = first + len(images)
@@ -164,7 +182,7 @@ def main() -> None:
         def skipped(name: str, tuned: bool = tuned) -> bool:
             return tuned and share(name, 5) == 0
 
-        found = cut_out(value, folder, args.out, skipped, len(images) + 1)
+        found = cut_out(value, folder, args.out, skipped, len(images) + 1, FACES)
         images += found[0]
         annotations += found[1]
     with replace_when_done(args.out / "labels.json", overwrite=True) as part:

@@ -327,4 +327,7 @@ def test_closeups_show_heads_and_what_is_left_of_everybody(tmp_path: Path) -> No
             if v:
                 assert pixels[round(py), round(px)].max() > 150
         assert not kept[15:, 2].any()  # feet are never shown
+    with_faces, people = closeups.cut_out(value, tmp_path, tmp_path / "faces", first=7, faces=8)
+    assert with_faces[: len(images)] == images and len(with_faces) > len(images)
+    assert all(i["height"] < 2 * 78 for i in with_faces[len(images) :])  # no chest
     assert closeups.cut_out(value, tmp_path, tmp_path / "none", skipped=lambda name: name == "a.png") == ([], [])
