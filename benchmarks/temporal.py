@@ -7,8 +7,8 @@ after another and the tables are of those that are finished; `--tables` works no
 
 1. Puppet clips (`posecli scenes --puppets`): training clips in several conditions; validation clips, which alone
    settings were chosen by (`--conditions val_clean,val_blur,val_occlusion`); test clips in front and side views, the
-   same people, tracks and cameras under each of `CONDITIONS`, and a second, larger set of them (`--conditions
-   second_blur,second_occlusion`). People, backgrounds and tracks of the splits differ.
+   same people, tracks and cameras under each of `CONDITIONS`, and more, larger sets of them (`--conditions
+   second_blur,second_occlusion` or `third_...`). People, backgrounds and tracks of the splits differ.
 2. A per-frame network all start from: a finder (`--finder`), learnt further on single frames of a third of the training
    clips and on real pictures (`temporal_base`). What its heads give for each frame of the other clips, as they are and
    changed at random, is kept in files (`temporal_features`). From these the last layers of the per-frame network learn;
@@ -87,8 +87,8 @@ LEARNT: dict[str, dict[str, Any]] = {
 _SHARE = {"a": 1.0, "b": 0.5, "c": 0.25}
 #: To choose by, with clips of their own: only when asked for by name.
 VALIDATION = {f"val_{name}": CONDITIONS[name] for name in ("clean", "blur", "occlusion")}
-#: Test clips of another seed, looked at once, when everything else had been decided: only when asked for by name.
-SECOND = {f"second_{name}": CONDITIONS[name] for name in ("blur", "occlusion")}
+#: Test clips of other seeds, looked at once, when everything else had been decided: only when asked for by name.
+MORE = {f"{n}_{name}": CONDITIONS[name] for n in ("second", "third") for name in ("clean", "blur", "occlusion")}
 #: What is learnt, and how: the network, which arguments of its memory are others, whether steadiness is asked for.
 SYSTEMS: dict[str, dict[str, Any]] = {
     BASE: {"model": "dekr-finder"},
@@ -108,7 +108,7 @@ LSTM = "unipose-lstm"
 #: Smoothing of the per-frame network's tracked poses.
 SMOOTHED = {f"{BASE} + {name}": name for name in ("oneeuro", "savgol", "kalman")}
 REAL = ("tai_chi.mp4", "clean_and_jerk.mp4", "basketball_two_children.mp4", "two_people_hug.mp4")
-_SEED = {"train": 21, "test": 12, "val": 13, "second": 14}
+_SEED = {"train": 21, "test": 12, "val": 13, "second": 14, "third": 15}
 _FPS, _STRIDE = 15.0, 8
 #: Stored in eight bits where weights are shipped.
 _SMALLEST = "backbone.backbone.stages.2.3.residual.1.0.weight"
@@ -205,8 +205,9 @@ def judged_folder(arguments: Any, condition: str) -> Path:
     """The test clips under a condition, or the validation clips."""
     if condition in VALIDATION:
         return make_clips(arguments, condition, "val", arguments.val_clips, VALIDATION[condition])
-    if condition in SECOND:
-        return make_clips(arguments, condition, "test", arguments.second_clips, SECOND[condition], _SEED["second"])
+    if condition in MORE:
+        seed = _SEED[condition.partition("_")[0]]
+        return make_clips(arguments, condition, "test", arguments.more_clips, MORE[condition], seed)
     return make_clips(arguments, f"test_{condition}", "test", arguments.test_clips, CONDITIONS[condition])
 
 
@@ -288,10 +289,10 @@ def _once(arguments: Any, read: Any) -> list[features.Clip]:
 # --- 3. looking ------------------------------------------------------------------------------------------------------
 
 
-def ready(system: str, seed: int, arguments: Any) -> PoseModel:
+def ready(system: str, seed: int, arguments: Any, precision: str = "auto") -> PoseModel:
     """A system's network as `infer` runs it."""
     finder = weights_of(BASE, seed, arguments) if system == LSTM else None
-    options = PredictOptions(min_score=0.01, max_persons=10)
+    options = PredictOptions(min_score=0.01, max_persons=10, precision=precision)
     return load_model(weights_of(system, seed, arguments), "cpu", box_weights=finder, options=options)
 
 
@@ -358,7 +359,7 @@ def compare(arguments: Any, systems: Sequence[str]) -> dict[str, Any]:
     """All figures of what is finished, with intervals; differences are paired with the per-frame network's."""
     rng = np.random.default_rng(0)
     result: dict[str, Any] = {}
-    for condition in [*CONDITIONS, *VALIDATION, *SECOND]:
+    for condition in [*CONDITIONS, *VALIDATION, *MORE]:
         seeds = finished(arguments, systems, condition)
         if not seeds:
             continue
@@ -386,10 +387,12 @@ def compare(arguments: Any, systems: Sequence[str]) -> dict[str, Any]:
 
 
 def cost(arguments: Any, systems: Sequence[str], seed: int = 0, rounds: int = 200) -> dict[str, Any]:
-    """Processor milliseconds of a frame of the network alone, the least of many turns taken in turn; and parameters."""
+    """Processor milliseconds of a frame of the network alone, the least of many turns taken in turn; and parameters.
+    In float32, which is what networks with a memory compute in; the per-frame one could do with 8 bits."""
     torch.set_num_threads(1)
     picture = np.random.default_rng(0).integers(0, 256, (1, arguments.side, arguments.side, 3)).astype(np.uint8)
-    models = {s: ready(s, seed, arguments) for s in systems if s not in SMOOTHED and s != LSTM and s not in ABLATIONS}
+    compared = [s for s in systems if s not in SMOOTHED and s != LSTM and s not in ABLATIONS]
+    models = {s: ready(s, seed, arguments, "float32") for s in compared}
     state: dict[str, Any] = dict.fromkeys(models)
     least = dict.fromkeys(models, float("inf"))
     values = {}
@@ -489,7 +492,7 @@ def main() -> None:
     """Does what is not done yet, and prints the tables."""
     parser = lspet.options(
         __doc__ or "", seeds=3, side=192, batch=4, clip_frames=8, frames=30, train_frames=16, val_frames=24,
-        train_clips=200, val_clips=12, test_clips=64, second_clips=128, ways=2, base_steps=330, steps=1000,
+        train_clips=200, val_clips=12, test_clips=64, more_clips=128, ways=2, base_steps=330, steps=1000,
         real_frames=150, lstm_side=112, lstm_clips=8000, only="", conditions="",
     )  # fmt: skip
     parser.add_argument("--finder", type=Path, help="weights whose finder all start from; by default the shipped ones")
@@ -504,7 +507,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.rehearse:
         small = {"seeds": 1, "side": 64, "lstm_side": 48, "batch": 2, "clip_frames": 2, "frames": 5, "train_frames": 5,
-                 "train_clips": 2, "test_clips": 1, "second_clips": 1, "ways": 2, "base_steps": 2, "steps": 2,
+                 "train_clips": 2, "test_clips": 1, "more_clips": 1, "ways": 2, "base_steps": 2, "steps": 2,
                  "lstm_clips": 8, "draws": 20, "real_frames": 8}  # fmt: skip
         vars(arguments).update(small)
     arguments.out, arguments.data = arguments.out.resolve(), arguments.data.resolve()
@@ -518,7 +521,7 @@ def main() -> None:
         raise SystemExit(f"no system is called {unknown[0]!r}; there are {', '.join([*known, LSTM])}")
     systems = [name for name in [*known, LSTM] if (name in chosen if chosen else name != LSTM) or name == BASE]
     conditions = [name for name in arguments.conditions.split(",") if name] or list(CONDITIONS)
-    known = [*CONDITIONS, *VALIDATION, *SECOND]
+    known = [*CONDITIONS, *VALIDATION, *MORE]
     if unknown := [name for name in conditions if name not in known]:
         raise SystemExit(f"no condition is called {unknown[0]!r}; there are {', '.join(known)}")
     for seed in range(arguments.seeds if not arguments.tables else 0):

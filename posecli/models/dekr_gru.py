@@ -21,7 +21,8 @@ behind it. There one GRU of 140 million weights ran over each joint's flattened 
 
 2. A `PoseMemory` (``carry``) on the maps themselves: a gated unit whose candidate is what the frame shows. Of each
    person the centre stays where it was, the pose moves on as it moved, and the frame corrects both by a share. It is
-   carried on the map, from the pixels around, so no person has to be told from another. Its shares are settings.
+   carried on the map, from the pixels around, so no person has to be told from another; who is a person's centre is
+   known from before, so what these pixels show now is averaged, too. Its shares are settings.
 
 All is convolution, so pictures may have any size and clips any length. With all gates at zero it gives the per-frame
 network's maps exactly. ``gate`` of the units starts at zero (Bachlechner et al., "ReZero", 2020,
@@ -59,8 +60,10 @@ _OPENING = 20.0
 #: Of the update gate at the start: sigmoid(-1) = 0.27 of the memory is renewed in a frame.
 _KEEPING = -1.0
 #: What `PoseMemory` keeps over a usual gap: of the map of centres, of the poses and of their speed. Over 1/15 s these
-#: are 0.7, 0.5 and 0.9, chosen on validation clips. A tenth of what a frame shows beyond what was expected is speed.
-_CENTRE_STAYS, _POSE_STAYS, _SPEED_STAYS, _SPEED_NEWS = 0.7**0.5, 0.5**0.5, 0.9**0.5, 0.1
+#: are 0.7, 0.4 and 0.9, chosen on validation clips. A tenth of what a frame shows beyond what was expected is speed.
+_CENTRE_STAYS, _POSE_STAYS, _SPEED_STAYS, _SPEED_NEWS = 0.7**0.5, 0.4**0.5, 0.9**0.5, 0.1
+#: Of what a frame shows, the share that is what the pixels around it agree on; chosen likewise.
+_AGREED = 0.8
 #: Centres count within these limits where neighbours are weighed: exp() of it.
 _SURE = 15.0
 #: Map pixels that an offset of 1 stands for inside `DekrSeedGru`.
@@ -194,7 +197,7 @@ class PoseMemory(nn.Module):
         # With values also where the network is an outline: putting together what has none takes PyTorch a second to
         # prepare.
         cpu = torch.device("cpu")
-        self.register_buffer("_around", torch.ones(4 * keypoints, 1, 3, 3, device=cpu), persistent=False)
+        self.register_buffer("_around", torch.ones(6 * keypoints, 1, 3, 3, device=cpu), persistent=False)
         step = torch.tensor([-1.0, 0.0, 1.0], device=cpu).expand(3, 3)
         taps = torch.stack([torch.ones(3, 3, device=cpu), step, step.T])[:, None]
         self.register_buffer("_taps", taps, persistent=False)
@@ -216,22 +219,25 @@ class PoseMemory(nn.Module):
             return centre, offset, torch.zeros_like(offset)
         centre_before, offset_before, speed = state
         time = torch.exp2(ticks)[:, None, None, None]  # in usual gaps
-        # What the pixels around, each as far as it is a person's centre, say of the joints: where these would be seen
+        # What the pixels around, each as far as it was a person's centre, say of the joints: where these would be seen
         # from here. Offsets are pixel less joint: those of a pixel one further to the right are larger by one.
         weight = torch.exp(centre_before.clamp(-_SURE, _SURE))
         total, shift = functional.conv2d(weight, self._taps, padding=1).split([1, 2], 1)
-        around = torch.cat([offset_before, speed], 1) * weight
+        around = torch.cat([offset_before, speed, offset], 1) * weight
         around = functional.conv2d(around, self._around, padding=1, groups=len(self._around))
-        place, speed = (around / total).chunk(2, 1)
+        place, speed, agreed = (around / total).chunk(3, 1)
         shift = (shift / total).repeat(1, offset.shape[1] // 2, 1, 1)
         news = place - shift - speed * time - offset  # a joint that moves on has a smaller offset
+        agreed = agreed - shift - offset
         centre_stays, pose_stays = (self.gate * share**time for share in (_CENTRE_STAYS, _POSE_STAYS))
         if known is not None:
             rows = known[:, None, None, None]
-            news, speed = news * rows, speed * rows
+            news, speed, agreed = news * rows, speed * rows, agreed * rows
             centre_stays = centre_stays * rows
         centre = centre + centre_stays * (centre_before - centre)
-        return centre, offset + pose_stays * news, _SPEED_STAYS**time * speed + _SPEED_NEWS / time * news
+        seen = _AGREED * self.gate * agreed
+        pose = offset + seen + pose_stays * (news - seen)
+        return centre, pose, _SPEED_STAYS**time * speed + _SPEED_NEWS / time * news
 
 
 def _plus(maps: Tensor, added: Tensor) -> Tensor:
