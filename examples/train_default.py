@@ -37,7 +37,7 @@ FINDER_BLOCKS = (2, 6, 10, 3)
 #: Of the pose network's samples: LSPET, coco_mini, coco_tiny, people_boxes, coco_more; each kind of generated people;
 #: close-ups; and people whose joints a teacher found.
 DATA_WEIGHTS = (65, 1.6, 2, 7.4, 9)
-SCENES_WEIGHT, CLOSEUPS_WEIGHT, STREET_WEIGHT = 2, 6, 4.5
+SCENES_WEIGHT, CLOSEUPS_WEIGHT, STREET_WEIGHT = 3.5, 8, 4.5
 #: Generated people (`posecli scenes`): some who walk past one another, some who do anything; few frames a second, so
 #: that each shows another pose, at the sharpness of many.
 SCENES: dict[str, tuple[str, ...]] = {
@@ -71,7 +71,7 @@ class Budget:
     samples: int
     steps: int
     judged: int
-    scenes: int = 40
+    scenes: int = 60
     floor: float = 0.05
     pictures: int = 0
     most_false: float = 0.03
@@ -79,7 +79,7 @@ class Budget:
 
 
 BUDGETS = {
-    # 1.92 million pictures, 240,000 canvases; the shipped networks saw 3.00 million and 610,000.
+    # 1.92 million pictures, 240,000 canvases; the shipped networks saw 3.14 million and 610,000.
     "full": Budget(60, 32_000, 7000, 3000),
     # A first model that finds people: a twelfth and a ninth of that.
     "short": Budget(10, 16_000, 800, 1000),
