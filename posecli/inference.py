@@ -41,8 +41,8 @@ from posecli.zoo import fetch, find_entry, suggestions
 __all__ = ["DEFAULT_MODEL", "PoseModel", "PredictOptions", "find_weights", "load_model"]
 
 DEFAULT_MODEL = "default"
-# People of a picture whom a worker takes at least: calling the network takes as long as two or three of them.
-_LEAST_SHARE = 4
+# People of a picture whom a worker takes at least: calling the network takes as long as three or four of them.
+_LEAST_SHARE = 6
 # Pixels that a finder looks at in the time that it takes to call it: each of its convolutions is set up anew.
 _CALL = 30_000
 
