@@ -88,7 +88,7 @@ _SHARE = {"a": 1.0, "b": 0.5, "c": 0.25}
 #: To choose by, with clips of their own: only when asked for by name.
 VALIDATION = {f"val_{name}": CONDITIONS[name] for name in ("clean", "blur", "occlusion")}
 #: Test clips of other seeds, looked at once, when everything else had been decided: only when asked for by name.
-MORE = {f"{n}_{name}": CONDITIONS[name] for n in ("second", "third") for name in ("clean", "blur", "occlusion")}
+MORE = {f"{n}_{name}": CONDITIONS[name] for n in ("second", "third") for name in ("blur", "occlusion")}
 #: What is learnt, and how: the network, which arguments of its memory are others, whether steadiness is asked for.
 SYSTEMS: dict[str, dict[str, Any]] = {
     BASE: {"model": "dekr-finder"},

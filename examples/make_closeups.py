@@ -23,8 +23,8 @@ import numpy as np
 from numpy.random import Generator
 from train_finder import share
 
-from posecli.augment_pictures import mask_of
 from posecli.files import replace_when_done
+from posecli.masks import mask_of
 
 #: Label file, folder of its pictures, whether `train_finder.py` tunes on a fifth of it.
 SETS = [

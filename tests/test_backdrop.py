@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from posecli import augment
-from posecli.augment_pictures import Picture, cut_out, mask_of
+from posecli.augment_pictures import Picture, cut_out
 from posecli.data import make_source, pictures_named
 from posecli.errors import PoseError, UsageError
 from posecli.formats import coco
+from posecli.masks import mask_of
 from posecli.settings import gentle, read_toml, resolve, to_toml
 from posecli.skeletons import SKELETONS
 from posecli.tasks import make_task

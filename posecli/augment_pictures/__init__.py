@@ -10,11 +10,11 @@ with any number of people, drawn by a `mixer`:
 """
 
 from posecli.augment_pictures.canvas import Canvas
-from posecli.augment_pictures.cutouts import Cutout, cut_out, joint_box, limb_mask, mask_of, moved_boxes, polygons_of
+from posecli.augment_pictures.cutouts import Cutout, cut_out, joint_box, limb_mask, moved_boxes
 from posecli.augment_pictures.mixer import PictureMixer, Pool, random_view, split_tiles
 from posecli.augment_pictures.pictures import Picture, pictures_of
 
 __all__ = [
-    "Canvas", "Cutout", "Picture", "PictureMixer", "Pool", "cut_out", "joint_box", "limb_mask", "mask_of",
-    "moved_boxes", "pictures_of", "polygons_of", "random_view", "split_tiles",
+    "Canvas", "Cutout", "Picture", "PictureMixer", "Pool", "cut_out", "joint_box", "limb_mask",
+    "moved_boxes", "pictures_of", "random_view", "split_tiles",
 ]  # fmt: skip

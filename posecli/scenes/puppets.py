@@ -19,6 +19,7 @@ import numpy as np
 
 from posecli.errors import PoseError
 from posecli.formats import coco
+from posecli.masks import mask_of
 from posecli.skeletons import BODY19, match_joints
 from posecli.types import Instance
 
@@ -209,7 +210,10 @@ def make_puppet(
     high = np.max([places[name] for name in (*LIMB_JOINTS, "crown")], axis=0) + 0.5 * torso
     x0, y0 = np.maximum(np.floor(low), 0).astype(int)
     x1, y1 = np.minimum(np.ceil(high), image.shape[1::-1]).astype(int)
-    mask = None if segmentation is None else _decoded(segmentation, image.shape[:2])[y0:y1, x0:x1]
+    mask: np.ndarray | None = None
+    if segmentation is not None:
+        whole = mask_of(segmentation, image.shape[1], image.shape[0], source)
+        mask = whole[y0:y1, x0:x1].astype(np.float32) if whole.any() else None  # tools write empty ones, too
     image = image[y0:y1, x0:x1]
     if torso > 80:  # larger than it will be shown
         zoom = 80 / torso
@@ -299,18 +303,6 @@ def _grabbed(image: np.ndarray, distances: np.ndarray) -> np.ndarray:
     # GrabCut loses limbs that look like the ground behind them.
     found[nearest < 0.6] = 1
     return cv2.morphologyEx(found, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)).astype(np.float32)
-
-
-def _decoded(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
-    """(H, W) float32 of a COCO mask."""
-    from pycocotools import mask as rle
-
-    if isinstance(segmentation, list):
-        counts = rle.merge(rle.frPyObjects(segmentation, *size))
-    else:
-        packed = isinstance(segmentation["counts"], (str, bytes))
-        counts = segmentation if packed else rle.frPyObjects(segmentation, *size)
-    return rle.decode(counts).astype(np.float32)
 
 
 # --- a new pose ------------------------------------------------------------------------------------------------------

@@ -13,12 +13,12 @@ from numpy.random import Generator
 from torch import Tensor
 
 from posecli import augment
-from posecli.augment_pictures import mask_of, polygons_of
 from posecli.checkpoint import ModelMeta
 from posecli.codecs.offsets import encode_heatmap, encode_offset, person_centres
 from posecli.data import Source, read_image
 from posecli.geometry import apply_affine, crop_from_box, warp
 from posecli.losses import DEKR_OFFSET_FACTOR, dekr_heatmap_loss, dekr_offset_loss
+from posecli.masks import mask_of, polygons_of
 from posecli.settings import TrainSettings
 from posecli.tasks.task import Task
 from posecli.types import Crop, Instance, Record, Skeleton

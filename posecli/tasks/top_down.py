@@ -14,7 +14,6 @@ from numpy.random import Generator
 from torch import Tensor
 
 from posecli import augment
-from posecli.augment_pictures import mask_of
 from posecli.checkpoint import ModelMeta, build
 from posecli.codecs.background import add_background
 from posecli.codecs.integral import distribution, expectation, integral_l1
@@ -24,6 +23,7 @@ from posecli.data import Source, person_box, read_image
 from posecli.errors import UsageError
 from posecli.geometry import apply_affine, crop_from_box, warp
 from posecli.losses import joint_mse
+from posecli.masks import mask_of
 from posecli.models.outline import outline
 from posecli.settings import TrainSettings
 from posecli.tasks.task import Task

@@ -101,11 +101,12 @@ def test_a_bone_goes_where_it_is_told(numbers, across):
     assert np.linalg.det(matrix[:, :2]) == pytest.approx(stretch * across, rel=1e-6, abs=1e-6)
 
 
-@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("masked", ["polygon", "none", "empty"])
 def test_parts_hold_what_belongs_to_their_bones(masked):
     image, mask = picture()
     outline, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    polygon = [max(outline, key=len)[:, 0].astype(float).ravel().tolist()] if masked else None
+    whole = [max(outline, key=len)[:, 0].astype(float).ravel().tolist()]
+    polygon = {"polygon": whole, "none": None, "empty": [[]]}[masked]
     puppet = make_puppet(image, JOINTS, polygon)
     assert puppet is not None and puppet.shoulders == pytest.approx(40) and set(puppet.head) == {"nose", "head_top"}
     for name, part in puppet.parts.items():
