@@ -88,6 +88,19 @@ class MemoryState(NamedTuple):
     speed: Tensor
 
 
+class Seen(NamedTuple):
+    """What a network makes of frames by themselves, before any memory.
+
+    Attributes:
+        heat, offset: (B, channels, h, w), what the last layers of the two heads read.
+        box: (B, 4, h, w) as in `DekrBoxOutput`, or None without a box head.
+    """
+
+    heat: Tensor
+    offset: Tensor
+    box: Tensor | None = None
+
+
 class SeedState(NamedTuple):
     """What `DekrSeedGru` carries on: ``age`` (B,), frames seen so far, and ``offset`` (B, 2 K, h, w)."""
 
@@ -328,9 +341,8 @@ class DekrGru(DEKR):
         if clip.ndim == 4:
             return self.step(clip)[0]
         batch, frames = clip.shape[:2]
-        features = self.backbone(clip.flatten(0, 1))
-        heat = self.head_heatmap[0](self.transition_heatmap(features)).unflatten(0, (batch, frames))
-        offset = self.offset_blocks(self.transition_offset(features)).unflatten(0, (batch, frames))
+        seen = self.seen(clip.flatten(0, 1))
+        heat, offset = (part.unflatten(0, (batch, frames)) for part in (seen.heat, seen.offset))
         state: MemoryState | None = None
         maps = []
         for t in range(frames):
@@ -340,18 +352,22 @@ class DekrGru(DEKR):
             *found, state = self._remembered(heat[:, t], offset[:, t], state, ticks)
             maps.append(found)
         heatmaps, offsets = (torch.stack([found[n] for found in maps], 1) for n in (0, 1))
-        return _output(self, heatmaps, offsets, features, (batch, frames))
+        return _output(heatmaps, offsets, seen.box, (batch, frames))
+
+    def seen(self, image: Tensor) -> Seen:
+        """What (B, 3, H, W) show by themselves; the same whatever they show, so it can run as one graph (`models.fast`)."""
+        features = self.backbone(image)
+        heat = self.head_heatmap[0](self.transition_heatmap(features))
+        return Seen(heat, self.offset_blocks(self.transition_offset(features)), self.box(features))
 
     def step(
         self, image: Tensor, state: MemoryState | None = None, gap: Tensor | None = None
     ) -> tuple[DekrOutput | DekrBoxOutput, MemoryState]:
         """The next frame (B, 3, H, W) of B clips, ``gap`` (B,) seconds after the one before; rows whose ``state.age``
         is 0, and all without a state, begin. Returns the maps as `DEKR` does, and the state after the frame."""
-        features = self.backbone(image)
-        heat = self.head_heatmap[0](self.transition_heatmap(features))
-        offset = self.offset_blocks(self.transition_offset(features))
+        heat, offset, box = self.seen(image)
         heatmap, offset, state = self._remembered(heat, offset, state, clock(gap, heat))
-        return _output(self, heatmap, offset, features), state
+        return _output(heatmap, offset, box), state
 
 
 class SeedUnit(nn.Module):
@@ -394,10 +410,8 @@ class DekrSeedGru(DEKR):
         if clip.ndim == 4:
             return self.step(clip)[0]
         batch, frames = clip.shape[:2]
-        features = self.backbone(clip.flatten(0, 1))
-        heatmap = self.head_heatmap(self.transition_heatmap(features))
-        offset = self.offset_final(self.offset_blocks(self.transition_offset(features)))
-        offset = offset.unflatten(0, (batch, frames))
+        seen = self.seen(clip.flatten(0, 1))
+        heatmaps, offset = (part.unflatten(0, (batch, frames)) for part in (seen.heat, seen.offset))
         state: SeedState | None = None
         offsets = []
         for t in range(frames):
@@ -405,18 +419,19 @@ class DekrSeedGru(DEKR):
                 state = SeedState(*(part.detach() for part in state))
             found, state = self._remembered(offset[:, t], state)
             offsets.append(found)
-        heatmaps = heatmap.unflatten(0, (batch, frames))
-        return _output(self, heatmaps, torch.stack(offsets, 1), features, (batch, frames))
+        return _output(heatmaps, torch.stack(offsets, 1), seen.box, (batch, frames))
+
+    def seen(self, image: Tensor) -> Seen:
+        """As `DekrGru.seen`, of the maps themselves."""
+        return Seen(*DEKR.forward(self, image))
 
     def step(
         self, image: Tensor, state: SeedState | None = None, gap: Tensor | None = None
     ) -> tuple[DekrOutput | DekrBoxOutput, SeedState]:
         """As `DekrGru.step`."""
-        features = self.backbone(image)
-        heatmap = self.head_heatmap(self.transition_heatmap(features))
-        offset = self.offset_final(self.offset_blocks(self.transition_offset(features)))
+        heatmap, offset, box = self.seen(image)
         offset, state = self._remembered(offset, state)
-        return _output(self, heatmap, offset, features), state
+        return _output(heatmap, offset, box), state
 
 
 def _known(state: MemoryState | SeedState | None) -> Tensor | None:
@@ -438,9 +453,8 @@ def _by_joint(pairs: Tensor) -> Tensor:
 
 
 def _output(
-    network: DEKR, heatmap: Tensor, offset: Tensor, features: Tensor, clip: tuple[int, int] | None = None
+    heatmap: Tensor, offset: Tensor, box: Tensor | None, clip: tuple[int, int] | None = None
 ) -> DekrOutput | DekrBoxOutput:
-    box = network.box(features)
     if box is None:
         return DekrOutput(heatmap, offset)
     return DekrBoxOutput(heatmap, offset, box if clip is None else box.unflatten(0, clip))

@@ -190,13 +190,16 @@ def make_room(network: nn.Module) -> None:
 
 def _fused(module: nn.Module, dtype: torch.dtype, graph: fx.Graph | None) -> nn.Module:
     """The network as one graph; one that decides by the values or shapes it gets keeps its own code, around parts that
-    are graphs."""
+    are graphs: what a recurrent network sees in a frame by itself (``seen``) is one."""
     whole = _graph(module, dtype, graph)
     if whole is not None:
         return whole
+    seen = _graph(module, dtype, method="seen")
     for child in module.children():
         _fuse_within(child, dtype)
     _quicken_own(module, dtype)
+    if seen is not None:
+        object.__setattr__(module, "seen", seen.forward)
     return module
 
 
@@ -226,20 +229,25 @@ def _quicken_own(module: nn.Module, dtype: torch.dtype) -> None:
             object.__setattr__(conv, "forward", FusedConv(conv, False, dtype))
 
 
-def _graph(module: nn.Module, dtype: torch.dtype, graph: fx.Graph | None = None) -> fx.GraphModule | None:
-    """The module as one graph, or None where it has choices to make."""
-    graph = traced(module) if graph is None else graph
+def _graph(
+    module: nn.Module, dtype: torch.dtype, graph: fx.Graph | None = None, method: str = "forward"
+) -> fx.GraphModule | None:
+    """What a method of the module does as one graph, or None where it has choices to make (or there is no such)."""
+    graph = traced(module, method) if graph is None else graph
     return None if graph is None else fx.GraphModule(_joined(module, graph, dtype), graph, type(module).__name__)
 
 
-def traced(module: nn.Module) -> fx.Graph | None:
-    """What a module calls, or None where that depends on what it is given. Meanwhile no other thread may run a
-    network."""
-    given = list(inspect.signature(module.forward).parameters.values())
+def traced(module: nn.Module, method: str = "forward") -> fx.Graph | None:
+    """What a module's method calls, or None where that depends on what it is given, or where there is none of that name.
+    Meanwhile no other thread may run a network."""
+    called = getattr(module, method, None)
+    given = [] if called is None else list(inspect.signature(called).parameters.values())
     if len(given) != 1 or given[0].default is not inspect.Parameter.empty or not any(True for _ in module.children()):
         return None
+    tracer = _Tracer()
+    tracer.traced_func_name = method
     try:
-        return _Tracer().trace(module)
+        return tracer.trace(module)
     except Exception:  # whatever the code of a network does when it is given no numbers
         return None
 

@@ -139,7 +139,7 @@ class UniPoseLSTM(UniPose):
         if clip.ndim == 4:
             clip = clip[:, None]
         batch, frames = clip.shape[:2]
-        maps = super().forward(clip.flatten(0, 1)).heatmap.unflatten(0, (batch, frames))
+        maps = self.seen(clip.flatten(0, 1)).unflatten(0, (batch, frames))
         state: LstmState | None = None
         values: list[Tensor] = []
         for t in range(frames):
@@ -149,12 +149,16 @@ class UniPoseLSTM(UniPose):
             values += [heatmap, state.cell, state.hide]
         return clip_output(frames)(*values)
 
+    def seen(self, image: Tensor) -> Tensor:
+        """Maps (B, K + 1, h, w) of (B, 3, H, W) by themselves; can run as one graph (`models.fast`)."""
+        return UniPose.forward(self, image).heatmap
+
     def step(
         self, image: Tensor, state: LstmState | None = None, gap: Tensor | None = None
     ) -> tuple[HeatmapOutput, LstmState]:
         """The next frame (B, 3, H, W) of B clips; rows whose ``state.age`` is 0, and all without a state, are first
         frames. Returns heatmap (B, K + 1, h, w) and the state after the frame."""
-        heatmap, state = self._refined(super().forward(image).heatmap, state)
+        heatmap, state = self._refined(self.seen(image), state)
         return HeatmapOutput(heatmap), state
 
     def _refined(self, maps: Tensor, state: LstmState | None) -> tuple[Tensor, LstmState]:

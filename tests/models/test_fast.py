@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -216,6 +217,24 @@ def test_a_graph_that_is_there_already(name: str) -> None:
     picture = torch.randn(1, 3, 64, 96)
     with torch.inference_mode():
         assert all(torch.equal(a, b) for a, b in zip(one(picture), other(picture), strict=True))
+
+
+@pytest.mark.parametrize("name", ["dekr-gru-tiny", "dekr-gru-seed-tiny", "unipose-lstm-tiny"])
+def test_what_a_recurrent_network_sees_is_one_graph(name: str) -> None:
+    """Only what is carried from frame to frame is left to code that decides; frame by frame the maps are the same."""
+    network = trained(name)
+    for gate in (p for n, p in network.named_parameters() if n.endswith("gate")):
+        nn.init.constant_(gate, 0.1)
+    quick = fuse(network)
+    assert isinstance(quick.seen.__self__, fx.GraphModule)
+    states: list[Any] = [None, None]
+    with torch.inference_mode():
+        for image in torch.randn(3, 1, 3, 64, 96):
+            (found, states[0]), (expected, states[1]) = (
+                own.step(image, state, torch.full((1,), 1 / 15))
+                for own, state in zip((quick, network), states, strict=True)
+            )
+            assert worst(tuple(found), tuple(expected)) < 1e-4
 
 
 def test_a_network_in_training_is_refused() -> None:
