@@ -355,7 +355,7 @@ class DekrGru(DEKR):
         return _output(heatmaps, offsets, seen.box, (batch, frames))
 
     def seen(self, image: Tensor) -> Seen:
-        """What (B, 3, H, W) show by themselves; the same whatever they show, so it can run as one graph (`models.fast`)."""
+        """What (B, 3, H, W) show by themselves; it decides nothing, so it can run as one graph (`models.fast`)."""
         features = self.backbone(image)
         heat = self.head_heatmap[0](self.transition_heatmap(features))
         return Seen(heat, self.offset_blocks(self.transition_offset(features)), self.box(features))

@@ -238,7 +238,7 @@ def _graph(
 
 
 def traced(module: nn.Module, method: str = "forward") -> fx.Graph | None:
-    """What a module's method calls, or None where that depends on what it is given, or where there is none of that name.
+    """What a module's method calls, or None where that depends on what it is given or where it has no such method.
     Meanwhile no other thread may run a network."""
     called = getattr(module, method, None)
     given = [] if called is None else list(inspect.signature(called).parameters.values())
