@@ -351,8 +351,9 @@ class _Lines:
         begin, end = (bisect.bisect_left(self._wanted, i) for i in (self._next, index))
         for lost in self._wanted[begin:end]:
             file = self._source.files[lost] if isinstance(self._source, PictureSource) else None
-            broken = {"broken": True}
-            yield None, FramePoses(frame=lost, instances=(), image_id=self.image_id(lost), file=file, extra=broken)
+            time = None if self._source.kind == "pictures" else line_time(self._source.time_of(lost), lost, None)
+            image_id, broken = self.image_id(lost), {"broken": True}
+            yield None, FramePoses(lost, (), time=time, image_id=image_id, file=file, extra=broken)
 
     def rest(self) -> Iterator[tuple[None, FramePoses]]:
         """Lines of the frames that should have come after the last one."""

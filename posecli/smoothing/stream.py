@@ -162,9 +162,14 @@ class _Sources:
 def _forwards(header: StreamHeader, lines: Iterable[FramePoses]) -> Iterator[FramePoses]:
     last = -np.inf
     for line in lines:
+        # What was not decoded may have no stamp, and the nominal rate says nothing among frames that have theirs.
+        if line.extra.get("broken") and line.time is None:
+            yield line if last == -np.inf else replace(line, time=last)
+            continue
         time = line_time(header, line)
         if time < last:
-            raise PoseError(f"time runs backwards at frame {line.frame}", header.source, "posecli check finds more")
+            hint = "lines stand in the order of their frames; posecli merge puts the parts of a source in theirs"
+            raise PoseError(f"time runs backwards at frame {line.frame}", header.source, hint)
         last = time
         yield line
 

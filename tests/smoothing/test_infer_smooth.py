@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_clips import damaged, make_clip
 
 from posecli.inference import load_model
 from posecli.pipeline import InferOptions, poses_of
@@ -39,6 +40,17 @@ def test_smoothing_while_inferring_is_smoothing_afterwards(here: Path, cli: Call
     for _ in range(2):
         assert cli(*common, "--out", "part.jsonl", "--resume", *options).code == 0
         assert (here / "part.jsonl").read_bytes() == (here / "later.jsonl").read_bytes()
+
+
+def test_a_damaged_clip_of_varying_rate_is_made_steady(here: Path, cli: Callable, tiny_model) -> None:
+    """The lines of its lost frames had no time, and by the nominal rate time ran backwards there."""
+    ticks = [80 * i if i < 30 else 2400 + 20 * (i - 30) for i in range(60)]
+    clip = damaged(make_clip(here / "v.mp4", 60, ticks=ticks, container={"movflags": "+faststart"}), 0.5)
+    result = cli("infer", clip, "-w", tiny_model, "--out", "a.jsonl", "--smooth", "kalman")
+    assert result.code == 0, result.err
+    frames = [json.loads(line) for line in (here / "a.jsonl").read_text().splitlines()[1:]]
+    assert sum(f.get("broken", False) for f in frames) > 3
+    assert [f["time"] for f in frames] == [tick / 1000 for tick in ticks]
 
 
 def test_what_cannot_be_done_is_said(here: Path, cli: Callable, clip: Path, tiny_model) -> None:

@@ -73,6 +73,21 @@ def test_the_kalman_filter_is_the_one_of_the_arrays() -> None:
 
 
 @pytest.mark.parametrize("name", ["oneeuro", "savgol", "kalman"])
+def test_frames_without_picture_and_time_are_no_step_back(name: str) -> None:
+    """The nominal rate says nothing of when they were, among frames that have stamps of their own."""
+    walked = walk(np.random.default_rng(1), 60)
+    lines = [replace(line(n, person(1, xy)), time=n / 10) for n, xy in enumerate(walked)]
+    lost = [replace(each, instances=(), time=None, extra={"broken": True}) for each in lines]
+    lines = [lost[n] if n in (0, 20, 21, 59) else each for n, each in enumerate(lines)]
+    got = list(smooth_lines(HEADER, lines, Smoothing(name, fill=3)))
+    assert [each.frame for each in got] == list(range(60)) and all(each.instances for each in got[1:59])
+    slow = [replace(each, frame=each.frame + 1000) for each in lines]  # the first, at 33 s, before one at 0.1 s
+    assert len(list(smooth_lines(HEADER, slow, Smoothing(name)))) == 60
+    with pytest.raises(PoseError, match="backwards at frame 4"):
+        list(smooth_lines(HEADER, [*lines[:6], lines[4]], Smoothing(name)))
+
+
+@pytest.mark.parametrize("name", ["oneeuro", "savgol", "kalman"])
 def test_look_ahead_is_bounded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines are given out long before the stream ends, One Euro's at once."""
     taken = 0
