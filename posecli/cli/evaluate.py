@@ -122,7 +122,11 @@ def evaluate(
     report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page.")] = None,
     examples: Annotated[int, typer.Option(help="People of each kind drawn in the report; 0 for none.", min=0)] = 8,
     image_root: Annotated[
-        Path | None, typer.Option(help="Folder of the pictures drawn in the report, if not where the labels say.")
+        Path | None,
+        typer.Option(
+            help="Folder of the pictures and videos that sizes and the report's drawings are taken from, if not where "
+            "the labels say."
+        ),
     ] = None,
     each: Annotated[
         Path | None,
@@ -180,7 +184,7 @@ def evaluate(
         "pck_reference": pck_reference, "pckh_reference": pckh_reference, "compat": compat,
         "only_predicted": only_predicted, "diagnose": diagnose or report is not None,
         "skeleton": get_skeleton(skeleton) if skeleton else None,
-        "pred_skeleton": get_skeleton(pred_skeleton) if pred_skeleton else None,
+        "pred_skeleton": get_skeleton(pred_skeleton) if pred_skeleton else None, "image_root": image_root,
     }  # fmt: skip
     cluster = Cluster.asked(ray, ray_workers, ray_cpus)
     if each is None and (resume or ray):

@@ -124,9 +124,15 @@ def joint_columns(label: LabelFile, skeleton: Skeleton, renames: Mapping[str, st
 
 
 def to_instance(
-    row: LabelRow, columns: np.ndarray, skeleton: Skeleton, kind: Third, width: int, height: int, threshold: float
+    row: LabelRow,
+    columns: np.ndarray,
+    skeleton: Skeleton,
+    kind: Third,
+    width: int | None,
+    height: int | None,
+    threshold: float,
 ) -> Instance:
-    """The row as a labelled person of ``skeleton`` (K joints) in a picture of that size.
+    """The row as a labelled person of ``skeleton`` (K joints) in a picture of that size (None: wherever joints lie).
 
     Raises:
         PoseError: a labelled joint's coordinate is not finite, or a visibility is not 0, 1 or 2; file and row named.
@@ -178,13 +184,15 @@ def to_instance(
 
 
 def visibility_from_scores(
-    xy: np.ndarray, score: np.ndarray, width: int, height: int, threshold: float = SCORE_THRESHOLD
+    xy: np.ndarray, score: np.ndarray, width: int | None, height: int | None, threshold: float = SCORE_THRESHOLD
 ) -> np.ndarray:
     """(K,) int64: 2 for a joint inside the picture with confidence above ``threshold``, 1 for one inside with less,
     0 for one outside or missing (confidence 0 or NaN). Pixel centres are integers: inside is
-    -0.5 <= x < width - 0.5."""
+    -0.5 <= x < width - 0.5; without a size it is everywhere."""
     with np.errstate(invalid="ignore"):
-        inside = ((xy >= -0.5) & (xy < np.array([width, height]) - 0.5)).all(axis=1) & (score > 0)
+        inside = np.isfinite(xy).all(axis=1) & (score > 0)
+        if width is not None and height is not None:
+            inside &= ((xy >= -0.5) & (xy < np.array([width, height]) - 0.5)).all(axis=1)
         return np.where(inside, np.where(score > threshold, 2, 1), 0).astype(np.int64)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from posecli.errors import PoseError
+from posecli.formats.found_pictures import StatedPictures
 from posecli.formats.joint_names import skeleton_from_names
 from posecli.formats.labels import SCORE_THRESHOLD, LabelRow, joint_columns, to_instance
 from posecli.formats.picture_size import picture_size
@@ -51,6 +52,16 @@ def read(path: Path, options: ReadOptions, warn: Warn) -> Dataset:
         PoseError: naming file and row, for what `read_csv` finds wrong, no column ``source``, a row without a source or
             without a frame number, a picture whose size nobody says, two sizes for one picture.
     """
+    return _read(path, options, None)
+
+
+def read_to_compare(path: Path, options: ReadOptions, stated: StatedPictures) -> Dataset:
+    """As `read`, of what is only compared with labels: no file needs to be there. Sizes are the rows', else the
+    labels', else 0; joints found outside of a picture stay, as they do in a pose stream."""
+    return _read(path, options, stated)
+
+
+def _read(path: Path, options: ReadOptions, stated: StatedPictures | None) -> Dataset:
     label = read_csv(path, by_source=True)
     skeleton, renames = _skeleton(options, label.names or (), str(path))
     columns = joint_columns(label, skeleton, renames)
@@ -69,7 +80,10 @@ def read(path: Path, options: ReadOptions, warn: Warn) -> Dataset:
     for source, frames in by_source.items():
         first = next(iter(frames.values()))[0]
         is_video = _is_video(source)
-        width, height, fps, count = _facts(root, source, first, is_video)
+        if stated is None:
+            width, height, fps, count = _facts(root, source, first, is_video)
+        else:
+            (width, height), fps, count = _stated_size(stated, source, first, is_video), 0.0, 0
         if is_video:
             count = max(count, max(frames) + 1)
             videos.append(Video(len(videos) + 1, PurePosixPath(source).stem, source, width, height, fps, count))
@@ -80,7 +94,8 @@ def read(path: Path, options: ReadOptions, warn: Warn) -> Dataset:
             for row in frames[frame]:
                 if row.width and (row.width, row.height) != (width, height):
                     raise PoseError(f"{row.width} x {row.height} where {source!r} has {width} x {height}", row.where)
-                people.append(to_instance(row, columns, skeleton, label.third, width, height, threshold))
+                w, h = (width, height) if stated is None else (None, None)
+                people.append(to_instance(row, columns, skeleton, label.third, w, h, threshold))
             records.append(
                 Record(
                     len(records) + 1, source, width, height, tuple(people), len(videos) if is_video else None,
@@ -119,3 +134,14 @@ def _facts(root: Path, source: str, row: LabelRow, is_video: bool) -> tuple[int,
 
     with VideoSource(path) as video:
         return video.width, video.height, video.fps or 0.0, video.num_frames or 0
+
+
+def _stated_size(stated: StatedPictures, source: str, row: LabelRow, is_video: bool) -> tuple[int, int]:
+    """Width and height; 0, 0 where neither the row nor the labels say."""
+    if row.width and row.height:
+        return row.width, row.height
+    if is_video:
+        video = stated.video([PurePosixPath(source).stem], only=False)
+        return (0, 0) if video is None else (video.width, video.height)
+    _, width, height = stated.named(source)
+    return width or 0, height or 0

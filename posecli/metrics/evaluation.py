@@ -50,6 +50,7 @@ def evaluate(
     diagnose: bool = False,
     skeleton: Skeleton | None = None,
     pred_skeleton: Skeleton | None = None,
+    image_root: str | Path | None = None,
     warn: Callable[[str], None] | None = None,
     on_sides: Callable[[Labels, list[Side]], None] | None = None,
 ) -> dict[str, Any]:
@@ -80,6 +81,7 @@ def evaluate(
         diagnose: also say what kinds of errors there are and what each costs, see `posecli.metrics.diagnosis`.
         skeleton: replaces the labels' skeleton; pred_skeleton: joints of predictions that do not name them (None: the
             same).
+        image_root: folder of the pictures and videos, where labels or predictions take sizes from them.
         warn: takes remarks of the readers; None: they stand in ``notes``.
         on_sides: is handed the labels and the measures of each prediction, person by person (what reports draw).
 
@@ -100,10 +102,10 @@ def evaluate(
         pckh_reference=pckh_reference, compat=compat,
     )  # fmt: skip
     with collector_paused():
-        labels = read_labels(gt, skeleton, warn)
+        labels = read_labels(gt, skeleton, warn, image_root)
         unnamed = pred_skeleton or skeleton  # of predictions that do not name their joints
         predicted = [
-            read_predictions(p, skeleton=unnamed, frames=labels.frames, warn=warn)
+            read_predictions(p, skeleton=unnamed, frames=labels.frames, warn=warn, image_root=image_root)
             for p in (pred, pred2)
             if p is not None
         ]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from posecli.errors import PoseError
-from posecli.formats import coco_results, read_dataset, recognised
+from posecli.formats import ReadOptions, coco_results, read_dataset, recognised, table_set
 from posecli.formats.found_pictures import StatedPictures
 from posecli.formats.label_poses import label_stream
 from posecli.metrics.people import LabelFrames
@@ -51,7 +51,12 @@ def stated_pictures(frames: LabelFrames) -> StatedPictures:
 
 
 def read_foreign(
-    path: Path, form: str, skeleton: Skeleton | None, frames: LabelFrames | None, warn: Warn
+    path: Path,
+    form: str,
+    skeleton: Skeleton | None,
+    frames: LabelFrames | None,
+    warn: Warn,
+    image_root: str | Path | None = None,
 ) -> Iterable[tuple[StreamHeader, FramePoses]]:
     """The predictions at ``path`` as poses.
 
@@ -59,6 +64,7 @@ def read_foreign(
         form: of `form_of_predictions`, not one of `OWN`.
         skeleton: the joints, for forms that do not name them.
         frames: of the labels, where sizes are looked up.
+        image_root: folder of the pictures and videos of a data set whose sizes the labels do not say.
 
     Raises:
         PoseError: what the form's reader refuses.
@@ -67,16 +73,25 @@ def read_foreign(
     if form in _POSES:
         read_poses = importlib.import_module(f"posecli.formats.{form}").read_poses
         return read_poses(path, None, stated) if form == "mediapipe" else read_poses(path, skeleton, None, warn, stated)
-    return _labels_as_poses(path, form, skeleton, warn)
+    return _labels_as_poses(path, form, skeleton, stated, warn, image_root)
 
 
 def _labels_as_poses(
-    path: Path, form: str, skeleton: Skeleton | None, warn: Warn
+    path: Path,
+    form: str,
+    skeleton: Skeleton | None,
+    stated: StatedPictures | None,
+    warn: Warn,
+    image_root: str | Path | None,
 ) -> Iterator[tuple[StreamHeader, FramePoses]]:
     from posecli.formats import FORMATS
 
     given = skeleton if "skeleton" in FORMATS[form].takes else None
-    dataset = read_dataset(path, form, skeleton=given, warn=warn)
+    root = image_root if "image_root" in FORMATS[form].takes else None
+    if form == "csv" and stated is not None:
+        dataset = table_set.read_to_compare(path, ReadOptions(given, root), stated)
+    else:
+        dataset = read_dataset(path, form, skeleton=given, image_root=root, warn=warn)
     labelled = [r for r in dataset.records if r.extra.get("is_labeled") is not False]
     records = tuple(replace(r, instances=tuple(p for p in r.instances if _has_pose(p))) for r in labelled)
     fewer = sum(len(r.instances) for r in labelled) - sum(len(r.instances) for r in records)

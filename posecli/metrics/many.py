@@ -76,8 +76,9 @@ def measure_pair(pair: Pair) -> dict[str, Any]:
 
 
 def _asked(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of `evaluate` as JSON gives them back."""
-    plain = {key: value.to_json() if isinstance(value, Skeleton) else value for key, value in options.items()}
+    """The options of `evaluate` as JSON gives them back; not where pictures lie, which may have moved."""
+    told = {key: value for key, value in options.items() if key != "image_root"}
+    plain = {key: value.to_json() if isinstance(value, Skeleton) else value for key, value in told.items()}
     return dict(json.loads(json_text(plain)))
 
 

@@ -69,20 +69,34 @@ def _form_of_json(where: str, value: Any) -> str:
         return ""
 
 
-def _read_unknown(where: str, skeleton: Skeleton | None, say: Warn) -> Dataset:
-    """A data set of whatever form it is; the skeleton names the joints where the form does not."""
+def _read_unknown(where: str, skeleton: Skeleton | None, image_root: str | Path | None, say: Warn) -> Dataset:
+    """A data set of whatever form it is; the skeleton names the joints where the form does not, the folder says where
+    its pictures are."""
     from posecli.formats import FORMATS, detect, read_dataset
 
     form, _ = detect(where)
-    return read_dataset(where, form, skeleton=skeleton if "skeleton" in FORMATS[form].takes else None, warn=say)
+    takes = FORMATS[form].takes
+    return read_dataset(
+        where,
+        form,
+        skeleton=skeleton if "skeleton" in takes else None,
+        image_root=image_root if "image_root" in takes else None,
+        warn=say,
+    )
 
 
-def read_labels(source: Dataset | str | Path, skeleton: Skeleton | None = None, warn: Warn | None = None) -> Labels:
+def read_labels(
+    source: Dataset | str | Path,
+    skeleton: Skeleton | None = None,
+    warn: Warn | None = None,
+    image_root: str | Path | None = None,
+) -> Labels:
     """The label set at ``source``: a `Dataset`, a COCO keypoint JSON, or anything else `posecli.formats` reads.
 
     Args:
         skeleton: replaces the data set's skeleton of the same joints (to bring sigmas, torso, head, limbs).
         warn: takes one sentence for each thing that is odd but readable; None keeps them as ``notes``.
+        image_root: folder of the pictures and videos, for forms that take their sizes from them.
 
     Raises:
         PoseError: what the reader refuses; a skeleton with other joints; no frames.
@@ -98,7 +112,7 @@ def read_labels(source: Dataset | str | Path, skeleton: Skeleton | None = None, 
         value = coco.load_json(where)
         form = _form_of_json(where, value)
         if form not in ("", "coco", *_PREDICTED):
-            dataset = _read_unknown(where, skeleton, say)
+            dataset = _read_unknown(where, skeleton, image_root, say)
             notes.append(f"the labels were read as {form}, by that format's own rules")
         elif form in _PREDICTED or not isinstance(value, dict):
             raise PoseError(
@@ -110,7 +124,7 @@ def read_labels(source: Dataset | str | Path, skeleton: Skeleton | None = None, 
             dataset = coco.from_json(value, where, skeleton=skeleton, warn=say)
     else:
         where = str(source)
-        dataset = _read_unknown(where, skeleton, say)
+        dataset = _read_unknown(where, skeleton, image_root, say)
     if skeleton is not None and dataset.skeleton is not skeleton:
         if skeleton.keypoints != dataset.skeleton.keypoints:
             raise PoseError(
@@ -221,6 +235,7 @@ def read_predictions(
     skeleton: Skeleton | None = None,
     frames: LabelFrames | None = None,
     warn: Warn | None = None,
+    image_root: str | Path | None = None,
 ) -> Predictions:
     """The predictions at ``source``: a stream, ``-`` (standard input), a folder of ``.jsonl`` streams, an iterable of
     `(StreamHeader, FramePoses)`, a COCO results list, or any form that `posecli.metrics.foreign` reads.
@@ -229,6 +244,7 @@ def read_predictions(
         skeleton: joints of a results list (without it they are the labels') and of other forms that do not name them;
             a stream states its own.
         frames: of the labels, for forms that do not say how large their pictures are.
+        image_root: as of `read_labels`, where the labels do not say it either.
 
     Raises:
         PoseError: unreadable files, a wrong number of joints, numbers that are not finite, streams of different joints.
@@ -253,7 +269,7 @@ def read_predictions(
         if form == "alphapose" and frames is not None and _names_ids(path, frames):
             form = "coco_results"
         if form and form not in OWN:
-            return _from_stream(read_foreign(path, form, skeleton, frames, say), where, notes)
+            return _from_stream(read_foreign(path, form, skeleton, frames, say, image_root), where, notes)
         if path.suffix == ".json":
             if not _start(path).startswith(b"["):
                 hint = "a results list is a JSON list of detections"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from posecli.errors import PoseError
-from posecli.exports import export_dataset
+from posecli.exports import export_dataset, export_stream
 from posecli.formats import coco
 from posecli.metrics import evaluate
 from posecli.skeletons import COCO17, MEDIAPIPE33, OPENPOSE_BODY25, Skeleton, get_skeleton
@@ -125,6 +125,66 @@ def test_openpose_folder(tmp_path: Path, cli: Callable[..., Any]) -> None:
     assert done.code == 1 and "--image-root VIDEO" in done.err and not (tmp_path / "walk.json").exists()
     done = cli("convert", folder, "--out", tmp_path / "x.jsonl", "--skeleton", "coco17")
     assert done.code == 1 and "25 joints a person" in done.err
+
+
+def _tables_of_poses(tmp_path: Path) -> list[Path]:
+    """What `infer --out poses.csv` writes, long and wide, of a video and of two pictures: without sizes."""
+    outside = replace(somebody(), xy=place(COCO17) - [25.0, 0.0])  # the nose at x = -5
+    whole = video(3)
+    whole = replace(whole, records=(replace(whole.records[0], instances=(outside,)), *whole.records[1:]))
+    both = replace(whole, records=(*whole.records, *(replace(r, image_id=f"p{r.image_id}") for r in two())))
+    export_dataset(both, tmp_path / "walk.jsonl", "stream")
+    paths = [tmp_path / "poses.csv", tmp_path / "wide.csv"]
+    for path, kind in zip(paths, ("csv", "csv-wide"), strict=True):
+        export_stream(tmp_path / "walk.jsonl", path, kind)
+        assert ",width," not in path.read_text().split("\n")[0]
+    return paths
+
+
+def two() -> tuple[Record, ...]:
+    return pictures(["a.jpg", "unlabelled.jpg"]).records
+
+
+def test_tables_of_poses_take_their_sizes_from_the_labels(tmp_path: Path) -> None:
+    """Neither video nor pictures are there; a table says of the people what the stream says, one of a picture without
+    labels, and joints outside of the picture, too."""
+    labels = replace(video(3), records=(*video(3).records, replace(two()[0], image_id="p1")))
+    paths = _tables_of_poses(tmp_path)
+    of_stream = evaluate(labels, tmp_path / "walk.jsonl", metrics=["oks", "pck"])
+    assert of_stream["frames"]["predicted_without_labels"] == 1 and 0 < of_stream["all"]["mean_OKS"] < 1
+    for path in paths:
+        found = evaluate(labels, path, metrics=["oks", "pck"])
+        assert found["all"] == pytest.approx(of_stream["all"], abs=1e-4)
+        assert found["frames"] == of_stream["frames"]
+
+
+def test_image_root_says_where_labels_and_predictions_find_sizes(tmp_path: Path, cli: Callable[..., Any]) -> None:
+    """As the errors of the readers promise."""
+    import cv2
+
+    export_dataset(pictures(["a.png"]), tmp_path / "labels.json", "coco")
+    for name in ("pictures", "elsewhere"):
+        (tmp_path / name).mkdir()
+    cv2.imwrite(str(tmp_path / "elsewhere" / "a.png"), np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
+    table = tmp_path / "pictures" / "labels.csv"
+    joints = [f"a.png,0,1,{n},{x:g},{y:g}" for n, (x, y) in zip(COCO17.keypoints, place(COCO17).tolist(), strict=True)]
+    table.write_text("\n".join(["source,frame,person,joint,x,y", *joints]))
+    done = cli("evaluate", table, tmp_path / "labels.json", "--metrics", "pck")
+    assert done.code == 1 and "--image-root" in done.err
+    given = ("--image-root", tmp_path / "elsewhere", "--metrics", "pck", "--json")
+    done = cli("evaluate", table, tmp_path / "labels.json", *given)
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["all"]["PCK@0.2"] == 1
+    shapes = [
+        {"label": n, "points": [point], "shape_type": "point", "group_id": 1}
+        for n, point in zip(COCO17.keypoints, place(COCO17).tolist(), strict=True)
+    ]
+    sheet = save(tmp_path / "pictures" / "a.json", {"version": "5", "shapes": shapes, "imagePath": "a.png"})
+    done = cli("evaluate", tmp_path / "labels.json", sheet, "--metrics", "pck")
+    assert done.code == 1 and "--image-root" in done.err
+    done = cli("evaluate", tmp_path / "labels.json", sheet, *given)
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["all"]["PCK@0.2"] == 1
 
 
 def test_two_annotators(tmp_path: Path) -> None:
