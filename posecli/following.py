@@ -4,7 +4,7 @@ A finder in every frame costs most of the time, and what it says of neighbouring
 each person is looked for in the box around the last pose, moved on by its velocity; that is also the better box, since
 finders cut raised arms (`looks.moved_box`). The finder runs
 
-- once in every ``period`` seconds,
+- once in every ``period`` seconds, and where frames are too far apart for anybody to be followed,
 - when much of the picture changes at once, as at a cut; at a large change nobody is followed any further,
 - when the joint scores of a person clearly shown fall, and in the three frames after one was lost.
 
@@ -95,7 +95,8 @@ class Follower:
 
     Args:
         model: top-down, with a finder; its skeleton has sigmas.
-        period: seconds; the finder runs in the first frame of each such stretch of time, counted from 0.
+        period: seconds; the finder runs in the first frame of each such stretch of time, counted from 0, and after a
+            step of more than half a second.
         size_wh: of the pictures.
         carry: joints (K, 2) and the time they were seen to where they are now, or None where that can't be said; by
             default people move on at their velocity.
@@ -121,14 +122,14 @@ class Follower:
         self._time: float | None = None  # and of `see`
 
     def scheduled(self, time: float, last: float | None = None) -> bool:
-        """Whether the finder's turn has come in the frame at this time.
+        """Whether the finder's turn has come in the frame at this time: it always has where nobody can be followed.
 
         Args:
             time: seconds.
             last: of the frame before it; by default the one that was seen last.
         """
         last = self._time if last is None else last
-        return last is None or self._stretch(time) != self._stretch(last)
+        return last is None or time - last > _GAP or self._stretch(time) != self._stretch(last)
 
     def _stretch(self, time: float) -> int:
         # Time stamps are rounded to a microsecond; one that is meant to be a border must not fall before it.

@@ -287,6 +287,20 @@ def test_every_frame_is_a_turn_when_frames_are_rare() -> None:
     assert all(follower.scheduled(n / 3, (n - 1) / 3) for n in range(1, 30))
 
 
+def test_frames_too_far_apart_to_follow_anybody_are_all_looked_at_by_the_finder() -> None:
+    """One frame a second and a run of the finder in three: in two frames of three nobody was there."""
+    world = World()
+    follower = Follower(world, 3.0, SIZE)  # type: ignore[arg-type]
+    world.there, world.seen = [A], [(A, 0.9)]
+    shown = []
+    for n in range(7):
+        people, _ = follower.people(Film(world).picture(n), float(n), world.find)
+        follower.see([as_written(p) for p in people], float(n))
+        shown.append(len(people))
+    assert shown == [1] * 7 and world.finds == 7
+    assert [follower.scheduled(6 + step) for step in (0.04, 0.5, 0.51)] == [False, False, True]
+
+
 def test_a_score_around_the_threshold_does_not_blink() -> None:
     world = World()
     film = Film(world, period=1000)
