@@ -258,12 +258,15 @@ class PoseModel(RunningNetwork):
             people = self.find(images, still)
             if still and self.options.second_look:
                 found = self._judged(people, self._looked_at(images, people))
-            else:
-                if not still:
-                    # No joint score lifts a person above the finder's own: below the threshold nobody would be shown,
-                    # and in a video every crop costs time.
-                    people = [[p for p in persons if p.person_score >= self.threshold] for persons in people]
-                found = self._judged(people, self._predict_top_down(images, people, self._flip_test(still)))
+                return [
+                    [looks.boxed(p, image.shape[1], image.shape[0]) for p in self.finished(persons)]
+                    for image, persons in zip(images, found, strict=True)
+                ]
+            if not still:
+                # No joint score lifts a person above the finder's own: below the threshold nobody would be shown, and
+                # in a video every crop costs time.
+                people = [[p for p in persons if p.person_score >= self.threshold] for persons in people]
+            found = self._judged(people, self._predict_top_down(images, people, self._flip_test(still)))
         return [self.finished(people) for people in found]
 
     def finished(self, people: Sequence[Instance]) -> list[Instance]:

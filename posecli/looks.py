@@ -18,7 +18,7 @@ import numpy as np
 from posecli.geometry import box_iou
 from posecli.types import Instance
 
-__all__ = ["TURNS", "agreed", "around", "box_around", "merged", "moved_box", "nearer", "whole_picture_box"]
+__all__ = ["TURNS", "agreed", "around", "box_around", "boxed", "merged", "moved_box", "nearer", "whole_picture_box"]
 
 TURNS = (
     15.0,
@@ -33,6 +33,9 @@ _TOWARDS_POSE = 0.6  # how far the box of the second look moves from the finder'
 _SAME_PERSON = 0.3  # IoU of a found person's box with the one found in the whole picture
 _WHOLE_PICTURE = 1.1  # how much the joint scores of the whole picture's person count against the second look's
 _NEARER = 0.875  # size of the last look's box over that around the pose
+# The boxes given out meet the labels' of 106 people that were learnt from with a mean IoU of 0.71, those of the looks with
+# 0.67; of 38 people never seen 0.71 and 0.65.
+_FLESH = 0.06  # how far a person's box reaches beyond its joints, in its longer side
 _REACH = 0.1  # joints that lie this share of the person's box apart support each other little (1 / e)
 
 
@@ -43,14 +46,14 @@ def whole_picture_box(width: int, height: int, scale: float) -> np.ndarray:
     return np.concatenate([middle - half, middle + half])
 
 
-def box_around(pose: Instance) -> np.ndarray | None:
-    """(4,) box of the joints found with some certainty, grown by a tenth of its longer side: flesh around joints."""
+def box_around(pose: Instance, more: float = 0.1) -> np.ndarray | None:
+    """(4,) box of the joints found with some certainty, grown by that share of its longer side: flesh around joints."""
     sure = pose.xy[pose.score >= _SURE_JOINT].astype(np.float64)
     if not len(sure):
         return None
     (x0, y0), (x1, y1) = sure.min(0).tolist(), sure.max(0).tolist()
-    more = 0.1 * max(x1 - x0, y1 - y0)
-    return np.array([x0 - more, y0 - more, x1 + more, y1 + more])
+    grown = more * max(x1 - x0, y1 - y0)
+    return np.array([x0 - grown, y0 - grown, x1 + grown, y1 + grown])
 
 
 def moved_box(person: Instance, pose: Instance) -> Instance:
@@ -65,6 +68,16 @@ def around(pose: Instance) -> Instance | None:
     """The person with the box around the pose; None where no joint is certain."""
     box = box_around(pose)
     return None if box is None else replace(pose, box_xyxy=box)
+
+
+def boxed(person: Instance, width: int, height: int) -> Instance:
+    """The person with the box that is given out: around the joints, within the picture. The box of a look, which is to
+    show everything of somebody, is larger. Unchanged where no joint is certain or none lies in the picture."""
+    box = box_around(person, _FLESH)
+    if box is None:
+        return person
+    box = np.clip(box, -0.5, np.array([width, height, width, height]) - 0.5)
+    return person.changed(box_xyxy=box) if (box[2:] > box[:2]).all() else person
 
 
 def nearer(pose: Instance) -> Instance | None:

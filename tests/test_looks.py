@@ -41,6 +41,15 @@ def test_box_around_is_that_of_the_certain_joints() -> None:
     assert looks.around(person(score=0.1)) is None
 
 
+def test_box_given_out_is_tight_and_within_the_picture() -> None:
+    # Joints span 10..90 by 10..190; grown by 0.06 of 180 on each side, and cut by a picture of 95 x 400.
+    assert looks.boxed(person(), 95, 400).box_xyxy == pytest.approx([-0.5, -0.5, 94.5, 200.8])
+    assert looks.boxed(person(), 400, 400).box_xyxy == pytest.approx([-0.5, -0.5, 100.8, 200.8])
+    # Nothing is known of it where no joint is certain, or all lie outside.
+    unsure, outside = person(score=0.1), person(CORNERS + 500)
+    assert looks.boxed(unsure, 95, 400) is unsure and looks.boxed(outside, 95, 400) is outside
+
+
 def test_two_looks_outvote_a_third() -> None:
     astray = CORNERS.copy()
     astray[2] = [20, 30]
