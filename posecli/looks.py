@@ -33,8 +33,8 @@ _TOWARDS_POSE = 0.6  # how far the box of the second look moves from the finder'
 _SAME_PERSON = 0.3  # IoU of a found person's box with the one found in the whole picture
 _WHOLE_PICTURE = 1.1  # how much the joint scores of the whole picture's person count against the second look's
 _NEARER = 0.875  # size of the last look's box over that around the pose
-# The boxes given out meet the labels' of 106 people that were learnt from with a mean IoU of 0.71, those of the looks with
-# 0.67; of 38 people never seen 0.71 and 0.65.
+# The boxes given out meet the labels' of 106 people that were learnt from with a mean IoU of 0.71, those of the looks
+# with 0.67; of 38 people never seen 0.71 and 0.65.
 _FLESH = 0.06  # how far a person's box reaches beyond its joints, in its longer side
 _REACH = 0.1  # joints that lie this share of the person's box apart support each other little (1 / e)
 
