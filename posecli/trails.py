@@ -53,7 +53,7 @@ class Trails:
             if person.track_id is not None:
                 found = (person.visibility > 0) & (person.score >= self._style.joint_threshold)
                 xy = np.where(found[:, None], person.xy, np.nan)[joints].astype(np.float64)
-                now[person.track_id] = np.clip(xy, -_LIMIT, _LIMIT), _size(person)
+                now[person.track_id] = np.clip(xy, -_LIMIT, _LIMIT), person_size(person)
         self._frames.append(now)
         canvas = np.ascontiguousarray(image).copy()
         # From the oldest to the newest, so that what is fresh lies on top.
@@ -70,7 +70,8 @@ class Trails:
         return canvas
 
 
-def _size(person: Instance) -> float:
+def person_size(person: Instance) -> float:
+    """Longer side in pixels of the person's box, without one of the box around the joints; 0 without either."""
     if person.box_xyxy is not None:
         return float((np.asarray(person.box_xyxy)[2:] - np.asarray(person.box_xyxy)[:2]).max())
     found = person.xy[person.visibility > 0]

@@ -9,6 +9,7 @@ sections stand in the report of an evaluation, where the stream has ids (`source
 from __future__ import annotations
 
 import base64
+import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from posecli.files import replace_when_done
 from posecli.predictions import FramePoses, StreamHeader, read_stream
 from posecli.reports import plots, time_plots
 from posecli.reports.page import render_page, visible
-from posecli.trails import trail_joints
+from posecli.trails import person_size, trail_joints
 from posecli.types import Instance
 from posecli.video import open_source
 
@@ -179,9 +180,7 @@ def _add(track: _Track, header: StreamHeader, line: FramePoses, person: Instance
     track.heat.append(float("nan") if person.heat is None else person.heat)
     track.xy.append(np.where(person.visibility[:, None] > 0, person.xy, np.nan).astype(np.float32))
     track.score.append(person.score.astype(np.float32))
-    box = person.box_xyxy
-    size = float(np.max(np.asarray(box)[2:] - np.asarray(box)[:2])) if box is not None else float("nan")
-    track.size.append(max(size, 1.0))
+    track.size.append(max(person_size(person), 1.0))
     track.filled += bool(person.extra.get("filled"))
 
 
@@ -234,8 +233,12 @@ def _thumbnails(
     header: StreamHeader, tracks: dict[int, _Track], sections: Sequence[tuple[int, Section]], video: str
 ) -> list[dict[str, Any]]:
     """The worst frames of the lowest stretches, each cut around the person, with the pose drawn."""
-    made = []
-    with open_source(video) as source:
+    made: list[dict[str, Any]] = []
+    with contextlib.ExitStack() as stack:
+        try:
+            source = stack.enter_context(open_source(video))
+        except PoseError:  # damaged, or something else under this name
+            return made
         for number, section in sections:
             track = tracks[number]
             row = track.frames.index(section.worst)

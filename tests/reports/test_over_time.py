@@ -34,7 +34,7 @@ def test_gaps_in_the_frames_are_gaps_in_the_curves() -> None:
     assert _with_gaps([7], [1.0]) == ([7.0], [1.0])
 
 
-def _write(path: Path, ids: bool) -> None:
+def _write(path: Path, ids: bool, boxes: bool = True) -> None:
     rng = np.random.default_rng(0)
     shape = rng.uniform(4, 40, (17, 2))
     with StreamWriter(path) as writer:
@@ -43,8 +43,8 @@ def _write(path: Path, ids: bool) -> None:
             people = [
                 Instance(
                     (shape + n + rng.normal(0, 0.3, (17, 2))).astype(np.float32), np.full(17, 2),
-                    np.full(17, 0.8, np.float32), 0.9, np.array([0.0, 0, 50, 50]), track_id=k if ids else None,
-                    heat=0.2 if k == 1 and 8 <= n < 12 else 0.8,
+                    np.full(17, 0.8, np.float32), 0.9, np.array([0.0, 0, 50, 50]) if boxes else None,
+                    track_id=k if ids else None, heat=0.2 if k == 1 and 8 <= n < 12 else 0.8,
                 )
                 for k in (1, 2) if not (k == 2 and 5 <= n < 9)
             ]  # fmt: skip
@@ -68,6 +68,18 @@ def test_the_page(tmp_path: Path) -> None:
     _write(tmp_path / "b.jsonl", ids=False)
     with pytest.raises(PoseError, match="nobody has an id"):
         write_over_time(tmp_path / "b.jsonl", tmp_path / "b.html")
+
+
+def test_people_without_boxes_have_all_plots_and_a_video_that_is_none_costs_no_page(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    make_clip(tmp_path / "clip.mp4", 20)
+    (tmp_path / "empty.mp4").touch()
+    _write(tmp_path / "a.jsonl", ids=True, boxes=False)
+    for name, pictures in (("clip.mp4", 1), ("empty.mp4", 0)):
+        ((shown,), _) = sources_of(tmp_path / "a.jsonl", lambda source, name=name: str(tmp_path / name))
+        titles = [figure["title"] for figure in shown["details"][0]["figures"]]
+        assert titles[-2:] == ["Speeds of joints", "Jitter by joint"]
+        assert len(shown["thumbnails"]) == pictures
 
 
 def test_the_report_of_an_evaluation_holds_the_same_sections(tmp_path: Path) -> None:
