@@ -17,7 +17,8 @@ def default_target(source: FrameSource) -> str:
     if not isinstance(source, PictureSource):
         return f"{name.stem if '://' not in source.name else 'stream'}.overlay.mp4"
     if len(source.files) == 1:
-        return f"{Path(source.files[0]).stem}.overlay{Path(source.files[0]).suffix}"
+        file = Path(source.files[0])
+        return f"{file.stem}.overlay{'.jpg' if file.suffix.lower() in ('.heic', '.heif') else file.suffix}"
     return f"{name.stem}.overlay/"
 
 

@@ -1,22 +1,26 @@
 """Pictures as sources of frames, and as what rendered frames are written to.
 
 Pictures are decoded by OpenCV from their bytes, with the EXIF orientation applied once; deeper, grey or transparent
-pictures become 8-bit RGB. A file cut off in the middle counts as unreadable, although decoders would fill the rest
-with grey.
+pictures become 8-bit RGB. HEIC, which telephones write, is decoded by libheif (extra ``heic``), turned as the file says.
+A file cut off in the middle counts as unreadable, although decoders would fill the rest with grey.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
 
-from posecli.errors import PoseError
+from posecli.errors import MissingExtra, PoseError
 from posecli.files import inside, replace_when_done
 from posecli.types import Frame
 from posecli.video.frame_source import FrameSource, check_file, check_range
+
+#: Of a HEIF file (ISO/IEC 23008-12) in HEVC: one of these is among the brands in its first box.
+_HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
 
 
 def read_picture(path: str | Path) -> np.ndarray:
@@ -24,6 +28,7 @@ def read_picture(path: str | Path) -> np.ndarray:
 
     Raises:
         PoseError: missing, empty, cut off, or no picture that OpenCV can read.
+        MissingExtra: a HEIC picture, without the package that reads these.
     """
     path = Path(path)
     check_file(path)
@@ -32,6 +37,8 @@ def read_picture(path: str | Path) -> np.ndarray:
         raise PoseError("the picture is cut off", str(path), "copy it again")
     if _is_bomb(data):
         raise PoseError("the picture unpacks to gigabytes of nothing", str(path))
+    if _is_heic(data):
+        return _read_heic(data, path)
     # IMREAD_COLOR applies the EXIF orientation itself (only IMREAD_UNCHANGED and IGNORE_ORIENTATION do not).
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
@@ -40,6 +47,24 @@ def read_picture(path: str | Path) -> np.ndarray:
     if image is None:
         raise PoseError("not a picture that can be read", str(path), "damaged, or another kind of file under this name")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _is_heic(data: bytes) -> bool:
+    length = int.from_bytes(data[:4], "big")
+    brands = {data[at : at + 4] for at in range(8, min(length, len(data), 256), 4)}
+    return data[4:8] == b"ftyp" and bool(brands & _HEIC)
+
+
+def _read_heic(data: bytes, path: Path) -> np.ndarray:
+    try:
+        import pi_heif
+    except ImportError:
+        raise MissingExtra("pi-heif", "heic", f"{path}: reading HEIC") from None
+    try:
+        image = np.asarray(pi_heif.read_heif(io.BytesIO(data)))
+    except (ValueError, EOFError, OSError, RuntimeError, SyntaxError) as error:
+        raise PoseError(f"not a picture that can be read: {error}", str(path), "damaged, or cut off") from None
+    return np.ascontiguousarray(image[:, :, :3] if image.ndim == 3 else np.stack([image] * 3, 2))
 
 
 def _is_bomb(data: bytes) -> bool:
@@ -144,7 +169,8 @@ class PictureWriter:
 
     The single picture is written at the end: not at all where the block ends with an error.
 
-    JPEG (quality 95), PNG, WebP, BMP or TIFF by the name's suffix.
+    JPEG (quality 95), PNG, WebP, BMP or TIFF by the name's suffix; in a folder what has the name of a HEIC, as a JPEG
+    with ``.jpg`` behind that.
 
     Args:
         target: a folder (made when missing), or the file for a single picture.
@@ -170,6 +196,8 @@ class PictureWriter:
     def write(self, image: np.ndarray, name: str) -> Path:
         """Writes (H, W, 3) uint8 RGB under ``name`` (forward slashes make folders); returns the file's path."""
         path = self.target if self.single else inside(self.target, name)
+        if not self.single and path.suffix.lower() in (".heic", ".heif"):
+            path = path.with_name(f"{path.name}.jpg")
         suffix = path.suffix.lower()
         options = [cv2.IMWRITE_JPEG_QUALITY, 95] if suffix in (".jpg", ".jpeg") else []
         try:

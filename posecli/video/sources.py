@@ -28,7 +28,7 @@ VIDEO_SUFFIXES = frozenset(
     ".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .ts .mts .m2ts .wmv .asf .flv .3gp .3g2 .ogv .vob .mxf .gif .h264 .h265 "
     ".hevc .264 .265 .ivf .mjpeg .mjpg".split()
 )
-PICTURE_SUFFIXES = frozenset(".jpg .jpeg .jpe .png .bmp .webp .tif .tiff .jp2 .ppm .pgm .pnm".split())
+PICTURE_SUFFIXES = frozenset(".jpg .jpeg .jpe .png .bmp .webp .avif .heic .heif .tif .tiff .jp2 .ppm .pgm .pnm".split())
 
 
 @dataclass(frozen=True)

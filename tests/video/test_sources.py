@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import sys
 from pathlib import Path
 
 import cv2
@@ -10,8 +12,19 @@ import numpy as np
 import pytest
 from made_clips import make_clip, number_of, numbered_image
 
-from posecli.errors import PoseError
+from posecli.errors import MissingExtra, PoseError
 from posecli.video import PictureSource, PictureWriter, list_inputs, natural_key, open_source, read_picture
+
+#: 64 x 48 pixels by libheif: red on the left, on the right green above blue.
+HEIC = (
+    "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAX1tZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAAAAAAACJpbG9jAAAA"
+    "AERAAAEAAQAAAAABoQABAAAAAAAAAIEAAAAjaWluZgAAAAAAAQAAABVpbmZlAgAAAAABAABodmMxAAAAAA5waXRtAAAAAAABAAAA/WlwcnAAAADd"
+    "aXBjbwAAAHZodmNDAQNwAAAAkAAAAAAAHvAA/P34+AAADwNgAAEAGEABDAH//wNwAAADAJAAAAMAAAMAHroCQGEAAQAqQgEBA3AAAAMAkAAAAwAA"
+    "AwAeoCCBBZbq5Ka5uAhoMCAAAAMDIAAAAwAhYgABAAZEAcFzwIkAAAATY29scm5jbHgAAQANAAaAAAAAFGlzcGUAAAAAAAAAQAAAAEAAAAAoY2xh"
+    "cAAAAEAAAAABAAAAMAAAAAEAAAAAAAAAAv////AAAAACAAAAEHBpeGkAAAAAAwgICAAAABhpcG1hAAAAAAAAAAEAAQWBAgMFhAAAAIltZGF0AAAA"
+    "fSgBrwngOSMkv//3pT//+G/eQ/dmw4W+nHuid/xFf/2v9+v7YCHYtH70//pxU+/oZrO9eb9ekUd89lart1p2C3nDuhCqTT8qAf+m/P3XpdZ9qE35"
+    "TbGsBIoDcRZD+C3RLpK2c3SiiM/XNJ5oMeakUDc879fzVLwPrc7naXzA"
+)
 
 
 def picture(path: Path, number: int) -> Path:
@@ -205,3 +218,35 @@ def test_a_camera_that_is_not_there_is_one_line(capfd: pytest.CaptureFixture[str
     with pytest.raises(PoseError, match="no camera 99"):
         open_source(99)
     assert capfd.readouterr() == ("", "")
+
+
+def test_heic(tmp_path: Path) -> None:
+    """As telephones write them; one among others that is damaged is left out and counted."""
+    pytest.importorskip("pi_heif")
+    data = base64.b64decode(HEIC)
+    (tmp_path / "a.HEIC").write_bytes(data)
+    image = read_picture(tmp_path / "a.HEIC")
+    assert image.shape == (48, 64, 3) and image.dtype == np.uint8 and image.flags["C_CONTIGUOUS"]
+    for spot, colour in (((24, 10), (220, 40, 40)), ((10, 50), (40, 200, 60)), ((40, 50), (40, 60, 210))):
+        assert np.abs(image[spot].astype(int) - colour).max() < 8
+    (tmp_path / "b.heic").write_bytes(data[:-60])
+    with list_inputs([tmp_path])[0].open() as source:
+        assert [f.source for f in source.frames()] == ["a.HEIC"] and source.broken == 1
+    with pytest.raises(PoseError, match=r"b\.heic"):
+        read_picture(tmp_path / "b.heic")
+
+
+def test_heic_without_what_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.heic").write_bytes(base64.b64decode(HEIC))
+    monkeypatch.setitem(sys.modules, "pi_heif", None)
+    with pytest.raises(MissingExtra, match=r"a\.heic: reading HEIC needs the package 'pi-heif'") as error:
+        read_picture(tmp_path / "a.heic")
+    assert error.value.hint == "pip install 'posecli[heic]'"
+
+
+def test_overlays_of_heic_are_jpeg(tmp_path: Path) -> None:
+    with PictureWriter(tmp_path / "out") as writer:
+        writer.write(numbered_image(3), "a.heic")
+        writer.write(numbered_image(4), "a.jpg")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.heic.jpg", "a.jpg"]
+    assert number_of(read_picture(tmp_path / "out/a.heic.jpg")) == 3
