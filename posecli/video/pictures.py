@@ -1,8 +1,9 @@
 """Pictures as sources of frames, and as what rendered frames are written to.
 
 Pictures are decoded by OpenCV from their bytes, with the EXIF orientation applied once; deeper, grey or transparent
-pictures become 8-bit RGB. HEIC, which telephones write, is decoded by libheif (extra ``heic``), turned as the file says.
-A file cut off in the middle counts as unreadable, although decoders would fill the rest with grey.
+pictures become 8-bit RGB. HEIC, which telephones write, is decoded by libheif (extra ``heic``), turned as the file
+says. A file cut off in the middle counts as unreadable, although decoders would fill the rest with
+grey.
 """
 
 from __future__ import annotations
