@@ -75,6 +75,7 @@ def load(path: str | Path, *, image_root: str | Path | None = None) -> tuple[Sub
                 width if is_whole(width) else 0, height if is_whole(height) else 0,
                 source=None if file else video, frame=frame, in_video=file is None, fps=header.fps,
                 origin=header.source, threshold=header.threshold or 0.0,
+                time=time if is_number(time := value.get("time")) else None, broken=value.get("broken") is True,
             )
         )  # fmt: skip
         for i, person in enumerate(persons):

@@ -21,7 +21,8 @@ from posecli.types import Skeleton
 class Picture:
     """One image or frame: ``record`` names it in findings, ``place`` finds it in the parsed file. ``source`` is the
     video it belongs to (None for pictures) and ``frame`` its index there; ``in_video``: its pixels are in that file.
-    Of a stream, ``origin`` is the name of its source and ``threshold`` the source's display threshold."""
+    Of a stream, ``origin`` is the name of its source and ``threshold`` the source's display threshold, ``time`` the
+    frame's own in seconds, where it has one; ``broken``: it could not be decoded."""
 
     record: str
     place: Any
@@ -37,6 +38,8 @@ class Picture:
     recording: str = ""
     origin: str = ""
     threshold: float = 0.0
+    time: float | None = None
+    broken: bool = False
 
 
 @dataclass

@@ -28,14 +28,18 @@ def second_differences(subject: Subject, before: np.ndarray) -> np.ndarray:
 def motion(subject: Subject) -> dict[str, Any] | None:
     """Speed and jitter of each joint; None without neighbouring frames.
 
-    ``speed``: median and 95th percentile of person sizes a second (a frame where no rate is known); a person size is
-    the longer side of the joint box. ``jitter``: median `second_differences` x 1000.
+    ``speed``: median and 95th percentile of person sizes a second (a frame where no rate is known), by the frames' own
+    times where they have some; a person size is the longer side of the joint box. ``jitter``: median
+    `second_differences` x 1000.
     """
     before = links(subject)
     rows = np.flatnonzero(before >= 0)
     if not len(rows):
         return None
-    fps = np.array([p.fps or np.nan for p in subject.pictures])[subject.frame[rows]]
+    now, then = subject.frame[rows], subject.frame[before[rows]]
+    times = np.array([np.nan if p.time is None else p.time for p in subject.pictures])
+    fps = np.array([p.fps or np.nan for p in subject.pictures])[now]
+    fps = np.divide(1, times[now] - times[then], out=fps, where=times[now] > times[then])
     known = bool(np.isfinite(fps).all())
     size = subject.person_size[rows]
     step = np.linalg.norm(subject.xy[rows] - subject.xy[before[rows]], axis=2)

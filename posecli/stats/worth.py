@@ -101,7 +101,8 @@ def _unsteady(subject: Subject, doubts: list[dict[str, float]]) -> None:
         if value > 0.1:
             reason = f"{subject.skeleton.keypoints[joint]} jumps by {shake[n, joint]:.2f} person sizes"
             doubts[subject.frame[n]][reason] = min(value, 1.0)
-    for frames in frames_of_sources(subject).values():
+    for every in frames_of_sources(subject).values():
+        frames = [frame for frame in every if not subject.pictures[frame[0]].broken]
         numbers = [len(people) for _, people in frames]
         for i in range(1, len(frames) - 1):
             if numbers[i] != numbers[i - 1] and numbers[i] != numbers[i + 1]:
@@ -206,7 +207,7 @@ def _contradicted(first: Subject, second: Subject, doubts: list[dict[str, float]
 def _spread(
     subject: Subject, worth: np.ndarray, doubts: Sequence[dict[str, float]], count: int, gap: float
 ) -> list[Candidate]:
-    time = np.array([p.frame / (p.fps or ASSUMED_FPS) for p in subject.pictures])
+    time = np.array([p.frame / (p.fps or ASSUMED_FPS) if p.time is None else p.time for p in subject.pictures])
     names = {source: n for n, source in enumerate({p.source for p in subject.pictures})}
     source = np.array([-1 if p.source is None else names[p.source] for p in subject.pictures])
     stood_for = np.zeros(len(worth))  # how near a frame already taken is, in [0, 1]
@@ -240,12 +241,13 @@ def to_json(subject: Subject, chosen: Sequence[Candidate]) -> list[dict[str, Any
     names = _names(subject)
     for place, candidate in enumerate(chosen, 1):
         picture = subject.pictures[candidate.row]
+        time = picture.frame / picture.fps if picture.time is None and picture.fps else picture.time
         result.append(
             {
                 "rank": place,
                 "file": names[candidate.row],
                 "frame": picture.frame,
-                "time": round(picture.frame / picture.fps, 3) if picture.fps and picture.in_video else None,
+                "time": round(time, 3) if time is not None and picture.in_video else None,
                 "worth": round(candidate.worth, 4),
                 "reasons": list(candidate.reasons),
             }

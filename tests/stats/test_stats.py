@@ -148,6 +148,33 @@ def test_a_person_who_is_gone_for_one_frame(tmp_path: Path) -> None:
     assert any("below the threshold" in r for r in best["reasons"])
 
 
+def test_times_are_those_of_the_frames(tmp_path: Path) -> None:
+    """Of a video that keeps 10 frames a second, not the 25 of its header, by which times were counted."""
+    frames = walking(60, score=0.9)
+    for n in (10, 20, 40):
+        frames[n] = [someone(STANDING + (n, 0), score=0.4)]
+    path = save(tmp_path / "p.jsonl", frames)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines[1:]:
+        line["time"] = line["frame"] / 10
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert {f["frame"]: f["time"] for f in ranked(path, count=3, gap=0.9)} == {10: 1.0, 20: 2.0, 40: 4.0}
+    assert 40 in [f["frame"] for f in ranked(path, count=2, gap=1.5)]
+    motion = describe(load(path)[0])["motion"]["joints"]["nose"]
+    assert motion["speed"] == pytest.approx(10 / 93, rel=1e-3)
+
+
+def test_frames_that_cannot_be_decoded_are_not_worth_labelling(tmp_path: Path) -> None:
+    path = save(tmp_path / "p.jsonl", [[] if n == 30 else people for n, people in enumerate(walking(score=0.99))])
+    assert ranked(path, count=1)[0]["frame"] == 30
+    lines = path.read_text().splitlines()
+    lines[31] = json.dumps({**json.loads(lines[31]), "broken": True})
+    path.write_text("\n".join(lines) + "\n")
+    assert ranked(path, count=100) == []
+    counted = describe(load(path)[0])
+    assert counted["images"] == 60 and counted["images_without_people"] == 1
+
+
 def test_the_list_covers_the_video(tmp_path: Path) -> None:
     frames = walking(100, score=0.9)
     for n in range(40, 50):  # one bad stretch
