@@ -209,8 +209,9 @@ def test_stream_through_a_pipe_into_render(here: Path, clip: Path, tiny_model) -
     assert posecli.video.open_source(here / "o.mp4").num_frames == 30
 
 
-def test_interrupt_leaves_whole_lines_and_130(here: Path, clip: Path, tiny_model) -> None:
-    """Ctrl-C in the middle of a long run."""
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_leaves_whole_lines_and_130(here: Path, clip: Path, tiny_model, sent: signal.Signals) -> None:
+    """Ctrl-C, or SIGTERM of a service manager, in the middle of a long run."""
     many = [here / f"{i}.mp4" for i in range(40)]
     for path in many:
         path.symlink_to(clip)
@@ -226,7 +227,9 @@ def test_interrupt_leaves_whole_lines_and_130(here: Path, clip: Path, tiny_model
     while not ((here / "a.jsonl").exists() and (here / "a.jsonl").stat().st_size > 20_000):
         assert run.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
-    run.send_signal(signal.SIGINT)
+    run.send_signal(sent)
+    if sent == signal.SIGTERM:  # GNU's timeout sends it to the process and to its group
+        run.send_signal(sent)
     message = run.communicate(timeout=60)[1]
     assert run.returncode == 130, message
     assert "--resume" in message and "Traceback" not in message

@@ -6,8 +6,10 @@ from __future__ import annotations
 import gc
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -75,3 +77,35 @@ def test_standard_streams_that_are_closed(tmp_path: Path, words: str, closed: st
     assert told in done.stderr and "internal error" not in done.stderr and "Exception ignored" not in done.stderr
     if code == 0:
         assert [h.source for h in read_headers(tmp_path / "out.jsonl")] == ["a.mp4"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends signals")
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_end_leaves_no_half_written_file(tmp_path: Path, clip: Path, sent: signal.Signals) -> None:
+    """A verb that waits for more of a stream, with its output begun; an ignored signal (``trap ''``) stays so."""
+    with StreamWriter(tmp_path / "in.jsonl") as writer:
+        writer.header(StreamHeader(clip.name, COCO17, 96, 64, 29.97))
+        for n in range(20):
+            writer.frame(FramePoses(n, (), n / 29.97))
+    for ignored in (False, True):
+        run = subprocess.Popen(
+            [sys.executable, "-m", "posecli", "render", clip, "-", "--out", tmp_path / "out.mp4", "--overwrite"],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            preexec_fn=lambda how=signal.SIG_IGN if ignored else signal.SIG_DFL: signal.signal(sent, how),
+        )
+        assert run.stdin is not None
+        run.stdin.write((tmp_path / "in.jsonl").read_bytes())
+        run.stdin.flush()
+        deadline = time.monotonic() + 60
+        while not any(".part" in p.name for p in tmp_path.iterdir()):
+            assert run.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        run.send_signal(sent)
+        if ignored:
+            time.sleep(0.2)
+            assert run.poll() is None
+            run.stdin.close()
+        assert run.wait(60) == (0 if ignored else 130)
+        assert run.stderr is not None and b"Traceback" not in run.stderr.read()
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["in.jsonl", "out.mp4"][: 1 + ignored]

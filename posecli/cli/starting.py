@@ -1,4 +1,4 @@
-"""A command's start: standard streams that are there, and memory.
+"""A command's start: standard streams that are there, the signal that asks it to end, and memory.
 
 What is imported stays for as long as the process, so nobody need look for garbage there.
 PyTorch alone brings a quarter of a million objects. Python's collector goes through them several times while they come,
@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import gc
 import io
+import math
 import os
+import signal
 import sys
+import time
+from types import FrameType
 
 _alone = False
 
@@ -34,6 +38,22 @@ def three_streams() -> None:
             # Without a buffer, whose contents would be an error once more when Python ends.
             raw = open(number, "rb" if name == "stdin" else "wb", buffering=0, closefd=False)  # noqa: SIM115
             setattr(sys, name, io.TextIOWrapper(raw, encoding="utf-8", write_through=True))  # type: ignore[arg-type]
+
+
+def end_as_by_ctrl_c() -> None:
+    """SIGTERM (of `kill`, `timeout`, a service manager, SLURM) ends the command as Ctrl-C does: what is half-written is
+    removed, and a stream ends with a whole line. Where whoever started us ignores it, that stays so."""
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        return
+    last = -math.inf
+
+    def end(number: int, frame: FrameType | None) -> None:
+        nonlocal last
+        before, last = last, time.monotonic()
+        if last - before > 1:  # GNU's timeout sends two, and the second would come in the middle of the tidying up
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, end)
 
 
 def begin() -> None:
