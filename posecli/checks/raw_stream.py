@@ -6,6 +6,7 @@ import contextlib
 import json
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,8 @@ def load(path: str | Path, *, image_root: str | Path | None = None) -> tuple[Sub
             continue
         file = value.get("file") if isinstance(value.get("file"), str) else None
         record = f"{where} ({file or header.source}, frame {frame})"
+        for wrong in _wrong_values(value):
+            findings.append(Finding("malformed", name, record, wrong, place=(n, None)))
         key = (header.source, file or frame)
         if key in seen:
             other, section = seen[key]
@@ -85,6 +88,20 @@ def load(path: str | Path, *, image_root: str | Path | None = None) -> tuple[Sub
     root = str(image_root) if image_root is not None else str(Path(path).parent)
     subject = Subject(name, "stream", first.skeleton, root, pictures, **rows.finish(), predicted=True, raw=lines)
     return subject, findings
+
+
+def _wrong_values(line: dict[str, Any]) -> Iterator[str]:
+    """What readers refuse of what else a frame's line says."""
+    for key in ("width", "height"):
+        size = line.get(key)
+        if size is not None and not (is_whole(size) and size >= 0):
+            yield f"{key} {size!r} is no whole number from 0"
+    if line.get("time") is not None and not is_number(line["time"]):
+        yield f"time {line['time']!r} is no number"
+    if not isinstance(line.get("file"), str | None):
+        yield f"file {line['file']!r} is no text"
+    if not isinstance(line.get("image_id"), int | str | None):
+        yield f"image_id {line['image_id']!r} is neither number nor text"
 
 
 def _lines(path: str, name: str, findings: list[Finding]) -> list[Any]:
@@ -145,6 +162,10 @@ def _person(
     if score is not None and not is_number(score):
         found("malformed", f"score {score!r}")
         score = None
+    if heat is not None and not is_number(heat):
+        found("malformed", f"heat {heat!r} is no number")
+    if track is not None and not (is_whole(track) and track >= 0):
+        found("malformed", f"id {track!r} is no whole number from 0")
     scores = [1.0 if score is None else score, *points[there > 0, 2]]
     if min(scores) < 0 or max(scores) > 1:
         found("odd-score", f"{min(scores):g} to {max(scores):g}")

@@ -18,7 +18,7 @@ from posecli.checks import KINDS, Options, check, repaired, write
 from posecli.checks.look_alikes import BITS, likeness, look_of, near_pairs
 from posecli.errors import PoseError, UsageError
 from posecli.formats import coco
-from posecli.predictions import FramePoses, StreamHeader, StreamWriter
+from posecli.predictions import FramePoses, StreamHeader, StreamWriter, read_stream
 from posecli.skeletons import COCO17
 from posecli.types import Instance
 
@@ -293,6 +293,23 @@ def test_streams(tmp_path: Path) -> None:
     assert counts == {"duplicate-person": 1, "non-finite": 1, "box-misses-joints": 1, "duplicate-frame": 1}
     write(outcome.subjects[0], value, tmp_path / "fixed.jsonl")
     assert kinds(tmp_path / "fixed.jsonl") == {"odd-score"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("id", -1), ("id", "a"), ("id", 1.5), ("id", True), ("heat", "x"), ("time", "x"), ("time", math.nan),
+     ("width", -5), ("height", 1.5), ("file", 3), ("image_id", [1])],
+)  # fmt: skip
+def test_what_no_reader_takes_is_found(tmp_path: Path, key: str, value: Any) -> None:
+    """All other verbs refused these streams, and check called them clean."""
+    path = tmp_path / "poses.jsonl"
+    lines = stream(path)
+    (lines[2]["persons"][0] if key in ("id", "heat") else lines[2])[key] = value
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(PoseError):
+        list(read_stream(path))
+    (found,) = (f for f in check([path]).findings if f.kind == "malformed")
+    assert found.gravity == "error" and "line 3" in found.record and key in found.what
 
 
 def test_labels_written_as_poses_keep_what_they_say(tmp_path: Path) -> None:
