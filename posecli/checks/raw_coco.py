@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -191,7 +192,12 @@ def _person(
     if track is not None and not is_whole(track):
         found("malformed", f"track_id {track!r} is no whole number")
         track = None
-    scores = _numbers(entry.get("keypoint_scores"), count) if "keypoint_scores" in entry else None
+    head, scores = entry.get("head_box"), entry.get("keypoint_scores")
+    if head not in (None, []) and not (are_numbers(head, 4) and np.isfinite(head).all() and min(head[2:]) >= 0):
+        found("malformed", f"head_box {head!r} is not x, y, width, height")
+    if scores is not None and not (are_numbers(scores, count) and np.isfinite(scores).all()):
+        found("malformed", f"keypoint_scores {reprlib.repr(scores)} are not {count} numbers")
+        scores = None
     rows.add(
         frame=image, xy=points[:, :2], visibility=points[:, 2], score=(1.0,) * count if scores is None else scores,
         person_score=1.0, heat=np.nan, box_xyxy=_NO_BOX if box is None else box,

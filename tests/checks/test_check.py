@@ -255,6 +255,23 @@ def test_hash_distances_are_counts_of_bits() -> None:
     assert likeness(look_of(image).thumb, look_of(image).thumb) == pytest.approx(1, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("keypoint_scores", [1]), ("keypoint_scores", "x"), ("head_box", [1, 2, 3]), ("head_box", [1, 2, -3, 4]),
+     ("keypoint_scores", [math.inf] * 17)],
+)  # fmt: skip
+def test_what_no_reader_takes_of_labels_is_found(
+    clean: dict[str, Any], save: Callable[..., Path], key: str, value: Any
+) -> None:
+    clean["annotations"][6][key] = value
+    path = save(clean)
+    with pytest.raises(PoseError):
+        coco.read(path, warn=lambda message: None)
+    assert [(f.kind, key in f.what) for f in check([path]).findings] == [("malformed", True)]
+    clean["annotations"][6][key] = None
+    assert check([save(clean)]).clean and coco.read(path)
+
+
 def stream(path: Path, frames: int = 6) -> list[Any]:
     """A clean stream of one walking person."""
     value = np.array(person(1, 1)["keypoints"]).reshape(17, 3)[:, :2]
