@@ -11,6 +11,7 @@ import signal
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
@@ -126,22 +127,24 @@ class Mixture:
         self.counts = tuple(counts)
         self.seed = seed
         self.length = epoch_samples or sum(counts)
-        share = np.array(weights or counts, np.float64)
-        share = share / share.sum() * self.length
-        # Largest remainders: the quotas are whole and sum to the length.
-        self.quota = np.floor(share).astype(int)
-        rest = self.length - int(self.quota.sum())
-        self.quota[np.argsort(self.quota - share, kind="stable")[:rest]] += 1
+        # Fractions of the numbers as they are written: shares are the same on every machine and in every epoch.
+        share = [Fraction(repr(float(value))) for value in weights or counts]
+        share = [value * self.length / sum(share) for value in share]
+        self._whole = [int(value) for value in share]
+        self._part = [value - whole for value, whole in zip(share, self._whole, strict=True)]
+        self._given = (0, [0] * len(share))  # an epoch, and how often each source had one more than its whole share
 
     def epoch(self, epoch: int) -> np.ndarray:
         """(length, 2) int: source and sample at each place of an epoch.
 
         Each source is gone through in shuffled passes that carry on from epoch to epoch, so that all its samples come
-        equally often whatever its share.
+        equally often whatever its share; a share of less than a sample an epoch comes in some epochs.
         """
         parts = []
-        for source, (count, quota) in enumerate(zip(self.counts, self.quota, strict=True)):
-            draws = np.arange(epoch * quota, (epoch + 1) * quota)
+        for source, (count, first, end) in enumerate(
+            zip(self.counts, self._before(epoch), self._before(epoch + 1), strict=True)
+        ):
+            draws = np.arange(first, end)
             chosen = np.empty(len(draws), np.int64)
             for number in np.unique(draws // count) if len(draws) else ():
                 order = np.random.default_rng((self.seed, _ORDER, source, int(number))).permutation(count)
@@ -150,6 +153,21 @@ class Mixture:
             parts.append(np.stack([np.full(len(draws), source), chosen], axis=1))
         places = np.concatenate(parts)
         return places[np.random.default_rng((self.seed, _ORDER, len(self.counts), epoch)).permutation(len(places))]
+
+    def _before(self, epoch: int) -> list[int]:
+        """How many samples each source gives in the epochs before this one.
+
+        An epoch takes the whole part of each share, and one more from those that are owed most of what is left of
+        theirs.
+        """
+        done, given = self._given if self._given[0] <= epoch else (0, [0] * len(self.counts))
+        left = self.length - sum(self._whole)
+        for number in range(done + 1, epoch + 1) if left else ():
+            owed = [part * number - extra for part, extra in zip(self._part, given, strict=True)]
+            most = sorted(range(len(owed)), key=lambda source: -owed[source])[:left]
+            given = [extra + (source in most) for source, extra in enumerate(given)]
+        self._given = epoch, given
+        return [whole * epoch + extra for whole, extra in zip(self._whole, given, strict=True)]
 
 
 class Samples(Protocol):

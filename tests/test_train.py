@@ -170,13 +170,41 @@ def test_the_finder_is_not_trained_here(toy: Path) -> None:
 def test_mixture_uses_all_samples_equally_and_keeps_shares() -> None:
     mixture = Mixture([10, 4], [3.0, 1.0], 16, seed=5)
     seen = np.concatenate([mixture.epoch(e) for e in range(5)])
-    assert (mixture.quota == [12, 4]).all()
+    assert all((np.bincount(mixture.epoch(e)[:, 0]) == [12, 4]).all() for e in range(5))
     for source, count in ((0, 10), (1, 4)):
         times = np.bincount(seen[seen[:, 0] == source, 1], minlength=count)
         assert times.max() - times.min() <= 1
     assert (Mixture([3, 2], (), 0, seed=5).epoch(0)[:, 0] == 0).sum() == 3  # everything once
     assert (mixture.epoch(3) == Mixture([10, 4], [3.0, 1.0], 16, seed=5).epoch(3)).all()
     assert (mixture.epoch(3) != mixture.epoch(4)).any()
+
+
+@pytest.mark.parametrize(
+    ("counts", "weights", "length"),
+    [
+        ([5000, 40], [1000.0, 1.0], 400),  # 0.4 of a sample an epoch
+        ([5000, 40], [], 50),  # by their counts, 0.4 too
+        ([30, 20, 10], [0.1, 0.1, 0.1], 10),  # thirds
+        ([9, 9, 9, 9], [0.1, 0.2, 0.3, 0.4], 3),
+        ([7, 7], [1e-9, 1.0], 4),
+    ],
+)
+def test_shares_of_less_than_a_sample_hold_over_epochs(counts: list[int], weights: list[float], length: int) -> None:
+    """Every data set has come as often as its share says, to one sample, after any epoch; whoever goes on with a later
+    epoch gets the same one."""
+    mixture = Mixture(counts, weights, length, seed=5)
+    epochs = [mixture.epoch(e) for e in range(300)]
+    came = np.cumsum([np.bincount(epoch[:, 0], minlength=len(counts)) for epoch in epochs], axis=0)
+    share = np.array(weights or counts) / sum(weights or counts) * length
+    assert (abs(came - np.arange(1, 301)[:, None] * share) < 1).all()
+    assert all(len(epoch) == length for epoch in epochs)
+    seen = np.concatenate(epochs)
+    for source, count in enumerate(counts):
+        times = np.bincount(seen[seen[:, 0] == source, 1], minlength=count)
+        assert times.max() - times.min() <= 1
+    for e in (177, 3, 299):
+        assert (Mixture(counts, weights, length, seed=5).epoch(e) == epochs[e]).all()
+        assert (mixture.epoch(e) == epochs[e]).all()
 
 
 def test_processes_share_a_step_and_workers_change_nothing(toy: Path) -> None:
