@@ -140,6 +140,34 @@ def test_masks_of_another_picture_are_refused() -> None:
         mask_of(rle, 6, 8)
 
 
+@pytest.mark.parametrize("counts", [[], [5], [50, 50], "", "zzzzzz", "7c", "7", "5l"])
+def test_run_lengths_that_end_early_are_refused(counts: object) -> None:
+    """The rest was whatever lay in memory."""
+    with pytest.raises(PoseError, match=r"here: .*(of 200 pixels|cannot read)"):
+        mask_of({"size": [10, 20], "counts": counts}, 20, 10, "here")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_run_lengths_of_both_kinds_are_the_same_mask(seed: int) -> None:
+    from pycocotools import mask as coco_mask
+
+    shape = np.random.default_rng(seed).integers(0, 60, 2) // 3 + 1
+    wanted = (np.random.default_rng(seed).random(shape) < 0.3 * (seed % 4)).astype(np.uint8)
+    packed = coco_mask.encode(np.asfortranarray(wanted))
+    flat = wanted.flatten(order="F")
+    edges = [0, *(np.flatnonzero(np.diff(flat, prepend=0)).tolist()), flat.size]
+    plain = {"size": list(shape), "counts": np.diff(edges).tolist()}
+    for rle in (packed, {**packed, "counts": packed["counts"].decode()}, plain):
+        np.testing.assert_array_equal(mask_of(rle, int(shape[1]), int(shape[0])), wanted)
+
+
+def test_outlines_far_beyond_any_picture_are_refused() -> None:
+    """They took the process with them: pycocotools makes a list of all pixels on the way."""
+    with pytest.raises(PoseError, match="here: the segmentation holds"):
+        mask_of([[1e9, 1e9, 2e9, 1, 1, 1]], 20, 10, "here")
+    assert mask_of([[-90.0, -90, 5000, -90, 5000, 5000, -90, 5000]], 20, 10).all()
+
+
 OUTLINE = [20.0, 20, 39, 20, 39, 59, 20, 59]
 
 
