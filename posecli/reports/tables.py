@@ -9,6 +9,7 @@ from typing import Any
 from posecli.metrics.summary import main_columns, main_rows, part_table, shown
 
 _OF_TRACKS = ("MOT", "ID", "HOTA", "Det", "Ass", "Loc", "PoseTrack")
+_MORE = ("MOT_mostly_tracked",)  # of the counts those of which more is better
 _NOT_METRICS = ("frames", "people", "intervals")
 _ABOUT = (
     ("AP", "average precision over OKS 0.50 to 0.95, as COCO counts it"),
@@ -66,7 +67,7 @@ def _difference(result: dict[str, Any], row: dict[str, Any], key: str) -> Cell:
     unit = result["units"].get(key, "share")
     direction = ""
     if entry.get("holds"):
-        direction = "up" if (entry["value"] > 0) == (unit == "share") else "down"
+        direction = "up" if (entry["value"] > 0) == (unit == "share" or key in _MORE) else "down"
     # Signs tell that it is a difference; the pair of minus and number is not broken over lines.
     return Cell(_number("", entry["value"], unit, "+"), _range("", entry.get("interval"), unit, "+"), direction)
 

@@ -21,6 +21,7 @@ from posecli.reports.examples import false_people, find_examples, stored_size
 from posecli.reports.page import visible
 from posecli.reports.pictures import Pictures
 from posecli.reports.report import short_names
+from posecli.reports.tables import metric_tables
 from posecli.types import Skeleton
 
 pytest.importorskip("matplotlib")
@@ -277,3 +278,19 @@ def test_short_names() -> None:
     assert short_names(["a/x.jsonl", "b/y.jsonl"]) == ["x.jsonl", "y.jsonl"]
     assert short_names(["a/x.jsonl", "b/x.jsonl"]) == ["first", "second"]
     assert short_names(["a" * 60 + ".jsonl"]) == ["a" * 18 + "…" + "a" * 7 + ".jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("key", "unit", "rise"),
+    [("AP", "share", "up"), ("EPE", "px", "down"), ("MOT_switches", "count", "down"),
+     ("MOT_mostly_tracked", "count", "up")],
+)  # fmt: skip
+def test_a_difference_points_up_where_it_is_better(key: str, unit: str, rise: str) -> None:
+    """More people tracked through were marked as worse, as more switches are."""
+    sides = {"second": {"all": {key: 2}}, "all": {key: 1}, "units": {} if unit == "share" else {key: unit}}
+    for value in (1.0, -1.0):
+        entry = {"value": value, "interval": [value, value], "holds": True}
+        result = {**sides, "difference": {"all": {key: entry}}}
+        (table,) = metric_tables(result)
+        cell = table["rows"][0]["cells"][-1]
+        assert cell.direction == (rise if value > 0 else {"up": "down", "down": "up"}[rise])
