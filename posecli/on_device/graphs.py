@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -41,27 +42,34 @@ class CudaRecorder:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._pool: Any = None
+        self._side: Any = None
+        # Those that somebody still holds. The pool goes with the last of them: PyTorch refuses one that nobody uses.
+        self._living: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def record(self, run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
         """See `Recorder`. Other threads may upload pictures meanwhile."""
         with torch.cuda.device(self._device):
-            side = torch.cuda.Stream()
-            side.wait_stream(torch.cuda.current_stream())
-            with _measured_convolutions():
+            current = torch.cuda.current_stream()
+            # One stream of the device's own for all of them: what libraries keep for a stream (workspaces) is made in
+            # the runs before, not in the recordings' pool; and PyTorch's stream is on the device that recorded first.
+            side = self._side = self._side or torch.cuda.Stream()
+            side.wait_stream(current)
+            # The outer one: `torch.cuda.graph` leaves its stream the current one where what it recorded is refused.
+            with torch.cuda.stream(current), measured_convolutions():
                 with torch.cuda.stream(side):
                     for _ in range(_WARM):
                         run()
-                torch.cuda.current_stream().wait_stream(side)
+                current.wait_stream(side)
                 graph = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+                pool = next((other.pool() for other in self._living), None)
+                with torch.cuda.graph(graph, pool=pool, stream=side, capture_error_mode="thread_local"):
                     output = run()
-            self._pool = graph.pool() if self._pool is None else self._pool
+            self._living.add(graph)
         return graph.replay, output
 
 
 @contextlib.contextmanager
-def _measured_convolutions() -> Iterator[None]:
+def measured_convolutions() -> Iterator[None]:
     """Meanwhile the library measures which of its convolutions is the quickest for a shape, and remembers it."""
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = True

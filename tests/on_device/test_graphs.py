@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import namedtuple
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
-from posecli.on_device.graphs import Replays, copied
+from posecli.on_device.graphs import CudaRecorder, Replays, copied
 
 Maps = namedtuple("Maps", ["heatmap", "stages"])
 
@@ -105,3 +108,72 @@ def test_copies_keep_their_form() -> None:
     assert found.heatmap.shape == (2, 2)
     assert found.stages[1]["a"].shape == (2, 1)
     assert found.stages[2] == "text"
+
+
+class Cuda:
+    """Of `torch.cuda` what a recorder uses: who has which stream, whose pool; a refused recording keeps its stream
+    the current one, as PyTorch's does."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.current: Any = SimpleNamespace(name="default", wait_stream=lambda other: None)
+        self.pools: list[Any] = []
+        self.streams: list[Any] = []
+        self.refused = False
+        cuda = self
+
+        class Graph:
+            def replay(self) -> None:
+                pass
+
+            def pool(self) -> int:
+                return id(self)
+
+        class Recording:
+            def __init__(self, graph: Graph, pool: Any = None, stream: Any = None, **more: Any) -> None:
+                cuda.pools.append(pool)
+                cuda.streams.append(stream)
+
+            def __enter__(self) -> None:
+                self.before, cuda.current = cuda.current, cuda.streams[-1]
+
+            def __exit__(self, *error: object) -> None:
+                if cuda.refused:
+                    raise RuntimeError("operation failed due to a previous error during capture")
+                cuda.current = self.before
+
+        @contextlib.contextmanager
+        def stream(wanted: Any) -> Iterator[None]:
+            before, cuda.current = cuda.current, wanted
+            try:
+                yield
+            finally:
+                cuda.current = before
+
+        monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
+        monkeypatch.setattr(torch.cuda, "Stream", lambda: SimpleNamespace(name="side", wait_stream=lambda other: None))
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda: self.current)
+        monkeypatch.setattr(torch.cuda, "stream", stream)
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+        monkeypatch.setattr(torch.cuda, "graph", Recording)
+
+
+def test_a_refused_recording_leaves_the_stream_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = Cuda(monkeypatch)
+    cuda.refused = True
+    with pytest.raises(RuntimeError, match="previous error"):
+        CudaRecorder(torch.device("cuda", 0)).record(lambda: None)
+    assert cuda.current.name == "default"
+    assert not torch.backends.cudnn.benchmark
+
+
+def test_recordings_share_the_pool_of_those_that_live(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that nobody uses any more is refused by PyTorch for as long as a library holds a part of it."""
+    cuda = Cuda(monkeypatch)
+    replays = Replays(CudaRecorder(torch.device("cuda", 0)), patience=1)
+    for count in (1, 2):
+        replays(network, torch.randn(count, 3, 4, 4))
+    assert cuda.pools[0] is None and cuda.pools[1] is not None
+    replays.clear()
+    replays(network, torch.randn(1, 3, 4, 4))
+    assert cuda.pools[2] is None
+    assert len(set(map(id, cuda.streams))) == 1  # none of them is PyTorch's own, which is on one device for all
