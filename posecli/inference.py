@@ -174,6 +174,7 @@ class PoseModel(RunningNetwork):
         if self._judgement and self._judgement.by == "quality" and not meta.arguments.get("quality"):
             raise PoseError("poses are to be judged by a quality that the network does not give", meta.architecture)
         self._rescoring: RescoreNet | None = None
+        self._rescoring_path: Path | None = None
         self._box_weights = box_weights
         self._workers: Workers | None = None
 
@@ -206,6 +207,10 @@ class PoseModel(RunningNetwork):
         """SHA-256 of the file it was loaded from."""
         return sha256_of(self.weights_path) if self.weights_path else None
 
+    def rescoring_sha256(self) -> str | None:
+        """SHA-256 of the file of the rescoring net; None without one."""
+        return sha256_of(self._rescoring_path) if self._rescoring_path else None
+
     def use_rescoring(self, path: str | Path) -> None:
         """Lets DEKR's rescoring net (Geng et al., CVPR 2021, Sec. 3.4) judge each pose by its shape and joint scores.
 
@@ -221,6 +226,7 @@ class PoseModel(RunningNetwork):
                 str(path),
             )
         self._rescoring = network.to(self.device)
+        self._rescoring_path = find_weights(path)
 
     def predict(
         self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None, *, still: bool = True

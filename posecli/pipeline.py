@@ -150,6 +150,8 @@ def stream_header(
         value = getattr(model.options, field.name)
         if field.name not in ("batch", "filled", "precision") and value != getattr(plain, field.name):
             run[field.name] = list(value) if isinstance(value, tuple) else value
+    if (judge := model.rescoring_sha256()) is not None:
+        run["rescore"] = judge
     extra: dict[str, Any] = {"run": run}
     if model.top_down:
         extra["boxes"] = dict(boxes.about if boxes is not None else model.about_finder())

@@ -73,6 +73,7 @@ def made_with(model: PoseModel, options: InferOptions, boxes: BoxLookup | None) 
     seen: list[Any] = [model.weights_sha256(), asdict(model.options), options.roi, options.batch]
     whose = None if boxes is None else boxes.about
     seen.append(model.about_finder() if whose is None and model.top_down else whose)
+    seen += filter(None, [model.rescoring_sha256()])
     return hashlib.sha256(json.dumps(seen, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

@@ -13,12 +13,16 @@ import torch
 from posecli.checkpoint import ModelMeta, save_model
 from posecli.data import make_source
 from posecli.errors import PoseError, UsageError
+from posecli.files import sha256_of
 from posecli.formats import coco
+from posecli.infer_options import InferOptions
 from posecli.inference import PoseModel, load_model
 from posecli.models import MODELS
-from posecli.models.rescore import rescore, rescore_features
+from posecli.models.rescore import RescoreNet, rescore, rescore_features
 from posecli.official import load_rescore
+from posecli.predictions import read_headers
 from posecli.rescoring import _source, fit_rescoring, judge_poses, rank_correlation, train_rescoring
+from posecli.segments import made_with
 from posecli.settings import resolve
 from posecli.skeletons import COCO17, CROWDPOSE14
 from posecli.types import Instance
@@ -125,6 +129,30 @@ def test_from_data_to_infer(scene: Path, tmp_path: Path, cli) -> None:
     assert [p.person_score for p in plain] != [p.person_score for p in judged]
     again = cli(*arguments, "--out", out)
     assert again.code == 1 and "holds a run already" in again.err
+
+
+def test_a_stream_says_which_net_judged_its_poses(scene: Path, tmp_path: Path, cli) -> None:
+    """So that `infer --resume` does not go on with another one, or with none; segments neither."""
+    nets = [tmp_path / f"{n}.pth" for n in range(2)]
+    for number, net in enumerate(nets):
+        torch.manual_seed(number)
+        torch.save(RescoreNet(74).state_dict(), net)
+    dekr, out = scene.parent / "dekr-tiny.safetensors", tmp_path / "a.jsonl"
+    pictures = [scene.parent / f"{n}.png" for n in range(2)]
+    infer = ["infer", *pictures, "-w", dekr, "--device", "cpu", "--out", out]
+    done = cli(*infer, "--rescore", nets[0])
+    assert done.code == 0, done.err
+    header, whole = read_headers(out)[0], out.read_text()
+    assert header.extra["run"]["rescore"] == sha256_of(nets[0])
+    lines = whole.splitlines(keepends=True)
+    out.write_text("".join(lines[:-1]))
+    for given in (["--rescore", nets[1]], []):
+        done = cli(*infer, *given, "--resume")
+        assert done.code == 1 and "begun with rescore" in done.err and "--overwrite" in done.err
+    done = cli(*infer, "--rescore", nets[0], "--resume")
+    assert done.code == 0 and out.read_text() == whole, done.err
+    models = [load_model(dekr, "cpu", rescore=net) for net in (*nets, None)]
+    assert len({made_with(model, InferOptions(), None) for model in models}) == 3
 
 
 def test_what_is_wanted_is_the_oks_of_the_best_fitting_person(scene: Path) -> None:
