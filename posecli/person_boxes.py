@@ -12,6 +12,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -93,11 +94,11 @@ def read_boxes(path: str | Path, min_score: float = 0.0, nms: float = 1.0, warn:
             form that `convert` reads; labelled people without a box have that around their joints.
         min_score: boxes of streams and detections with a lower score are left out.
         nms: boxes of streams and detections that overlap a better one by more than this IoU are left out; 1: none.
-        warn: takes what is odd but readable.
+        warn: takes what is odd but readable, and how many boxes were left out that are smaller than a pixel.
 
     Raises:
-        PoseError: the file is none of these, a box is not four finite numbers of positive size, or a stream holds two
-            sources of one name with the same frames.
+        PoseError: the file is none of these, a box is not four finite numbers (of detections: of positive size), or a
+            stream holds two sources of one name with the same frames.
     """
     path = Path(path)
     say = warn or (lambda text: None)
@@ -148,6 +149,7 @@ def read_boxes(path: str | Path, min_score: float = 0.0, nms: float = 1.0, warn:
                 around = person_box(person, np.asarray(person.xy, np.float64), person.visibility)
                 if around is not None and not person.ignore:
                     named[key].append(np.append(around, 1.0))
+    _leave_out_empty(list(chain(named.values(), numbered.values())), str(path), say)
     about: dict[str, Any] = {"from": kind, "file": path.name}
     if path.is_file():
         about["sha256"] = sha256_of(path)
@@ -188,6 +190,16 @@ def read_boxes(path: str | Path, min_score: float = 0.0, nms: float = 1.0, warn:
         return find
 
     return BoxLookup(at(Path()), about, asked, at)
+
+
+def _leave_out_empty(pictures: list[list[np.ndarray]], where: str, say: Warn) -> None:
+    """Takes boxes (5,) that do not hold a pixel from those of each picture: a crop of nothing has no way back."""
+    before = sum(map(len, pictures))
+    for boxes in pictures:
+        sides = [box[2:4] - box[:2] for box in boxes]
+        boxes[:] = [box for box, side in zip(boxes, sides, strict=True) if side.min() >= 0 and side.max() >= 1]
+    if left := before - sum(map(len, pictures)):
+        say(f"{where}: {left} of {before} boxes are smaller than a pixel; they were left out")
 
 
 def _suppressed(boxes: list[np.ndarray], nms: float) -> list[np.ndarray]:

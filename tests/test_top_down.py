@@ -18,6 +18,7 @@ from posecli.metrics.summary import whose_boxes
 from posecli.models.layers import HeatmapOutput
 from posecli.person_boxes import read_boxes
 from posecli.pose_scores import crop_area, joints_score
+from posecli.predictions import StreamHeader, header_to_json
 from posecli.readout import TOP_DOWN
 from posecli.types import Frame, Skeleton
 
@@ -155,6 +156,19 @@ def test_detections(tmp_path: Path) -> None:
         path.write_text(json.dumps([bad]))
         with pytest.raises(PoseError, match=r"dets\.json, result 0"):
             read_boxes(path)
+
+
+@pytest.mark.parametrize("odd", [[30, 30, 0, 0], [30, 30, 0.5, 0.5], [30, 30, -20, 40]])
+def test_boxes_without_a_pixel_are_left_out_and_told(tmp_path: Path, odd: list[float]) -> None:
+    """A crop of nothing has no inverse: HRNet's ended in an error of linear algebra, DARK's was mirrored."""
+    people = [{"score": 0.9, "box": box, "keypoints": [None] * 3} for box in (odd, [10, 10, 20, 40])]
+    with open(tmp_path / "p.jsonl", "w") as lines:
+        print(json.dumps(header_to_json(StreamHeader("a.mp4", SKELETON))), file=lines)
+        print(json.dumps({"frame": 0, "time": 0.0, "persons": people}), file=lines)
+    told: list[str] = []
+    found = read_boxes(tmp_path / "p.jsonl", warn=told.append)(frame("a.mp4", time=0.0), 1)
+    assert found.tolist() == [[10, 10, 30, 50, 0.9]]
+    assert len(told) == 1 and "1 of 2 boxes" in told[0]
 
 
 def labels(path: Path) -> Path:
