@@ -43,16 +43,20 @@ def soft_argmax(maps: Tensor, beta: float = 1.0) -> Tensor:
     height, width = maps.shape[-2:]
     wide = maps.to(torch.promote_types(maps.dtype, torch.float32))
     probability = functional.softmax(beta * wide.flatten(-2), dim=-1).view(maps.shape)  # Eq. 3
-    size = torch.tensor([width, height], device=maps.device, dtype=probability.dtype)
-    return expectation(probability) / size - 0.5
+    x, y = expectation(probability).unbind(-1)
+    return torch.stack([x / width, y / height], dim=-1) - 0.5
 
 
 def expectation(probability: Tensor) -> Tensor:
-    """Mean place (..., 2), x and y in map pixels, of distributions (..., h, w) (Eq. 2); differentiable."""
+    """Mean place (..., 2), x and y in map pixels, of distributions (..., h, w) (Eq. 2); differentiable.
+
+    Sums and products only: a matrix product might be rounded to half precision (autocast), to an eighth of a pixel.
+    """
     height, width = probability.shape[-2:]
     columns = torch.arange(width, device=probability.device, dtype=probability.dtype)
     rows = torch.arange(height, device=probability.device, dtype=probability.dtype)
-    return torch.stack([probability.sum(-2) @ columns, probability.sum(-1) @ rows], dim=-1)
+    across, down = probability.sum(-2) * columns, probability.sum(-1) * rows
+    return torch.stack([across.sum(-1), down.sum(-1)], dim=-1)
 
 
 class IntegralPose(nn.Module):

@@ -22,6 +22,13 @@ def test_official_places(shared: Path) -> None:
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
 
 
+def test_places_are_as_fine_where_matrices_are_multiplied_in_halves() -> None:
+    maps = 3 * torch.randn(2, 5, 64, 48, generator=torch.Generator().manual_seed(0))
+    expected = soft_argmax(maps)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(soft_argmax(maps), expected, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize(("name", "stages"), [("resnet", 1), ("hrnet", 1), ("hourglass", 2)])
 def test_outputs(name: str, stages: int) -> None:
     torch.manual_seed(0)

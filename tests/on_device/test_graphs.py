@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from posecli.models import MODELS
+from posecli.models.fast import is_one_graph
 from posecli.on_device.graphs import CudaRecorder, Replays, copied
 
 Maps = namedtuple("Maps", ["heatmap", "stages"])
@@ -177,3 +180,28 @@ def test_recordings_share_the_pool_of_those_that_live(monkeypatch: pytest.Monkey
     replays(network, torch.randn(1, 3, 4, 4))
     assert cuda.pools[2] is None
     assert len(set(map(id, cuda.streams))) == 1  # none of them is PyTorch's own, which is on one device for all
+
+
+class Forbidden(TorchDispatchMode):
+    """Notes what a recording can't hold: numbers taken from a tensor, or brought to the device from Python."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called: set[str] = set()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = function.name().split("::")[1].split(".")[0]
+        if name in ("lift_fresh", "_local_scalar_dense", "nonzero", "masked_select"):
+            self.called.add(name)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name.endswith("-tiny")])
+def test_networks_that_are_recorded_can_be(name: str) -> None:
+    """A number made a tensor in `forward` is a copy from the host, of memory that is another's when it is replayed."""
+    model = MODELS[name](keypoints=3).eval()
+    if not is_one_graph(model):
+        pytest.skip("decides by what it sees: called, not recorded")
+    with torch.inference_mode(), Forbidden() as forbidden:
+        model(torch.randn(1, 3, 64, 64))
+    assert not forbidden.called
