@@ -25,6 +25,7 @@ from posecli.checkpoint import ModelMeta
 from posecli.distributed import Processes
 from posecli.errors import PoseError
 from posecli.models.fast_cuda import can_run_kernels, learn_with_kernels
+from posecli.on_device.graphs import measured_convolutions
 from posecli.settings import TrainSettings
 from posecli.tasks import Task
 
@@ -104,10 +105,10 @@ class Learner:
         self.task, self.settings, self.processes, self.device = task, settings, processes, device
         self.network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         quick = device.type == "cuda" and settings.speed != "plain"
-        if quick:
-            torch.backends.cudnn.benchmark = True  # inputs come in few sizes
-            if can_run_kernels(device):
-                learn_with_kernels(self.network)
+        # The inputs that are learnt from come in few sizes; others (validation's, a program's own) need not.
+        self._measured = measured_convolutions if quick else nullcontext
+        if quick and can_run_kernels(device):
+            learn_with_kernels(self.network)
         self.average = copy.deepcopy(self.network).eval() if settings.ema else None
         self._averaged_steps = 0
         self._optimizer = _make_optimizer(self.network, settings, fused=quick)
@@ -145,7 +146,7 @@ class Learner:
         self._statistics.begin()
         for number, batch in enumerate(batches):
             last = number == len(batches) - 1
-            with self._exchange(last):
+            with self._exchange(last), self._measured():
                 with self._autocast():
                     image = self.task.arranged(self.network, self._normalised(batch["image"]))
                     with _norms_told(len(image)):

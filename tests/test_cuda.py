@@ -171,6 +171,14 @@ def test_learning_agrees_with_the_plain_loop(speed: str, tmp_path: Path) -> None
     assert np.allclose(losses[speed], losses["plain"], rtol=2e-3)
 
 
+def test_convolutions_are_measured_while_it_learns_only(tmp_path: Path) -> None:
+    pupil = Pupil(make_people(tmp_path / "data", 2), "dekr-tiny", device="cuda")
+    seen: list[bool] = []
+    pupil.learner.network.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.benchmark))
+    pupil.step(1e-3)
+    assert seen == [True] and not torch.backends.cudnn.benchmark
+
+
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_learning_in_halves(precision: str, tmp_path: Path) -> None:
     pupil = Pupil(make_people(tmp_path / "data"), "dekr-tiny", device="cuda", precision=precision)

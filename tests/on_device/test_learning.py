@@ -14,6 +14,7 @@ from posecli.models import MODELS
 from posecli.models.deform import adaptive_conv
 from posecli.models.dekr import AdaptiveBlocks
 from posecli.models.fast_cuda import can_run_kernels, learn_with_kernels, quicken
+from posecli.on_device.graphs import measured_convolutions
 from posecli.settings import resolve
 
 
@@ -24,6 +25,17 @@ def test_on_a_cpu_all_speeds_learn_alike(tmp_path: Path) -> None:
         pupil = Pupil(data, "dekr-tiny", speed=speed, input_size=[64, 64])
         losses[speed] = [pupil.step(1e-3) for _ in range(2)]
     assert losses["plain"] == losses["auto"] == losses["compiled"]
+
+
+def test_convolutions_are_measured_while_it_learns_only(tmp_path: Path) -> None:
+    """Validation sees pictures of many sizes, and each would be measured anew."""
+    pupil = Pupil(make_people(tmp_path / "data", 2), "dekr-tiny", input_size=[64, 64])
+    seen: list[bool] = []
+    pupil.learner.network.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.benchmark))
+    pupil.step(1e-3)
+    pupil.learner._measured = measured_convolutions  # as on a CUDA device
+    pupil.step(1e-3)
+    assert seen == [False, True] and not torch.backends.cudnn.benchmark
 
 
 def test_what_is_no_speed() -> None:
