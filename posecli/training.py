@@ -101,7 +101,7 @@ def train(
         settings = replace(settings, model_arguments=json.dumps(arguments))
     if not resume and not overwrite:
         refuse_used(out, "--resume goes on with it, --overwrite replaces it", to_toml(settings))
-    kind = pick_device(device).type
+    kind = _kind_of(device)
     with join_processes(kind) as processes:
         if resume:
             settings = _shared_by(settings, out, processes.world)
@@ -115,6 +115,14 @@ def train(
         )
         run = _Run(settings, out, processes, target, report or (lambda record: None), resume)
         return run.go()
+
+
+def _kind_of(device: str) -> str:
+    """The kind of the device of that name, see `pick_device`. No CUDA device is touched: each process is to have its
+    own, and one that touched the first would keep some hundred megabytes there."""
+    if torch.cuda.is_available() and device.partition(":")[0] in ("auto", "cuda"):
+        return "cuda"
+    return pick_device(device).type
 
 
 def _stored_settings(out: Path, changes: Mapping[str, Any]) -> TrainSettings:

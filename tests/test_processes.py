@@ -12,6 +12,7 @@ from learning import make_people
 from safetensors.torch import load_file
 from torch.distributed.distributed_c10d import Backend, BackendConfig
 
+from posecli import training
 from posecli.distributed import join_processes
 from posecli.errors import PoseError
 from posecli.settings import resolve, to_toml
@@ -108,3 +109,16 @@ def test_runs_on_several_gpus_add_up_on_the_host_too(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(PoseError, match="process 2 of this machine has no CUDA device"), join_processes("cuda"):
         pass
+
+
+def test_no_process_touches_the_first_gpu_before_it_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever makes a tensor there keeps some hundred megabytes of it."""
+
+    def touched(name: str) -> None:
+        raise AssertionError(f"{name} was touched")
+
+    monkeypatch.setattr(training, "pick_device", touched)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert [training._kind_of(name) for name in ("auto", "cuda", "cuda:1")] == ["cuda"] * 3
+    monkeypatch.undo()
+    assert training._kind_of("cpu") == "cpu"
