@@ -15,8 +15,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-
 from posecli.errors import PoseError, SourceError, UsageError
 from posecli.infer_options import InferOptions, check_region
 from posecli.inference import PoseModel
@@ -474,14 +472,3 @@ def _resume_at(source: FrameSource, options: InferOptions, last: int) -> int:
     wanted = source.indices(start, None, options.every)
     at = bisect.bisect_right(wanted, last)
     return wanted[at] if at < len(wanted) else source.num_frames or last + 1
-
-
-def parse_numbers(text: str, count: int | None, what: str) -> tuple[float, ...]:
-    """``"1,0.5"`` to numbers; UsageError unless there are ``count`` of them, all finite."""
-    try:
-        numbers = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        numbers = ()
-    if not numbers or (count is not None and len(numbers) != count) or not np.isfinite(numbers).all():
-        raise UsageError(f"{what} {text!r} is not {count or 'some'} numbers separated by commas")
-    return numbers

@@ -8,7 +8,7 @@ import numpy as np
 
 from posecli.errors import UsageError
 from posecli.tracking import TRACKERS
-from posecli.video import FrameSource, check_positions
+from posecli.video import DECODERS, FrameSource, check_positions
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,12 @@ class InferOptions:
             raise UsageError(f"the region {self.roi} is empty", hint="--roi x,y,width,height in pixels")
 
 
+def check_decoder(decode: str) -> None:
+    """UsageError where nobody decodes videos by that name."""
+    if decode not in DECODERS:
+        raise UsageError(f"unknown decoder {decode!r}", hint=f"one of {', '.join(DECODERS)}")
+
+
 def check_region(source: FrameSource, options: InferOptions) -> None:
     """UsageError where the region lies outside of a source's frames (of the first one, for pictures)."""
     if options.roi is not None and source.width > 0 and source.height > 0:
@@ -72,3 +78,14 @@ def region_of(image: np.ndarray, options: InferOptions) -> np.ndarray:
 def origin_of(options: InferOptions) -> np.ndarray:
     """(2,) first pixel of the region."""
     return np.zeros(2) if options.roi is None else np.array([max(round(v), 0) for v in options.roi[:2]], np.float64)
+
+
+def parse_numbers(text: str, count: int | None, what: str) -> tuple[float, ...]:
+    """``"1,0.5"`` to numbers; UsageError unless there are ``count`` of them, all finite."""
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or (count is not None and len(numbers) != count) or not np.isfinite(numbers).all():
+        raise UsageError(f"{what} {text!r} is not {count or 'some'} numbers separated by commas")
+    return numbers

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from posecli.as_written import Found, in_region, line_time, seen_in, time_of, written_of
-from posecli.errors import PoseError, UsageError
+from posecli.errors import PoseError
 from posecli.following import Follower, thumbnail
-from posecli.infer_options import InferOptions, check_region, origin_of, part_of, region_of
+from posecli.infer_options import InferOptions, check_decoder, check_region, origin_of, part_of, region_of
 from posecli.inference import DEFAULT_MODEL, PoseModel, load_model
 from posecli.on_device.upload import Uploader
 from posecli.person_boxes import BoxLookup
@@ -30,7 +30,7 @@ from posecli.stages import prefetch
 from posecli.tracking import FlowTracker, Tracker, make
 from posecli.tracking.colours import KEY, described
 from posecli.types import Frame, Instance, Skeleton
-from posecli.video import DECODERS, FrameSource, PictureSource, open_source
+from posecli.video import FrameSource, PictureSource, open_source
 
 _EVERY_FRAME = 1e-6  # seconds: a period shorter than any frame
 
@@ -67,8 +67,7 @@ def infer(
 def decoder_for(decode: str, model: PoseModel) -> str:
     """Who is to decode videos for a model, as `VideoSource` takes it, of auto, cpu or gpu: a GPU only for networks on
     one, and the same one."""
-    if decode not in DECODERS:
-        raise UsageError(f"unknown decoder {decode!r}", hint=f"one of {', '.join(DECODERS)}")
+    check_decoder(decode)
     if decode == "cpu" or (decode == "auto" and model.device.type != "cuda"):
         return "cpu"
     return decode if model.device.index is None else f"{decode}:{model.device.index}"

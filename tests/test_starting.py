@@ -12,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from posecli.cli import starting
@@ -21,7 +23,7 @@ from posecli.skeletons import COCO17
 PROGRAM = """
 import gc, sys
 from posecli.__main__ import main
-sys.argv = ["posecli", "infer", "none.mp4"]
+sys.argv = ["posecli", "infer", "a.png", "-w", "none.safetensors"]
 collections = sum(each["collections"] for each in gc.get_stats())
 try:
     main()
@@ -43,17 +45,58 @@ assert seen() is None
 
 def test_a_command_looks_for_no_garbage_among_what_it_imports(tmp_path: Path) -> None:
     """And for later garbage as ever."""
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint8))
     done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "none.mp4" in done.stderr
+    assert "none.safetensors" in done.stderr
 
 
-def test_programs_that_call_posecli_keep_their_own_ways(cli, monkeypatch: pytest.MonkeyPatch) -> None:
+# What is asked wrongly of `infer`, the exit code, and words of the error.
+SLIPS = [
+    ("none.mp4", 1, "none.mp4"),
+    ("a.png --smooth sometimes", 2, "sometimes"),
+    ("a.png --keep-raw", 2, "--keep-raw"),
+    ("a.png --track oaks", 2, "oaks"),
+    ("a.png --roi 1,2", 2, "--roi"),
+    ("a.png --scales half", 2, "--scales"),
+    ("a.png --start soon", 2, "soon"),
+    ("a.png --batch few", 2, "--batch"),
+    ("a.png --pose-nms 3", 2, "--pose-nms"),
+    ("a.png --decode tpu", 2, "tpu"),
+    ("a.png --shard 3/2", 2, "3/2"),
+    ("a.png --box-nms 0.5", 2, "--boxes FILE"),
+    ("a.png --plots --out x.json", 2, "--plots"),
+    ("a.png --out x.xml", 2, ".xml"),
+    ("a.png --resume --overwrite", 2, "--resume"),
+]
+SLIPS_PROGRAM = """
+import sys
+from posecli.__main__ import main
+for words in sys.argv[1:]:
+    sys.argv = ["posecli", "infer", *words.split()]
+    try:
+        main()
+    except SystemExit as stop:
+        print(stop.code, "torch" in sys.modules, flush=True)
+"""
+
+
+def test_what_is_asked_wrongly_is_said_before_torch_is_imported(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    command = [sys.executable, "-c", SLIPS_PROGRAM, *(words for words, _, _ in SLIPS)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.splitlines() == [f"{code} False" for _, code, _ in SLIPS], done.stderr
+    said = done.stderr.splitlines()
+    assert len(said) == len(SLIPS) and all(told in line for (_, _, told), line in zip(SLIPS, said, strict=True)), said
+
+
+def test_programs_that_call_posecli_keep_their_own_ways(cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint8))
     assert not starting._alone
     before = gc.get_freeze_count()
     seen: list[bool] = []
     monkeypatch.setattr("posecli.cli.infer.settled", lambda: seen.append(gc.isenabled()) or starting.settled())
-    assert cli("infer", "none.mp4").code == 1
+    assert cli("infer", tmp_path / "a.png", "-w", "none.safetensors").code == 1
     assert seen == [True] and gc.isenabled() and gc.get_freeze_count() == before
 
 

@@ -294,22 +294,14 @@ def infer(
     from dataclasses import replace
     from pathlib import Path
 
-    from posecli.cli.infer_parts import infer_parts
-    from posecli.cluster import Recipe
     from posecli.errors import PoseError, UsageError
-    from posecli.infer_files import parse_numbers, plan_jobs, run_jobs
-    from posecli.inference import PredictOptions, load_model
+    from posecli.infer_options import InferOptions, check_decoder, parse_numbers
     from posecli.on_ray import Cluster
-    from posecli.person_boxes import read_boxes, whole_picture
-    from posecli.pipeline import InferOptions, decoder_for
-    from posecli.profiling import profiled
-    from posecli.segments import shard_jobs
     from posecli.smoothing.stream import Smoothing
     from posecli.spans import parse_shard
     from posecli.storage import current
     from posecli.video import list_inputs
 
-    settled()
     if weights is not None and model != "default":
         raise UsageError("--model and --weights name two models", hint="give one of them")
     if resume and (overwrite or out == "-"):
@@ -335,6 +327,8 @@ def infer(
     if plots and (track == "none" or still):
         raise UsageError("--plots needs identities", hint="--track oks")
     region = parse_numbers(roi, 4, "--roi") if roi else None
+    several = parse_numbers(scales, None, "--scales")
+    check_decoder(decode)
     if batch == "auto" and (segments or ray):
         raise UsageError("segments go through the network in batches of one size", hint="give --batch a number")
     options = InferOptions(
@@ -350,6 +344,18 @@ def infer(
     cluster = Cluster.asked(ray, ray_workers, ray_cpus, ray_gpus)
     if (share or segments or ray) and (kind != "stream" or out == "-"):
         raise UsageError("shared work gives streams", hint="posecli merge and posecli convert make the rest of them")
+
+    # Only now: PyTorch takes a second or two to come, and what was asked wrongly is said before.
+    from posecli.cli.infer_parts import infer_parts
+    from posecli.cluster import Recipe
+    from posecli.infer_files import plan_jobs, run_jobs
+    from posecli.inference import PredictOptions, load_model
+    from posecli.person_boxes import read_boxes, whole_picture
+    from posecli.pipeline import decoder_for
+    from posecli.profiling import profiled
+    from posecli.segments import shard_jobs
+
+    settled()
     network = load_model(
         fetched(weights or model, quiet),
         device,
@@ -359,7 +365,7 @@ def infer(
         options=PredictOptions(
             flip_test=flip_test,
             second_look=second_look,
-            scales=parse_numbers(scales, None, "--scales"),
+            scales=several,
             max_persons=max_persons,
             min_score=(0.001 if boxes is None else 0.0) if min_score is None else min_score,
             batch=32 if segments is None else options.batch,
