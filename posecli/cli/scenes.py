@@ -59,7 +59,8 @@ def scenes(
     camera_motion: Annotated[float, typer.Option(help="0 a tripod, 1 a lively hand.")] = 0.5,
     compression: Annotated[int, typer.Option(help="Constant rate factor of the H.264 video, 0 (best) to 51.")] = 20,
     crossing: Annotated[
-        bool, typer.Option("--crossing", help="People walk past one another and, for a second each, behind a wall.")
+        bool,
+        typer.Option("--crossing", help="People walk past one another and behind a wall, in place of --occluders."),
     ] = False,
     puppets: Annotated[
         list[Path] | None,

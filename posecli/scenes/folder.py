@@ -47,8 +47,8 @@ class SceneOptions(Filming):
     Attributes:
         cameras: names of `posecli.scenes.camera.VIEWS`, seen at the same times.
         motion: ``"procedural"``, or an ``.npz`` of Penn Action tracks, of which ``split`` says which.
-        crossing: people walk past one another and behind a wall that hides each for about a second; the people of a
-            scene last longer than its pictures show them.
+        crossing: people walk past one another and behind a wall that hides each for about a second, which stands in
+            place of ``occluders``; the people of a scene last longer than its pictures show them.
     """
 
     cameras: tuple[str, ...] = ("front", "side")

@@ -26,7 +26,8 @@ class FrameStyle:
         tracked: a person moves as a recorded track (only with ``tracks``).
         blur: the picture is exposed long enough to blur movement.
         defocus: the lens is out of focus.
-        occluders: mean number of patches laid over the people.
+        occluders: up to 1 the probability that patches are laid over the people; beyond, half a patch less than the
+            mean number of them.
         close_up: the camera is so near that limbs leave the picture.
         noise: largest sensor noise in grey levels.
         jpeg: the picture is compressed and decoded.

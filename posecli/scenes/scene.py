@@ -28,7 +28,6 @@ class Person:
     figure: Figure
     pose: Pose
     track_id: int
-    motion: str = "procedural"
 
 
 @dataclass(frozen=True)
