@@ -5,6 +5,7 @@ One process needs none of it: every function then returns what it was given.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,11 +20,11 @@ from posecli.errors import PoseError
 
 @dataclass(frozen=True)
 class Processes:
-    """`rank` of this process among `world`, and `local_rank` among those of its machine."""
+    """`rank` of this process among `world`, and the number of its CUDA `device`, if it has one."""
 
     rank: int = 0
     world: int = 1
-    local_rank: int = 0
+    device: int = 0
 
     @property
     def first(self) -> bool:
@@ -63,7 +64,11 @@ def join_processes(device_kind: str) -> Iterator[Processes]:
     """The processes of this run by the environment: torchrun's variables, or SLURM's with MASTER_ADDR set.
 
     NCCL connects CUDA devices, gloo everything else, also the counts and sums that such a run keeps on the host. Each
-    process's own device becomes its current one. Leaves the group at the end.
+    process's own device becomes its current one: of those it sees the one of its number on the machine, or the only one
+    (`srun --gpus-per-task=1`). Leaves the group at the end.
+
+    Raises:
+        PoseError: the environment makes no sense; a process without a CUDA device of its own.
     """
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
     if "RANK" not in os.environ:
@@ -76,21 +81,40 @@ def join_processes(device_kind: str) -> Iterator[Processes]:
     if world == 1 or "MASTER_ADDR" not in os.environ:
         yield Processes()
         return
-    if device_kind == "cuda":
-        _take_device(local)
+    device = _take_device(local) if device_kind == "cuda" else 0
     os.environ.setdefault("MASTER_PORT", "29500")
     backend = "cpu:gloo,cuda:nccl" if device_kind == "cuda" else "gloo"
     torch.distributed.init_process_group(backend, rank=rank, world_size=world)
     try:
-        yield Processes(rank, world, local)
+        if device_kind == "cuda":
+            _refuse_shared_device(device, local, world)
+        yield Processes(rank, world, device)
     finally:
         torch.distributed.destroy_process_group()
 
 
-def _take_device(local: int) -> None:
+def _take_device(local: int) -> int:
     """Else what names no device (streams, pinned memory, NCCL's barriers) would be the first one's in all processes."""
     count = torch.cuda.device_count()
-    if local >= count:
-        what = f"process {local + 1} of this machine has no CUDA device of its own: there are {count}"
-        raise PoseError(what, hint=f"start {count} processes on it, or --device cpu")
-    torch.cuda.set_device(local)
+    device = 0 if count == 1 else local
+    if device >= count:
+        raise _no_device(local, count)
+    torch.cuda.set_device(device)
+    return device
+
+
+def _refuse_shared_device(device: int, local: int, world: int) -> None:
+    """PoseError where another process has the same device: whoever sees one only can't know it by himself, and NCCL
+    fails later."""
+    name = getattr(torch.cuda.get_device_properties(device), "uuid", None)  # PyTorch before 2.5 tells none
+    own = f"process {torch.distributed.get_rank()}" if name is None else str(name)
+    mark = torch.tensor([int.from_bytes(hashlib.sha256(own.encode()).digest()[:7])])
+    everybody = [torch.zeros_like(mark) for _ in range(world)]
+    torch.distributed.all_gather(everybody, mark)
+    if sum(int(other) == int(mark) for other in everybody) > 1:
+        raise _no_device(local, torch.cuda.device_count())
+
+
+def _no_device(local: int, count: int) -> PoseError:
+    what = f"process {local + 1} of this machine has no CUDA device of its own: it sees {count}"
+    return PoseError(what, hint="start as many processes as there are devices, or --device cpu")

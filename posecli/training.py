@@ -109,9 +109,7 @@ def train(
             torch.set_num_threads(settings.threads)
         keep_freed_memory()
         target = (
-            torch.device("cuda", processes.local_rank)
-            if processes.world > 1 and kind == "cuda"
-            else pick_device(device)
+            torch.device("cuda", processes.device) if processes.world > 1 and kind == "cuda" else pick_device(device)
         )
         run = _Run(settings, out, processes, target, report or (lambda record: None), resume)
         return run.go()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -87,28 +88,65 @@ def test_another_number_of_processes_goes_on(data: Path, alone: Path, tmp_path: 
     assert f"accumulate = {MICRO // then}" in (tmp_path / "run/config.toml").read_text()
 
 
-def test_runs_on_several_gpus_add_up_on_the_host_too(monkeypatch: pytest.MonkeyPatch) -> None:
+class Gpus:
+    """What the second of two processes of a machine asks of CUDA and of the other process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.visible = ["GPU-a", "GPU-b"]  # to this process
+        self.others = "GPU-a"  # the one that the other process has taken
+        self.chosen: list[int] = []
+        self.backends: list[str] = []
+        self.left = 0
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: len(self.visible))
+        monkeypatch.setattr(torch.cuda, "set_device", self.chosen.append)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda n: SimpleNamespace(uuid=self.visible[n]))
+        monkeypatch.setattr(torch.distributed, "init_process_group", self.connect)
+        monkeypatch.setattr(torch.distributed, "all_gather", self.gather)
+        monkeypatch.setattr(torch.distributed, "destroy_process_group", self.leave)
+        for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost"}.items():
+            monkeypatch.setenv(name, value)
+
+    def connect(self, backend: str, **more: object) -> None:
+        assert self.chosen  # before: what names no device must not go to the first
+        self.backends.append(backend)
+
+    def gather(self, everybody: list[torch.Tensor], own: torch.Tensor) -> None:
+        shared = own if self.others == self.visible[self.chosen[-1]] else own + 1
+        everybody[:] = [shared, own]
+
+    def leave(self) -> None:
+        self.left += 1
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> Gpus:
+    return Gpus(monkeypatch)
+
+
+def test_runs_on_several_gpus_add_up_on_the_host_too(gpus: Gpus) -> None:
     """Losses and their sizes are summed as tensors of the CPU, which NCCL alone does not take."""
-    asked: list[str] = []
-    chosen: list[int] = []
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-
-    def connect(backend: str, **more: object) -> None:
-        assert chosen == [1]  # before: what names no device must not go to the first
-        asked.append(backend)
-
-    monkeypatch.setattr(torch.distributed, "init_process_group", connect)
-    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
-    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost"}.items():
-        monkeypatch.setenv(name, value)
     with join_processes("cuda") as processes:
-        assert (processes.rank, processes.world, processes.local_rank) == (1, 2, 1)
-    connected = BackendConfig(Backend(asked[0])).get_device_backend_map()
+        assert (processes.rank, processes.world, processes.device) == (1, 2, 1)
+    connected = BackendConfig(Backend(gpus.backends[0])).get_device_backend_map()
     assert {device: str(kind) for device, kind in connected.items()} == {"cpu": "gloo", "cuda": "nccl"}
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(PoseError, match="process 2 of this machine has no CUDA device"), join_processes("cuda"):
+
+
+def test_a_process_that_sees_its_own_gpu_only_takes_it(gpus: Gpus) -> None:
+    """As `srun --gpus-per-task=1` starts them: each one's device is number 0."""
+    gpus.visible = ["GPU-b"]
+    with join_processes("cuda") as processes:
+        assert (processes.rank, processes.device) == (1, 0) and gpus.chosen == [0]
+    assert gpus.left == 1
+
+
+@pytest.mark.parametrize("visible", [["GPU-a"], []])
+def test_more_processes_than_gpus_are_refused(gpus: Gpus, visible: list[str]) -> None:
+    """The first one's device is the only one here: NCCL would fail with words of its own."""
+    gpus.visible = visible
+    words = "process 2 of this machine has no CUDA device of its own"
+    with pytest.raises(PoseError, match=words) as told, join_processes("cuda"):
         pass
+    assert "--device cpu" in str(told.value) and gpus.left == len(visible)
 
 
 def test_no_process_touches_the_first_gpu_before_it_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
