@@ -43,8 +43,9 @@ def variety(subject: Subject, seed: int = 0) -> dict[str, Any] | None:
     poses = poses[np.random.default_rng(seed).permutation(people)[:MOST_POSES]]
     sizes = cluster_sizes(poses)
     shares = sizes / sizes.sum()
-    filled = np.where(np.isfinite(poses), poses, np.nanmean(np.where(np.isfinite(poses), poses, np.nan), axis=0))
-    flat = np.nan_to_num(filled).reshape(len(poses), -1)
+    there = np.isfinite(poses)
+    mean = np.where(there, poses, 0).sum(axis=0) / np.maximum(there.sum(axis=0), 1)  # of a joint nobody has: 0
+    flat = np.where(there, poses, mean).reshape(len(poses), -1)
     variances = np.linalg.svd(flat - flat.mean(axis=0), compute_uv=False) ** 2
     total = variances.sum()
     return {

@@ -94,6 +94,17 @@ def test_variety_counts_poses_not_places_or_sizes(tmp_path: Path) -> None:
     assert many["clusters"] == 30 and many["effective"] == pytest.approx(30) and many["dimensions"] > 10
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_joint_that_nobody_has_is_passed_over_in_silence(tmp_path: Path) -> None:
+    """numpy's warning of an empty mean stood in the terminal."""
+    seen = np.array([0] + [2] * 16)
+    frames = walking(5, visibility=seen)
+    for n, (one,) in enumerate(frames):
+        one.xy[9] += (5 * n, 0)
+    found = describe(load(save(tmp_path / "p.jsonl", frames))[0])["variety"]
+    assert found["people"] == 5 and found["dimensions"] == pytest.approx(1, abs=0.1)
+
+
 def test_groups_of_known_sizes() -> None:
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(3, 17, 2)) * 3
