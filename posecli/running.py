@@ -20,7 +20,7 @@ from posecli.files import is_finite
 from posecli.geometry import warp
 from posecli.models.compiled import find_compiler
 from posecli.models.fast import can_fuse, fuse, is_one_graph, keep_memory, traced
-from posecli.models.fast_cuda import can_run_kernels, quicken
+from posecli.models.fast_cuda import can_run_kernels, has_triton, kernels_trouble, quicken
 from posecli.models.fuse import fold_norms
 from posecli.models.int8 import Grid, Observer, can_quantise, input_grid, quantise, quantised
 from posecli.models.one_call import in_one_call
@@ -377,6 +377,7 @@ class RunningNetwork:
                 if kind == "folded":
                     self._copy = (made_for, fold_norms(self.network))
                 elif self.device.type == "cuda":
+                    self._tell_of_kernels()
                     self._copy = (made_for, quicken(self.network, made_for[2], kernels=kind == "compiled"))
                     if os.environ.get("POSECLI_GRAPHS") != "0" and is_one_graph(self.network):
                         self._replays = Replays(CudaRecorder(self.device))
@@ -390,6 +391,14 @@ class RunningNetwork:
                         fused = in_one_call(fused)
                     self._copy = (made_for, fused)
         return self._copy[1]
+
+    def _tell_of_kernels(self) -> None:
+        """That Triton is there but does not run; PoseError where it is wanted in particular."""
+        why = kernels_trouble(self.device) if has_triton() and self.speed in ("auto", "compiled") else ""
+        if why and self.speed == "compiled":
+            raise PoseError(f"Triton's kernels don't run here: {why}", self.name, "choose --speed fused")
+        if why:
+            self.warn(f"Triton's kernels don't run here, the network is slower without: {why}")
 
     def _fuse(self, numbers: torch.dtype, compiled: bool) -> nn.Module:
         """The fused copy; where nobody asked for compiled parts in particular it does without them if it must."""

@@ -142,6 +142,7 @@ def main() -> None:
         for dtype in (torch.float16,) if MODE == "interpret" else (torch.bfloat16, torch.float16):
             found[f"DEKR in {dtype}"] = convolution(LARGER["as in DEKR"], device, dtype)
         found["wide block"] = block(device, channels=15)
+    adaptive_triton.try_out(torch.device(device))
     found["block"] = block(device)
     found["crops"] = crops(device)
     print(json.dumps(found))

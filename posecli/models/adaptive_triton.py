@@ -345,6 +345,20 @@ def adaptive_conv(x: Tensor, geometry: Tensor, weight: Tensor, bias: Tensor | No
     return out if bias is None else out + bias.to(out.dtype).view(1, -1, 1, 1)
 
 
+@triton.jit
+def _one(out):
+    tl.store(out, 1.0)
+
+
+def try_out(device: torch.device) -> None:
+    """Runs a kernel that does next to nothing; whatever Triton raises where it can't."""
+    out = torch.zeros(1, device=device)
+    with _on(out):
+        _one[(1,)](out, num_warps=1)
+    if float(out) != 1:
+        raise RuntimeError("a kernel did nothing")
+
+
 class TritonAdaptiveBlocks(nn.Module):
     """An adaptive block of every joint's branch in one kernel, for inference: the convolution that gives its geometry,
     the adaptive one, the input added, ReLU. It takes the place of `models.dekr.AdaptiveBlocks` after its norm was

@@ -29,9 +29,27 @@ def has_triton() -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
+@cache
+def kernels_trouble(device: torch.device) -> str:
+    """Why Triton kernels don't run on a CUDA device, or nothing. Found out once, by running one: besides the package
+    Triton wants a C compiler and Python's headers, which small containers lack."""
+    if not has_triton():
+        return "Triton is not installed"
+    if torch.cuda.get_device_capability(device) < _LEAST:
+        return "the device is too old for them"
+    from posecli.models.adaptive_triton import try_out
+
+    try:
+        try_out(device)
+    except Exception as error:  # whatever a compiler, a linker, a driver says
+        said = str(error).splitlines()[0][:200] if str(error) else repr(error)
+        return f"{said} (Triton wants a C compiler, e.g. gcc, and Python's headers)"
+    return ""
+
+
 def can_run_kernels(device: torch.device) -> bool:
     """Whether Triton kernels run on a device."""
-    return device.type == "cuda" and has_triton() and torch.cuda.get_device_capability(device) >= _LEAST
+    return device.type == "cuda" and not kernels_trouble(device)
 
 
 def quicken(network: nn.Module, dtype: torch.dtype = torch.float32, *, kernels: bool) -> nn.Module:

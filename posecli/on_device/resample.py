@@ -8,7 +8,6 @@ reads the bytes and writes the network's input, without Triton by two gathers a 
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Sequence
 from functools import lru_cache
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from posecli.geometry import Shrink, shrink_under
+from posecli.models.fast_cuda import can_run_kernels
 from posecli.on_device.upload import on_device
 from posecli.types import Crop
 
@@ -98,7 +98,7 @@ def _shrunk(shrink: Shrink, axis: int, count: int, zoom: float, move: float) -> 
 
 def has_kernel(device: torch.device) -> bool:
     """Whether the crops are made by the Triton kernel there."""
-    return device.type == "cuda" and importlib.util.find_spec("triton") is not None
+    return can_run_kernels(device)
 
 
 def resampled(

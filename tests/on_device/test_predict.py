@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from posecli import running
+from posecli.errors import PoseError
 from posecli.inference import PoseModel, load_model
+from posecli.models import fast_cuda
 from posecli.on_device.graphs import Replays
 from posecli.on_device.upload import sent_ahead
 from posecli.person_boxes import whole_picture
@@ -134,3 +139,32 @@ def test_the_first_error_is_the_one_told(
     monkeypatch.setattr(model, "maps", broken)
     with pytest.raises(ValueError, match="this network is broken"):
         list(infer(clip, model=model, boxes=whole_picture(1.25), track="none"))
+
+
+def test_where_triton_cannot_build_its_kernels(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container without a C compiler: `auto` does without them and says so, `compiled` is refused."""
+    here = torch.device("cuda", 77)
+
+    def refusing(device: torch.device) -> None:
+        raise RuntimeError("Failed to find C compiler.\nand more")
+
+    kernels = SimpleNamespace(try_out=refusing)
+    monkeypatch.setitem(sys.modules, "posecli.models.adaptive_triton", kernels)
+    for module in (fast_cuda, running):
+        monkeypatch.setattr(module, "has_triton", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    fast_cuda.kernels_trouble.cache_clear()
+    assert not fast_cuda.can_run_kernels(here)
+    told: list[str] = []
+    for speed in ("auto", "compiled"):
+        model = load_model(tiny_model, "cpu", speed=speed)
+        model.warn = told.append
+        model.device = here
+        if speed == "auto":
+            assert model.runs_as == "fused"
+            model._running()
+            assert len(told) == 1 and "C compiler" in told[0] and "more" not in told[0]
+        else:
+            with pytest.raises(PoseError, match="Failed to find C compiler"):
+                model._running()
+    fast_cuda.kernels_trouble.cache_clear()
