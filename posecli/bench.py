@@ -33,6 +33,7 @@ from posecli.errors import UsageError
 from posecli.infer_options import InferOptions
 from posecli.inference import PoseModel, PredictOptions, load_model
 from posecli.models import MODELS
+from posecli.on_device.graphs import PATIENCE
 from posecli.pipeline import poses_of
 from posecli.profiling import profiled
 from posecli.running import SPEEDS
@@ -56,7 +57,7 @@ class BenchOptions:
             network runs as it was loaded, one picture at a time, in PyTorch's usual order of values (NCHW).
         size: (width, height) of the input; None: the model's own (bottom-up models: a 16:9 picture of that height).
         batch: pictures or crops together.
-        runs: rounds that count, after one that doesn't.
+        runs: rounds that count, after one that doesn't (on a CUDA device three).
         threads: of the network's library; None: as many as it takes by itself.
         frames: of the clip, for the stages.
     """
@@ -224,10 +225,12 @@ def unit(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32)
 def rounds(
     work: Mapping[str, Callable[[], Any]], runs: int, device: torch.device | str = "cpu"
 ) -> dict[str, list[tuple[float, float, float | None]]]:
-    """Seconds, core-seconds and joules of each piece of work, in every round; one round before is not counted."""
+    """Seconds, core-seconds and joules of each piece of work, in every round; those before, until all is made
+    (`_first_calls`), are not counted."""
     device = torch.device(device)
+    before = _first_calls(device)
     took: dict[str, list[tuple[float, float, float | None]]] = {name: [] for name in work}
-    for number in range(runs + 1):
+    for number in range(before + runs):
         for name, once in work.items():
             energy = energy_joules()
             own, began = time.process_time(), time.perf_counter()
@@ -237,9 +240,14 @@ def rounds(
             seconds, core = time.perf_counter() - began, time.process_time() - own
             after = energy_joules()
             joules = None if energy is None or after is None or after < energy else after - energy
-            if number:
+            if number >= before:
                 took[name].append((seconds, core, joules))
     return took
+
+
+def _first_calls(device: torch.device) -> int:
+    """Calls at which something is made that later ones find: on a CUDA device launches are recorded at the last."""
+    return PATIENCE if device.type == "cuda" else 1
 
 
 def energy_joules() -> float | None:
@@ -385,7 +393,8 @@ def _stages(model: PoseModel, clip: str | None, options: BenchOptions) -> dict[s
     boxes = None
     if model.top_down:
         boxes = [np.array([[400.0, 100, 700, 650]] * options.batch)]
-    model.predict([image], boxes, still=False)
+    for _ in range(_first_calls(model.device)):
+        model.predict([image], boxes, still=False)
     with profiled() as profile:
         for _ in range(options.runs):
             model.predict([image], boxes, still=False)
@@ -395,6 +404,8 @@ def _stages(model: PoseModel, clip: str | None, options: BenchOptions) -> dict[s
 def _of_clip(model: PoseModel, clip: str, frames: int) -> Generator[Any, None, None]:
     """Lines of a clip's first frames; before them one made-up line, when everything is loaded."""
     with open_source(clip) as source:
-        model.predict([next(iter(source.frames(0, 1, 1))).image], still=False)
+        wanted, image = InferOptions(end=frames), next(iter(source.frames(0, 1, 1))).image
+        for _ in range(_first_calls(model.device)):
+            model.predict([image] * (wanted.batch if model.device.type == "cuda" else 1), still=False)
         yield None
-        yield from islice(poses_of(source, model, InferOptions(end=frames)), frames)
+        yield from islice(poses_of(source, model, wanted), frames)

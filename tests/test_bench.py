@@ -14,6 +14,7 @@ from posecli import bench as module
 from posecli.bench import UNIT_MACS, BenchOptions, bench, count_macs, network_of, rounds
 from posecli.cli.app import app
 from posecli.errors import PoseError, UsageError
+from posecli.on_device.graphs import PATIENCE
 
 
 @pytest.fixture(autouse=True)
@@ -120,6 +121,16 @@ def test_energy_is_read_where_the_machine_shows_it(tmp_path: Path, monkeypatch: 
         (tmp_path / zone).mkdir()
         (tmp_path / zone / "energy_uj").write_text(used + "\n")
     assert module.energy_joules() == 3.0
+
+
+def test_launches_are_recorded_before_rounds_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Making a recording takes as long as hundreds of replays."""
+    called: list[int] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    for device, before in (("cpu", 1), ("cuda", PATIENCE)):
+        called.clear()
+        took = rounds({"work": lambda: called.append(len(called))}, 2, device)
+        assert len(called) == before + 2 and len(took["work"]) == 2
 
 
 def test_sizes_that_a_network_does_not_take() -> None:
