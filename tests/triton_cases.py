@@ -1,7 +1,7 @@
 """Run by `tests/models/test_adaptive_triton.py` in a process of its own: how far the kernels are from the plain code.
 
     TRITON_INTERPRET=1 python tests/triton_cases.py interpret [all]
-    python tests/triton_cases.py cuda|compile [all]
+    python tests/triton_cases.py cuda|compile [all|wide]
 
 ``interpret``: the kernels run on the CPU, as Python; the variable holds for a whole process. ``cuda`` runs them on the
 device, ``compile`` translates them for devices that need not be here. Prints JSON.
@@ -127,10 +127,33 @@ def compiled() -> dict[str, Any]:
     return found
 
 
+def wide() -> dict[str, int]:
+    """Bytes of shared memory that kernels of the widest joints take in float32, for an A100."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    most = adaptive_triton.MOST_CHANNELS
+    sizes = {"CHANNELS": most, "OUT": most, "LANES": most, "OUT_LANES": most, "BLOCK": adaptive_triton.BLOCK}
+    options = {"num_warps": adaptive_triton.WARPS, "num_stages": adaptive_triton.stages(most)}
+    whole = {"pixels", "height", "width", "joints", "splits"}
+    found = {}
+    for kernel, constants in (
+        (adaptive_triton._forward, {**sizes, "BIAS": True, "WHOLE": True}),
+        (adaptive_triton._backward_maps, sizes),
+        (adaptive_triton._backward_kernel, {**sizes, "ROUNDS": 60}),
+    ):
+        types = {n: "constexpr" if n in constants else "i32" if n in whole else "*fp32" for n in kernel.arg_names}
+        source = ASTSource(fn=kernel, signature=types, constexprs=constants)
+        made = triton.compile(source, target=GPUTarget("cuda", 80, 32), options=options)
+        found[kernel.fn.__name__] = made.metadata.shared
+    return found
+
+
 def main() -> None:
     """Runs the cases of the mode given and prints what was found."""
     if MODE == "compile":
-        print(json.dumps(compiled()))
+        print(json.dumps(wide() if "wide" in sys.argv else compiled()))
         return
     device = "cpu" if MODE == "interpret" else "cuda"
     if MODE == "interpret":

@@ -255,14 +255,21 @@ def _lanes(channels: int) -> int:
     return max(16, triton.next_power_of_2(channels))  # what a matrix product on tensor cores takes at least
 
 
+def stages(channels: int) -> int:
+    """Rounds of a loop that are loaded ahead. Of more than 32 channels in float32 three take 180 KB of an SM's shared
+    memory, which an H100 has and no other device."""
+    return 1 if channels > 32 else 3
+
+
 def _shape(x: Tensor, weight: Tensor) -> tuple[int, int, int, dict[str, int]]:
-    """Pixels of the batch, joints, programs over pixels, and the sizes that are compiled in."""
+    """Pixels of the batch, joints, programs over pixels, and the sizes (and options) that are compiled in."""
     channels, joints = weight.shape[1], x.shape[1] // weight.shape[1]
     made = weight.shape[0] // joints
     if max(channels, made) > MOST_CHANNELS:
         raise ValueError(f"adaptive kernels take up to {MOST_CHANNELS} channels of a joint, not {max(channels, made)}")
     pixels = x.shape[0] * x.shape[2] * x.shape[3]
     sizes = {"CHANNELS": channels, "OUT": made, "LANES": _lanes(channels), "OUT_LANES": _lanes(made), "BLOCK": BLOCK}
+    sizes["num_stages"] = stages(max(channels, made))
     return pixels, joints, triton.cdiv(pixels, BLOCK), sizes
 
 

@@ -59,6 +59,15 @@ def test_kernels_are_programs_for_devices() -> None:
 
 
 @needs_triton
+@pytest.mark.slow
+def test_wide_kernels_fit_into_what_devices_have() -> None:
+    """99 KB of shared memory in all of them since Ampere; in an A100 163, in an H100 227."""
+    found = cases("compile", "wide")
+    assert len(found) == 3
+    assert max(found.values()) <= 99 * 1024, found
+
+
+@needs_triton
 @pytest.mark.cuda
 def test_kernels_on_the_device() -> None:
     check(cases("cuda", "all"))
