@@ -43,7 +43,7 @@ SITE ?=
 OUT ?= benchmarks/results
 PARTS ?= kernel,network,video,training
 test-gpu:
-	PYTHONPATH=$(CURDIR):$(SITE) $(PYTHON) -m pytest -m cuda tests/test_cuda.py tests/models/test_adaptive_triton.py tests/video/test_decoders.py
+	PYTHONPATH=$(CURDIR):$(SITE) $(PYTHON) -m pytest -m cuda tests/test_cuda.py tests/test_train.py tests/models/test_adaptive_triton.py tests/video/test_decoders.py
 
 bench-gpu:
 	PYTHONPATH=$(CURDIR):$(SITE) $(PYTHON) benchmarks/gpu.py --out $(OUT) --only $(PARTS)

@@ -70,3 +70,10 @@ def test_options_in_examples_exist(cli: Callable, page: Path) -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_all_tests_that_want_a_gpu_are_run_together() -> None:
+    """`make test-gpu` names files, so that a bare machine need not read the others."""
+    named = set(re.findall(r"tests/\S+\.py", (ROOT / "Makefile").read_text().split("test-gpu:")[1].split("\n\n")[0]))
+    marked = {p for p in (ROOT / "tests").rglob("test_*.py") if re.search(r"(= |@|=)pytest\.mark\.cuda", p.read_text())}
+    assert named == {str(path.relative_to(ROOT)) for path in marked}
