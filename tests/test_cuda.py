@@ -76,6 +76,15 @@ def test_quick_networks_agree_with_plain_ones(name: str) -> None:
         assert gap(model_of(name, "auto", precision).maps(crops), expected, mean=True) < 0.02, precision
 
 
+def test_networks_that_give_places_are_recorded() -> None:
+    crops, model = pictures(3), model_of("integral-resnet-tiny", "auto")
+    expected = model_of("integral-resnet-tiny", "plain").maps(crops)
+    for _ in range(5):
+        found = model.maps(crops)
+        torch.testing.assert_close(found.places, expected.places, rtol=0, atol=1e-4)
+    assert model._replays is not None and len(model._replays) == 1
+
+
 def test_kernels_run_where_they_can() -> None:
     model = model_of("dekr-tiny", "auto")
     assert model.runs_as == ("compiled" if can_run_kernels(model.device) else "fused")
@@ -117,6 +126,29 @@ def test_crops_of_the_device() -> None:
         found = resampled([image], [(0, crop)], mean, std, device=torch.device("cuda", 0))
         difference = np.abs(found[0].permute(1, 2, 0).cpu().numpy() - warp(image, crop))
         assert difference.mean() < 0.6 and difference.max() <= 4
+
+
+def test_a_refused_recording_leaves_the_stream_as_it_was() -> None:
+    before = torch.cuda.current_stream()
+    values = torch.randn(4, device="cuda")
+    with pytest.raises(RuntimeError):
+        CudaRecorder(torch.device("cuda")).record(lambda: values.sum().item())
+    assert torch.cuda.current_stream() == before
+    # What is asked afterwards is recorded.
+    replay, output = CudaRecorder(torch.device("cuda")).record(lambda: values * 2)
+    replay()
+    torch.testing.assert_close(output, values * 2)
+
+
+def test_recordings_after_all_were_forgotten() -> None:
+    """Matrix products: the library keeps a workspace, which must not keep the pool of recordings that are gone."""
+    network = nn.Linear(32, 32).cuda().eval()
+    replays = Replays(CudaRecorder(torch.device("cuda")), patience=1)
+    with torch.inference_mode():
+        for count in (1, 2):
+            values = torch.randn(count, 32, device="cuda")
+            torch.testing.assert_close(replays(network, values), network(values), rtol=1e-4, atol=1e-4)
+            replays.clear()
 
 
 def test_pictures_sent_ahead() -> None:
