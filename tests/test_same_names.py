@@ -124,6 +124,52 @@ def test_rows_of_videos_of_one_name(tmp_path: Path) -> None:
     assert list(result["groups"]["track"]) == ["a/walk.mp4 track 1", "b/walk.mp4 track 1"]
 
 
+def _openpose(folder: Path, source: int | None) -> Path:
+    """OpenPose's files of one of `both`, as its own program leaves them; None: two frames without anybody."""
+    folder.mkdir(parents=True)
+    flat = [] if source is None else [v for y in (5.0, 30.0) for v in ((10.0, 50.0)[source] + (y > 5) * 4, y, 0.9)]
+    people = [{"person_id": [-1], "pose_keypoints_2d": flat}] if flat else []
+    for n in range(2):
+        (folder / f"walk_{n:012d}_keypoints.json").write_text(json.dumps({"version": 1.3, "people": people}))
+    return folder
+
+
+@pytest.mark.parametrize(("layout", "videos"), [("{}", False), ("{}/walk", False), ("{}/walk_json", True)])
+def test_openpose_folders_of_two_cameras_are_measured_together(
+    tmp_path: Path, layout: str, videos: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And each by itself, whether its video lies beside it or is not there."""
+    labels = both(tmp_path / "labels.jsonl")
+    folders = [_openpose(tmp_path / "found" / layout.format(c), n) for n, c in enumerate(("front", "side"))]
+    for folder in folders if videos else ():
+        make_clip(folder.parent / "walk.mp4", 2)
+    asked = {"metrics": ("pck",), "pck_reference": "pixels", "match": "iou", "by": ("video",), "skeleton": TWO}
+    result = evaluate(labels, tmp_path / "found", **asked)
+    assert result["all"]["PCK@5px"] == 1 and result["frames"]["labelled_without_prediction"] == 0
+    monkeypatch.chdir(folders[1])
+    for given in (folders[1], "."):
+        one = evaluate(labels, given, **asked)["groups"]["video"]
+        assert one["side/walk"]["PCK@5px"] == 1 and one["front/walk"]["PCK@5px"] == 0
+
+
+def test_openpose_folders_that_do_not_say_which_camera(tmp_path: Path) -> None:
+    labels = both(tmp_path / "labels.jsonl")
+    _openpose(tmp_path / "found" / "one_json", 0)
+    _openpose(tmp_path / "found" / "two_json", 1)
+    with pytest.raises(PoseError, match="walk may be front/walk or side/walk") as told:
+        evaluate(labels, tmp_path / "found", metrics=("pck",), pck_reference="pixels", match="iou", skeleton=TWO)
+    assert "front/walk" in told.value.hint and "one_json" in told.value.where
+
+
+def test_an_openpose_folder_of_nobody_among_others(tmp_path: Path) -> None:
+    """Its files do not say how many joints nobody has."""
+    labels = both(tmp_path / "labels.jsonl")
+    _openpose(tmp_path / "found" / "front", None)
+    _openpose(tmp_path / "found" / "side", 1)
+    result = evaluate(labels, tmp_path / "found", metrics=("pck",), pck_reference="pixels", match="iou", skeleton=TWO)
+    assert result["all"]["PCK@5px"] == 0.5 and result["frames"]["labelled_without_prediction"] == 0
+
+
 def test_openpose_has_a_folder_for_each(tmp_path: Path) -> None:
     poses = both(tmp_path / "p.jsonl")
     assert export_stream(poses, tmp_path / "o", "openpose", warn=lambda text: None) == 4

@@ -114,6 +114,34 @@ class StatedPictures:
                 return found[0]
         return self.videos[0] if only and len(self.videos) == 1 else None
 
+    def video_at(self, places: Sequence[Path]) -> Video | None:
+        """The video with whose name, folders and all, one of these places ends (of several the longest name); None for
+        none. Of places a suffix of videos doesn't matter."""
+        found: dict[int, int] = {}
+        for place in places:
+            parts = _without_suffix(place.as_posix())
+            for number, video in enumerate(self.videos):
+                for name in map(_without_suffix, (video.name, video.file_name)):
+                    if name and parts[-len(name) :] == name:
+                        found[number] = max(found.get(number, 0), len(name))
+        longest = [number for number, length in found.items() if length == max(found.values())]
+        return self.videos[longest[0]] if len(longest) == 1 else None
+
+    def videos_called(self, stems: Sequence[str]) -> list[Video]:
+        """Those of one of these names, without folders and suffix."""
+        names = [(v, {(_without_suffix(n) or ("",))[-1] for n in (v.name, v.file_name)}) for v in self.videos]
+        return [video for video, own in names if own & set(stems)]
+
+
+def _without_suffix(name: str) -> tuple[str, ...]:
+    """The parts of a video's name without its suffix."""
+    from posecli.video import VIDEO_SUFFIXES
+
+    parts = [p for p in name.replace("\\", "/").split("/") if p not in ("", ".")]
+    if parts and Path(parts[-1]).suffix.lower() in VIDEO_SUFFIXES:
+        parts[-1] = Path(parts[-1]).stem
+    return tuple(parts)
+
 
 def stated_header(video: Video, skeleton: Skeleton) -> StreamHeader:
     """The header of a stream of a video that a data set states."""

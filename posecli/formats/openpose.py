@@ -8,8 +8,10 @@ Format notes: https://github.com/CMU-Perceptual-Computing-Lab/openpose/blob/mast
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +26,7 @@ from posecli.formats.label_poses import labels_of_poses
 from posecli.formats.labels import LabelFile, LabelRow, Third
 from posecli.predictions import FramePoses, StreamHeader
 from posecli.skeletons import SKELETONS
-from posecli.types import Dataset, Instance, Skeleton
+from posecli.types import Dataset, Instance, Skeleton, Video
 from posecli.video import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
@@ -116,14 +118,63 @@ def read_poses(
     """
     label = read_openpose(src)
     if skeleton is None:
-        chosen = skeleton_of(label)
-        warn(f"{src}: {chosen.num_keypoints} joints a person: taken as OpenPose's {chosen.name}")
+        chosen = _own_skeleton(label, warn)
     else:
         chosen = chosen_skeleton(skeleton, len(label.rows[0].xy) if label.rows else None, str(src))
+    yield from _poses(label, chosen, image_root, stated)
+
+
+def folders_below(src: Path) -> list[Path]:
+    """The folders of OpenPose's files anywhere below a folder, as `write_openpose` leaves them of several videos."""
+    return sorted({path.parent for path in src.rglob("*_keypoints.json") if _FRAME.search(path.name)})
+
+
+def read_folders(
+    src: Path, skeleton: str | Path | Skeleton | None, warn: Warn, stated: StatedPictures | None
+) -> Iterator[tuple[StreamHeader, FramePoses]]:
+    """As `read_poses`, of all `folders_below`, to be compared with labels."""
+    labels = [read_openpose(folder) for folder in folders_below(src)]
+    if skeleton is None:  # a folder of nobody does not say how many joints somebody has
+        skeleton = _own_skeleton(next((label for label in labels if label.rows), labels[0]), warn)
+    for label in labels:
+        chosen = chosen_skeleton(skeleton, len(label.rows[0].xy) if label.rows else None, str(label.path))
+        yield from _poses(label, chosen, None, stated)
+
+
+def _own_skeleton(label: LabelFile, warn: Warn) -> Skeleton:
+    chosen = skeleton_of(label)
+    warn(f"{label.path}: {chosen.num_keypoints} joints a person: taken as OpenPose's {chosen.name}")
+    return chosen
+
+
+def _stated_video(src: Path, video: Path | None, stated: StatedPictures) -> Video | None:
+    """The labelled video that a folder is of, by the folders it lies in, else by its name."""
+    whole = Path(os.path.abspath(src))
+    stems = [whole.name, _stem(src)]
+    places = [whole, whole / stems[1], whole.with_name(stems[1])]
+    if video is not None:
+        places.insert(0, Path(os.path.abspath(video)))
+    known = stated.video_at(places)
+    if known is not None or video is not None:
+        return known
+    called = stated.videos_called(stems)
+    if len(called) > 1:
+        names = [v.name for v in called]
+        hint = f"a folder that says which one: {names[0]}/ or {names[1]}/"
+        raise PoseError(f"{stems[1]} may be {' or '.join(names[:5])}", str(src), hint)
+    return stated.video(stems)
+
+
+def _poses(
+    label: LabelFile, chosen: Skeleton, image_root: str | Path | None, stated: StatedPictures | None
+) -> Iterator[tuple[StreamHeader, FramePoses]]:
+    src = label.path
     video = _video_of(src, image_root)
-    known = None if video is not None or stated is None else stated.video([src.name, _stem(src)])
+    known = None if stated is None else _stated_video(src, video, stated)
     if video is not None:
         header, length = video_header(video, chosen)
+        if known is not None:
+            header = replace(header, source=known.file_name or known.name)
     elif known is not None:
         header, length = stated_header(known, chosen), known.num_frames
     else:
@@ -155,6 +206,7 @@ def _stem(folder: Path) -> str:
 
 
 def _video_of(folder: Path, image_root: str | Path | None) -> Path | None:
+    folder = Path(os.path.abspath(folder))  # "." has no name
     return video_of(folder, image_root) or video_of(folder.with_name(_stem(folder) + ".json"), image_root)
 
 

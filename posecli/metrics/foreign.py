@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from posecli.errors import PoseError
-from posecli.formats import ReadOptions, coco_results, read_dataset, recognised, table_set
+from posecli.formats import ReadOptions, coco_results, openpose, read_dataset, recognised, table_set
+from posecli.formats.clips import find_clips, find_labels
 from posecli.formats.found_pictures import StatedPictures
 from posecli.formats.label_poses import label_stream
 from posecli.metrics.people import LabelFrames
@@ -35,9 +36,16 @@ def form_of_predictions(path: Path) -> str:
     if coco_results.recognise(path):
         return "coco_results"  # by its first bytes: other forms may look through the whole file
     try:
-        return (recognised(path) or ("", ""))[0]
+        form = (recognised(path) or ("", ""))[0]
     except PoseError:
         return ""
+    if form in ("", "mars") and path.is_dir() and openpose.folders_below(path) and not _has_labelled_clips(path):
+        return "openpose"  # a folder for each of several videos
+    return form
+
+
+def _has_labelled_clips(folder: Path) -> bool:
+    return any(find_labels(clip, folder) is not None for clip in find_clips(folder))
 
 
 def stated_pictures(frames: LabelFrames) -> StatedPictures:
@@ -70,6 +78,8 @@ def read_foreign(
         PoseError: what the form's reader refuses.
     """
     stated = None if frames is None else stated_pictures(frames)
+    if form == "openpose" and not openpose.is_openpose_folder(path):
+        return openpose.read_folders(path, skeleton, warn, stated)
     if form in _POSES:
         read_poses = importlib.import_module(f"posecli.formats.{form}").read_poses
         return read_poses(path, None, stated) if form == "mediapipe" else read_poses(path, skeleton, None, warn, stated)
