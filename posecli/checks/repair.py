@@ -18,6 +18,7 @@ import numpy as np
 
 from posecli.checks.findings import Finding
 from posecli.checks.subject import Subject
+from posecli.checks.values import is_number
 from posecli.errors import PoseError
 from posecli.files import replace_when_done
 from posecli.formats.coco_write import AREA_OF_BOX
@@ -163,7 +164,7 @@ def _repair_stream(lines: list[Any], findings: Sequence[Finding], counts: Counte
             gone.add((line, person))
         elif finding.kind == "non-finite" and finding.value == "joints":
             points = lines[line]["persons"][person]["keypoints"]
-            points[:] = [p if p is not None and np.isfinite(p).all() else None for p in points]
+            points[:] = [p if p is not None and all(map(is_number, p)) else None for p in points]
         elif finding.kind in ("non-finite", "negative-box", "box-misses-joints"):
             _repair_box(lines[line]["persons"][person], finding.value)
         else:

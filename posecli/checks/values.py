@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, TypeGuard
 
-LARGEST = 2**53  # integers beyond are no frame numbers, sizes or pixels, and no float holds them
+LARGEST = 2**53  # numbers beyond are no frame numbers, sizes or pixels, and no float holds such integers
 _PLAIN = frozenset((int, float))
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """A finite number that a float holds."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    return math.isfinite(value) if isinstance(value, float) else abs(value) <= LARGEST
+    """A number below `LARGEST`, as readers take them."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST
 
 
 def is_whole(value: Any) -> TypeGuard[int]:

@@ -329,6 +329,21 @@ def test_what_no_reader_takes_is_found(tmp_path: Path, key: str, value: Any) -> 
     assert found.gravity == "error" and "line 3" in found.record and key in found.what
 
 
+def test_coordinates_beyond_every_picture_are_found_and_go(tmp_path: Path) -> None:
+    """Readers take nothing from 2^53 on, and check only said that it lies outside of the picture."""
+    path = tmp_path / "poses.jsonl"
+    lines = stream(path)
+    lines[2]["persons"][0]["keypoints"][3] = [1e300, 1, 1]
+    lines[3]["persons"][0]["box"] = [0, 0, 1e300, 10]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(PoseError):
+        list(read_stream(path))
+    outcome = check([path])
+    assert [f.kind for f in outcome.findings] == ["non-finite"] * 2
+    write(outcome.subjects[0], repaired(outcome.subjects[0], outcome.findings)[0], tmp_path / "fixed.jsonl")
+    assert len(list(read_stream(tmp_path / "fixed.jsonl"))) == 6
+
+
 def test_labels_written_as_poses_keep_what_they_say(tmp_path: Path) -> None:
     """A crowd's box is no person's, and hidden joints are not visible."""
     path = tmp_path / "labels.jsonl"
