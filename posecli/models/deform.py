@@ -46,17 +46,19 @@ def deform_conv2d(
     out_h, out_w = offset.shape[-2:]
     offset_groups = offset.shape[1] // (2 * taps)
     groups = channels // channels_per_group
-    offset = offset.view(batch, offset_groups, taps, 2, out_h, out_w)
+    # Half precision cannot tell pixels apart.
+    wide = torch.promote_types(x.dtype, torch.float32)
+    offset = offset.to(wide).view(batch, offset_groups, taps, 2, out_h, out_w)
 
     def positions(taps_along: Tensor, size: int, shape: tuple[int, ...]) -> Tensor:
-        at_pixel = torch.arange(size, device=x.device, dtype=x.dtype) * stride - padding
+        at_pixel = torch.arange(size, device=x.device, dtype=wide) * stride - padding
         return taps_along.view(1, 1, taps, 1, 1) * dilation + at_pixel.view(shape)
 
     tap = torch.arange(taps, device=x.device)
-    rows = positions((tap // kernel_w).to(x.dtype), out_h, (1, 1, 1, out_h, 1)) + offset[:, :, :, 0]
-    columns = positions((tap % kernel_w).to(x.dtype), out_w, (1, 1, 1, 1, out_w)) + offset[:, :, :, 1]
+    rows = positions((tap // kernel_w).to(wide), out_h, (1, 1, 1, out_h, 1)) + offset[:, :, :, 0]
+    columns = positions((tap % kernel_w).to(wide), out_w, (1, 1, 1, 1, out_w)) + offset[:, :, :, 1]
     source = x.reshape(batch, offset_groups, channels // offset_groups, height * width)
-    sampled = _bilinear(source, rows.flatten(2), columns.flatten(2), height, width)
+    sampled = _bilinear(source, rows.flatten(2), columns.flatten(2), height, width).to(x.dtype)
     sampled = sampled.view(batch, offset_groups, channels // offset_groups, taps, out_h * out_w)
     if mask is not None:
         sampled = sampled * mask.view(batch, offset_groups, 1, taps, out_h * out_w)

@@ -105,3 +105,15 @@ def test_gradients_equal_the_plain_path():
         grads.append([leaf.grad for leaf in own])
     for plain, fast in zip(*grads, strict=True):
         torch.testing.assert_close(fast, plain, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_keeps_the_positions_of_any_taps(dtype: torch.dtype) -> None:
+    """Maps of half precision are sampled where they are told: beyond pixel 128 bfloat16 knows whole pixels only."""
+    torch.manual_seed(4)
+    x, weight = torch.randn(1, 4, 4, 300).to(dtype), (torch.randn(4, 4, 3, 3) / 6).to(dtype)
+    offset = torch.full((1, 18, 4, 300), 0.5, dtype=dtype)
+    plain = deform_conv2d(x.float(), offset.float(), weight.float(), padding=1)
+    half = deform_conv2d(x, offset, weight, padding=1)
+    assert half.dtype == dtype
+    assert (half.float() - plain).abs().max() < 0.01 * plain.abs().max()
