@@ -12,7 +12,7 @@ import numpy as np
 
 from posecli.checks.findings import Finding
 from posecli.checks.subject import Picture, Rows, Subject
-from posecli.checks.values import are_numbers, is_number, is_whole
+from posecli.checks.values import LARGEST, are_numbers, is_number, is_whole
 from posecli.errors import PoseError
 from posecli.files import image_root_of
 from posecli.formats import coco
@@ -173,7 +173,8 @@ def _person(
         found("odd-visibility", names)
         points[:, 2] = np.where(odd, (points[:, 2] > 0) * 1.0, points[:, 2])
     stated = sum(v > 0 for v in points[:, 2].tolist())
-    if not np.isfinite(points).all() and (broken := (points[:, 2] > 0) & ~np.isfinite(points[:, :2]).all(axis=1)).any():
+    known = np.abs(points[:, :2]) < LARGEST
+    if not known.all() and (broken := (points[:, 2] > 0) & ~known.all(axis=1)).any():
         found("non-finite", ", ".join(joints.keypoints[k] for k in np.flatnonzero(broken)), "joints")
         points[broken, 2] = 0
     if entry.get("num_keypoints", stated) != stated:

@@ -126,7 +126,7 @@ def _labelled(person: dict[str, Any]) -> int:
 def _drop_broken(person: dict[str, Any]) -> None:
     flat = person["keypoints"]
     for k in range(0, len(flat), 3):
-        if flat[k + 2] > 0 and not (np.isfinite(flat[k]) and np.isfinite(flat[k + 1])):
+        if flat[k + 2] > 0 and not (is_number(flat[k]) and is_number(flat[k + 1])):
             flat[k : k + 3] = [0, 0, 0]
 
 

@@ -334,7 +334,7 @@ def _points(rows: Sequence[tuple[str, Any]], count: int) -> np.ndarray:
     if len(odd):
         row, joint = odd[0]
         raise PoseError(f"v is {v[row, joint]:g}, not 0, 1 or 2", f"{rows[row][0]}, keypoint {joint}")
-    odd = np.argwhere((v > 0) & ~np.isfinite(points[..., :2]).all(axis=2))
+    odd = np.argwhere((v > 0) & ~(np.abs(points[..., :2]) < _FAR).all(axis=2))
     if len(odd):
         row, joint = odd[0]
         raise PoseError("a coordinate is not finite", f"{rows[row][0]}, keypoint {joint}")

@@ -272,6 +272,20 @@ def test_what_no_reader_takes_of_labels_is_found(
     assert check([save(clean)]).clean and coco.read(path)
 
 
+def test_a_label_beyond_every_picture_is_refused_found_and_goes(
+    clean: dict[str, Any], save: Callable[..., Path], tmp_path: Path
+) -> None:
+    """It was read, and was infinite from there on."""
+    clean["annotations"][6]["keypoints"][:3] = [1e300, 50, 2]
+    path = save(clean)
+    with pytest.raises(PoseError, match="not finite"):
+        coco.read(path)
+    outcome = check([path])
+    assert [f.kind for f in outcome.findings] == ["non-finite"]
+    write(outcome.subjects[0], repaired(outcome.subjects[0], outcome.findings)[0], tmp_path / "fixed.json")
+    assert len(coco.read(tmp_path / "fixed.json").records) == 7
+
+
 def stream(path: Path, frames: int = 6) -> list[Any]:
     """A clean stream of one walking person."""
     value = np.array(person(1, 1)["keypoints"]).reshape(17, 3)[:, :2]
