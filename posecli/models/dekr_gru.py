@@ -228,6 +228,10 @@ class PoseMemory(nn.Module):
         Returns:
             both maps as they are to be read, and the speed (B, 2 K, h, w), map pixels in a usual gap.
         """
+        if torch.is_autocast_enabled(centre.device.type):
+            # Weights go up to e^15, of which float16 knows nothing, and offsets are sums of many small changes.
+            with torch.autocast(centre.device.type, enabled=False):
+                return self.forward(centre.float(), offset.float(), state, known, ticks.float())
         if state is None:
             return centre, offset, torch.zeros_like(offset)
         centre_before, offset_before, speed = state

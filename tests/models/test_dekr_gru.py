@@ -181,6 +181,24 @@ def test_a_pose_that_moves_on_evenly_is_followed_and_trembling_is_less():
     assert torch.equal(first, alone)  # nobody's centre is known yet
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_carried_poses_are_float32_under_half_precision(dtype):
+    """Sure centres far from where joints lie: their weights and offsets multiplied are beyond what float16 holds."""
+    memory = PoseMemory(2)
+    centre, offset = (v.float() for v in person_at([8.0, 6.0], torch.tensor([[3.0, 2], [5, 8]]), (96, 96)))
+    tick = torch.tensor([1.0])
+    maps = [(centre + 12, offset + 0.1 * t) for t in range(3)]
+    found = []
+    for half in (False, True):
+        state = None
+        with torch.autocast("cpu", dtype, enabled=half):
+            for now in maps:
+                state = memory(*now, state, None, tick)
+        found.append(state)
+    for plain, own in zip(*found, strict=True):
+        assert own.dtype == torch.float32 and torch.equal(plain, own)
+
+
 def test_gradients_stop_where_they_are_told_to():
     network = filled("dekr-gru-tiny").train()
     clip = torch.randn(1, 4, 3, 32, 32).double()
