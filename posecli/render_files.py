@@ -6,7 +6,7 @@ from pathlib import Path
 
 from posecli.errors import PoseError
 from posecli.render import overlay_writer
-from posecli.video import PICTURE_SUFFIXES, FrameSource, PictureSource, PictureWriter, VideoWriter
+from posecli.video import HEIC_SUFFIXES, PICTURE_SUFFIXES, FrameSource, PictureSource, PictureWriter, VideoWriter
 
 _VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 
@@ -18,7 +18,7 @@ def default_target(source: FrameSource) -> str:
         return f"{name.stem if '://' not in source.name else 'stream'}.overlay.mp4"
     if len(source.files) == 1:
         file = Path(source.files[0])
-        return f"{file.stem}.overlay{'.jpg' if file.suffix.lower() in ('.heic', '.heif') else file.suffix}"
+        return f"{file.stem}.overlay{'.jpg' if file.suffix.lower() in HEIC_SUFFIXES else file.suffix}"
     return f"{name.stem}.overlay/"
 
 

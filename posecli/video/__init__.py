@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from posecli.video.camera import CameraSource
 from posecli.video.frame_source import FrameSource, check_positions, parse_position
-from posecli.video.pictures import PictureSource, PictureWriter, read_picture
+from posecli.video.pictures import HEIC_SUFFIXES, PictureSource, PictureWriter, read_picture
 from posecli.video.reader import DECODERS, VideoSource
 from posecli.video.sources import PICTURE_SUFFIXES, VIDEO_SUFFIXES, Input, list_inputs, natural_key, open_source
 from posecli.video.writer import VideoWriter, container_of
 
 __all__ = [
     "DECODERS",
+    "HEIC_SUFFIXES",
     "PICTURE_SUFFIXES",
     "VIDEO_SUFFIXES",
     "CameraSource",

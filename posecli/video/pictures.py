@@ -20,6 +20,8 @@ from posecli.files import inside, replace_when_done
 from posecli.types import Frame
 from posecli.video.frame_source import FrameSource, check_file, check_range
 
+#: Pictures under these names are read, never written: OpenCV has no encoder of HEVC.
+HEIC_SUFFIXES = frozenset((".heic", ".heif"))
 #: Of a HEIF file (ISO/IEC 23008-12) in HEVC: one of these is among the brands in its first box.
 _HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
 
@@ -197,7 +199,7 @@ class PictureWriter:
     def write(self, image: np.ndarray, name: str) -> Path:
         """Writes (H, W, 3) uint8 RGB under ``name`` (forward slashes make folders); returns the file's path."""
         path = self.target if self.single else inside(self.target, name)
-        if not self.single and path.suffix.lower() in (".heic", ".heif"):
+        if not self.single and path.suffix.lower() in HEIC_SUFFIXES:
             path = path.with_name(f"{path.name}.jpg")
         suffix = path.suffix.lower()
         options = [cv2.IMWRITE_JPEG_QUALITY, 95] if suffix in (".jpg", ".jpeg") else []

@@ -20,7 +20,7 @@ from posecli.storage import is_stored, plain, stored_names
 from posecli.types import Frame
 from posecli.video.camera import CameraSource
 from posecli.video.frame_source import FrameSource, check_file, check_range
-from posecli.video.pictures import PictureSource
+from posecli.video.pictures import HEIC_SUFFIXES, PictureSource
 from posecli.video.reader import VideoSource
 from posecli.video.stored import StoredPictures, StoredVideo
 
@@ -28,7 +28,7 @@ VIDEO_SUFFIXES = frozenset(
     ".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .ts .mts .m2ts .wmv .asf .flv .3gp .3g2 .ogv .vob .mxf .gif .h264 .h265 "
     ".hevc .264 .265 .ivf .mjpeg .mjpg".split()
 )
-PICTURE_SUFFIXES = frozenset(".jpg .jpeg .jpe .png .bmp .webp .avif .heic .heif .tif .tiff .jp2 .ppm .pgm .pnm".split())
+PICTURE_SUFFIXES = HEIC_SUFFIXES.union(".jpg .jpeg .jpe .png .bmp .webp .avif .tif .tiff .jp2 .ppm .pgm .pnm".split())
 
 
 @dataclass(frozen=True)
