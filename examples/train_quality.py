@@ -4,13 +4,12 @@
         --finder runs/finder/finder.safetensors --out runs/quality
 
 The finder looks at random canvases of the training pictures, the pose network at what it finds there and at boxes
-around the labels, somewhat off. The target is the OKS of each pose to the labels, 0 where nobody is; what is learnt is
-one linear map of the maxima of the network's features (`posecli.models.fpn.PoseFPN`, ``quality``), by a logistic
-regression. All else stays as it is, so the poses do, too.
+around the labels, somewhat off. The target is the OKS of each pose to the labels, 0 where nobody is; what is learnt are
+the parts ``quality`` and ``judge`` of `posecli.models.fpn.PoseFPN`. All else stays as it is, so the poses do, too.
 
-What was seen is kept in OUT/seen, a hundred canvases a file, each seeded by its number: a run that was stopped goes on
-with the same command, and with more --canvases where it ended. OUT/pose.safetensors is the pose network with the new
-part, for `assemble_default.py`.
+What was seen is kept in OUT/maps, a hundred canvases a file (some 40 MB), each seeded by its number: a run that was
+stopped goes on with the same command, and with more --canvases where it ended. OUT/pose.safetensors is the pose network
+with the new parts, for `assemble_default.py`.
 """
 
 from __future__ import annotations
@@ -18,7 +17,8 @@ from __future__ import annotations
 import argparse
 import json
 import signal
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import cv2
@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from assemble_default import LOOKS, looking
 from numpy.random import Generator
-from torch import nn
+from torch.nn import functional
 from train_finder import SKELETON, StopSignal, training_pools
 
 from posecli.augment_pictures import Canvas, PictureMixer
@@ -41,6 +41,8 @@ from posecli.readout import TOP_DOWN
 from posecli.running import pick_device
 from posecli.types import Crop
 
+#: Of the network, which are learnt here.
+PARTS = ("quality", "judge")
 #: Of a file of what was seen. Of the canvases' longer sides: least and most pixels.
 CHUNK, SIDES = 100, (200, 420)
 #: Boxes of a canvas: of the finder the best, of the labels the first; how far the latter are off, share of their sides.
@@ -51,16 +53,32 @@ AREA = 0.53
 NOBODY = 0.3
 #: Least share of a box in which all people are known; least labelled joints to judge a pose by.
 KNOWN, JOINTS = 0.7, 3
-#: Weight of the squared weights of normalised features. The regression knows few people and many features.
-RIDGE = 1e-2
+#: Channels of the part that looks at the trunk's map; how often everything seen is learnt from, so many at once; the
+#: highest rate, the decay of weights, and the share of what is judged by that is left out: there are few people.
+JUDGE, EPOCHS, BATCH = 32, 6, 128
+RATE, DECAY, DROPOUT = 2e-3, 0.05, 0.3
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a pose network saw in N boxes: the maxima of its features (N, C), and the OKS of each pose (N,)."""
+    """What a pose network saw in N boxes: the maxima of its last features (N, C), float32, its trunk's map at stride 16
+    (N, c, h, w), float16, and the OKS of each pose (N,), float32."""
 
     features: np.ndarray
+    coarse: np.ndarray
     oks: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.oks)
+
+    def of(self, chosen: np.ndarray) -> Seen:
+        """Some of it, by indices or by a mask."""
+        return Seen(self.features[chosen], self.coarse[chosen], self.oks[chosen])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Seen]) -> Seen:
+        """All in one; at least one part."""
+        return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
 
 
 def target(pose: np.ndarray, box: np.ndarray, canvas: Canvas) -> float | None:
@@ -82,9 +100,9 @@ class Looker:
 
     def __init__(self, pose: Path, finder: Path, device: str, precision: str) -> None:
         state, self.meta = read_parts(pose)["main"]
-        arguments = {name: value for name, value in self.meta.arguments.items() if name != "quality"}
+        arguments = {name: value for name, value in self.meta.arguments.items() if name not in PARTS}
         self.meta = replace(self.meta, arguments=arguments)
-        self.state = {name: value for name, value in state.items() if not name.startswith("quality.")}
+        self.state = {name: value for name, value in state.items() if name.split(".")[0] not in PARTS}
         network = build(self.meta)
         assert isinstance(network, PoseFPN)
         network.load_state_dict(self.state)
@@ -101,19 +119,21 @@ class Looker:
         self._mean, self._std = mean, std
 
     @torch.inference_mode()
-    def look(self, image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The maxima of its features (N, C) and poses (N, K, 2), in pixels of the picture, in boxes (N, 4)."""
+    def look(self, image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What is seen in boxes (N, 4): features and coarse maps, as in `Seen`, and poses (N, K, 2), in pixels of the
+        picture."""
         crops: list[Crop] = [TOP_DOWN[self.meta.codec].crop(box, self.meta) for box in boxes]
         pixels = torch.from_numpy(np.stack([warp(image, crop) for crop in crops])).to(self.device)
         values = ((pixels.permute(0, 3, 1, 2).float() - self._mean) / self._std).contiguous(
             memory_format=torch.channels_last
         )
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-            features = self.network.trunk(values)
+            features, coarse = self.network.trunk.levels(values)
             output = HeatmapOutput(self.network.head(features).float())
         xy = TOP_DOWN[self.meta.codec].decode(output, None, self.meta)[0].cpu().numpy()
         back = np.stack([crop.inverse for crop in crops])
-        return highest(features.float()).cpu().numpy(), xy @ back[:, :, :2].transpose(0, 2, 1) + back[:, None, :, 2]
+        seen = highest(features.float()).cpu().numpy(), coarse.half().cpu().numpy()
+        return *seen, xy @ back[:, :, :2].transpose(0, 2, 1) + back[:, None, :, 2]
 
     def boxes(self, canvas: Canvas, rng: Generator) -> np.ndarray:
         """(N, 4): the finder's, the best first, and those of the labels, somewhat off."""
@@ -130,11 +150,15 @@ class Looker:
         """What there is to learn from one canvas."""
         boxes = self.boxes(canvas, rng)
         if not len(boxes):
-            return Seen(np.zeros((0, self.network.head.in_channels)), np.zeros(0))
-        features, poses = self.look(canvas.image, boxes)
+            width, height = self.meta.input_size
+            shape = (0, self.network.trunk.backbone.widths[2], height // 16, width // 16)
+            nothing = np.zeros((0, self.network.head.in_channels), np.float32)
+            return Seen(nothing, np.zeros(shape, np.float16), np.zeros(0, np.float32))
+        features, coarse, poses = self.look(canvas.image, boxes)
         targets = [target(pose, box, canvas) for pose, box in zip(poses, boxes, strict=True)]
         told = np.array([value is not None for value in targets])
-        return Seen(features[told], np.array([value for value in targets if value is not None]))
+        oks = np.array([value for value in targets if value is not None], np.float32)
+        return Seen(features[told], coarse[told], oks)
 
 
 def canvas_of(mixer: PictureMixer, number: int) -> tuple[Canvas, Generator]:
@@ -145,25 +169,56 @@ def canvas_of(mixer: PictureMixer, number: int) -> tuple[Canvas, Generator]:
     return mixer.sample(rng, *((longer, shorter) if rng.random() < 0.5 else (shorter, longer))), rng
 
 
-def fitted(features: np.ndarray, oks: np.ndarray) -> tuple[np.ndarray, float]:
-    """Weights (C,) and bias of the logistic regression of OKS on features (N, C)."""
-    middle, spread = features.mean(0), features.std(0) + 1e-3
-    x = torch.from_numpy((features - middle) / spread).double()
-    y = torch.from_numpy(oks).double()
-    line = torch.zeros(x.shape[1] + 1, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([line], max_iter=500, line_search_fn="strong_wolfe")
+def taught(seen: Seen, meta: ModelMeta, device: torch.device) -> PoseFPN:
+    """A pose network of random weights but for the parts that judge, which have learnt: a logistic regression of OKS.
 
-    def loss() -> torch.Tensor:
+    Half of what is seen is mirrored. What goes in is normalised, which the weights then make up for.
+    """
+    torch.manual_seed(0)
+    network = build(meta).to(device)
+    assert isinstance(network, PoseFPN) and network.judge is not None and network.quality is not None
+    judge, line = network.judge.train(), network.quality
+    features, coarse, oks = (torch.from_numpy(v).to(device) for v in (seen.features, seen.coarse, seen.oks))
+    some = coarse[:: max(len(coarse) // 1000, 1)].float()
+    middle, spread = features.mean(0), features.std(0, correction=0) + 1e-3
+    coarse_middle, coarse_spread = some.mean((0, 2, 3)), some.std((0, 2, 3), correction=0) + 1e-3
+    optimizer = torch.optim.AdamW([*judge.parameters(), *line.parameters()], RATE, weight_decay=DECAY)
+    steps = EPOCHS * max(len(seen) // BATCH, 1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps + 1)
+    rng = np.random.default_rng(0)
+    for _ in range(steps):
+        batch = torch.from_numpy(rng.integers(len(seen), size=BATCH)).to(device)
+        maps = (coarse[batch].float() - coarse_middle.view(-1, 1, 1)) / coarse_spread.view(-1, 1, 1)
+        if rng.random() < 0.5:
+            maps = maps.flip(3)
+        by = torch.cat([(features[batch] - middle) / spread, highest(judge(maps))], 1)
+        value = line(functional.dropout(by, DROPOUT))[:, 0]
+        loss = functional.binary_cross_entropy_with_logits(value, oks[batch])
         optimizer.zero_grad()
-        value = nn.functional.binary_cross_entropy_with_logits(x @ line[:-1] + line[-1], y)
-        value = value + RIDGE * (line[:-1] ** 2).sum()
-        value.backward()
-        return value
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    with torch.no_grad():
+        kernel, norm = judge[0][0].weight, judge[0][1]
+        kernel /= coarse_spread.view(-1, 1, 1)
+        norm.running_mean += kernel[:, :, 0, 0] @ coarse_middle
+        own = line.weight[:, : len(middle)]
+        own /= spread
+        line.bias -= own @ middle
+    return network.eval()
 
-    optimizer.step(loss)
-    *steps, bias = line.detach().tolist()
-    weight = np.array(steps) / spread
-    return weight, bias - float(weight @ middle)
+
+@torch.inference_mode()
+def judged(network: PoseFPN, seen: Seen, device: torch.device) -> np.ndarray:
+    """Probabilities (N,) that the poses seen are right."""
+    values = [
+        network.judged(
+            torch.from_numpy(seen.features[i : i + BATCH]).to(device),
+            torch.from_numpy(seen.coarse[i : i + BATCH]).to(device).float(),
+        )
+        for i in range(0, len(seen), BATCH)
+    ]
+    return torch.sigmoid(torch.cat(values)).cpu().numpy()
 
 
 def measured(chance: np.ndarray, oks: np.ndarray) -> dict[str, float]:
@@ -192,14 +247,14 @@ def main() -> None:
     args = parser.parse_args()
 
     cv2.setNumThreads(0)
-    folder = args.out / "seen"
+    folder = args.out / "maps"
     folder.mkdir(parents=True, exist_ok=True)
     stop = StopSignal()
     pools, backgrounds, _, _ = training_pools(args.data, args.masks, args.scenes, args.closeups)
     # Unlike the finder's: every third canvas shows a place, with somebody pasted in or without.
     mixer = PictureMixer(SKELETON, pools, backgrounds, mosaic=0.12, background=0.33)
     looker = Looker(args.pose, args.finder, args.device, args.precision)
-    learnt: list[tuple[np.ndarray, np.ndarray]] = []
+    chunks: list[Seen] = []
     for first in range(0, args.canvases, CHUNK):
         end = min(first + CHUNK, args.canvases)
         file = folder / f"{first:06d}_{end:06d}.npz"
@@ -211,28 +266,29 @@ def main() -> None:
                     raise SystemExit(128 + signal.SIGINT)
                 parts.append(looker.seen(*canvas_of(mixer, number)))
             with replace_when_done(file) as part, part.open("wb") as out:
-                features = np.concatenate([p.features for p in parts]).astype(np.float32)
-                np.savez(out, features=features, oks=np.concatenate([p.oks for p in parts]).astype(np.float32))
+                np.savez(out, **vars(Seen.joined(parts)))
             with (args.out / "log.jsonl").open("a", encoding="utf-8") as log:
                 log.write(json.dumps({"canvases": end, "progress": round(end / args.canvases, 4)}) + "\n")
             print(f"{end} canvases", flush=True)
         with np.load(file, allow_pickle=False) as kept:
-            learnt.append((kept["features"], kept["oks"]))
-    features, oks = (np.concatenate(column).astype(float) for column in zip(*learnt, strict=True))
-    if not len(oks):
-        raise SystemExit(f"nothing was seen on {args.canvases} canvases; train the finder longer")
+            chunks.append(Seen(**kept))
+    seen = Seen.joined(chunks)
     # A tenth of the canvases says how good it is, before all are learnt from.
-    of_chunk = np.repeat(np.arange(len(learnt)), [len(o) for _, o in learnt])
-    kept_out = of_chunk % 10 == 0 if len(learnt) > 1 else np.zeros(len(oks), bool)
+    kept_out = np.repeat(np.arange(len(chunks)), [len(chunk) for chunk in chunks]) % 10 == 0
+    if len(chunks) == 1:
+        kept_out[:] = False
+    del chunks
+    if not len(seen):
+        raise SystemExit(f"nothing was seen on {args.canvases} canvases; train the finder longer")
+    meta = replace(looker.meta, arguments={**looker.meta.arguments, "quality": True, "judge": JUDGE})
     scores: dict[str, float] = {}
-    if kept_out.any():
-        weight, bias = fitted(features[~kept_out], oks[~kept_out])
-        scores = measured(1 / (1 + np.exp(-(features[kept_out] @ weight + bias))), oks[kept_out])
-    weight, bias = fitted(features, oks)
-    own = {"quality.weight": torch.from_numpy(weight).float()[None], "quality.bias": torch.tensor([bias])}
-    meta: ModelMeta = replace(looker.meta, arguments={**looker.meta.arguments, "quality": True})
+    if kept_out.any() and not kept_out.all():
+        unseen = seen.of(kept_out)
+        scores = measured(judged(taught(seen.of(~kept_out), meta, looker.device), unseen, looker.device), unseen.oks)
+    network = taught(seen, meta, looker.device)
+    own = {name: value.cpu() for name, value in network.state_dict().items() if name.split(".")[0] in PARTS}
     save_model(args.out / "pose.safetensors", {**looker.state, **own}, meta)
-    print(json.dumps({"boxes": len(oks), "mean_oks": round(float(oks.mean()), 4), **scores}))
+    print(json.dumps({"boxes": len(seen), "mean_oks": round(float(seen.oks.mean()), 4), **scores}))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from posecli.skeletons import match_joints
 _LISTED = 4
 #: Arguments of builders that speak of a skeleton, or of a part that judges a trunk's poses, which was taught when the
 #: trunk was done and says nothing of one that learns on.
-_NOT_TAKEN = ("keypoints", "diameter", "quality")
+_NOT_TAKEN = ("keypoints", "diameter", "quality", "judge")
 #: A part under another prefix is taken for the same only if it fits at least this share of the tensors there.
 _SAME_PART = 0.5
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -61,6 +61,21 @@ def test_the_quality_is_a_line_over_maxima() -> None:
     assert torch.equal(output.heatmap, network.head(features))
     silent = PoseFPN(5, **TINY).eval()
     assert isinstance(silent(picture), HeatmapOutput) and not any("quality" in name for name in silent.state_dict())
+
+
+@torch.inference_mode()
+def test_the_coarse_map_has_its_say() -> None:
+    torch.manual_seed(0)
+    network = PoseFPN(5, **TINY, quality=True, judge=8).eval()
+    picture = torch.randn(3, 3, 64, 96)
+    output = network(picture)
+    features, coarse = network.trunk.levels(picture)
+    assert coarse.shape == (3, 16, 4, 6)
+    both = torch.cat([features.amax((2, 3)), network.judge(coarse).amax((2, 3))], 1)
+    assert torch.allclose(output.quality, both @ network.quality.weight[0] + network.quality.bias, atol=1e-5)
+    assert torch.equal(output.heatmap, network.head(features))
+    with pytest.raises(ValueError, match="judge = 8"):
+        PoseFPN(5, **TINY, judge=8)
 
 
 @pytest.mark.parametrize("size", [(40, 40), (24, 40), (5, 7), (1, 1)])
@@ -132,7 +147,8 @@ def test_a_judgement_by_a_quality_that_is_not_there_is_refused() -> None:
 
 
 def test_fine_tuning_begins_without_it(tmp_path: Path) -> None:
-    meta = described()
+    plain = described()
+    meta = replace(plain, arguments={**plain.arguments, "judge": 8})
     file = tmp_path / "judging.safetensors"
     save_model(file, build(meta).state_dict(), meta)
     assert same_build("pose-fpn", file) == {
@@ -145,14 +161,15 @@ def test_training_by_itself_refuses_it(tmp_path: Path) -> None:
         Pupil(make_people(tmp_path), "pose-fpn", model_arguments='{"quality": true}')
 
 
-def test_maps_in_int8_and_the_quality_agree(tmp_path: Path) -> None:
+@pytest.mark.parametrize("judge", [0, 16])
+def test_maps_in_int8_and_the_quality_agree(judge: int) -> None:
     from posecli.models.fast import fuse
     from posecli.models.int8 import Observer, can_quantise, quantise
 
     if not can_quantise():
         pytest.skip("this processor has no products of 8 bits (VNNI)")
     torch.manual_seed(0)
-    network = PoseFPN(5, **TINY, quality=True).eval()
+    network = PoseFPN(5, **TINY, quality=True, judge=judge).eval()
     torch.nn.init.normal_(network.quality.weight)
     pictures = torch.randn(16, 3, 64, 64)
     seen = Observer(fuse(network))
@@ -163,7 +180,8 @@ def test_maps_in_int8_and_the_quality_agree(tmp_path: Path) -> None:
         plain = network(pictures)
     assert np.corrcoef(whole.quality, plain.quality)[0, 1] > 0.9
     # The maxima are taken among bytes: a map of floats would take ten times as long to write as to read.
-    (node,) = (node for node in quantised.graph.nodes if node.target is highest)
+    node, *others = (node for node in quantised.graph.nodes if node.target is highest)
+    assert len(others) == bool(judge)
     assert node.args[0].op == "call_module" and "int8" in node.args[0].target
 
 
@@ -202,21 +220,43 @@ def test_targets_are_the_oks_to_the_best_label(lessons: ModuleType) -> None:
     assert lessons.target(pose + 500, np.array([80.0, 10, 120, 90]), made) is None
 
 
-def test_the_regression_finds_the_line(lessons: ModuleType) -> None:
+def test_what_is_seen_is_learnt_from_features_and_from_maps(
+    lessons: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of what matters stands in a feature, half at one place of a channel of the map."""
+    monkeypatch.setattr(lessons, "EPOCHS", 20)  # as many steps as for six times as many boxes
     rng = np.random.default_rng(0)
-    features = rng.normal(2.0, (0.1, 1.0, 5.0), (4000, 3))
-    chance = 1 / (1 + np.exp(-(4.0 * features[:, 0] - 0.5 * features[:, 1] - 7.0)))
-    weight, bias = lessons.fitted(features, (rng.random(4000) < chance).astype(float))
-    guess = 1 / (1 + np.exp(-(features @ weight + bias)))
-    # Ridge draws the weights towards 0.
-    assert np.abs(guess - chance).mean() < 0.03
-    told = lessons.measured(guess, chance)
+    features = rng.normal(2.0, np.geomspace(0.1, 5.0, 16), (4000, 16)).astype(np.float32)
+    coarse = rng.gamma(2.0, np.geomspace(0.05, 20.0, 16), (4000, 4, 4, 16)).transpose(0, 3, 1, 2).astype(np.float16)
+    there = rng.random(4000) < 0.5
+    coarse[there, 3, 1, 2] += 30 * coarse[:, 3].std()
+    line = 3 * (features[:, 2] - 2.0) / features[:, 2].std() + 6.0 * there - 3.0
+    oks = (rng.random(4000) < 1 / (1 + np.exp(-line))).astype(np.float32)
+    seen = lessons.Seen(features, coarse, oks)
+    meta = described()
+    meta = replace(meta, arguments={**meta.arguments, "judge": 8})
+    device = torch.device("cpu")
+    network = lessons.taught(seen.of(np.arange(3000)), meta, device)
+    rest = seen.of(np.arange(3000, 4000))
+    guess = lessons.judged(network, rest, device)
+    told, perfect, *halves = (
+        lessons.measured(values, rest.oks)
+        for values in (guess, 1 / (1 + np.exp(-line[3000:])), features[3000:, 2], there[3000:] + rng.random(1000) / 2)
+    )
+    assert told["auc"] > perfect["auc"] - 0.06 and abs(told["bias"]) < 0.05
+    assert all(told["auc"] > half["auc"] + 0.03 for half in halves), halves
+
+
+def test_how_well_it_tells(lessons: ModuleType) -> None:
+    rng = np.random.default_rng(0)
+    chance = rng.random(4000)
+    told = lessons.measured(chance, (rng.random(4000) < chance).astype(float))
     assert told["bias"] == pytest.approx(0.0, abs=0.02)
     assert lessons.measured(np.array([0.9, 0.2, 0.6, 0.1]), np.array([0.9, 0.0, 0.6, 0.0]))["auc"] == 1.0
     assert lessons.measured(np.array([0.1, 0.9]), np.array([0.9, 0.0]))["auc"] == 0.0
 
 
-def test_it_is_taught_and_goes_on(tmp_path: Path) -> None:
+def test_it_is_taught_and_goes_on(tmp_path: Path, lessons: ModuleType) -> None:
     data = make_default_data(tmp_path / "sets")
     torch.manual_seed(0)
     skeleton = SKELETONS["body19"]
@@ -238,7 +278,7 @@ def test_it_is_taught_and_goes_on(tmp_path: Path) -> None:
     assert "3 canvases" in taught(3)
     state, meta = read_parts(out / "pose.safetensors")["main"]
     before, _ = read_parts(tmp_path / "pose.safetensors")["main"]
-    assert meta.arguments["quality"] is True and state["quality.weight"].shape == (1, 16)
+    assert meta.arguments["quality"] is True and state["quality.weight"].shape == (1, 16 + lessons.JUDGE)
     assert all(torch.equal(state[name], value) for name, value in before.items())
     assert "canvases" not in taught(3)
     again, _ = read_parts(out / "pose.safetensors")["main"]

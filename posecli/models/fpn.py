@@ -9,10 +9,11 @@ result, so each level refines the one before.
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from posecli.models.layers import HeatmapOutput, conv_norm, highest
+from posecli.models.layers import BasicBlock, HeatmapOutput, conv_norm, highest
 from posecli.models.resnet import ResNet
 
 fx.wrap("highest")
@@ -69,7 +70,12 @@ class Trunk(nn.Module):
         self.pyramid = FeaturePyramid(used, channels)
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.pyramid(self.backbone(image)[-len(self.pyramid.strides) :])
+        return self.levels(image)[0]
+
+    def levels(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """What `forward` gives, and the backbone's map at stride 16."""
+        maps = self.backbone(image)
+        return self.pyramid(maps[-len(self.pyramid.strides) :]), maps[-2]
 
 
 class JudgedOutput(NamedTuple):
@@ -86,7 +92,8 @@ class PoseFPN(nn.Module):
 
     Maps of somebody's joints say little of whether there is somebody: a network that has only ever seen people finds
     joints in a tree. With ``quality`` it says for each crop how likely its pose is right, by a linear map of the
-    maxima of its last features; the part is taught by itself, once the rest is done
+    maxima of its last features, and of ``judge`` channels besides, which a few convolutions make of the trunk's map at
+    stride 16: more is seen there than joints need. All this is taught by itself, once the rest is done
     (`examples/train_quality.py`), as the second stage of a detector judges the first one's boxes (Ren, He, Girshick,
     Sun, "Faster R-CNN", NeurIPS 2015, https://arxiv.org/abs/1506.01497) and Mask Scoring R-CNN its masks (Huang et al.,
     CVPR 2019, https://arxiv.org/abs/1903.00241).
@@ -103,11 +110,15 @@ class PoseFPN(nn.Module):
         stem_channels: int = 32,
         channels: int = 64,
         quality: bool = False,
+        judge: int = 0,
     ):
         super().__init__()
+        if judge and not quality:
+            raise ValueError(f"judge = {judge} is for networks with quality")
         self.trunk = Trunk(widths, blocks, stem_channels, channels, self.stride)
         self.head = nn.Conv2d(channels, keypoints, 1)
-        self.quality = nn.Linear(channels, 1) if quality else None
+        self.quality = nn.Linear(channels + judge, 1) if quality else None
+        self.judge = nn.Sequential(conv_norm(widths[2], judge, 1), BasicBlock(judge)) if judge else None
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -116,8 +127,15 @@ class PoseFPN(nn.Module):
 
     def forward(self, image: Tensor) -> HeatmapOutput | JudgedOutput:
         """(B, 3, H, W), H and W multiples of 32, to (B, K, H / 4, W / 4), and quality (B,) if it was asked for."""
-        features = self.trunk(image)
+        features, coarse = self.trunk.levels(image)
         heatmap = self.head(features)
         if self.quality is None:
             return HeatmapOutput(heatmap)
-        return JudgedOutput(heatmap, self.quality(highest(features))[:, 0])
+        return JudgedOutput(heatmap, self.judged(highest(features), coarse))
+
+    def judged(self, seen: Tensor, coarse: Tensor) -> Tensor:
+        """(B,): the quality, of the maxima (B, C) of the last features and the trunk's map at stride 16."""
+        assert self.quality is not None
+        if self.judge is not None:
+            seen = torch.cat([seen, highest(self.judge(coarse))], 1)
+        return self.quality(seen)[:, 0]

@@ -234,7 +234,7 @@ def same(some: tuple[Tensor, ...], others: tuple[Tensor, ...]) -> bool:
 @needs_graphs
 @pytest.mark.parametrize(
     ("name", "arguments"),
-    [("pose-fpn", SMALL), ("pose-fpn", {**SMALL, "quality": True}), ("dekr-finder", FINDER)],
+    [("pose-fpn", SMALL), ("pose-fpn", {**SMALL, "quality": True, "judge": 16}), ("dekr-finder", FINDER)],
 )
 def test_maps_are_the_same_bit_by_bit(name: str, arguments: dict) -> None:
     plain = in_whole(name, (64, 96), **arguments)
