@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from posecli.models.layers import BasicBlock, conv_norm, initialise
+from posecli.models.layers import BasicBlock, conv_norm, initialise, is_exporting
 from posecli.models.resnet import PaperResNet
 
 #: A pose's diameter counts as at least this share of the picture's shorter side: a sub-image of a few pixels shows
@@ -338,7 +338,7 @@ class DeepPose(nn.Module):
         """(B, K, 2): of each joint by stage ``number``, as shares of its sub-image's side."""
         count = self.keypoints
         joints = torch.arange(count, device=image.device)
-        if torch.compiler.is_exporting() or image.shape[0] * count <= _TOGETHER:
+        if is_exporting() or image.shape[0] * count <= _TOGETHER:
             found = self.stages[number](sub_images(image, boxes, self.side).flatten(0, 1))
             return found.unflatten(0, (-1, count))[:, joints, joints]
         each = (sub_images(image, boxes[:, j : j + 1], self.side)[:, 0] for j in range(count))

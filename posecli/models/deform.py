@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from posecli.models.layers import is_exporting
+
 
 def deform_conv2d(
     x: Tensor,
@@ -132,7 +134,7 @@ def adaptive_conv(x: Tensor, geometry: Tensor, weight: Tensor, bias: Tensor | No
     joints = channels // per_joint
     # On a CPU as many joints at once as keep the sampled values in the cache; elsewhere all of them.
     together = joints
-    if x.device.type == "cpu" and not torch.compiler.is_exporting():  # an exported network takes any batch
+    if x.device.type == "cpu" and not is_exporting():  # an exported network takes any batch
         together = max(1, _CACHED_VALUES // (batch * 9 * per_joint * height * width))
     geometry = geometry.to(torch.promote_types(geometry.dtype, torch.float32)).contiguous()
     kernel = weight.reshape(joints, -1, per_joint * 9)
@@ -182,7 +184,7 @@ def _sample_and_mix(x: Tensor, grid: Tensor, kernel: Tensor) -> Tensor:
     joints, _, inner = kernel.shape
     source = x.reshape(batch * joints, channels // joints, height, width).to(grid.dtype)
     # grid_sample spreads its batch over threads: a single map is read in several strips of rows.
-    single = not torch.compiler.is_exporting() and batch * joints == 1
+    single = not is_exporting() and batch * joints == 1
     strips = next(n for n in (8, 4, 2, 1) if height % n == 0) if single else 1
     if strips > 1:
         source = source.expand(strips, -1, -1, -1)

@@ -8,11 +8,16 @@ fit (leoxiaobin/deep-high-resolution-net.pytorch@6f69e46, HRNet/DEKR@7a30313).
 from __future__ import annotations
 
 from collections import namedtuple
+from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+#: Whether a network is being written as a file for other programs; before PyTorch 2.7, which tells the two apart, also
+#: whether it is being compiled.
+is_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
 
 
 class HeatmapOutput(NamedTuple):

@@ -1,5 +1,8 @@
 """Deformable and adaptive convolution against direct summation and against each other."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +11,17 @@ from torch.nn import functional
 
 from posecli.models import deform
 from posecli.models.deform import adaptive_conv, adaptive_conv_plain, adaptive_offset, deform_conv2d
+
+
+def test_before_pytorch_2_7():
+    """It does not tell yet whether a network is being exported."""
+    code = (
+        "import torch\n"
+        "if hasattr(torch.compiler, 'is_exporting'): del torch.compiler.is_exporting\n"
+        "from posecli.models import MODELS\n"
+        "MODELS['dekr-tiny'](keypoints=2).eval()(torch.zeros(1, 3, 32, 32))\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("name", ["plain", "stride2", "dilation2_groups2", "modulated_two_offset_groups"])
