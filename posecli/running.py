@@ -39,6 +39,12 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 #: Where a network's meta keeps the ranges of its maps (`models.int8`).
 RANGES = "ranges"
 _SMALL = 600_000_000  # multiply-adds
+#: How PyTorch, the C++ library, oneDNN, cuBLAS (CUBLAS_STATUS_ALLOC_FAILED) and cuDNN (likewise, and from version 9 on
+#: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED) say that memory is short.
+_NO_MEMORY = (
+    "out of memory", "can't allocate memory", "bad_alloc", "could not create a memory", "_ALLOC_FAILED",
+    "_ALLOCATION_FAILED",
+)  # fmt: skip
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -422,9 +428,10 @@ class RunningNetwork:
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error of PyTorch says that memory is short, of the device or of the machine."""
-    text = str(error)
-    known = ("out of memory", "can't allocate memory", "could not create a memory", "bad_alloc")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in text for words in known)
+    # By its name of before PyTorch 2.5, which later ones know too.
+    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
+        return True
+    return any(words in str(error) for words in _NO_MEMORY)
 
 
 def _joined(outputs: Sequence[Any]) -> Any:

@@ -16,6 +16,7 @@ from posecli.inference import PoseModel, PredictOptions
 from posecli.models import MODELS
 from posecli.models.compiled import find_compiler
 from posecli.models.rescore import RescoreNet
+from posecli.running import out_of_memory
 from posecli.skeletons import COCO17
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (90, 160, 3), dtype=np.uint8)
@@ -254,6 +255,27 @@ def test_no_memory_at_all_is_an_error_and_other_errors_stay() -> None:
     one.network.forward = broken
     with pytest.raises(RuntimeError, match="another size"):
         one.maps(np.zeros((2, 64, 64, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("said", "short"),
+    [
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", True),
+        ("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED", True),
+        ("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED", True),
+        ("CUDA error: out of memory", True),
+        ("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", False),
+        ("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm(...)`", False),
+    ],
+)
+@pytest.mark.parametrize("torch_before_2_5", [False, True])
+def test_what_says_that_memory_is_short(
+    said: str, short: bool, torch_before_2_5: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if torch_before_2_5:  # it knows no `torch.OutOfMemoryError`
+        monkeypatch.delattr(torch, "OutOfMemoryError")
+    assert out_of_memory(RuntimeError(said)) == short
 
 
 def test_a_trained_finder_gives_the_same_poses_whatever_its_speed() -> None:
