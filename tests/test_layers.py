@@ -80,6 +80,40 @@ def test_imports_point_backwards(name: str) -> None:
         assert imported(path) <= earlier, f"{path.relative_to(ROOT)} imports {sorted(imported(path) - earlier)}"
 
 
+def needed(path: Path) -> set[str]:
+    """Full names of the modules of posecli that a file imports, but for type checking."""
+    found = set()
+
+    def visit(node: ast.AST) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+                continue
+            if isinstance(child, ast.ImportFrom) and (child.module or "").split(".")[0] == "posecli":
+                # A name may be a module of a package, or something in a module.
+                found.update(f"{child.module}.{alias.name}" for alias in child.names)
+                found.add(str(child.module))
+            elif isinstance(child, ast.Import):
+                found.update(alias.name for alias in child.names)
+            visit(child)
+
+    visit(ast.parse(path.read_text(encoding="utf-8")))
+    return found
+
+
+def test_no_module_needs_itself() -> None:
+    """Within packages, too, imports run one way: what needs nothing but what is taken off already is taken off."""
+    modules = {
+        ".".join(path.relative_to(ROOT.parent).with_suffix("").parts): path
+        for path in ROOT.rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    left = {name: needed(path) & set(modules) for name, path in modules.items()}
+    while free := [name for name, needs in left.items() if not needs & set(left)]:
+        for name in free:
+            del left[name]
+    assert not left, f"in a circle, or beyond one: {sorted(left)}"
+
+
 def test_modules_that_do_without_torch() -> None:
     code = f"import sys\nfor m in {WITHOUT_TORCH!r}:\n    __import__('posecli.' + m)\nassert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -11,7 +11,8 @@ import numpy as np
 
 from posecli.checks import duplicates, left_right, look_alikes, pictures, places, tracks
 from posecli.checks.findings import KINDS, Finding, by_kind, gravities
-from posecli.checks.subject import Subject, load
+from posecli.checks.reading import load
+from posecli.checks.subject import Subject
 from posecli.errors import UsageError
 
 __all__ = ["Options", "Outcome", "check"]

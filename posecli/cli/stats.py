@@ -62,7 +62,7 @@ def stats(
     With --worth-labelling: the frames where the model is unsure, unsteady, or contradicted by a second one, spread
     over the video; --out todo.json for convert --frames and for labelling tools.
     """
-    from posecli.checks.subject import is_stream, load
+    from posecli.checks.reading import is_stream, load
     from posecli.errors import PoseError, UsageError
 
     if worth_labelling and html is not None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from posecli.errors import PoseError
+from posecli.formats.clip_names import recording_of, tags_of
 from posecli.formats.coco_write import xywh_json
 from posecli.formats.labels import SCORE_THRESHOLD
 from posecli.formats.picture_size import picture_size
@@ -167,8 +168,6 @@ def labels_of_poses(
 
 def _video(number: int, header: StreamHeader, size: tuple[int, int]) -> Video:
     """Named, grouped and tagged as the videos of a folder are, by the folders that the stream says it lies in."""
-    from posecli.formats.clips import recording_of, tags_of  # it reads OpenPose folders, which come here
-
     path, fps = PurePosixPath(header.source), header.fps or 0.0
     if len(path.parts) == 1 or "://" in header.source:
         return Video(number, path.stem, header.source, *size, fps, 0)

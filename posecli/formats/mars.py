@@ -23,16 +23,8 @@ from posecli.files import refuse_device
 from posecli.formats import openpose
 from posecli.formats.alignment import align, describe_rates
 from posecli.formats.arrays import read_array
-from posecli.formats.clips import (
-    LABEL_SUFFIXES,
-    Clip,
-    ClipFacts,
-    facts_of,
-    find_clips,
-    find_labels,
-    recording_of,
-    tags_of,
-)
+from posecli.formats.clip_names import recording_of, tags_of
+from posecli.formats.clips import LABEL_SUFFIXES, Clip, ClipFacts, facts_of, find_clips, find_labels
 from posecli.formats.deeplabcut import read_table
 from posecli.formats.frame_json import read_frame_json, read_frame_json_folder
 from posecli.formats.joint_names import skeleton_from_names

@@ -4,13 +4,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from posecli.on_device.resample import Taps
+if TYPE_CHECKING:
+    from posecli.on_device.resample import Taps
 
 _BLOCK, _WARPS = 256, 4
 

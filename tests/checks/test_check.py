@@ -448,7 +448,7 @@ def test_command_line(cli: Callable, clean: dict[str, Any], save: Callable[..., 
 def test_lspet(shared: Path) -> None:
     """Known of it: of its upright people 9 % have shoulders and hips the other way round (its README)."""
     from posecli.checks.left_right import trunk_doubts
-    from posecli.checks.subject import load
+    from posecli.checks.reading import load
 
     subject, findings = load(shared / "data/lspet/annotations.json", format="coco")
     assert not findings

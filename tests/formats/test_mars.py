@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from posecli.errors import PoseError
 from posecli.formats import detect, mars, read_dataset
 from posecli.formats.alignment import align, nearest_frames
-from posecli.formats.clips import recording_of, tags_of
+from posecli.formats.clip_names import recording_of, tags_of
 from posecli.formats.frame_json import read_frame_json
 from posecli.formats.labels import Third
 from posecli.formats.tables import read_csv

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from posecli.checks.subject import load
+from posecli.checks.reading import load
 from posecli.errors import PoseError, UsageError
 from posecli.formats import coco
 from posecli.predictions import FramePoses, StreamHeader, StreamWriter
