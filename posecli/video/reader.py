@@ -26,6 +26,7 @@ import av
 
 from posecli.errors import PoseError
 from posecli.types import Frame
+from posecli.video.conversion import Conversion
 from posecli.video.frame_index import PacketIndex, Restarts, find_restarts, scan_packets
 from posecli.video.frame_source import FrameSource, check_file, check_range, parse_position
 from posecli.video.orientation import TURNED, display_matrix, orient
@@ -40,7 +41,7 @@ class VideoSource(FrameSource):
 
     Args:
         path: file or URL.
-        threads: decoder threads; 0 leaves the number to FFmpeg: as many as there are cores.
+        threads: of decoder and conversion to RGB; 0 leaves the number to FFmpeg: as many as there are cores.
         decode: ``"cpu"``; ``"gpu"`` (or ``"gpu:1"``): by the decoder of an NVIDIA device; ``"auto"`` (``"auto:1"``): by
             it where it is there and takes this video. Pictures are the same.
 
@@ -116,7 +117,7 @@ class VideoSource(FrameSource):
                 if stop is not None and index >= stop:
                     return
                 if (index - start) % every == 0:
-                    yield self._frame(index, raw, seconds)
+                    yield self._frame(index, raw, seconds, decoder.conversion)
                     if stop is not None and index + every >= stop:
                         return
 
@@ -133,7 +134,7 @@ class VideoSource(FrameSource):
         if found is None:
             raise PoseError(f"frame {index} cannot be decoded", self.path)
         raw, seconds = found
-        return self._frame(index, raw, seconds)
+        return self._frame(index, raw, seconds, self._reader.conversion)
 
     def key_frames(self) -> list[int] | None:
         """Indices of the frames at which decoding may begin, in order; None where stamps cannot be trusted."""
@@ -240,12 +241,10 @@ class VideoSource(FrameSource):
         delay = self._index_cache.delay if self._index_cache is not None else 0
         return float((stamp - delay) * Fraction(self.time_base or 1) - self._origin)
 
-    def _frame(self, index: int, raw: av.VideoFrame, seconds: float) -> Frame:
-        if (raw.width, raw.height) == self._stored_size:
-            image = raw.to_ndarray(format="rgb24")
-        else:  # the stream changes its size on the way: coordinates stay those of the first frame
-            width, height = self._stored_size
-            image = raw.to_ndarray(format="rgb24", width=width, height=height)
+    def _frame(self, index: int, raw: av.VideoFrame, seconds: float, conversion: Conversion) -> Frame:
+        # Where the stream changes its size on the way, coordinates stay those of the first frame.
+        width, height = self._stored_size
+        image = conversion.of(raw, format="rgb24", width=width, height=height).to_ndarray()
         return Frame(orient(image, self._matrix), self.name, index, seconds)
 
 
@@ -260,6 +259,7 @@ class _Decoder:
         self.counting = counting
         self.container = source._open(hardware=source.hardware)
         self.stream = self.container.streams.video[0]
+        self.conversion = Conversion(source.threads)
         self.index = source._index()
         self._moved = False
         self._running: Iterator[tuple[int, av.VideoFrame, float]] | None = None

@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 
 from posecli.errors import PoseError, UsageError
+from posecli.video.conversion import Conversion
 
 _ENCODER = "libx264"
 _BT709 = 1  # code of BT.709 in ITU-T H.273 for primaries, transfer and matrix
@@ -84,6 +85,7 @@ class VideoWriter:
         self.width, self.height = width, height
         self.count = 0
         self._padded = (width + width % 2, height + height % 2)
+        self._conversion = Conversion()
         self._step = 1 / nominal_rate(fps)
         self._time_base = fine_time_base(time_base, self._step)
         self._span = span
@@ -196,7 +198,7 @@ class VideoWriter:
         if right or below:
             image = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE)
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+        frame = self._conversion.of(frame, format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
         frame.color_primaries = frame.color_trc = frame.colorspace = _BT709
         return frame
 
