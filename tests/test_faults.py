@@ -21,7 +21,8 @@ from forked import Ended, forked
 from learning import make_people
 from safetensors.torch import load_file
 
-from posecli.predictions import FramePoses, StreamHeader, StreamWriter
+from posecli.predictions import FramePoses, StreamHeader, StreamWriter, read_stream
+from posecli.render import Style, draw_line
 from posecli.settings import resolve, to_toml
 from posecli.skeletons import SKELETONS
 from posecli.types import Instance
@@ -83,8 +84,7 @@ def test_killed_infer_and_render(tmp_path: Path, clip: Path, tiny_model: Path) -
     (tmp_path / "whole").mkdir()
     whole = forked(command, tmp_path / "whole")
     assert whole.code == 0, whole.err
-    with open_source(tmp_path / "whole/clip.overlay.mp4") as source:
-        pictures = [f.image for f in source.frames()]
+    assert_each_in_its_place(tmp_path / "whole", clip)
     killed = 0
     for i, moment in enumerate(moments(1, whole.seconds)):
         folder = tmp_path / str(i)
@@ -96,11 +96,31 @@ def test_killed_infer_and_render(tmp_path: Path, clip: Path, tiny_model: Path) -
         assert again.code == 0, again.err
         assert (folder / "a.jsonl").read_bytes() == (tmp_path / "whole/a.jsonl").read_bytes()
         assert visible(folder) == ["a.jsonl", "clip.overlay.mp4"]
-        with open_source(folder / "clip.overlay.mp4") as source:
-            drawn = [f.image for f in source.frames()]
-        assert len(drawn) == 30
-        assert max(np.abs(a.astype(int) - b).mean() for a, b in zip(pictures, drawn, strict=True)) < 2
+        assert_each_in_its_place(folder, clip)
     assert killed
+
+
+def assert_each_in_its_place(folder: Path, clip: Path) -> None:
+    """Every frame of the overlay is that frame of the clip with that line's people, at its time.
+
+    Two overlays are not compared with each other: of the same pictures x264's threads now and then make other bytes,
+    on a busy machine, which on this clip lie as far from each other as from what was drawn (2 grey levels). The picture
+    of a neighbour is farther away by 1.4 and more, its people mostly by 0.7.
+    """
+    lines = list(read_stream(folder / "a.jsonl"))
+    with open_source(clip) as source, open_source(folder / "clip.overlay.mp4") as overlay:
+        frames, shown = list(source.frames()), list(overlay.frames())
+    assert [f.time for f in shown] == pytest.approx([f.time for f in frames], abs=1e-3)
+    for i, frame in enumerate(shown):
+
+        def apart(of: int, people: int, image: np.ndarray = frame.image) -> float:
+            drawn, _ = draw_line(frames[of], *lines[people], Style())
+            return float(np.abs(image.astype(int) - drawn).mean())
+
+        own = apart(i, i)
+        near = [j for j in (i - 1, i + 1) if 0 <= j < len(frames)]
+        others = [apart(*pair) for j in near for pair in ((j, i), (i, j), (j, j))]
+        assert own < 5 and own < min(others) + 0.1, (folder.name, i, own, others)
 
 
 @pytest.mark.slow
