@@ -46,6 +46,7 @@ BASKETBALL = {
     "LAnkle": "left_ankle", "Neck": "neck", "RShoulder": "right_shoulder", "RElbow": "right_elbow",
     "LShoulder": "left_shoulder", "LElbow": "left_elbow",
 }  # fmt: skip
+OFFSET_BRANCH = ("transition_offset.", "offset_blocks.", "offset_final.")
 TRUNK_FROZEN = ("backbone.backbone.stem", "backbone.backbone.stages.0")
 
 
@@ -209,9 +210,15 @@ def go_on_from(network: nn.Module, state: dict[str, Tensor], file: Path) -> set[
     Returns the tensors that start afresh.
     """
     own = network.state_dict()
+    branch, found = ({n: v.shape for n, v in s.items() if n.startswith(OFFSET_BRANCH)} for s in (own, state))
+    if found and found != branch:
+        state = {n: v for n, v in state.items() if not n.startswith(OFFSET_BRANCH)}
+        print(f"the branch of offsets in {file} is of another size: it starts afresh", flush=True)
+    else:
+        branch = {}
     check_fit({n: v for n, v in own.items() if n in state}, state, str(file))
     fresh = {n for n in own if n not in state}
-    blocks = {n.rpartition(".residual.")[0] for n in fresh}
+    blocks = {n.rpartition(".residual.")[0] for n in fresh.difference(branch)}
     if "" in blocks:
         raise SystemExit(f"{file}: not a network of this kind")
     network.load_state_dict({**own, **state})
@@ -279,6 +286,16 @@ def main() -> None:
         nargs=4,
         help="of the trunk's stages; those that --on or --init lacks begin as identities",
     )
+    parser.add_argument(
+        "--joint-channels", type=int, help="width of each joint's branch; another than --on's starts the branch afresh"
+    )
+    parser.add_argument("--offset-blocks", type=int, help="adaptive blocks in each joint's branch; likewise")
+    parser.add_argument(
+        "--offset-weight",
+        type=float,
+        default=WEIGHTS["offset"],
+        help="of joints' offsets in the loss: boxes count 3",
+    )
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of the network's maps")
     parser.add_argument(
         "--trunk-rate", type=float, default=0.4, help="the trunk's share of --rate, with --init or --on"
@@ -333,8 +350,8 @@ def main() -> None:
         parts = read_parts(args.on)
         state, found = parts.get("finder", parts["main"])
         meta = replace(meta, mean=found.mean, std=found.std, arguments=found.arguments)
-    if args.blocks:
-        meta = replace(meta, arguments={**meta.arguments, "blocks": args.blocks})
+    own = {name: getattr(args, name) for name in ("blocks", "joint_channels", "offset_blocks")}
+    meta = replace(meta, arguments={**meta.arguments, **{name: v for name, v in own.items() if v}})
     network = build(meta)
     fresh: set[str] = set()
     if args.on:
@@ -396,6 +413,7 @@ def main() -> None:
 
     more = {"pasted_on_backgrounds": (0.25, 0.25, 0.25, 0.25), "pasted_on_people": (0.6, 0.25, 0.15)}
     mixer = PictureMixer(SKELETON, pools, backgrounds, largest=args.largest, **(more if args.masks else {}))
+    weights = {**WEIGHTS, "offset": args.offset_weight}
     last, saved_at, sums, seen = time.monotonic(), used, {}, 0
     for batch in batches(Samples(mixer, step, args.batch, args.sizes, stride), args.workers):
         if progress() >= 1:
@@ -417,7 +435,7 @@ def main() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=args.precision == "bfloat16"):
             output = network(image.contiguous(memory_format=torch.channels_last))
         output = type(output)(*(None if maps is None else maps.float() for maps in output))
-        parts = {k: v * WEIGHTS[k] for k, v in people_losses(*output, batch).items()}
+        parts = {k: v * weights[k] for k, v in people_losses(*output, batch).items()}
         loss = sum(parts.values())
         if not torch.isfinite(loss):
             raise SystemExit(f"the loss is no longer finite at step {step}: {parts}")

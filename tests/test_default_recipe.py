@@ -218,6 +218,20 @@ def test_a_deeper_finder_begins_as_the_one_it_goes_on_from() -> None:
         module("train_finder").go_on_from(fewer, finder.state_dict(), Path("finder"))
 
 
+@pytest.mark.parametrize("other", [{"joint_channels": 6}, {"offset_blocks": 2}])
+@pytest.mark.parametrize("way", [1, -1])
+def test_a_finder_may_get_other_branches_of_offsets(other: dict[str, int], way: int) -> None:
+    tiny = {"keypoints": 19, "widths": (16, 16, 16, 16), "stem_channels": 8, "channels": 16, "heatmap_channels": 16}
+    torch.manual_seed(0)
+    some, others = (MODELS["dekr-finder"](**tiny, blocks=(1, 1, 1, 1), **more).eval() for more in ({}, other)[::way])
+    fresh = module("train_finder").go_on_from(others, some.state_dict(), Path("finder"))
+    assert {n.split(".")[0] for n in fresh} == {"transition_offset", "offset_blocks", "offset_final"}
+    picture = torch.randn(1, 3, 64, 96)
+    with torch.inference_mode():
+        before, after = some(picture), others(picture)
+    assert torch.equal(before.heatmap, after.heatmap) and torch.equal(before.box, after.box)
+
+
 def test_masks_reach_both_networks(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Masks of `athlete_masks.py` stand in what the pose network and the finder learn from, not in what is scored."""
     labels = json.loads((data / "lspet/annotations.json").read_text())
