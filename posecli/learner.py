@@ -11,6 +11,7 @@ import copy
 import ctypes
 import math
 import platform
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 from posecli.checkpoint import ModelMeta
 from posecli.distributed import Processes
 from posecli.errors import PoseError
-from posecli.models.fast_cuda import can_run_kernels, learn_with_kernels
+from posecli.models.fast_cuda import can_run_kernels, has_blocks, kernels_trouble, learn_with_kernels
 from posecli.on_device.graphs import measured_convolutions
 from posecli.settings import TrainSettings
 from posecli.tasks import Task
@@ -109,9 +110,13 @@ class Learner:
         self._measured = measured_convolutions if quick else nullcontext
         if quick and can_run_kernels(device):
             learn_with_kernels(self.network)
+        elif quick and has_blocks(self.network) and processes.first:
+            why = kernels_trouble(device)
+            warnings.warn(f"Triton's kernels don't run here, training is slower without: {why}", stacklevel=2)
         self.average = copy.deepcopy(self.network).eval() if settings.ema else None
         self._averaged_steps = 0
-        self._optimizer = _make_optimizer(self.network, settings, fused=quick)
+        self._fused = quick and _can_fuse_steps()
+        self._optimizer = _make_optimizer(self.network, settings, fused=self._fused)
         self._scaler = torch.amp.GradScaler(enabled=settings.precision == "float16")
         self._spread: nn.Module = self.network
         self._parallel: DistributedDataParallel | None = None
@@ -225,7 +230,9 @@ class Learner:
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self._averaged_steps = state["averaged_steps"]
-        self._optimizer.load_state_dict(state["optimizer"])
+        # How steps are computed is this run's matter (its ``speed``, its device), not the saved one's.
+        groups = [{**group, "fused": self._fused or None} for group in state["optimizer"]["param_groups"]]
+        self._optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
         self._scaler.load_state_dict(state["scaler"])
 
 
@@ -271,6 +278,13 @@ def _norms_told(samples: int) -> Iterator[None]:
             raise
         what = "a norm of this network cannot learn from one sample a pass"
         raise PoseError(what, "training settings", "batch = 2 or more (and accumulate less)") from None
+
+
+def _can_fuse_steps() -> bool:
+    """Whether the fused optimizer takes our networks: before PyTorch 2.5 it refuses a weight and its gradient that differ
+    in the stride of an axis of length one, which has no meaning (pytorch/pytorch#134546)."""
+    major, minor = torch.__version__.split(".")[:2]
+    return (int(major), int(minor)) >= (2, 5)
 
 
 def _make_optimizer(network: nn.Module, settings: TrainSettings, *, fused: bool = False) -> torch.optim.Optimizer:

@@ -83,6 +83,11 @@ def _use_blocks(network: nn.Module, dtype: torch.dtype) -> None:
             setattr(network.get_submodule(parent), own, TritonAdaptiveBlocks(module, dtype))
 
 
+def has_blocks(network: nn.Module) -> bool:
+    """Whether there is anything in a network that the kernels do."""
+    return any(isinstance(m, AdaptiveBlocks) for m in network.modules())
+
+
 def learn_with_kernels(network: nn.Module) -> int:
     """Lets the adaptive blocks of a network in training run as Triton kernels; how many there are.
 

@@ -9,7 +9,10 @@ import pytest
 import torch
 from learning import Pupil, make_people
 
+from posecli import learner
+from posecli.distributed import Processes
 from posecli.errors import UsageError
+from posecli.learner import Learner
 from posecli.models import MODELS
 from posecli.models.deform import adaptive_conv
 from posecli.models.dekr import AdaptiveBlocks
@@ -36,6 +39,54 @@ def test_convolutions_are_measured_while_it_learns_only(tmp_path: Path) -> None:
     pupil.learner._measured = measured_convolutions  # as on a CUDA device
     pupil.step(1e-3)
     assert seen == [False, True] and not torch.backends.cudnn.benchmark
+
+
+def fused(pupil: Pupil, wanted: bool) -> Pupil:
+    """Learns in float16's way, by the optimizer of a CUDA device or by the plain one."""
+    one = pupil.learner
+    one._fused, one._optimizer = wanted, learner._make_optimizer(one.network, pupil.settings, fused=wanted)
+    one._scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    return pupil
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_run_goes_on_with_another_speed(tmp_path: Path, before: bool) -> None:
+    """``speed`` may change at --resume: the optimizer is then this speed's, with the saved one's moments."""
+    data = make_people(tmp_path / "data", 2)
+    first = fused(Pupil(data, "dekr-tiny", input_size=[64, 64]), before)
+    first.step(1e-3)
+    torch.save(first.learner.state(), tmp_path / "state.pt")
+    then = fused(Pupil(data, "dekr-tiny", input_size=[64, 64]), not before)
+    then.learner.load_state(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert [bool(group["fused"]) for group in then.learner._optimizer.param_groups] == [not before] * 2
+    assert then.step(1e-3) == first.step(1e-3)
+    for a, b in zip(then.learner.network.parameters(), first.learner.network.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_pytorch_whose_fused_optimizer_refuses_1x1_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert learner._can_fuse_steps()
+    for version, can in (("2.4.1+cu121", False), ("2.5.0", True), ("2.13.0+cpu", True), ("3.0.0a0+git1234", True)):
+        monkeypatch.setattr(torch, "__version__", version)
+        assert learner._can_fuse_steps() == can, version
+
+
+@pytest.mark.parametrize(("name", "rank", "told"), [("dekr-tiny", 0, 1), ("dekr-tiny", 1, 0), ("hrnet-tiny", 0, 0)])
+def test_training_without_kernels_says_so(
+    name: str, rank: int, told: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Once: by the first process, and where there is something that the kernels would do."""
+    pupil = Pupil(make_people(tmp_path / "data", 2), name, input_size=[64, 64])
+    monkeypatch.setattr(learner, "can_run_kernels", lambda device: False)
+    monkeypatch.setattr(learner, "kernels_trouble", lambda device: "Triton is not installed")
+    device = torch.device("cuda", 0)
+    for kind in (torch.nn.Module, torch.Tensor):  # there is no such device here
+        monkeypatch.setattr(kind, "to", lambda self, *where, **more: self)
+    monkeypatch.setattr(learner, "DistributedDataParallel", lambda network, **more: network)
+    monkeypatch.setattr(torch, "tensor", lambda values, device=None, make=torch.tensor: make(values))
+    Learner(pupil.learner.network, pupil.task, pupil.meta, pupil.settings, Processes(rank, 2), device)
+    said = [str(w.message) for w in recwarn if "Triton" in str(w.message)]
+    assert said == ["Triton's kernels don't run here, training is slower without: Triton is not installed"] * told
 
 
 def test_what_is_no_speed() -> None:
