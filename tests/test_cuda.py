@@ -17,7 +17,7 @@ from posecli.geometry import crop_from_box, fit_picture, warp
 from posecli.inference import DEFAULT_MODEL, PoseModel, PredictOptions, load_model
 from posecli.models import MODELS
 from posecli.models.dekr import AdaptiveBlocks
-from posecli.models.fast_cuda import can_run_kernels
+from posecli.models.fast_cuda import can_run_kernels, learn_with_kernels
 from posecli.on_device.graphs import CudaRecorder, Replays
 from posecli.on_device.resample import resampled
 from posecli.on_device.upload import Uploader, on_device, sent_ahead
@@ -209,6 +209,26 @@ def test_convolutions_are_measured_while_it_learns_only(tmp_path: Path) -> None:
     pupil.learner.network.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.benchmark))
     pupil.step(1e-3)
     assert seen == [True] and not torch.backends.cudnn.benchmark
+
+
+def test_gradients_in_one_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what PyTorch asks for matrix products
+    torch.manual_seed(0)
+    network = MODELS["dekr-tiny"](keypoints=2).cuda().train()
+    if can_run_kernels(torch.device("cuda")):
+        learn_with_kernels(network)
+    block = next(m for m in network.modules() if isinstance(m, AdaptiveBlocks))
+    nn.init.normal_(block.geometry_conv.weight, std=0.3)
+    x = torch.randn(2, block.adapt_conv.in_channels, 24, 32, device="cuda", requires_grad=True)
+    leaves = [x, *block.parameters()]
+    torch.use_deterministic_algorithms(True)
+    try:
+        one, other = (torch.autograd.grad(block(x).square().sum(), leaves) for _ in range(2))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    for a, b in zip(one, torch.autograd.grad(block(x).square().sum(), leaves), strict=True):  # by the kernels
+        assert (a - b).abs().max() <= 1e-3 * b.abs().max()
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])

@@ -10,6 +10,8 @@ programs, which find each other's memory in the cache. Positions and samples are
 kernels of the joints are multiplied on the tensor cores in the type of the weights, summed in float32.
 
 The gradient of the map is added up by atomics, so its last bits differ from run to run, as with PyTorch's own sampling.
+Where PyTorch is told `torch.use_deterministic_algorithms` learning goes by the definition instead: sums in one order,
+several times slower and with several times the memory.
 """
 
 # Kernels are Triton's language, which has no types of Python's.
@@ -24,6 +26,7 @@ import triton
 import triton.language as tl
 from torch import Tensor, nn
 
+from posecli.models import deform
 from posecli.models.dekr import AdaptiveBlocks
 
 #: Channels of a joint that there is room for.
@@ -346,6 +349,8 @@ def adaptive_conv(x: Tensor, geometry: Tensor, weight: Tensor, bias: Tensor | No
     Raises:
         ValueError: a joint of more than 64 channels.
     """
+    if deform.wants_one_order(x, geometry):
+        return deform.adaptive_conv(x, geometry, weight, bias)
     if torch.is_autocast_enabled(x.device.type):
         weight = weight.to(torch.get_autocast_dtype(x.device.type))
     out: Tensor = _AdaptiveConv.apply(x, geometry, weight)

@@ -115,10 +115,19 @@ def adaptive_conv_plain(x: Tensor, geometry: Tensor, weight: Tensor) -> Tensor:
     return deform_conv2d(x, adaptive_offset(geometry), weight, padding=1)
 
 
+def wants_one_order(x: Tensor, geometry: Tensor) -> bool:
+    """Whether gradients of a map or its geometry on a CUDA device are to be added in one order
+    (`torch.use_deterministic_algorithms`): PyTorch's own sampling does it by atomics and is refused then."""
+    if x.device.type != "cuda" or not torch.are_deterministic_algorithms_enabled():
+        return False
+    return torch.is_grad_enabled() and (x.requires_grad or geometry.requires_grad)
+
+
 def adaptive_conv(x: Tensor, geometry: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Adaptive convolution of all joints' branches in one go.
 
-    Tap g of joint j reads x at p + A_j(p) g + t_j(p), bilinear, zero outside the map.
+    Tap g of joint j reads x at p + A_j(p) g + t_j(p), bilinear, zero outside the map. Learning on a CUDA device goes by
+    the definition where `wants_one_order`.
 
     Args:
         x: (B, J c, h, w), each joint's c channels one after the other.
@@ -129,6 +138,8 @@ def adaptive_conv(x: Tensor, geometry: Tensor, weight: Tensor, bias: Tensor | No
     Returns:
         (B, J c', h, w).
     """
+    if wants_one_order(x, geometry):
+        return _in_one_order(x, geometry, weight, bias)
     batch, channels, height, width = x.shape
     per_joint = weight.shape[1]
     joints = channels // per_joint
@@ -138,7 +149,7 @@ def adaptive_conv(x: Tensor, geometry: Tensor, weight: Tensor, bias: Tensor | No
         together = max(1, _CACHED_VALUES // (batch * 9 * per_joint * height * width))
     geometry = geometry.to(torch.promote_types(geometry.dtype, torch.float32)).contiguous()
     kernel = weight.reshape(joints, -1, per_joint * 9)
-    channels_last = x.is_contiguous(memory_format=torch.channels_last)
+    channels_last = _is_channels_last(x)
     x = x.contiguous()
     parts = []
     for first in range(0, joints, together):
@@ -150,6 +161,18 @@ def adaptive_conv(x: Tensor, geometry: Tensor, weight: Tensor, bias: Tensor | No
     if bias is not None:
         out += bias.view(1, -1, 1, 1)
     return out.contiguous(memory_format=torch.channels_last) if channels_last else out
+
+
+def _in_one_order(x: Tensor, geometry: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`adaptive_conv` by gathers, whose gradients PyTorch can add in one order."""
+    with torch.autocast(x.device.type, enabled=False):  # half precision cannot tell pixels apart
+        offset = adaptive_offset(geometry.to(torch.promote_types(geometry.dtype, torch.float32)))
+    out = deform_conv2d(x, offset, weight, bias, padding=1)
+    return out.contiguous(memory_format=torch.channels_last) if _is_channels_last(x) else out
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    return x.is_contiguous(memory_format=torch.channels_last)
 
 
 #: 16 MiB of float32: about where more sampled values at once get slower on the processors we measured.

@@ -73,6 +73,18 @@ def test_kernels_on_the_device() -> None:
     check(cases("cuda", "all"))
 
 
+@needs_triton
+def test_learning_in_one_order_is_no_kernels_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their atomics add in any order: under `torch.use_deterministic_algorithms` they stand back."""
+    from posecli.models import adaptive_triton, deform
+
+    monkeypatch.setattr(deform, "wants_one_order", lambda x, geometry: True)
+    monkeypatch.setattr(adaptive_triton, "_AdaptiveConv", None)
+    torch.manual_seed(0)
+    given = torch.randn(1, 6, 5, 4), torch.randn(1, 12, 5, 4), torch.randn(6, 3, 3, 3), torch.randn(6)
+    torch.testing.assert_close(adaptive_triton.adaptive_conv(*given), deform.adaptive_conv(*given))
+
+
 def test_without_triton_the_plain_blocks_stay() -> None:
     """Nothing but the kernels' own module imports Triton."""
     code = (

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +23,51 @@ def test_before_pytorch_2_7():
         "MODELS['dekr-tiny'](keypoints=2).eval()(torch.zeros(1, 3, 32, 32))\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_learning_in_one_order(monkeypatch, dtype):
+    """What a CUDA device does under `torch.use_deterministic_algorithms`: only what PyTorch can do so, same values."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 6, 5, 40).contiguous(memory_format=torch.channels_last)
+    given = [x, torch.randn(2, 12, 5, 40), torch.randn(6, 3, 3, 3), torch.randn(6)]
+    found = {}
+    for ordered in (False, True):
+        monkeypatch.setattr(deform, "wants_one_order", lambda x, geometry, wanted=ordered: wanted)
+        leaves = [t.detach().clone().requires_grad_() for t in given]
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            out = adaptive_conv(leaves[0].to(dtype), *leaves[1:])
+        assert out.is_contiguous(memory_format=torch.channels_last)
+        found[ordered] = out.detach(), *torch.autograd.grad(out.float().sum(), leaves)
+        if ordered:
+            names = graph_names(out.grad_fn)
+            assert "GatherBackward0" in names and "GridSampler2DBackward0" not in names
+    for a, b in zip(*found.values(), strict=True):
+        limit = 1e-4 if dtype == torch.float32 else 0.02
+        assert (a.float() - b.float()).abs().max() <= limit * b.abs().max()
+
+
+def graph_names(node):
+    """Of all steps of a backward pass."""
+    seen, waiting = set(), [node]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting += [before for before, _ in node.next_functions]
+    return {node.name() for node in seen}
+
+
+def test_one_order_is_wanted_where_it_was_told_and_something_learns(monkeypatch):
+    x, geometry = SimpleNamespace(device=torch.device("cuda"), requires_grad=True), torch.zeros(1)
+    assert not deform.wants_one_order(x, geometry)
+    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: True)
+    assert deform.wants_one_order(x, geometry)
+    assert not deform.wants_one_order(torch.zeros(1, requires_grad=True), geometry)  # a CPU's sums are in one order
+    with torch.no_grad():
+        assert not deform.wants_one_order(x, geometry)
+    x.requires_grad = False
+    assert not deform.wants_one_order(x, geometry)
 
 
 @pytest.mark.parametrize("name", ["plain", "stride2", "dilation2_groups2", "modulated_two_offset_groups"])
