@@ -281,8 +281,8 @@ def _norms_told(samples: int) -> Iterator[None]:
 
 
 def _can_fuse_steps() -> bool:
-    """Whether the fused optimizer takes our networks: before PyTorch 2.5 it refuses a weight and its gradient that differ
-    in the stride of an axis of length one, which has no meaning (pytorch/pytorch#134546)."""
+    """Whether the fused optimizer takes our networks: before PyTorch 2.5 it refuses a weight whose gradient has another
+    stride in an axis of length one, where strides mean nothing (pytorch/pytorch#134546)."""
     major, minor = torch.__version__.split(".")[:2]
     return (int(major), int(minor)) >= (2, 5)
 

@@ -77,5 +77,7 @@ class IntegralPose(nn.Module):
     def forward(self, image: Tensor) -> IntegralOutput:
         """(B, 3, H, W), of sizes that the network takes."""
         output: Any = self.network(image)
-        maps = torch.stack(list(getattr(output, "stages", (output.heatmap,))), dim=1)
+        maps = getattr(output, "heatmaps", None)  # all stages together already
+        if maps is None:
+            maps = torch.stack(list(getattr(output, "stages", (output.heatmap,))), dim=1)
         return IntegralOutput(maps, soft_argmax(maps, self.beta))
