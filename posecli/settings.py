@@ -486,6 +486,26 @@ def resolve(*layers: Mapping[str, Any]) -> TrainSettings:
     return TrainSettings(**(MODEL_DEFAULTS.get(family(given["model"]), {}) | given))
 
 
+_ONE_PERSON, _WHOLE, _CASCADE = "see one person", "see whole pictures", "have a second network: tompson"
+# What only some models know: there it would change nothing.
+_KNOWN_BY = {
+    **dict.fromkeys(("box_scale", "val_box_scale", "rotation_any", "half_body", "min_joints", "min_side"), _ONE_PERSON),
+    **dict.fromkeys(("scale", "min_area", "unlabelled"), _WHOLE),
+    **dict.fromkeys(("fine_sigma", "phases"), _CASCADE),
+}
+
+
+def check_meaning(settings: TrainSettings) -> None:
+    """UsageError where something was set that means nothing for the model; for new runs, old ones go on as they are."""
+    kinds = {"dekr": {_WHOLE}, "dekr-gru": {_WHOLE}, "tompson": {_ONE_PERSON, _CASCADE}}
+    known = kinds.get(family(settings.model), {_ONE_PERSON})
+    usual = resolve({"model": settings.model})
+    for key, wanted in _KNOWN_BY.items():
+        if wanted not in known and getattr(settings, key) != getattr(usual, key):
+            what = f"{key} means nothing for {settings.model}"
+            raise UsageError(what, "training settings", f"for models that {wanted}")
+
+
 def _typed(key: str, value: Any, kind: Any) -> Any:
     """The value as the setting's type; strings are taken only where the type is a string."""
 

@@ -27,7 +27,7 @@ from posecli.formats import coco
 from posecli.inference import PoseModel
 from posecli.learner import learning_rate
 from posecli.readout import BOTTOM_UP
-from posecli.settings import TrainSettings, gentle, parse_assignments, read_toml, resolve, to_toml
+from posecli.settings import TrainSettings, check_meaning, gentle, parse_assignments, read_toml, resolve, to_toml
 from posecli.skeletons import get_skeleton
 from posecli.tasks import make_task
 from posecli.training import random_states, set_random_states, train
@@ -137,6 +137,26 @@ def test_settings_keep_names_of_all_alphabets(tmp_path: Path) -> None:
 def test_settings_errors(values: dict[str, object], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         resolve(values)
+
+
+@pytest.mark.parametrize(
+    ("model", "setting"),
+    [
+        ("dekr-tiny", "half_body=0.3"), ("dekr-gru-tiny", "box_scale=[1.0, 2.0]"), ("pose-fpn", "scale=[0.5, 2.0]"),
+        ("hrnet-tiny", "unlabelled=background"), ("hrnet-tiny", "phases=[0.2, 0.4]"),
+    ],
+)  # fmt: skip
+def test_a_setting_that_would_change_nothing_is_refused(cli, tmp_path: Path, model: str, setting: str) -> None:
+    """It was taken without a word, and the samples were as ever."""
+    done = cli("train", "--data", tmp_path / "none.json", "--model", model, "--set", setting, "--out", tmp_path / "run")
+    assert done.code == 2 and f"{setting.split('=')[0]} means nothing for {model}" in done.err
+
+
+@pytest.mark.parametrize("values", [{"model": "tompson", "phases": [0.2, 0.4]}, {"model": "hg-tiny", "half_body": 0.3}])
+def test_a_setting_that_means_something_is_taken(values: dict[str, object]) -> None:
+    settings = resolve(values)
+    check_meaning(settings)
+    check_meaning(resolve({"model": "dekr-tiny", "scale": [0.5, 2.0], "half_body": 0.0}))
 
 
 def test_settings_refuse_tables(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def train(
     from posecli.errors import UsageError
     from posecli.models.rescore import RESCORE_MODEL
     from posecli.rescoring import train_rescoring
-    from posecli.settings import RESUMABLE, parse_assignments, read_toml, resolve
+    from posecli.settings import RESUMABLE, check_meaning, parse_assignments, read_toml, resolve
     from posecli.training import train as run_training
     from posecli.zoo import find_entry
 
@@ -172,6 +172,8 @@ def train(
     settings = None if resume else resolve(read_toml(config) if config else {}, given)
 
     rescoring = settings is not None and settings.model == RESCORE_MODEL
+    if settings is not None and not rescoring:  # which has fewer, and says so itself
+        check_meaning(settings)
     talk = console(quiet)
     with progress(quiet) as bar, _warnings_told():
         task = bar.add_task("training", total=1000)
