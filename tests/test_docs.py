@@ -1,50 +1,91 @@
-"""What the documentation says exists: verbs, options, files."""
+"""What the documentation says exists: verbs, options, commands, Python, keys, files, headings."""
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-VERBS = (
-    "convert",
-    "train",
-    "infer",
-    "evaluate",
-    "cross",
-    "merge",
-    "smooth",
-    "render",
-    "browse",
-    "check",
-    "stats",
-    "scenes",
-    "bench",
-)
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+WHOLE = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+# Programs of ours that are no verb.
+SCRIPTS = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for folder in ("benchmarks", "examples")
+    for path in sorted((ROOT / folder).glob("*.*"))
+    if path.suffix in (".py", ".sh")
+}
+# Options of no verb: of torchrun, srun, sbatch, pip and OpenPose.
+OF_OTHERS = {
+    "--version", "--install-completion",  # of posecli itself
+    "--array", "--gpus-per-task", "--implementation", "--no-deps", "--no-index", "--nproc-per-node", "--only-binary",
+    "--platform", "--python-version", "--target", "--write_json",
+}  # fmt: skip
+
+
+@cache
+def verbs() -> dict[str, Any]:
+    """Each verb's command."""
+    import typer.main
+
+    from posecli.cli.app import app
+
+    return typer.main.get_command(app).commands  # type: ignore[attr-defined,no-any-return]
+
+
+VERBS = tuple(verbs())
+
+
+@cache
+def options_of(verb: str) -> set[str]:
+    """Its options as they are written, ``--no-...`` and short ones among them."""
+    written = {name for p in verbs()[verb].params for name in (*p.opts, *p.secondary_opts) if name.startswith("-")}
+    return written | {"--help", "-h"}
+
+
+def commands(text: str) -> Iterator[str]:
+    """The posecli commands of a page's indented and fenced lines, without the programs that they are given to."""
+    fenced = False
+    for line in text.replace("\\\n", " ").splitlines():
+        if line.lstrip().startswith("```"):
+            fenced = not fenced
+        elif fenced or line.startswith("    "):
+            for part in re.split(r"\s\|\s|\s&&\s|\s:::\s", line):
+                found = re.search(r"(?:^|\s)(?:\S+=\S+ |parallel |python -m |-m )*posecli ([a-z].*)", part)
+                if found and found[1].split()[0] in VERBS:
+                    yield found[1]
+
+
+def takes(script: str, option: str) -> bool:
+    """Whether a script speaks of an option, or of the key that it makes it from."""
+    key = option[2:].replace("-", "_")
+    return re.search(rf"{option}\b|\b{key}\b", script) is not None
+
+
+def slug(heading: str) -> str:
+    """The anchor of a heading, as GitHub makes it."""
+    return re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", re.sub(r"[`*]", "", heading).strip().lower()))
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help_with_an_example_and_stands_in_the_readme(cli: Callable, verb: str) -> None:
     result = cli(verb, "--help")
     assert result.code == 0 and f"posecli {verb}" in result.out and "Example:" in result.out
-    assert f"posecli {verb} " in (ROOT / "README.md").read_text()
+    assert re.search(rf"posecli {verb}\s", (ROOT / "README.md").read_text())
 
 
 def test_help_shows_the_whole_text_of_each_option(cli: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     """Brackets in a help text are markup to rich, which leaves out what it takes for a tag."""
-    import typer.main
-
-    from posecli.cli.app import app
-
     monkeypatch.setenv("COLUMNS", "1000")  # nothing is wrapped
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    assert set(commands) >= set(VERBS)
-    for verb, command in commands.items():
+    for verb, command in verbs().items():
         said = " ".join(cli(verb, "--help").out.split())
         for parameter in command.params:
             text = " ".join((parameter.help or "").split())
@@ -52,24 +93,168 @@ def test_help_shows_the_whole_text_of_each_option(cli: Callable, monkeypatch: py
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_options_in_examples_exist(cli: Callable, page: Path) -> None:
-    helps = {verb: cli(verb, "--help").out for verb in VERBS}
-    text = page.read_text().replace("\\\n", " ")
-    for line in re.findall(r"^ {4}(?:\$ )?(posecli .*)$|^(?:\$ )?(posecli .*)$", text, re.MULTILINE):
-        for command in re.split(r"\s\|\s|\s&&\s", line[0] or line[1]):
-            words = shlex.split(command, comments=True)
-            if len(words) < 2 or words[0] != "posecli" or words[1] not in VERBS:
-                continue
-            for word in words[2:]:
-                if word.startswith("--"):
-                    option = word.split("=")[0]
-                    assert re.search(rf"{re.escape(option)}\b", helps[words[1]]), f"{page.name}: {command}: {option}"
+def test_commands_are_understood(page: Path) -> None:
+    """Options exist, take what they are given, and no argument is missing; nothing is run."""
+    import click
+
+    for command in commands(page.read_text(encoding="utf-8")):
+        verb, *words = shlex.split(command, comments=True)
+        try:
+            verbs()[verb].make_context(verb, words)
+        except click.ClickException as error:
+            pytest.fail(f"{page.name}: posecli {command}: {error.format_message()}")
+
+
+def test_commands_are_found() -> None:
+    fenced = "```sh\nN=1 parallel posecli check {} ::: 1\ntorchrun -m posecli train --out o\n```\n"
+    text = "    a | posecli infer x --out -\n\n" + fenced + "posecli stats x"
+    assert list(commands(text)) == ["infer x --out -", "check {}", "train --out o"]
+    assert sum(1 for _ in commands(WHOLE)) > 150
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_options_in_the_text_exist(page: Path) -> None:
+    """`--option` belongs to a verb or to a script of ours; `verb --option` to that verb."""
+    text = page.read_text(encoding="utf-8")
+    known = {option for verb in VERBS for option in options_of(verb)} | OF_OTHERS
+    for option in sorted(set(re.findall(r"(?<![\w-])--[a-z][\w-]*", text)) - known):
+        assert any(takes(script, option) for script in SCRIPTS.values()), f"{page.name}: {option}"
+    for code in re.findall(r"(?<!`)`(?:posecli )?([a-z]+ [^`]*--[^`]*)`(?!`)", text):
+        verb, *words = code.split()
+        for word in words if verb in VERBS else ():
+            if word.startswith("--"):
+                assert word.split("=")[0].rstrip(",") in options_of(verb), f"{page.name}: {code}"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_option_is_told_of(verb: str) -> None:
+    """Somewhere in the pages, not in --help alone."""
+    told = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", WHOLE))
+    for parameter in verbs()[verb].params:
+        names = [name for name in parameter.opts if name.startswith("--")]
+        assert not names or told & set(names), f"posecli {verb} {names[0]} stands in no page"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_scripts_take_the_options_they_are_shown_with(page: Path) -> None:
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    for name, given in re.findall(r"((?:benchmarks|examples)/\w+\.(?:py|sh))((?:[ ]+[^\s`|;)]+)*)", text):
+        assert name in SCRIPTS, f"{page.name}: {name}"
+        script = SCRIPTS[name]
+        for other in re.findall(r"(\w+\.py)", script) if name.endswith(".sh") else ():  # what it hands them on to
+            script += SCRIPTS.get(f"examples/{other}", "")
+        for option in re.findall(r"(?<!\S)--[a-z][a-z-]*", given):
+            assert takes(script, option), f"{page.name}: {name} {option}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
-        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+    for target, heading in re.findall(r"\]\(([^)#:\s]*)(?:#([^)\s]*))?\)", page.read_text(encoding="utf-8")):
+        place = page.parent / target if target else page
+        assert place.exists(), f"{page.name} links to {target}"
+        if heading:
+            headings = re.findall(r"^#+ (.*)$", place.read_text(encoding="utf-8"), re.MULTILINE)
+            assert heading in map(slug, headings), f"{page.name} links to {target}#{heading}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_files_named_in_the_text_exist(page: Path) -> None:
+    for name in re.findall(
+        r"`((?:posecli|tests|benchmarks|examples|docs)/[\w./-]+)`", page.read_text(encoding="utf-8")
+    ):
+        made = name.startswith("tests/fuzz/failed") or "NAME" in name
+        assert made or (ROOT / name).exists(), f"{page.name}: {name}"
+
+
+def test_variables_of_the_environment_are_told_of() -> None:
+    modules = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "posecli").rglob("*.py"))
+    read = set(re.findall(r"environ\.get\(\"(\w+)\"", modules)) & set(re.findall(r"POSECLI_\w+", modules))
+    assert read - set(re.findall(r"POSECLI_\w+", WHOLE)) == set()
+    everywhere = modules + "".join(SCRIPTS.values()) + "".join(p.read_text() for p in (ROOT / "tests").glob("*.py"))
+    assert set(re.findall(r"POSECLI_\w+", WHOLE)) <= set(re.findall(r"POSECLI_\w+", everywhere))
+
+
+def test_make_does_what_the_pages_say() -> None:
+    rules = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    shown = re.findall(r"(?:^ {4}|`)(?:\S+=\S+ )*make ((?:[a-z-]+ ?)+)", WHOLE, re.MULTILINE)
+    assert shown
+    for line in shown:
+        assert set(line.split()) <= rules, line
+
+
+def python_blocks() -> list[Any]:
+    found = []
+    for page in PAGES:
+        blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+        if page.name != "CONTRIBUTING.md":  # test_contributing.py builds what that shows
+            found += [pytest.param(block, id=f"{page.name}-{n}") for n, block in enumerate(blocks)]
+    assert len(found) >= 3
+    return found
+
+
+@pytest.mark.parametrize("block", python_blocks())
+def test_python_runs(block: str, cli: Callable, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a picture called ``image``, and beside a clip, its poses, and labels that are these poses."""
+    import numpy as np
+    from doc_samples import SAMPLES
+
+    SAMPLES["stream"](tmp_path)  # clip.mp4, clip.poses.jsonl
+    monkeypatch.chdir(tmp_path)
+    done = cli("convert", "clip.poses.jsonl", "--out", "labels.json", "--to", "coco-dataset")
+    assert done.code == 0, done.err
+    Path("labels.json").replace("coco.json")
+    Path("poses.jsonl").write_bytes(Path("clip.poses.jsonl").read_bytes())
+    exec(compile(block, "a page's Python", "exec"), {"image": np.full((64, 96, 3), 90, np.uint8)})
+
+
+def test_every_module_stands_in_the_order_to_read_them_in() -> None:
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    table = text.split("## The order to read in")[1].split("\n## ")[0]
+    rows = "".join(line.split("|")[1] for line in table.splitlines() if line.startswith("|"))
+    modules = {
+        path.stem
+        for path in (ROOT / "posecli").iterdir()
+        if (path.suffix == ".py" or (path / "__init__.py").exists()) and not path.name.startswith("__")
+    }
+    assert modules == set(re.findall(r"`(\w+)`", rows))
+
+
+def test_the_table_of_checks_is_that_of_the_code() -> None:
+    from posecli.checks.findings import KINDS
+
+    text = (ROOT / "docs/check.md").read_text(encoding="utf-8")
+    told = {}
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        for kind in re.findall(r"`([a-z-]+)`", cells[0]) if line.startswith("| `") else ():
+            told[kind] = (cells[1].split(";")[0], bool(cells[2]))
+    assert told == {kind: (about.severity, about.repaired) for kind, about in KINDS.items()}
+
+
+def test_every_key_of_the_pose_stream_is_told_of() -> None:
+    schema = json.loads((ROOT / "docs/pose-stream.schema.json").read_text())["$defs"]
+    named = set(re.findall(r"`([a-z0-9_]+)`", (ROOT / "docs/pose-stream.md").read_text(encoding="utf-8")))
+    for kind in ("header", "frame", "person"):
+        assert set(schema[kind]["properties"]) <= named, kind
+
+
+def test_every_setting_of_a_training_is_told_of() -> None:
+    """In its class, and what a page sets exists."""
+    from posecli.settings import TrainSettings
+
+    known = {field.name for field in fields(TrainSettings)}
+    about = str(TrainSettings.__doc__).split("Attributes:")[1]
+    assert {key for key in known if not re.search(rf"\b{key}\b", about)} == set()
+    assert set(re.findall(r"--set '?(\w+)=", WHOLE)) <= known | {"key"}
+    page = (ROOT / "docs/training.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"`([a-z_]+) = [^`]+`", page)) <= known
+
+
+@pytest.mark.parametrize("name", ["correct.toml", "default_pose.toml", "finetune.toml"])
+def test_settings_of_the_examples_are_settings(name: str) -> None:
+    from posecli.settings import read_toml, resolve
+
+    resolve(read_toml(ROOT / "examples" / name))
 
 
 def test_all_tests_that_want_a_gpu_are_run_together() -> None:
