@@ -218,10 +218,12 @@ def collate(samples: Sequence[dict[str, np.ndarray] | PoseError]) -> dict[str, T
 def left_to_parent(worker: int = 0) -> None:
     """Leaves it to the training process when this worker of it ends.
 
-    Ctrl-C and a service manager's SIGTERM reach all processes of a run, which goes on to the end of its step. So SIGINT
-    is ignored, and SIGTERM unless the parent sent it.
+    Ctrl-C, a closed terminal's SIGHUP and a service manager's SIGTERM reach all processes of a run, which goes on to
+    the end of its step. So SIGINT and SIGHUP are ignored, and SIGTERM unless the parent sent it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGHUP"):  # Windows has none
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if not hasattr(signal, "sigwaitinfo"):  # macOS does not tell who sent a signal
         return
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})

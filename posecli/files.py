@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -54,6 +55,19 @@ def replace_when_done(path: str | Path, *, overwrite: bool = True) -> Iterator[P
         if isinstance(error, OSError) and error.filename == str(part):
             error.filename, error.filename2 = str(path), None  # the name that a user knows
         raise
+
+
+def leave_lost_terminal() -> None:
+    """Standard output and error that are a terminal which was closed lead nowhere from here on: to write there would be
+    an error in the midst of ending in order."""
+    for number in (1, 2):
+        try:
+            os.tcgetpgrp(number)
+        except AttributeError:  # Windows
+            return
+        except OSError as error:
+            if error.errno == errno.EIO:  # else it is no terminal, or a good one
+                os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
 
 def refuse_device(path: str | Path) -> None:

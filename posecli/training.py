@@ -29,7 +29,7 @@ from posecli.checkpoint import ModelMeta, build, save_model
 from posecli.data import Loader, Mixture, Source, make_source
 from posecli.distributed import Processes, join_processes
 from posecli.errors import PoseError
-from posecli.files import replace_when_done
+from posecli.files import leave_lost_terminal, replace_when_done
 from posecli.formats import read_coco_style
 from posecli.inference import PoseModel, PredictOptions, find_weights
 from posecli.learner import Learner, NotFinite, StepOutcome, keep_freed_memory, learning_rate
@@ -87,7 +87,7 @@ def train(
 
     Raises:
         PoseError: data, weights or folder are not usable, or the loss became infinite or NaN.
-        KeyboardInterrupt: SIGINT or SIGTERM came; the state was saved.
+        KeyboardInterrupt: SIGINT, SIGTERM or SIGHUP came; the state was saved.
     """
     out = Path(out)
     if resume:
@@ -347,15 +347,20 @@ class _Run:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM end the run after the step in hand, with its state saved."""
+        """SIGINT, SIGTERM and, unless it is ignored (``nohup``), SIGHUP end the run after the step in hand, with its
+        state saved."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
 
         def note(number: int, frame: Any) -> None:
             self.stop_signal = number
+            leave_lost_terminal()
 
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
+        before = {number: signal.signal(number, note) for number in numbers}
         try:
             yield
         finally:

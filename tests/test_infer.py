@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -209,12 +210,26 @@ def test_stream_through_a_pipe_into_render(here: Path, clip: Path, tiny_model) -
     assert posecli.video.open_source(here / "o.mp4").num_frames == 30
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_interrupt_leaves_whole_lines_and_130(here: Path, clip: Path, tiny_model, sent: signal.Signals) -> None:
-    """Ctrl-C, or SIGTERM of a service manager, in the middle of a long run."""
+def many_clips(here: Path, clip: Path) -> list[Path]:
     many = [here / f"{i}.mp4" for i in range(40)]
     for path in many:
         path.symlink_to(clip)
+    return many
+
+
+def under_way(run: subprocess.Popen, stream: Path, meanwhile: Callable[[], object] = lambda: None) -> None:
+    """Waits until a good part of a stream is there."""
+    deadline = time.monotonic() + 60
+    while not (stream.exists() and stream.stat().st_size > 20_000):
+        assert run.poll() is None and time.monotonic() < deadline
+        meanwhile()
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupt_leaves_whole_lines_and_130(here: Path, clip: Path, tiny_model, sent: signal.Signals) -> None:
+    """Ctrl-C, SIGTERM of a service manager, or SIGHUP of a shell that is closed, in the middle of a long run."""
+    many = many_clips(here, clip)
     run = subprocess.Popen(
         [*POSECLI, "infer", *many, "-w", tiny_model, "-o", "a.jsonl", "--render-out", "o"],
         stderr=subprocess.PIPE,
@@ -223,10 +238,7 @@ def test_interrupt_leaves_whole_lines_and_130(here: Path, clip: Path, tiny_model
         # Where the tests run in the background of a shell they ignore Ctrl-C, and children would inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    deadline = time.monotonic() + 60
-    while not ((here / "a.jsonl").exists() and (here / "a.jsonl").stat().st_size > 20_000):
-        assert run.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
+    under_way(run, here / "a.jsonl")
     run.send_signal(sent)
     if sent == signal.SIGTERM:  # GNU's timeout sends it to the process and to its group
         run.send_signal(sent)
@@ -235,6 +247,38 @@ def test_interrupt_leaves_whole_lines_and_130(here: Path, clip: Path, tiny_model
     assert "--resume" in message and "Traceback" not in message
     text = (here / "a.jsonl").read_text()
     assert text.endswith("\n") and len(list(read_stream(here / "a.jsonl"))) > 10
+    assert not [p for p in (here / "o").iterdir() if ".part" in p.name]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="closes a terminal of Linux'")
+def test_a_terminal_that_is_closed(here: Path, clip: Path, tiny_model) -> None:
+    """Nobody can be told any more, and the display of progress has no place; the end is as orderly as by Ctrl-C."""
+    import fcntl
+    import termios
+
+    master, slave = os.openpty()
+    os.set_blocking(master, False)
+    run = subprocess.Popen(
+        [*POSECLI, "infer", *many_clips(here, clip), "-w", tiny_model, "-o", "a.jsonl", "--render-out", "o"],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env=ENVIRONMENT,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(slave)
+    shown: list[bytes] = []
+
+    def look() -> None:
+        with contextlib.suppress(BlockingIOError):
+            shown.append(os.read(master, 1 << 16))
+
+    under_way(run, here / "a.jsonl", look)
+    os.close(master)
+    assert b".mp4" in b"".join(shown)
+    assert run.wait(60) == 130
+    assert (here / "a.jsonl").read_text().endswith("\n") and len(list(read_stream(here / "a.jsonl"))) > 10
     assert not [p for p in (here / "o").iterdir() if ".part" in p.name]
 
 

@@ -4,6 +4,7 @@ in a process of its own only."""
 from __future__ import annotations
 
 import gc
+import json
 import os
 import shlex
 import signal
@@ -15,9 +16,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
+from learning import make_people
 
 from posecli.cli import starting
 from posecli.predictions import FramePoses, StreamHeader, StreamWriter, read_headers
+from posecli.settings import resolve, to_toml
 from posecli.skeletons import COCO17
 
 PROGRAM = """
@@ -123,7 +127,7 @@ def test_standard_streams_that_are_closed(tmp_path: Path, words: str, closed: st
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends signals")
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_to_end_leaves_no_half_written_file(tmp_path: Path, clip: Path, sent: signal.Signals) -> None:
     """A verb that waits for more of a stream, with its output begun; an ignored signal (``trap ''``) stays so."""
     with StreamWriter(tmp_path / "in.jsonl") as writer:
@@ -152,3 +156,27 @@ def test_a_signal_to_end_leaves_no_half_written_file(tmp_path: Path, clip: Path,
         assert run.wait(60) == (0 if ignored else 130)
         assert run.stderr is not None and b"Traceback" not in run.stderr.read()
         assert sorted(p.name for p in tmp_path.iterdir()) == ["in.jsonl", "out.mp4"][: 1 + ignored]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends signals")
+def test_a_closed_terminal_ends_a_training_with_its_state_saved(tmp_path: Path) -> None:
+    """SIGHUP reaches the processes that read pictures, too."""
+    data = make_people(tmp_path / "data")
+    small = {"widths": [16, 16, 16, 16], "blocks": [1, 1, 1, 1], "stem_channels": 8, "channels": 16}
+    values = {"model": "pose-fpn", "data": [str(data)], "input_size": [64, 64], "batch": 2, "workers": 1, "threads": 1}
+    values |= {"epochs": 10_000, "save_every": 0.001, "min_side": 1.0, "model_arguments": json.dumps(small)}
+    (tmp_path / "run.toml").write_text(to_toml(resolve(values)))
+    command = ["-m", "posecli", "train", "--config", tmp_path / "run.toml", "--out", tmp_path / "run", "--quiet"]
+    run = subprocess.Popen(
+        [sys.executable, *command, "--device", "cpu"], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    state = tmp_path / "run/state.pt"
+    deadline = time.monotonic() + 60
+    while not state.exists():
+        assert run.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(run.pid, signal.SIGHUP)
+    told = run.communicate(timeout=60)[1]
+    assert run.returncode == 130 and "--resume" in told and "Traceback" not in told, told
+    assert torch.load(state, weights_only=True)["step"] > 0
+    assert not [p.name for p in (tmp_path / "run").iterdir() if ".part" in p.name]

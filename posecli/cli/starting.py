@@ -16,6 +16,8 @@ import sys
 import time
 from types import FrameType
 
+from posecli.files import leave_lost_terminal
+
 _alone = False
 
 
@@ -41,19 +43,24 @@ def three_streams() -> None:
 
 
 def end_as_by_ctrl_c() -> None:
-    """SIGTERM (of `kill`, `timeout`, a service manager, SLURM) ends the command as Ctrl-C does: what is half-written is
-    removed, and a stream ends with a whole line. Where whoever started us ignores it, that stays so."""
-    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        return
+    """SIGTERM (of `kill`, `timeout`, a service manager, SLURM) and SIGHUP (of a terminal that is closed) end the
+    command as Ctrl-C does: what is half-written is removed, and a stream ends with a whole line. Where whoever started
+    us ignores one of them (``nohup``), that stays so."""
     last = -math.inf
 
     def end(number: int, frame: FrameType | None) -> None:
         nonlocal last
         before, last = last, time.monotonic()
-        if last - before > 1:  # GNU's timeout sends two, and the second would come in the middle of the tidying up
+        leave_lost_terminal()
+        # GNU's timeout sends two, a terminal and its shell one each; the second would come in the middle of the tidying
+        # up.
+        if last - before > 1:
             raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, end)
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, end)
 
 
 def begin() -> None:
