@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from functools import cache
@@ -248,6 +249,20 @@ def test_every_setting_of_a_training_is_told_of() -> None:
     assert set(re.findall(r"--set '?(\w+)=", WHOLE)) <= known | {"key"}
     page = (ROOT / "docs/training.md").read_text(encoding="utf-8")
     assert set(re.findall(r"`([a-z_]+) = [^`]+`", page)) <= known
+
+
+def test_packages_and_extras_are_told_of() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    rows = re.findall(r"^\| (.*) \|", (ROOT / "docs/dependencies.md").read_text(encoding="utf-8"), re.MULTILINE)
+    cells = [[cell.strip() for cell in row.split("|")] for row in rows]
+    told = {(row[0].strip("`") if row[0].startswith("`") else "", name)
+            for row in cells for name in re.findall(r"[a-z][\w-]*", row[row[0].startswith("`")].lower())}  # fmt: skip
+    for extra, packages in {"": project["dependencies"], **extras}.items():
+        names = {re.split(r"[\[<>=; ]", package)[0] for package in packages} - {"posecli"}
+        assert {(extra, name) for name in names} <= told, extra
+    for named in re.findall(r"posecli\[([\w,]+)\]", WHOLE):
+        assert set(named.split(",")) <= set(extras), named
 
 
 @pytest.mark.parametrize("name", ["correct.toml", "default_pose.toml", "finetune.toml"])

@@ -57,8 +57,8 @@ def evaluate(
         str,
         typer.Argument(
             metavar="PRED",
-            help="Pose stream (- for stdin), folder of streams, COCO results, AlphaPose, MediaPipe, OpenPose folder, "
-            "YOLO's text files; or a second set of labels.",
+            help="Pose stream (- for stdin), folder of streams, COCO results, AlphaPose, mmpose, MediaPipe, OpenPose "
+            "folder, YOLO's text files; or a second set of labels.",
         ),
     ],
     pred2: Annotated[
