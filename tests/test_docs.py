@@ -251,6 +251,27 @@ def test_every_setting_of_a_training_is_told_of() -> None:
     assert set(re.findall(r"`([a-z_]+) = [^`]+`", page)) <= known
 
 
+def test_every_joint_set_and_codec_is_told_of() -> None:
+    from posecli.readout import TOP_DOWN
+    from posecli.skeletons import SKELETONS, get_skeleton
+
+    for page, names in (("formats.md", SKELETONS), ("models.md", set(TOP_DOWN) - {"coordinates"})):  # of one network
+        told = set(re.findall(r"`([\w-]+)`", (ROOT / "docs" / page).read_text(encoding="utf-8")))
+        assert set(names) <= told, page
+    assert all(get_skeleton(name).name == name for name in SKELETONS)
+
+
+def test_the_joint_set_that_is_shown_can_be_read(tmp_path: Path) -> None:
+    from posecli.skeletons import get_skeleton, read_renames
+
+    shown = re.findall(r"^```toml\n(.*?)^```", WHOLE, re.MULTILINE | re.DOTALL)
+    assert shown
+    for text in shown:
+        (tmp_path / "skeleton.toml").write_text(text)
+        skeleton = get_skeleton(str(tmp_path / "skeleton.toml"))
+        assert skeleton.flip_pairs and skeleton.limbs and read_renames(tmp_path / "skeleton.toml")
+
+
 def test_packages_and_extras_are_told_of() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
