@@ -11,10 +11,11 @@ after another and the tables are of those that are finished; `--tables` works no
    second_blur,second_occlusion` or `third_...`). People, backgrounds and tracks of the splits differ.
 2. A per-frame network all start from: a finder (`--finder`), learnt further on single frames of a third of the training
    clips and on real pictures (`temporal_base`). What its heads give for each frame of the other clips, as they are and
-   changed at random, is kept in files (`temporal_features`). From these the last layers of the per-frame network learn;
-   networks with a memory stand on that network of the same seed, as it is, and learn their memory alone from the same
-   batches: all have seen the same pictures. `--ablate` takes parts of dekr-gru away, or its past. UniPose-LSTM
-   (`--only unipose-lstm`) learns by itself, by `posecli train`, and looks into the boxes of the per-frame DEKR.
+   changed at random, is kept in files (`temporal_features`). From these the last layers of the per-frame network learn
+   (with `--base-steps 0 --head-steps 0` the finder stays as it is); networks with a memory stand on that network of the
+   same seed, as it is, and learn their memory alone from the same batches: all have seen the same pictures. `--ablate`
+   takes parts of dekr-gru away, or its past. UniPose-LSTM (`--only unipose-lstm`) learns by itself, by `posecli train`,
+   and looks into the boxes of the per-frame DEKR.
 3. Each network looks at each test clip in order. The per-frame poses are also tracked and smoothed.
 4. OKS-AP, AP50, mean OKS, jitter and local NMS score with 95 % intervals (bootstrap over clips and seeds, paired with
    the per-frame network), by condition and by view; the time of a frame; steadiness and identities on real clips.
@@ -110,8 +111,6 @@ SMOOTHED = {f"{BASE} + {name}": name for name in ("oneeuro", "savgol", "kalman")
 REAL = ("tai_chi.mp4", "clean_and_jerk.mp4", "basketball_two_children.mp4", "two_people_hug.mp4")
 _SEED = {"train": 21, "test": 12, "val": 13, "second": 14, "third": 15}
 _FPS, _STRIDE = 15.0, 8
-#: Stored in eight bits where weights are shipped.
-_SMALLEST = "backbone.backbone.stages.2.3.residual.1.0.weight"
 _SHOWN = 0.2  # score from which people are shown and tracked
 _SHIPPED = 0.3  # the same of the shipped weights: best F1 on validation clips (docs/temporal.md)
 
@@ -227,7 +226,12 @@ def base_of(arguments: Any) -> Path:
                 raise SystemExit(f"{source} brings no finder along")
             network, meta = found
             told = replace(meta, input_size=(arguments.side, arguments.side))
-            save_model(finder, network, told.with_extra(scales=[1.0], threshold=_SHOWN))
+            told = told.with_extra(scales=[1.0], threshold=_SHOWN)
+            if arguments.peak_reach:
+                told = told.with_extra(peak_reach=arguments.peak_reach)
+            save_model(finder, network, told)
+        if not arguments.base_steps:
+            return finder
         canvases = temporal_base.mixer(arguments.data, temporal_base.stills(learnt_videos(arguments, of_base=True)))
         temporal_base.learn(finder, file, canvases, arguments.side, arguments.base_steps, say)
     return file
@@ -271,7 +275,8 @@ def weights_of(system: str, seed: int, arguments: Any) -> Path:
         return weights
     start = base_of(arguments) if system == BASE else weights_of(BASE, seed, arguments)
     network, meta = features.started(own["model"], start, seed, own.get("arguments", {}))
-    recipe = features.Recipe(own.get("steps", arguments.steps), arguments.batch, arguments.clip_frames)
+    steps = arguments.head_steps if system == BASE else own.get("steps", arguments.steps)
+    recipe = features.Recipe(steps, arguments.batch, arguments.clip_frames)
     batches = features.batch_maker(_once(arguments, training_clips), recipe, _STRIDE, seed)
     return features.learn(network, meta, folder, batches, recipe, say, own.get("consistency", True))
 
@@ -461,16 +466,17 @@ def steadiness(stream: Path) -> dict[str, float]:
 
 
 def ship(file: Path, arguments: Any, system: str = "dekr-gru", seed: int = 0) -> None:
-    """Writes a system's weights as they come with posecli: bfloat16, and one layer of the trunk in eight bits, so that
-    the file stays below 5 MB. The first seed, not the best."""
+    """Writes a system's weights as they come with posecli: kernels in eight bits, all else bfloat16, so that the file
+    stays below 5 MB. The first seed, not the best."""
     network, meta = load_checkpoint(weights_of(system, seed, arguments))
-    state = {k: v.bfloat16() if v.is_floating_point() else v for k, v in network.state_dict().items()}
-    state[_SMALLEST] = network.state_dict()[_SMALLEST].to(torch.float8_e4m3fn)
-    told = {k: v for k, v in meta.extra.items() if k in ("scales", "floor", "overlap", "inside", "stride")}
-    save_model(file, state, replace(meta, extra=told).with_extra(
-        threshold=_SHIPPED, trained_on=TRAINED_ON, licence=TERMS,
-        measured={"benchmark": "benchmarks/results/temporal.md", "seed": seed},
-    ))  # fmt: skip
+    told = {
+        k: v for k, v in meta.extra.items() if k in ("scales", "floor", "overlap", "inside", "stride", "peak_reach")
+    }
+    told |= {
+        "threshold": _SHIPPED, "trained_on": TRAINED_ON, "licence": TERMS,
+        "measured": {"benchmark": "benchmarks/results/temporal.md", "seed": seed},
+    }  # fmt: skip
+    save_model(file, network.state_dict(), replace(meta, extra=told), dtype=torch.bfloat16, eight_bits=True)
     say(f"{file}: {file.stat().st_size} bytes")
 
 
@@ -492,10 +498,13 @@ def main() -> None:
     """Does what is not done yet, and prints the tables."""
     parser = lspet.options(
         __doc__ or "", seeds=3, side=192, batch=4, clip_frames=8, frames=30, train_frames=16, val_frames=24,
-        train_clips=200, val_clips=12, test_clips=64, more_clips=128, ways=2, base_steps=330, steps=1000,
-        real_frames=150, lstm_side=112, lstm_clips=8000, only="", conditions="",
+        train_clips=200, val_clips=12, test_clips=64, more_clips=128, ways=2, base_steps=330, head_steps=1000,
+        steps=1000, real_frames=150, lstm_side=112, lstm_clips=8000, only="", conditions="",
     )  # fmt: skip
     parser.add_argument("--finder", type=Path, help="weights whose finder all start from; by default the shipped ones")
+    parser.add_argument(
+        "--peak-reach", type=float, default=0.0, help="all move joints to peaks: `posecli.codecs.boxes.moved_to_peaks`"
+    )
     parser.add_argument("--ablate", action="store_true", help="also networks with parts taken away")
     parser.add_argument(
         "--ship", type=Path, help="only write dekr-gru's weights, of the first seed, as they are shipped"
@@ -507,8 +516,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.rehearse:
         small = {"seeds": 1, "side": 64, "lstm_side": 48, "batch": 2, "clip_frames": 2, "frames": 5, "train_frames": 5,
-                 "train_clips": 2, "test_clips": 1, "more_clips": 1, "ways": 2, "base_steps": 2, "steps": 2,
-                 "lstm_clips": 8, "draws": 20, "real_frames": 8}  # fmt: skip
+                 "train_clips": 2, "test_clips": 1, "more_clips": 1, "ways": 2, "base_steps": 2, "head_steps": 2,
+                 "steps": 2, "lstm_clips": 8, "draws": 20, "real_frames": 8}  # fmt: skip
         vars(arguments).update(small)
     arguments.out, arguments.data = arguments.out.resolve(), arguments.data.resolve()
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -36,7 +36,7 @@ import train_finder
 WEIGHTS = {"centre": 1.0, "joints": 0.3, "box": 1.0, "offset": 2.0}
 #: What is learnt from, by the finder, the base and the memory; and what may be done with it.
 TRAINED_ON = (
-    "what the shipped finder learnt from (docs/model-card.md), and puppets: people of LSPET and people_boxes "
+    "what the default model learnt from (docs/model-card.md), and puppets: people of LSPET and people_boxes "
     "(COCO 2017, Clothing Co-Parsing) moved along tracks of Penn Action over backgrounds (ImageNet samples, BSDS500, "
     "Houses, COCO, CamVid, clothing)"
 )

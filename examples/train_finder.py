@@ -275,6 +275,14 @@ def measure(network: nn.Module, people: list[Picture], quiet: list[Picture], met
     }  # fmt: skip
 
 
+def weight_of(text: str) -> tuple[str, float]:
+    """A part of the loss and its weight, of ``PART=WEIGHT``."""
+    part, _, weight = text.partition("=")
+    if part not in WEIGHTS:
+        raise argparse.ArgumentTypeError(f"{text!r}: the parts are {', '.join(WEIGHTS)}")
+    return part, float(weight)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
@@ -291,10 +299,12 @@ def main() -> None:
     )
     parser.add_argument("--offset-blocks", type=int, help="adaptive blocks in each joint's branch; likewise")
     parser.add_argument(
-        "--offset-weight",
-        type=float,
-        default=WEIGHTS["offset"],
-        help="of joints' offsets in the loss: boxes count 3",
+        "--weights",
+        nargs="+",
+        type=weight_of,
+        default=[],
+        metavar="PART=WEIGHT",
+        help=f"of the parts of the loss, where another than {WEIGHTS} is wanted",
     )
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of the network's maps")
     parser.add_argument(
@@ -413,7 +423,7 @@ def main() -> None:
 
     more = {"pasted_on_backgrounds": (0.25, 0.25, 0.25, 0.25), "pasted_on_people": (0.6, 0.25, 0.15)}
     mixer = PictureMixer(SKELETON, pools, backgrounds, largest=args.largest, **(more if args.masks else {}))
-    weights = {**WEIGHTS, "offset": args.offset_weight}
+    weights = {**WEIGHTS, **dict(args.weights)}
     last, saved_at, sums, seen = time.monotonic(), used, {}, 0
     for batch in batches(Samples(mixer, step, args.batch, args.sizes, stride), args.workers):
         if progress() >= 1:

@@ -251,6 +251,7 @@ def _read_people(outputs: Any, mirrored: Any, options: PredictOptions, meta: Mod
             floor=float(extra.get("floor", 0.05)),
             overlap=_ONE_LOOK_OVERLAP,
             most=max(50, options.max_persons),
+            reach=float(extra.get("peak_reach", 0.0)),
         )
         for s in order
     ]

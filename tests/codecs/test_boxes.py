@@ -17,6 +17,7 @@ from posecli.codecs.boxes import (
     giou_distance_loss,
     keep_boxes,
     merge_scales,
+    moved_to_peaks,
     people_losses,
 )
 from posecli.grouping import dekr
@@ -209,3 +210,32 @@ def test_boxes_of_one_person_vote():
     # Weights 0.64 and 0.16: the left side a fifth of the way from 10 to 12.
     np.testing.assert_allclose(found.boxes_xyxy, [[10.4, 10, 50.8, 90]], rtol=1e-5)
     np.testing.assert_allclose(found.scores, [0.8])
+
+
+def test_joints_move_to_the_peaks_near_by() -> None:
+    heat = torch.zeros(3, 12, 16)
+    heat[0, 5, 6], heat[0, 5, 7] = 0.9, 0.3  # of joint 0: somebody's, between two cells
+    heat[0, 5, 13] = 1.0  # and somebody else's, higher
+    heat[1, 0, 0] = 0.8  # in a corner
+    heat[2, 4, 4] = 0.05  # not seen
+    joints = torch.tensor([[[5.0, 6.5], [1.0, 0.5], [4.5, 4.5]], [[12.0, 6.0], [15.0, 11.0], [1.0, 1.0]]])
+    moved = moved_to_peaks(heat, joints, torch.tensor([2.0, 2.0]))
+    assert torch.allclose(moved[0], torch.tensor([[6.25, 5.0], [0.0, 0.0], [4.5, 4.5]]), atol=1e-5)
+    assert torch.allclose(moved[1, 0], torch.tensor([13.0, 5.0]), atol=1e-5)
+    assert torch.equal(moved[1, 1:], joints[1, 1:])  # too far off; not seen
+    assert moved_to_peaks(heat, joints[:0], torch.zeros(0)).shape == (0, 3, 2)
+
+
+def test_people_with_joints_at_peaks() -> None:
+    """Offsets that are all two cells wrong are made good by heat maps, and only if it is asked for."""
+    heatmap = torch.full((1, 3, 16, 16), -9.0)
+    heatmap[0, 2, 8, 8] = 3.0  # the centre
+    places = torch.tensor([[5.0, 4.0], [11.0, 12.0]])
+    for joint, (x, y) in enumerate(places.int().tolist()):
+        heatmap[0, joint, y, x] = 3.0
+    offset = (8.0 - (places + torch.tensor([2.0, -1.0]))).flatten().view(1, 4, 1, 1).expand(1, 4, 16, 16)
+    box = torch.full((1, 4, 16, 16), 6.0)
+    plain, moved = (decode_people(heatmap, offset, box, 8, reach=reach)[0] for reach in (0.0, 0.2))
+    assert np.allclose(plain.xy[0], 8 * (places.numpy() + [2, -1]), atol=1e-3)
+    assert np.allclose(moved.xy[0], 8 * places.numpy(), atol=0.1)
+    assert (moved.joint_scores > 0.9).all() and (plain.joint_scores < 0.1).all()
