@@ -29,6 +29,7 @@ KINDS: dict[str, Kind] = {
     "duplicate-image-id": Kind("error", True, "an image id used twice"),
     "duplicate-annotation-id": Kind("error", True, "an annotation id used twice"),
     "duplicate-frame": Kind("error", True, "a frame or picture listed twice"),
+    "frame-order": Kind("error", False, "frames of a stream that run backwards"),
     "annotation-without-image": Kind("error", True, "people on images that are not listed"),
     "wrong-count": Kind("warning", True, "num_keypoints is not the count of v > 0"),
     "negative-box": Kind("error", True, "boxes of negative width or height"),

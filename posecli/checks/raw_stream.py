@@ -35,6 +35,7 @@ def load(path: str | Path, *, image_root: str | Path | None = None) -> tuple[Sub
     pictures: list[Picture] = []
     seen: dict[tuple[str, Any], tuple[int, int]] = {}  # the line, and of how many sources of the name it is the last
     begun: Counter[str] = Counter()  # sources of each name
+    last: tuple[int, float] | None = None  # frame and seconds of the line before, of the same video
     for n, value in enumerate(lines):
         where = f"line {n + 1}"
         if value is None:
@@ -42,6 +43,7 @@ def load(path: str | Path, *, image_root: str | Path | None = None) -> tuple[Sub
         if "posecli" in value:
             header = header_from_json(value, f"{name}, {where}")
             begun[header.source] += 1
+            last = None
             if first is not None and header.skeleton.keypoints != first.skeleton.keypoints:
                 raise PoseError(
                     "a source with other joints than the first", f"{name}, {where}", "check them one by one"
@@ -69,6 +71,12 @@ def load(path: str | Path, *, image_root: str | Path | None = None) -> tuple[Sub
             if same:
                 continue
         seen.setdefault(key, (n, begun[header.source]))
+        if file is None:
+            time = _seconds(value, header, last)
+            if last is not None and (frame < last[0] or time < last[1]):
+                back = f"frame {last[0]}" if frame < last[0] else f"{last[1]:g} s, its time is {time:g} s"
+                findings.append(Finding("frame-order", name, record, f"comes after {back}", place=(n, None)))
+            last = frame, time
         # Streams joined by `cat` may hold two videos of one name, whose frames and identities are not each other's.
         video = header.source if begun[header.source] == 1 else (header.source, begun[header.source])
         width, height = (value.get(k) or getattr(header, k) for k in ("width", "height"))
@@ -88,6 +96,16 @@ def load(path: str | Path, *, image_root: str | Path | None = None) -> tuple[Sub
     root = str(image_root) if image_root is not None else str(Path(path).parent)
     subject = Subject(name, "stream", first.skeleton, root, pictures, **rows.finish(), predicted=True, raw=lines)
     return subject, findings
+
+
+def _seconds(line: dict[str, Any], header: StreamHeader, last: tuple[int, float] | None) -> float:
+    """When a video's frame is shown, as `posecli smooth` sees it: without a stamp by the nominal rate, or, where it was
+    not decoded, with the line before."""
+    if is_number(line.get("time")):
+        return float(line["time"])
+    if line.get("broken") is True and last is not None:
+        return last[1]
+    return float(line["frame"] / (header.fps or 25.0))
 
 
 def _wrong_values(line: dict[str, Any]) -> Iterator[str]:

@@ -89,7 +89,7 @@ SPOILT: dict[str, Spoil] = {
     "wrong-size": lambda v: v["images"][6].update(width=300),
 }
 # Kinds that need files of another sort have tests of their own below.
-ELSEWHERE = {"cut-off", "odd-score", "file-unreadable", "frame-missing", "same-picture", "split-leak"}
+ELSEWHERE = {"cut-off", "odd-score", "frame-order", "file-unreadable", "frame-missing", "same-picture", "split-leak"}
 
 
 def kinds(path: Path, **options: Any) -> set[str]:
@@ -253,6 +253,39 @@ def test_hash_distances_are_counts_of_bits() -> None:
     assert set(near_pairs(bits, bits[:4], near=20)) == {(0, 0, 0), (1, 1, 0), (2, 2, 0), (3, 3, 0), (7, 3, 5)}
     image = (rng.random((60, 80, 3)) * 255).astype(np.uint8)
     assert likeness(look_of(image).thumb, look_of(image).thumb) == pytest.approx(1, abs=1e-6)
+
+
+def test_frames_of_a_stream_that_run_backwards(tmp_path: Path) -> None:
+    """As `smooth` and `render` refuse them; what only comes twice is told as that."""
+    path = tmp_path / "poses.jsonl"
+    lines = stream(path)
+    count = len(lines) - 1
+    for n, line in enumerate(lines[1:]):
+        line["frame"], line["time"] = n, n / 25
+
+    def found(*given: dict[str, Any]) -> list[tuple[str, str]]:
+        path.write_text("".join(json.dumps(line) + "\n" for line in given))
+        return [(f.kind, f.record.split(" ")[1]) for f in check([path]).findings if f.kind.startswith(("frame", "dup"))]
+
+    header, *frames = lines
+    assert found(*lines) == [] and count > 4
+    assert found(header, frames[0], frames[3], frames[1], frames[2], frames[4]) == [("frame-order", "4")]
+    assert found(header, *frames[2:], *frames[:2]) == [("frame-order", str(count))]
+    # Parts, one after the other, of two videos of one name; and the same video twice.
+    assert found(header, *frames[2:], header, *frames[:2]) == []
+    assert found(*lines, frames[1]) == [("duplicate-frame", str(count + 2))]
+    other = {**frames[1], "persons": []}
+    assert found(*lines, other) == [("duplicate-frame", str(count + 2)), ("frame-order", str(count + 2))]
+    early = {**frames[2], "time": 0.01}
+    assert found(header, *frames[:2], early, *frames[3:]) == [("frame-order", "4")]
+    # Without stamps the nominal rate counts; what was not decoded may have none.
+    plain = [{k: v for k, v in line.items() if k != "time"} for line in frames]
+    assert found(header, *plain) == []
+    lost = {"frame": 2, "persons": [], "broken": True}
+    assert found(header, *[{**f, "time": 9 + f["time"]} for f in frames[:2]], lost) == []
+    # Pictures stand in any order.
+    named = [{**line, "file": f"{line['frame']}.png"} for line in plain]
+    assert found(header, *named[::-1]) == []
 
 
 @pytest.mark.parametrize(
