@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from posecli.geometry import crop_from_box, fit_picture
+from posecli.geometry import crop_from_box
 from posecli.models import adaptive_triton
 from posecli.models.deform import adaptive_conv_plain
 from posecli.models.dekr import AdaptiveBlocks
@@ -79,22 +79,28 @@ def block(device: str, dtype: torch.dtype = torch.float32, channels: int = 3) ->
 
 
 def crops(device: str) -> dict[str, float]:
-    """Crops by the kernel against those by gathers: the largest difference in grey levels."""
-    image = np.random.default_rng(0).integers(0, 255, (37, 50, 3), dtype=np.uint8)
+    """Crops by the kernel, in one batch, against those by gathers: the largest difference in grey levels."""
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 255, shape, dtype=np.uint8) for shape in ((37, 50, 3), (20, 31, 3))]
     mean, std = torch.tensor([10.0, 20, 30]), torch.tensor([1.0, 1, 1])
-    found = {}
-    for name, crop in {
-        "crop": crop_from_box(np.array([-5.0, 4, 20, 30]), (12, 16)),
-        "reduced crop": fit_picture(50, 37, 32, 8) if device != "cpu" else fit_picture(50, 37, 16, 8),
-    }.items():
-        rows, columns = resample.taps_of(crop, 37, 50)
-        expected = resample.plain(torch.from_numpy(image), rows, columns, mean, std, True)
-        out = torch.full(expected.shape, 1e4, device=device)
-        resample_triton.resample(
-            torch.from_numpy(image).to(device), rows, columns, mean.to(device), std.to(device), out, True
-        )
-        found[name] = float((out.cpu() - expected).abs().max())
-    return found
+    size = (12, 16)
+    wanted = {
+        "crop": (0, crop_from_box(np.array([-5.0, 4, 20, 30]), size)),
+        "another crop": (0, crop_from_box(np.array([12.0, 3, 30, 22]), size)),
+        "crop of another picture": (1, crop_from_box(np.array([3.0, 2, 20, 19]), size)),
+        "reduced crop": (0, crop_from_box(np.array([2.0, 1, 46, 36]), size)),
+        "the same crop": (0, crop_from_box(np.array([-5.0, 4, 20, 30]), size)),
+    }
+    if device == "cpu":
+        resample.has_kernel = lambda device: True
+    where = torch.device(device)
+    found = resample.resampled(images, [*wanted.values()], mean.to(where), std.to(where), device=where, bgr=True).cpu()
+    gaps = {}
+    for (name, (i, crop)), mine in zip(wanted.items(), found, strict=True):
+        rows, columns = resample.taps_of(crop, *images[i].shape[:2])
+        expected = resample.plain(torch.from_numpy(images[i]), rows, columns, mean, std, True)
+        gaps[name] = float((mine.permute(1, 2, 0) - expected).abs().max())
+    return gaps
 
 
 def compiled() -> dict[str, Any]:
@@ -106,8 +112,7 @@ def compiled() -> dict[str, Any]:
     half, single, number = "*fp16", "*fp32", "i32"
     sizes = {"CHANNELS": 15, "OUT": 15, "LANES": 16, "OUT_LANES": 16, "BLOCK": adaptive_triton.BLOCK}
     floats = {"bias": single, "geometry_bias": single, "grad_x": single, "grad_geometry": single, "partial": single}
-    tables = {"image": "*u8", "row_start": "*i32", "column_start": "*i32", "row_weight": single}
-    floats |= tables | {"column_weight": single, "mean": single, "std": single}
+    floats |= {"image": "*u8", "places": "*i32", "starts": "*i32", "weights": single, "mean": single, "std": single}
     halves = {"x": half, "geometry": half, "weight": half, "grad": half, "out": half}
     found = {}
     for kernel, constants in (

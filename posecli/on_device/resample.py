@@ -2,8 +2,9 @@
 
 Crops for a network are not turned, so a crop is a picture weighted along its rows and along its columns: each output
 row is a mean of few picture rows (two, or as many as a strong reduction averages), each output column likewise. The
-weights are worked out on the host, as `geometry.warp` would sample; the device does the rest: with a Triton kernel that
-reads the bytes and writes the network's input, without Triton by two gathers a crop.
+weights are worked out on the host, as `geometry.warp` would sample; for a batch of crops they go to the device in one
+piece. The device does the rest: with a Triton kernel that reads the bytes and writes the network's input, a launch for
+all crops of a picture that are reduced alike, without Triton by two gathers a crop.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -25,10 +27,10 @@ from posecli.types import Crop
 
 class Taps(NamedTuple):
     """What the places along one axis of a crop are made of: ``weight`` (n, k) times the picture's values from ``start``
-    (n,) on. Weights of what lies outside the picture are zero."""
+    (n,) on. Weights of what lies outside the picture are zero. Made on the host, or (`Tables`) on a device."""
 
-    start: np.ndarray
-    weight: np.ndarray
+    start: np.ndarray | Tensor
+    weight: np.ndarray | Tensor
 
 
 def can_resample(crop: Crop) -> bool:
@@ -125,18 +127,71 @@ def resampled(
     width, height = wanted[0][1].size_wh
     out = torch.empty((len(wanted), height, width, 3), device=device, dtype=dtype)
     mean, std = mean.flatten().float(), std.flatten().float()
-    sent: dict[int, Tensor] = {}
-    for number, (i, crop) in enumerate(wanted):
-        if i not in sent:
-            sent[i] = on_device(images[i], device)
-        rows, columns = taps_of(crop, *images[i].shape[:2])
+    taps = [taps_of(crop, *images[i].shape[:2]) for i, crop in wanted]
+    alike: dict[tuple[int, int, int], list[int]] = {}
+    for number, ((i, _), (rows, columns)) in enumerate(zip(wanted, taps, strict=True)):
+        alike.setdefault((i, rows.weight.shape[1], columns.weight.shape[1]), []).append(number)
+    tables = Tables(taps, list(chain.from_iterable(alike.values())), device)
+    sent = {i: on_device(images[i], device) for i in dict.fromkeys(i for i, _ in wanted)}
+    first = 0
+    for (i, *counts), numbers in alike.items():
         if has_kernel(device):
             from posecli.on_device.resample_triton import resample
 
-            resample(sent[i], rows, columns, mean, std, out[number], bgr)
+            part = tables.places[first : first + len(numbers)]
+            resample(sent[i], part, tables.starts, tables.weights, (counts[0], counts[1]), mean, std, out, bgr)
+            first += len(numbers)
         else:
-            out[number] = plain(sent[i], rows, columns, mean, std, bgr).to(dtype)
+            for number in numbers:
+                out[number] = plain(sent[i], *tables.of(number), mean, std, bgr).to(dtype)
     return out.permute(0, 3, 1, 2)
+
+
+class Tables:
+    """The taps of several crops on a device, sent there in one piece, from page-locked memory.
+
+    Args:
+        taps: of each crop: its rows, its columns; those that come again are sent once.
+        order: in which ``places`` has the crops, by number.
+        device: where to.
+
+    Attributes:
+        starts, weights: of all of them end to end, int32 and float32.
+        places: (N, 8) int32, for each crop: where the starts of its rows and of its columns begin, where their weights
+            do, the number of the crop, and nothing three times, so that each row begins at a multiple of 16 bytes.
+    """
+
+    def __init__(self, taps: Sequence[tuple[Taps, Taps]], order: Sequence[int], device: torch.device) -> None:
+        self._taps = taps
+        self._begin: dict[int, tuple[int, int]] = {}  # of taps, by id: where their starts, their weights begin
+        different, counts = [], [0, 0]
+        for one in chain.from_iterable(taps):
+            if id(one) not in self._begin:
+                different.append(one)
+                self._begin[id(one)] = counts[0], counts[1]
+                counts = [counts[0] + len(one.start), counts[1] + one.weight.size]  # type: ignore[operator]
+        starts, weights = (-(-count // 4) * 4 for count in counts)
+        host = torch.zeros(starts + weights + 8 * len(order), dtype=torch.int32, pin_memory=device.type == "cuda")
+        whole = host.numpy()
+        for one in different:
+            begin, weight = self._begin[id(one)]
+            whole[begin : begin + len(one.start)] = one.start
+            own = np.ravel(one.weight)
+            whole[starts + weight : starts + weight + len(own)] = own.view(np.int32)
+        for place, number in zip(whole[starts + weights :].reshape(-1, 8), order, strict=True):
+            rows, columns = (self._begin[id(one)] for one in taps[number])
+            place[:5] = rows[0], columns[0], rows[1], columns[1], number
+        there = host.to(device, non_blocking=True)
+        self.starts, self.weights = there[:starts], there[starts : starts + weights].view(torch.float32)
+        self.places = there[starts + weights :].view(-1, 8)
+
+    def of(self, number: int) -> tuple[Taps, Taps]:
+        """A crop's rows and columns, on the device."""
+        return self._sent(self._taps[number][0]), self._sent(self._taps[number][1])
+
+    def _sent(self, one: Taps) -> Taps:
+        (begin, weight), (count, each) = self._begin[id(one)], one.weight.shape
+        return Taps(self.starts[begin : begin + count], self.weights[weight : weight + count * each].view(count, each))
 
 
 def plain(image: Tensor, rows: Taps, columns: Taps, mean: Tensor, std: Tensor, bgr: bool = False) -> Tensor:
@@ -150,8 +205,8 @@ def plain(image: Tensor, rows: Taps, columns: Taps, mean: Tensor, std: Tensor, b
 
 def _along(values: Tensor, taps: Taps) -> Tensor:
     """Weighted sums along the first axis."""
-    start = torch.from_numpy(taps.start.astype(np.int64)).to(values.device)
-    weight = torch.from_numpy(taps.weight).to(values.device)
+    start = torch.as_tensor(taps.start, device=values.device).long()
+    weight = torch.as_tensor(taps.weight, device=values.device)
     total = values.new_zeros((len(start), *values.shape[1:]))
     for k in range(weight.shape[1]):
         part = values[(start + k).clamp(0, len(values) - 1)]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
 import torch
 
 from posecli.geometry import crop_from_box, fit_picture, warp
+from posecli.on_device import resample
 from posecli.on_device.resample import can_resample, plain, resampled, taps_of
 from posecli.types import Crop
 
@@ -70,6 +75,45 @@ def test_a_batch_of_crops_as_the_network_takes_them() -> None:
     assert (found - expected).abs().mean() < 0.6 / 57
     blue_first = resampled(images, wanted, MEAN, STD, device=torch.device("cpu"), bgr=True, dtype=torch.bfloat16)
     torch.testing.assert_close(blue_first.float(), found.flip(1), rtol=0.01, atol=0.01)
+
+
+def test_a_crowd_goes_up_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One transfer of what its crops are made of, one launch for those of a picture that are reduced alike."""
+    rng = np.random.default_rng(2)
+    images = [picture(120, 90), picture(80, 200, 1)]
+    corners = rng.uniform(0, 40, (12, 2))
+    wanted = [
+        (k % 2, crop_from_box(np.array([x, y, x + side, y + 1.2 * side]), (24, 32)))
+        for k, ((x, y), side) in enumerate(zip(corners, [20, 21, 22, 23, 24, 25, 26, 27, 90, 91, 20, 92], strict=True))
+    ]
+    mine = resampled(images, wanted, MEAN, STD, device=torch.device("cpu"))
+    sent, launched = [], []
+
+    class Counting(resample.Tables):
+        def __init__(self, *given: Any) -> None:
+            sent.append(self)
+            super().__init__(*given)
+
+    def launch(image: Any, places: Any, starts: Any, weights: Any, taps: Any, mean: Any, std: Any, out: Any, bgr: bool):
+        launched.append(len(places))
+        for rows, columns, row_weights, column_weights, number in places[:, :5].tolist():
+            axes = []
+            for begin, weight, count, each in zip(
+                (rows, columns), (row_weights, column_weights), out.shape[1:3], taps, strict=True
+            ):
+                own = weights[weight : weight + count * each].view(count, each)
+                axes.append(resample.Taps(starts[begin : begin + count], own))
+            out[number] = plain(image, *axes, mean, std, bgr)
+
+    monkeypatch.setattr(resample, "Tables", Counting)
+    monkeypatch.setattr(resample, "has_kernel", lambda device: True)
+    monkeypatch.setitem(sys.modules, "posecli.on_device.resample_triton", SimpleNamespace(resample=launch))
+    found = resampled(images, wanted, MEAN, STD, device=torch.device("cpu"))
+    assert torch.equal(found, mine)
+    assert len(sent) == 1 and sum(launched) == 12 and 4 <= len(launched) <= 6
+    # What comes again is sent once: a video's whole pictures are cropped alike.
+    again = resample.Tables([resample.taps_of(fit_picture(300, 217, 96), 217, 300)] * 8, range(8), torch.device("cpu"))
+    assert len(again.starts) == 96 + 96
 
 
 def test_turned_crops_are_not_for_it() -> None:
