@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import re
 import shlex
@@ -136,6 +138,18 @@ def test_every_option_is_told_of(verb: str) -> None:
         assert not names or told & set(names), f"posecli {verb} {names[0]} stands in no page"
 
 
+def test_defaults_in_the_text_are_those_of_the_options() -> None:
+    """`--option` (NUMBER), or a few words between the two."""
+    shown = re.findall(r"`(--[a-z-]+)(?: [A-Z]+)?`[a-zA-Z| ]{0,40}? \(([\d.]+)[;)]", WHOLE)
+    assert len(shown) > 8
+    for option, number in shown:
+        usual = set()
+        for parameter in (p for command in verbs().values() for p in command.params if option in p.opts):
+            said = re.search(r"default: ([\d.]*\d)", parameter.help or "")  # where it depends on something
+            usual |= {float(said[1])} if said else {float(parameter.default)}
+        assert float(number) in usual, f"{option} ({number})"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_scripts_take_the_options_they_are_shown_with(page: Path) -> None:
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
@@ -165,6 +179,23 @@ def test_files_named_in_the_text_exist(page: Path) -> None:
     ):
         made = name.startswith("tests/fuzz/failed") or "NAME" in name
         assert made or (ROOT / name).exists(), f"{page.name}: {name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_names_of_python_exist(page: Path) -> None:
+    """`posecli.module.name`, or `module.name` of a module of ours."""
+    modules = {path.stem for path in (ROOT / "posecli").iterdir()}
+    for code in re.findall(r"`([a-z_]\w*(?:\.\w+)+)(?:\([^`]*\))?`", page.read_text(encoding="utf-8")):
+        parts = code.removeprefix("posecli.").split(".")
+        ours = parts[0] in modules or code.startswith("posecli.")
+        if not ours or parts[-1] in ("py", "cpp", "md", "toml", "json", "yaml"):
+            continue
+        found: Any = importlib.import_module("posecli")
+        for n, part in enumerate(parts):
+            with contextlib.suppress(ImportError):
+                importlib.import_module(".".join(("posecli", *parts[: n + 1])))
+            assert hasattr(found, part), f"{page.name}: {code}"
+            found = getattr(found, part)
 
 
 def test_variables_of_the_environment_are_told_of() -> None:
