@@ -261,3 +261,26 @@ def test_a_changed_clip_moves_its_labels_along(temporal, tmp_path):
             found = np.argwhere(frame[..., 1] == frame[..., 1].max()).mean(0)
             np.testing.assert_allclose(found[::-1], (x, y), atol=1.5)
     assert 0 < mirrored < 12
+
+
+def test_the_threshold_with_the_best_f1(temporal, tmp_path):
+    """Of two frames with a person each: one found with 0.9 and once more with 0.5, the other with 0.4 after a stranger."""
+    folder = tmp_path / "front"
+    folder.mkdir()
+    frames = [{"frame": n, "persons": [{"bbox": [10 * n, 0, 20, 40]}]} for n in range(2)]
+    (folder / "clip.json").write_text(json.dumps({"frames": frames}))
+    joints = np.zeros((14, 2))
+
+    def person(score: float, x: float) -> Instance:
+        return Instance(joints, np.full(14, 2), np.ones(14), score, np.array([x, 0.0, x + 20, 40]))
+
+    stream = tmp_path / "clip.jsonl"
+    with StreamWriter(stream) as writer:
+        writer.header(StreamHeader("clip.mp4", LSP14, fps=15.0))
+        writer.frame(FramePoses(0, (person(0.9, 1), person(0.5, 0))))
+        writer.frame(FramePoses(1, (person(0.4, 10), person(0.45, 100))))
+    found, wanted = temporal.people_found(stream, tmp_path)
+    assert sorted(map(tuple, found.tolist())) == [(0.4, 1.0), (0.45, 0.0), (0.5, 0.0), (0.9, 1.0)] and wanted == 2
+    assert temporal.best_threshold(found, wanted) == (0.9, pytest.approx(2 / 3))
+    more = np.concatenate([found, [[0.41, 1.0], [0.42, 1.0]]])
+    assert temporal.best_threshold(more, 4) == (0.4, pytest.approx(8 / 10))
