@@ -264,7 +264,7 @@ def test_a_changed_clip_moves_its_labels_along(temporal, tmp_path):
 
 
 def test_the_threshold_with_the_best_f1(temporal, tmp_path):
-    """Two frames with a person each: one found with 0.9 and once more with 0.5, the other with 0.4, after a stranger."""
+    """Two frames with a person each: one found with 0.9 and again with 0.5, the other with 0.4, after a stranger."""
     folder = tmp_path / "front"
     folder.mkdir()
     frames = [{"frame": n, "persons": [{"bbox": [10 * n, 0, 20, 40]}]} for n in range(2)]
