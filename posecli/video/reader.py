@@ -29,6 +29,7 @@ from posecli.types import Frame
 from posecli.video.conversion import Conversion
 from posecli.video.frame_index import PacketIndex, Restarts, find_restarts, scan_packets
 from posecli.video.frame_source import FrameSource, check_file, check_range, parse_position
+from posecli.video.nvidia import decoder_of
 from posecli.video.orientation import TURNED, display_matrix, orient
 
 _NETWORK_TIMEOUT = 20.0
@@ -176,13 +177,12 @@ class VideoSource(FrameSource):
         return ""
 
     def _open(self, *, hardware: bool = False) -> Any:
-        more: dict[str, Any] = {}
         try:
-            if hardware:
-                more["hwaccel"] = _hardware(self._gpu)
             # FFmpeg takes what stands before a colon in a bare name (2024-05-01T12:30.mp4) for a protocol.
             place = os.path.abspath(self._where) if self.is_file else self._where
-            container = av.open(place, timeout=None if self.is_file else _NETWORK_TIMEOUT, **more)
+            with decoder_of(self._gpu) if hardware else contextlib.nullcontext() as decoder:
+                more = {} if decoder is None else {"hwaccel": decoder}
+                container = av.open(place, timeout=None if self.is_file else _NETWORK_TIMEOUT, **more)
         except (av.FFmpegError, OSError, ValueError) as error:
             if hardware:  # without, it was opened before
                 raise PoseError(f"its decoder cannot be opened: {_reason(error)}", self._where) from None
@@ -425,17 +425,6 @@ class _Decoder:
         except av.FFmpegError as error:
             if not quiet:
                 self.on_broken(f"the file ends in error: {_reason(error)}")
-
-
-def _hardware(gpu: str) -> Any:
-    """PyAV's words for the decoder of an NVIDIA device; frames come back to the host's memory."""
-    try:
-        from av.codec.hwaccel import HWAccel, hwdevices_available
-    except ImportError:
-        raise PoseError("this PyAV knows no hardware decoders", hint="pip install 'av>=14'") from None
-    if "cuda" not in hwdevices_available():
-        raise PoseError("this build of FFmpeg knows no NVIDIA decoder")
-    return HWAccel(device_type="cuda", device=gpu or None, allow_software_fallback=False)
 
 
 def _reason(error: BaseException) -> str:
