@@ -270,10 +270,8 @@ class TrainSettings:
                 raise wrong(key, "is for clips: clip_frames must be more than 1")
         if bool(self.backdrop) != bool(self.backdrops):
             raise wrong("backdrop" if self.backdrops else "backdrops", "the one needs the other: a share and a folder")
-        # Of one frame, too, they are made by the code for clips.
-        clips = self.clip_frames > 1 or family(self.model) in ("dekr-gru", "unipose-lstm")
         for key in ("paste", "backdrop", "half_body", "rotation_any"):
-            if clips and getattr(self, key):
+            if _clips(self) and getattr(self, key):
                 raise wrong(key, "is not for clips, nor for networks that learn from them")
         if not 0 <= self.ema < 1:
             raise wrong("ema", "0 or more and below 1")
@@ -486,19 +484,26 @@ def resolve(*layers: Mapping[str, Any]) -> TrainSettings:
     return TrainSettings(**(MODEL_DEFAULTS.get(family(given["model"]), {}) | given))
 
 
+def _clips(settings: TrainSettings) -> bool:
+    """Whether samples are made by the code for clips; clips of one frame are, too."""
+    return settings.clip_frames > 1 or family(settings.model) in ("dekr-gru", "unipose-lstm")
+
+
 _ONE_PERSON, _WHOLE, _CASCADE = "see one person", "see whole pictures", "have a second network: tompson"
+_SINGLE = "learn from single pictures"
 # What only some models know: there it would change nothing.
 _KNOWN_BY = {
     **dict.fromkeys(("box_scale", "val_box_scale", "rotation_any", "half_body", "min_joints", "min_side"), _ONE_PERSON),
     **dict.fromkeys(("scale", "min_area", "unlabelled"), _WHOLE),
     **dict.fromkeys(("fine_sigma", "phases"), _CASCADE),
+    **dict.fromkeys(("blur_most", "noise_most"), _SINGLE),
 }
 
 
 def check_meaning(settings: TrainSettings) -> None:
     """UsageError where something was set that means nothing for the model; for new runs, old ones go on as they are."""
     kinds = {"dekr": {_WHOLE}, "dekr-gru": {_WHOLE}, "tompson": {_ONE_PERSON, _CASCADE}}
-    known = kinds.get(family(settings.model), {_ONE_PERSON})
+    known = kinds.get(family(settings.model), {_ONE_PERSON}) | (set() if _clips(settings) else {_SINGLE})
     usual = resolve({"model": settings.model})
     for key, wanted in _KNOWN_BY.items():
         if wanted not in known and getattr(settings, key) != getattr(usual, key):

@@ -144,6 +144,7 @@ def test_settings_errors(values: dict[str, object], words: str) -> None:
     [
         ("dekr-tiny", "half_body=0.3"), ("dekr-gru-tiny", "box_scale=[1.0, 2.0]"), ("pose-fpn", "scale=[0.5, 2.0]"),
         ("hrnet-tiny", "unlabelled=background"), ("hrnet-tiny", "phases=[0.2, 0.4]"),
+        ("dekr-gru-tiny", "noise_most=25.0"),
     ],
 )  # fmt: skip
 def test_a_setting_that_would_change_nothing_is_refused(cli, tmp_path: Path, model: str, setting: str) -> None:
