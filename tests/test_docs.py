@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib
 import json
@@ -127,6 +128,26 @@ def test_options_in_the_text_exist(page: Path) -> None:
         for word in words if verb in VERBS else ():
             if word.startswith("--"):
                 assert word.split("=")[0].rstrip(",") in options_of(verb), f"{page.name}: {code}"
+
+
+def test_options_in_messages_exist() -> None:
+    """Errors say what to try, docstrings what to call."""
+    known = {option for verb in VERBS for option in options_of(verb)} | OF_OTHERS
+    known |= {"--output", "--save-predictions", "--upgrade"}  # labelme's, mmpose's, pip's
+    for path in sorted((ROOT / "posecli").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                said = set(re.findall(r"(?<![\w(-])--[a-z][\w-]*", node.value))  # not CSS's var(--ink)
+                assert said <= known, f"{path.name}, line {node.lineno}"
+
+
+def test_examples_of_help_are_understood() -> None:
+    for verb, command in verbs().items():
+        shown = re.findall(r"^\s*Example: posecli ([^\n]*)", command.help or "", re.MULTILINE)
+        assert shown, verb
+        for example in shown:
+            name, *words = shlex.split(example.split(" | ")[0])
+            verbs()[name].make_context(name, words)
 
 
 @pytest.mark.parametrize("verb", VERBS)
