@@ -41,6 +41,7 @@ STREAM_SUFFIX = ".poses.jsonl"
 _LIVE = ("camera", "url")  # kinds of sources that can't be read again
 # Frames that wait to be drawn and encoded; a 4K frame takes 25 MB.
 _WAITING_FRAMES = 8
+_TOLD = 20  # pictures that are named
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class Job:
 
 @dataclass
 class Summary:
-    """What came of one source; ``finished``: nothing was left to do, its stream is there from an earlier run."""
+    """What came of one source; ``finished``: nothing was left to do, its stream is there from an earlier run;
+    ``outside``: pictures that the region asked for lies outside of, with the first few in ``outside_of``."""
 
     name: str
     stream: str | None
@@ -65,8 +67,10 @@ class Summary:
     people: int = 0
     broken: int = 0
     repaired: int = 0
+    outside: int = 0
     resumed_at: int | None = None
     problems: list[str] = field(default_factory=list)
+    outside_of: list[str] = field(default_factory=list)
     finished: bool = False
 
 
@@ -367,6 +371,10 @@ def _run(run: _Run, writer_of: Callable[[], StreamWriter]) -> Summary:
                     writer.frame(line)
                 summary.frames += 1
                 summary.people += sum(p.person_score >= model.threshold for p in line.instances)
+                if frame is not None and line.extra.get("broken"):
+                    summary.outside += 1
+                    if summary.outside <= _TOLD:
+                        summary.outside_of.append(f"{line.file}: {line.width} x {line.height}")
                 if draw is not None and frame is not None:
                     draw.put((frame, line))
                 run.on_frame(job, source, line)

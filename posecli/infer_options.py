@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from posecli.errors import UsageError
+from posecli.errors import PoseError, UsageError
 from posecli.tracking import TRACKERS
 from posecli.video import DECODERS, FrameSource, check_positions
 
@@ -53,9 +53,35 @@ def check_decoder(decode: str) -> None:
 
 
 def check_region(source: FrameSource, options: InferOptions) -> None:
-    """UsageError where the region lies outside of a source's frames (of the first one, for pictures)."""
-    if options.roi is not None and source.width > 0 and source.height > 0:
+    """UsageError where the region lies outside of a source's frames (of pictures: of all of them)."""
+    if options.roi is None or not source.width > 0 or not source.height > 0:
+        return
+    try:
         part_of(source.width, source.height, options.roi)
+    except UsageError:
+        if not any(_holds(source, index, options) for index in range(_pictures(source))):
+            raise
+
+
+def _pictures(source: FrameSource) -> int:
+    return source.num_frames or 0 if source.kind == "pictures" else 0
+
+
+def _holds(source: FrameSource, index: int, options: InferOptions) -> bool:
+    """Whether something of the region lies in a picture; not if it can't be read."""
+    try:
+        return holds_region(source.read_at(index).image, options)
+    except PoseError:
+        return False
+
+
+def holds_region(image: np.ndarray, options: InferOptions) -> bool:
+    """Whether there is something of the region in a picture (H, W, 3)."""
+    try:
+        region_of(image, options)
+    except UsageError:
+        return False
+    return True
 
 
 def part_of(width: int, height: int, roi: tuple[float, float, float, float]) -> tuple[int, int, int, int]:

@@ -17,7 +17,15 @@ import numpy as np
 from posecli.as_written import Found, in_region, line_time, seen_in, time_of, written_of
 from posecli.errors import PoseError
 from posecli.following import Follower, thumbnail
-from posecli.infer_options import InferOptions, check_decoder, check_region, origin_of, part_of, region_of
+from posecli.infer_options import (
+    InferOptions,
+    check_decoder,
+    check_region,
+    holds_region,
+    origin_of,
+    part_of,
+    region_of,
+)
 from posecli.inference import DEFAULT_MODEL, PoseModel, load_model
 from posecli.on_device.upload import Uploader
 from posecli.person_boxes import BoxLookup
@@ -183,6 +191,7 @@ def poses_of(
     """Frame by frame the picture and its line of the stream, exactly as it will be written (rounded).
 
     A frame that cannot be decoded has its line too, without people and with ``"broken": true``; its picture is None.
+    So has a picture that the region lies outside of.
 
     Args:
         source: open.
@@ -344,7 +353,7 @@ class _Lines:
             return FramePoses(frame=index, instances=people, time=time, image_id=image_id, extra=dict(notes))
         height, width = frame.image.shape[:2]
         return FramePoses(
-            frame=index, instances=people, image_id=image_id, file=frame.source, width=width, height=height
+            index, people, image_id=image_id, file=frame.source, width=width, height=height, extra=dict(notes)
         )
 
     def before(self, index: int) -> Iterator[tuple[None, FramePoses]]:
@@ -375,7 +384,14 @@ def _people(
     source: FrameSource,
     tracker: Tracker | None = None,
 ) -> Iterator[Found]:
-    """Each frame with its people."""
+    """Each frame with its people; pictures that the region lies outside of have none, and are ``broken``."""
+    if still and not all(holds_region(frame.image, options) for frame in chunk):
+        for frame in chunk:
+            if holds_region(frame.image, options):
+                yield from _people([frame], model, options, boxes, image_id, still, follower, memory, source, tracker)
+            else:
+                yield Found(frame, (), {"broken": True})
+        return
     parts = [region_of(frame.image, options) for frame in chunk]
     shift = origin_of(options)
     if memory is not None:

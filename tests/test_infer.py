@@ -169,6 +169,39 @@ def test_whole_picture_as_box_and_region_of_interest(here: Path, cli: Callable, 
     assert (here / "kept.jsonl").read_text() == "kept"
 
 
+def test_pictures_that_a_region_lies_outside_of(here: Path, cli: Callable, tiny_model) -> None:
+    """They have their line, are counted and told of, and the others are looked at; the first one may be among them."""
+    noise = np.random.default_rng(0)
+    (here / "p").mkdir()
+    sizes = {"1.png": (20, 20), "2.png": (60, 80), "3.png": (60, 30), "4.png": (64, 64)}
+    for name, size in sizes.items():
+        cv2.imwrite(str(here / "p" / name), noise.integers(0, 255, (*size, 3), dtype=np.uint8))
+    command = ["infer", "p", "-w", tiny_model, "-o", "a.jsonl", "--roi", "30,10,30,40", "--render", "--batch", "2"]
+    result = cli(*command, "--json")
+    assert result.code == 0, result.err
+    assert "2 pictures were not looked at: --roi lies outside of them (1.png: 20 x 20, 3.png: 30 x 60)" in result.err
+    assert "decoded" not in result.err
+    summary = json.loads(result.out)[0]
+    assert (summary["frames"], summary["broken"], summary["outside"]) == (4, 0, 2)
+    _, *frames = whole = lines(here / "a.jsonl")
+    assert [(f["file"], f["height"], f["width"]) for f in frames] == [(name, *size) for name, size in sizes.items()]
+    assert [f.get("broken") for f in frames] == [True, None, True, None]
+    assert [bool(f["persons"]) for f in frames] == [False, True, False, True]
+    assert all(x >= 20 for p in frames[1]["persons"] for x, *_ in filter(None, p["keypoints"]))
+    drawn = {p.name: cv2.imread(str(p)) for p in (here / "p.overlay").iterdir()}
+    assert sorted(drawn) == sorted(sizes)
+    assert np.array_equal(drawn["1.png"], cv2.imread("p/1.png"))
+    for begun in (1, 2, 3, 4):
+        (here / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in whole[:begun]))
+        assert cli(*command, "--resume").code == 0
+        assert lines(here / "a.jsonl") == whole
+        assert {p.name: cv2.imread(str(p)).tolist() for p in (here / "p.overlay").iterdir()} == {
+            name: image.tolist() for name, image in drawn.items()
+        }
+    outside = cli("infer", "p", "-w", tiny_model, "-o", "x.jsonl", "--roi", "100,0,9,9")
+    assert outside.code == 2 and outside.err.count("outside") == 1 and not (here / "x.jsonl").exists()
+
+
 def test_boxes_of_a_stream_are_where_people_are_looked_for(here: Path, cli: Callable, clip: Path, tiny_model) -> None:
     cli("infer", clip, "-w", tiny_model, "-o", "a.jsonl", "--end", "4")
     result = cli("infer", clip, "-w", tiny_model, "-o", "b.jsonl", "--end", "4", "--boxes", "a.jsonl")

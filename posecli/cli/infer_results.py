@@ -53,6 +53,9 @@ def tell(summaries: list[Summary], quiet: bool, json_: bool, profile: dict[str, 
             warn(f"{s.name}: no frame was looked at: it ends before --start")
         if s.broken:
             warn(f"{s.name}: {s.broken} frames could not be decoded ({'; '.join(s.problems[:3])})")
+        if s.outside:
+            some = ", ".join([*s.outside_of[:3], *(["..."] if s.outside > 3 else [])])
+            warn(f"{s.name}: {s.outside} pictures were not looked at: --roi lies outside of them ({some})")
         if s.repaired:
             warn(f"{s.name}: {s.repaired} time stamps were missing or out of order and were replaced")
     if json_:
