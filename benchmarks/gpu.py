@@ -5,7 +5,7 @@
 Everything it needs is made here: a video, pictures with labels, networks of random weights (as fast as trained ones),
 with five people planted in the maps, so that reading them, tracking and writing have their work. "Plain" is ``--speed
 plain``: our own network as loaded, float32, one picture at a time, cropped on the CPU; in training no kernel, no half
-precision, an optimizer that is not fused. The results are written after each part, as gpu.json and gpu.md. With
+precision, an optimizer that is not fused. The results are written as they come, as gpu.json and gpu.md. With
 ``--only`` the other parts that stand there are kept. Without a device ``--smoke`` runs small versions of all parts on
 the CPU: nothing to be quoted.
 """
@@ -113,10 +113,10 @@ def seconds(once: Callable[[], Any], device: torch.device, runs: int) -> float:
     return statistics.median(took)
 
 
-def kernel(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+def kernel(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """An adaptive block of DEKR-W32 at 512 x 960: plain, by the kernel, and both ways of learning."""
-    kinds = ("float32",) if arguments.smoke else ("float32", *HALVES)
-    return [row for precision in kinds for row in kernel_in(precision, arguments)]
+    for precision in ("float32",) if arguments.smoke else ("float32", *HALVES):
+        yield from kernel_in(precision, arguments)
 
 
 def kernel_in(precision: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -170,9 +170,8 @@ def learn(convolve: Callable[..., Tensor], leaves: list[Tensor]) -> None:
     torch.autograd.grad(out, leaves, out.detach())
 
 
-def network(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+def network(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """The network alone, its input on the device: frames a second by speed, precision, batch, recorded or not."""
-    rows = []
     ways = [("plain", "float32", 1), ("plain", "float16", 8), ("fused", "float32", 8), ("auto", "float32", 8)]
     ways += [("auto", precision, batch) for precision in HALVES for batch in (1, 8, 16, 32)]
     for speed, precision, batch in [("plain", "float32", 1), ("auto", "float32", 2)] if arguments.smoke else ways:
@@ -181,17 +180,14 @@ def network(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         values = torch.randn(batch, 3, height, width, device=model.device).to(model._numbers())
         values = values.contiguous(memory_format=torch.channels_last)
         took = seconds(lambda model=model, values=values: model.maps(values), model.device, arguments.runs)  # type: ignore[misc]
-        rows.append(
-            {
-                "speed": speed, "runs_as": model.runs_as, "precision": precision, "batch": batch,
-                "recorded": model._replays is not None, "ms": round(1000 * took, 3),
-                "frames_per_second": round(batch / took, 1),
-            }
-        )  # fmt: skip
+        yield {
+            "speed": speed, "runs_as": model.runs_as, "precision": precision, "batch": batch,
+            "recorded": model._replays is not None, "ms": round(1000 * took, 3),
+            "frames_per_second": round(batch / took, 1),
+        }  # fmt: skip
         del model
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-    return rows
 
 
 def make_video(path: Path, frames: int, size: tuple[int, int] = SIZE) -> None:
@@ -208,16 +204,14 @@ def make_video(path: Path, frames: int, size: tuple[int, int] = SIZE) -> None:
             writer.write(image, t / 30)
 
 
-def video(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+def video(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """From the file to the pose stream: decode, crop, network, people, tracks, JSON."""
-    rows = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
         make_video(path, arguments.frames)
         began = time.perf_counter()
         count = sum(1 for _ in VideoSource(path).frames())
-        decoding = {"what": "decoding alone, CPU", "frames_per_second": round(count / (time.perf_counter() - began), 1)}
-        rows.append(decoding)
+        yield {"what": "decoding alone, CPU", "frames_per_second": round(count / (time.perf_counter() - began), 1)}
         hardware = False
         if torch.cuda.is_available():
             with VideoSource(path, decode="auto") as source:
@@ -226,7 +220,7 @@ def video(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                 count = sum(1 for _ in source.frames())
             if hardware:
                 rate = round(count / (time.perf_counter() - began), 1)
-                rows.append({"what": "decoding alone, GPU", "frames_per_second": rate})
+                yield {"what": "decoding alone, GPU", "frames_per_second": rate}
         ways = [("plain", "float32", 1, "cpu")]
         kinds = ("float32",) if arguments.smoke else HALVES
         ways += [("auto", p, b, "cpu") for p in kinds for b in (arguments.batch // 2, arguments.batch)]
@@ -241,11 +235,10 @@ def video(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             table = profile.table(frames)
             about = {"what": "video", "speed": speed, "precision": precision, "batch": batch, "decode": decode}
             found = {"frames": frames, "people": people, "frames_per_second": table["frames_per_second"]}
-            rows.append({**about, **found, "stages": table["stages"], "waits": table["waits"]})
+            yield {**about, **found, "stages": table["stages"], "waits": table["waits"]}
             del model
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-    return rows
 
 
 def run_video(model: PoseModel, path: Path, out: Path, batch: int, decode: str, frames: int) -> float:
@@ -280,9 +273,8 @@ def make_pictures(folder: Path, count: int) -> Path:
     return path
 
 
-def training(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+def training(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """`posecli train` of DEKR-W32: samples a second once it runs, loading included."""
-    rows = []
     smoke = arguments.smoke
     batch, steps, warm = (2, 6, 2) if smoke else (16, 60, 20)
     ways = [("plain", "float32"), ("auto", "float32"), ("auto", "bfloat16"), ("auto", "float16")]
@@ -309,13 +301,12 @@ def training(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                 train(settings, Path(folder) / f"{speed}-{precision}", device=arguments.device, report=report)
             except Exception as error:  # another way may still run
                 traceback.print_exc()
-                rows.append({**row, "failed": str(error).splitlines()[0] if str(error) else repr(error)})
+                yield {**row, "failed": str(error).splitlines()[0] if str(error) else repr(error)}
                 continue
             took = (moments[-2] - moments[warm]) / (len(moments) - 2 - warm)
-            rows.append({**row, "ms_a_step": round(1000 * took, 2), "samples_per_second": round(batch / took, 1)})
+            yield {**row, "ms_a_step": round(1000 * took, 2), "samples_per_second": round(batch / took, 1)}
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-    return rows
 
 
 def verdicts(found: dict[str, Any]) -> Iterator[str]:
@@ -373,7 +364,14 @@ def page(found: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-PARTS: dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]] = {
+def write(found: dict[str, Any], folder: Path) -> None:
+    """What is known so far, as gpu.json and gpu.md: a command with a limit may end at any time."""
+    for file, text in (("gpu.json", json.dumps(found, indent=1)), ("gpu.md", page(found))):
+        with replace_when_done(folder / file) as part:
+            part.write_text(text)
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], Iterator[dict[str, Any]]]] = {
     "kernel": kernel,
     "network": network,
     "video": video,
@@ -419,15 +417,16 @@ def main() -> None:
         found["roofline"] = roofline(torch.device(arguments.device), torch.float16)
     for name in arguments.only.split(","):
         began = time.perf_counter()
+        found[name] = []
         try:
-            found[name] = PARTS[name](arguments)
+            for row in PARTS[name](arguments):
+                found[name].append(row)
+                write(found, arguments.out)
         except Exception as error:  # the other parts are still to be measured
             traceback.print_exc()
             found["failed"][name] = str(error).splitlines()[0] if str(error) else repr(error)
+            write(found, arguments.out)
         print(f"{name}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
-        for file, text in (("gpu.json", json.dumps(found, indent=1)), ("gpu.md", page(found))):
-            with replace_when_done(arguments.out / file) as part:
-                part.write_text(text)
     print(page(found))
     if found["failed"]:
         sys.exit(1)

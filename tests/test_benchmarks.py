@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -104,3 +106,39 @@ def test_several_seeds_score_as_their_mean(
     assert both["settings"]["units"] == len(held.records)
     # The same poses, the seeds exchanged: nothing to tell them apart by.
     assert both["difference"]["all"][lspet.PCK]["value"] == 0 and not both["difference"]["all"][lspet.PCK]["holds"]
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_a_gpu_writes_as_it_goes(tmp_path: Path) -> None:
+    """Small versions of its parts, on the CPU: whoever has a device for half an hour has it for that."""
+    command = [sys.executable, str(FOLDER / "gpu.py"), "--smoke", "--out", str(tmp_path)]
+    subprocess.run([*command, "--only", "kernel,network"], check=True, capture_output=True)
+    first = json.loads((tmp_path / "gpu.json").read_text())
+    subprocess.run([*command, "--only", "training"], check=True, capture_output=True)
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert not found["failed"] and [found[part] for part in ("kernel", "network")] == [
+        first["kernel"],
+        first["network"],
+    ]
+    assert [row["speed"] for row in found["training"]] == ["plain", "auto"]
+    assert "## training" in (tmp_path / "gpu.md").read_text()
+
+
+def test_a_benchmark_of_a_gpu_that_is_cut_off_keeps_what_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sys.path.insert(0, str(FOLDER))
+    try:
+        import gpu
+    finally:
+        sys.path.remove(str(FOLDER))
+
+    def cut_off(arguments: object) -> Iterator[dict[str, object]]:
+        yield {"speed": "plain", "precision": "float32", "ms_a_step": 3.0}
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(gpu.PARTS, "training", cut_off)
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--smoke", "--only", "training", "--out", str(tmp_path)])
+    with pytest.raises(KeyboardInterrupt):
+        gpu.main()
+    assert json.loads((tmp_path / "gpu.json").read_text())["training"][0]["ms_a_step"] == 3.0
