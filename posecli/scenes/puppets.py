@@ -21,7 +21,7 @@ from posecli.errors import PoseError
 from posecli.formats import coco
 from posecli.masks import mask_of
 from posecli.skeletons import BODY19, match_joints
-from posecli.types import Instance
+from posecli.types import Instance, Record
 
 J19 = {name: n for n, name in enumerate(BODY19.keypoints)}
 SIDES = ("left", "right")
@@ -119,7 +119,7 @@ class People:
     """
 
     def __init__(self, files: Sequence[str | Path], split: str = "train", least: float = 90.0) -> None:
-        self._people: list[tuple[Path, Instance, dict[str, np.ndarray]]] = []
+        self._people: list[tuple[Path, Record, Instance, dict[str, np.ndarray]]] = []
         for file in files:
             dataset = coco.read(file)
             columns = match_joints(dataset.skeleton.keypoints, BODY19.keypoints)
@@ -133,7 +133,7 @@ class People:
                         if column >= 0 and person.visibility[column] > 0
                     }
                     if not person.ignore and _fits(joints, least):
-                        self._people.append((Path(dataset.root) / record.file_name, person, joints))
+                        self._people.append((Path(dataset.root) / record.file_name, record, person, joints))
         if not self._people:
             where = ", ".join(str(f) for f in files)
             raise PoseError(f"nobody for a puppet of the split {split!r}", where, "whole upright people are wanted")
@@ -143,7 +143,11 @@ class People:
         return len(self._people)
 
     def puppet(self, rng: np.random.Generator) -> Puppet:
-        """A random person's puppet."""
+        """A random person's puppet.
+
+        Raises:
+            PoseError: a picture cannot be read, or is smaller than its labels say; the outlines are too poor.
+        """
         for _ in range(50):
             number = int(rng.integers(len(self._people)))
             if number not in self._made:
@@ -156,10 +160,14 @@ class People:
         raise PoseError("no puppet could be made", str(self._people[0][0].parent), "the people's outlines are too poor")
 
     def _make(self, number: int) -> Puppet | None:
-        path, person, joints = self._people[number]
+        path, record, person, joints = self._people[number]
         image = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if image is None:
             raise PoseError("not a readable picture", str(path))
+        height, width = image.shape[:2]
+        if width < record.width or height < record.height:
+            what = f"{width} x {height} pixels, but its labels are of {record.width} x {record.height}"
+            raise PoseError(what, str(path), "posecli check finds such pictures")
         return make_puppet(np.ascontiguousarray(image[:, :, ::-1]), joints, person.extra.get("segmentation"), path.name)
 
 
@@ -196,7 +204,7 @@ def _crown_of(joints: Mapping[str, np.ndarray], neck: np.ndarray, torso: float) 
 def make_puppet(
     image: np.ndarray, joints: Mapping[str, np.ndarray], segmentation: Any = None, source: str = ""
 ) -> Puppet | None:
-    """Takes a person apart; None where too little of the outline is found.
+    """Takes a person apart; None where too little of the outline is found, or of the person is in the picture.
 
     Args:
         image: (H, W, 3) uint8. joints: places (2,) of `LIMB_JOINTS` and some of `HEAD_JOINTS`, by name.
@@ -210,6 +218,8 @@ def make_puppet(
     high = np.max([places[name] for name in (*LIMB_JOINTS, "crown")], axis=0) + 0.5 * torso
     x0, y0 = np.maximum(np.floor(low), 0).astype(int)
     x1, y1 = np.minimum(np.ceil(high), image.shape[1::-1]).astype(int)
+    if min(x1 - x0, y1 - y0) < max(1.0, torso / 80):  # nothing is left of it below
+        return None
     mask: np.ndarray | None = None
     if segmentation is not None:
         whole = mask_of(segmentation, image.shape[1], image.shape[0], source)
@@ -294,7 +304,7 @@ def _grabbed(image: np.ndarray, distances: np.ndarray) -> np.ndarray:
     states[nearest < 1.7] = cv2.GC_PR_BGD
     states[nearest < 1.0] = cv2.GC_PR_FGD
     states[nearest < 0.35] = cv2.GC_FGD
-    if (states == cv2.GC_BGD).sum() < 20:
+    if (states == cv2.GC_BGD).sum() < 20 or not (nearest < 1.0).any():  # GrabCut wants some of both
         return (nearest < 1.0).astype(np.float32)
     background, foreground = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.setRNGSeed(0)

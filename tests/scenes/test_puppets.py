@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from posecli.errors import PoseError, UsageError
 from posecli.scenes.puppet_show import Cast, PuppetOptions, generate_puppets, rehearse, shoot
-from posecli.scenes.puppets import J19, PARTS, bone_matrix, in_split, make_puppet
+from posecli.scenes.puppets import J19, PARTS, People, bone_matrix, in_split, make_puppet
 
 # A front view, 170 pixels tall; limbs stand apart.
 BODY = {
@@ -114,6 +114,23 @@ def test_parts_hold_what_belongs_to_their_bones(masked):
         assert part.alpha[y, x] > 0.9 and tuple(part.image[y, x]) == COLOURS[name]
 
 
+def test_a_picture_that_its_labels_do_not_fit(material, tmp_path):
+    """It was made smaller after it was labelled: told before OpenCV meets an empty piece of it."""
+    value = json.loads(Path(material["puppets"][0]).read_text())
+    (tmp_path / "people").mkdir()
+    for entry in value["images"]:
+        cv2.imwrite(str(tmp_path / entry["file_name"]), np.full((30, 20, 3), 90, np.uint8))
+    (tmp_path / "people.json").write_text(json.dumps(value))
+    with pytest.raises(PoseError, match=r"p\d+\.png: 20 x 30 pixels, but its labels are of 150 x 200 \(posecli check"):
+        People([tmp_path / "people.json"], "all").puppet(np.random.default_rng(0))
+    image, _ = picture()
+    for size in ((1, 1), (10, 200), (200, 3)):
+        assert make_puppet(image[: size[0], : size[1]], JOINTS) is None
+    far = {name: place + 1000 for name, place in JOINTS.items()}
+    large = {name: 20 * place - (2990, 0) for name, place in JOINTS.items()}
+    assert make_puppet(image, far) is None and make_puppet(image[:, :2], large) is None
+
+
 def test_labels_lie_on_the_parts_that_are_drawn(material):
     made = options(material, blur=0.0, occluders=0.0, noise=0.0, camera_motion=2.0, frames=4)
     play = rehearse(made, Cast(made), "front", 0)
@@ -161,7 +178,7 @@ def test_splits_share_no_person_background_or_track(material):
     used = {}
     for split in ("train", "val", "test"):
         cast = Cast(options(material, split=split))
-        people = {path.name for path, _, _ in cast.people._people}
+        people = {path.name for path, *_ in cast.people._people}
         grounds = {path.name for path in cast.backgrounds.files}
         tracks = {cast.track(view, np.random.default_rng(n)).number for view in ("front", "side") for n in range(30)}
         assert people and grounds and tracks and all(in_split(name, split) for name in people | grounds)
