@@ -72,6 +72,8 @@ SLIPS = [
     ("a.png --plots --out x.json", 2, "--plots"),
     ("a.png --out x.xml", 2, ".xml"),
     ("a.png --resume --overwrite", 2, "--resume"),
+    ("a.png --segments 5 --smooth kalman --track oks", 2, "--smooth"),
+    ("a.png --segments 5 --render", 2, "overlay"),
 ]
 SLIPS_PROGRAM = """
 import sys

@@ -344,6 +344,10 @@ def infer(
     cluster = Cluster.asked(ray, ray_workers, ray_cpus, ray_gpus)
     if (share or segments or ray) and (kind != "stream" or out == "-"):
         raise UsageError("shared work gives streams", hint="posecli merge and posecli convert make the rest of them")
+    if (segments or ray) and (plots or not smoothing.does_nothing):
+        raise UsageError("--smooth and --plots follow a whole stream", hint="posecli smooth, after posecli merge")
+    if segments and (render or render_out):
+        raise UsageError("segments have no overlay", hint="posecli render VIDEO STREAM afterwards")
 
     # Only now: PyTorch takes a second or two to come, and what was asked wrongly is said before.
     from posecli.cli.infer_parts import infer_parts
@@ -399,10 +403,6 @@ def infer(
         )
 
     if segments or ray:
-        if plots or not smoothing.does_nothing:
-            raise UsageError("--smooth and --plots follow a whole stream", hint="posecli smooth, after posecli merge")
-        if segments and (render or render_out):
-            raise UsageError("segments have no overlay", hint="posecli render VIDEO STREAM afterwards")
         jobs = plan_jobs(sources, out, render=render, render_out=render_out)
         if share and not segments:
             jobs = shard_jobs(jobs, share, options)
