@@ -39,7 +39,8 @@ def free_bytes(device: torch.device) -> int | None:
     """Memory that can still be taken: the device's, or the machine's within the limits of its container; None where the
     system does not tell."""
     if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
+        # By its number, which PyTorch before 2.6 wants here.
+        free, _ = torch.cuda.mem_get_info(torch.cuda.current_device() if device.index is None else device.index)
         # What PyTorch keeps for itself and does not use can be taken too.
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     if device.type != "cpu":

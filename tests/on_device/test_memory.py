@@ -72,6 +72,19 @@ def test_what_one_more_picture_takes_is_measured(monkeypatch: pytest.MonkeyPatch
     assert small is not None and small.batch == 1
 
 
+def test_what_is_free_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also on the one that is named by its kind alone, which older versions of PyTorch refuse."""
+
+    def free(device: int) -> tuple[int, int]:
+        return {0: 100, 1: 200}[device], 1000
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", free)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 50)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 20)
+    assert [free_bytes(torch.device(name)) for name in ("cuda", "cuda:0", "cuda:1")] == [130, 130, 230]
+
+
 def test_where_nothing_is_told_there_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert free_bytes(torch.device("meta")) is None
     monkeypatch.setattr(memory, "peak_bytes", lambda run, device: None)
