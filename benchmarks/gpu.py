@@ -395,6 +395,8 @@ def main() -> None:
         arguments.device, arguments.frames, arguments.batch, arguments.runs = "cpu", 12, 2, 1
     elif not torch.cuda.is_available():
         sys.exit("no CUDA device here; --smoke tries the script on a CPU")
+    elif (index := torch.device(arguments.device).index) is not None:
+        torch.cuda.set_device(index)  # clocks and names are the current one's
     arguments.out.mkdir(parents=True, exist_ok=True)
     version = "none"
     with contextlib.suppress(ImportError):

@@ -165,7 +165,9 @@ def bench(
         parts = {model.role.strip(): model}
         if model.finder is not None:
             parts["finder"] = model.finder
-        result: dict[str, Any] = {"model": model.name, "machine": machine()}
+        on_cuda = model.device.type == "cuda"
+        name = torch.cuda.get_device_name(model.device) if on_cuda else None
+        result: dict[str, Any] = {"model": model.name, "machine": {**machine(), "cuda": name}}
         result["precision"] = "int8" if model.in_whole_numbers else model.options.precision.replace("auto", "float32")
         result["roofline"] = roofline(model.device, model._numbers())
         measured = [measure_network(role, part, options) for role, part in parts.items()]

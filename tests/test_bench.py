@@ -46,6 +46,13 @@ def test_every_round_measures_all_in_turn() -> None:
     assert all(seconds >= 0 and core >= 0 for t in took.values() for seconds, core, _ in t)
 
 
+def test_a_gpu_that_is_not_used_is_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = module.machine()
+    monkeypatch.setattr(module, "machine", lambda: {**here, "cuda": "A GPU"})
+    found = bench("hrnet-tiny", BenchOptions("fused", None, (64, 64), runs=1, threads=1), device="cpu")
+    assert found["machine"] == {**here, "cuda": None}
+
+
 def test_rows_of_two_machines_are_not_mixed() -> None:
     here = module.machine()
     found = {"machine": {**here, "date": "2020-01-01"}, "networks": [{"architecture": "a"}]}
