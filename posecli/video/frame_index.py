@@ -24,7 +24,8 @@ class PacketIndex:
 
     Attributes:
         count: packets that hold a picture.
-        stamps: their presentation stamps sorted, in units of the time base; empty where some are missing or equal.
+        stamps: their presentation stamps sorted, in units of the time base; empty where some are missing or equal, or
+            where time begins again on the way.
         keys: sorted stamps of key frames.
         delay: by how much stamps that FFmpeg made up for a container without any begin too late (the decoder's
             reordering), in units of the time base; 0 where stamps are stored.
@@ -47,13 +48,16 @@ def scan_packets(container: Any) -> PacketIndex:
     stamps, keys = array("q"), array("q")
     unknown = 0
     first = last = None
-    in_order = True
+    in_order = rising = True
     with contextlib.suppress(av.FFmpegError):  # a damaged tail ends the scan as it ends decoding
         for packet in container.demux(stream):
             # Edit lists mark packets to be decoded but not shown.
             if packet.size == 0 or packet.is_discard:
                 continue
             first = packet.dts if first is None else first
+            # Packets come in the order of decoding. Where time runs back in it another recording was joined on (cat):
+            # sorted stamps would mix the two.
+            rising = rising and (packet.dts is None or last is None or packet.dts >= last)
             last = packet.dts if packet.dts is not None else last
             in_order = in_order and packet.pts == packet.dts
             if packet.pts is None:
@@ -63,7 +67,7 @@ def scan_packets(container: Any) -> PacketIndex:
             if packet.is_keyframe:
                 keys.append(packet.pts)
     known = array("q", sorted(stamps))
-    unique = not unknown and all(a < b for a, b in itertools.pairwise(known))
+    unique = not unknown and rising and all(a < b for a, b in itertools.pairwise(known))
     form = set(container.format.name.split(","))
     stored = not _NO_STAMPS & form or len(keys) == len(stamps) or ("asf" in form and in_order)
     begun = stored or not unique or first is None or bool(_SOME_STAMPS & form)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import http.server
+import itertools
 import os
 import pickle
 import random
@@ -99,6 +100,32 @@ def test_variable_rate_is_kept(tmp_path: Path) -> None:
     assert source.read_at(6).time == pytest.approx(1.9, abs=1e-4)
     assert [source.position(p) for p in ("0s", "0.5s", "0.6s", "1.9s", "4", "99s")] == [0, 3, 5, 6, 4, 10]
     assert source.time_of(8) == pytest.approx(3.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("milliseconds", [(0, 20), (10_000, 0), (0, 0), (0, 10_000)])
+def test_recordings_joined_with_cat(tmp_path: Path, milliseconds: tuple[int, int]) -> None:
+    """Time begins again between those of the first: every frame of both is there once, in the order of the file."""
+    for name, later in zip("ab", milliseconds, strict=True):
+        make_clip(tmp_path / "plain.ts", 20)
+        with av.open(str(tmp_path / "plain.ts")) as source, av.open(str(tmp_path / f"{name}.ts"), "w") as target:
+            track = target.add_stream_from_template(source.streams.video[0])
+            for packet in source.demux(source.streams.video[0]):
+                if packet.dts is not None and packet.pts is not None:
+                    packet.dts, packet.pts = packet.dts + 90 * later, packet.pts + 90 * later
+                    packet.stream = track
+                    target.mux(packet)
+    (tmp_path / "both.ts").write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
+    with open_source(tmp_path / "both.ts") as source:
+        assert source.num_frames == 40
+        frames = list(source.frames())
+        assert [number_of(f.image) for f in frames] == [*range(20), *range(20)]
+        assert [f.index for f in frames] == list(range(40)) and source.broken == 0
+        times = [f.time for f in frames if f.time is not None]
+        assert all(later > earlier for earlier, later in itertools.pairwise(times))
+        assert times[:20] == pytest.approx(np.arange(20) / 25)
+        steps = np.diff(times[19:])
+        assert steps[1:] == pytest.approx(0.04) and steps[0] == pytest.approx(0.04 if milliseconds[1] < 9000 else 9.24)
+        check_random_access(source)
 
 
 @pytest.mark.parametrize("turn", TURNS)
