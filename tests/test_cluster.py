@@ -18,7 +18,7 @@ import pytest
 from made_clips import with_keys
 from made_pairs import write_pair
 
-from posecli.errors import PoseError
+from posecli.errors import PoseError, UsageError
 from posecli.on_ray import Cluster, room
 
 ALONE = ("--find-every", "0", "--device", "cpu")
@@ -86,6 +86,15 @@ def test_room_for_workers() -> None:
     assert room(resources, Cluster(cpus=0, gpus=0)) == 1
     with pytest.raises(PoseError, match="no room for a worker of 32 CPUs"):
         room(resources, Cluster(cpus=32))
+
+
+def test_workers_that_see_no_gpu_are_told_of() -> None:
+    """Ray hides them from whoever asks for none: a machine's GPUs were left idle without a word."""
+    assert "--ray-gpus 1" in Cluster().without_gpus("auto", "cuda")
+    with pytest.raises(UsageError, match="--ray-gpus 1"):
+        Cluster().without_gpus("cuda:1", "cuda")
+    assert not Cluster(gpus=0.5).without_gpus("cuda", "cuda")
+    assert not Cluster().without_gpus("cpu", "cpu") and not Cluster().without_gpus("auto", "cpu")
 
 
 @pytest.mark.slow

@@ -403,6 +403,8 @@ def infer(
         )
 
     if segments or ray:
+        if cluster is not None and (told := cluster.without_gpus(device, network.device.type)):
+            warn(told)
         jobs = plan_jobs(sources, out, render=render, render_out=render_out)
         if share and not segments:
             jobs = shard_jobs(jobs, share, options)
