@@ -15,6 +15,7 @@ from posecli.errors import PoseError, UsageError
 from posecli.inference import PoseModel, PredictOptions
 from posecli.models import MODELS
 from posecli.models.compiled import find_compiler
+from posecli.models.int8 import can_quantise
 from posecli.models.rescore import RescoreNet
 from posecli.running import out_of_memory
 from posecli.skeletons import COCO17
@@ -255,6 +256,12 @@ def test_no_memory_at_all_is_an_error_and_other_errors_stay() -> None:
     one.network.forward = broken
     with pytest.raises(RuntimeError, match="another size"):
         one.maps(np.zeros((2, 64, 64, 3), np.uint8))
+
+
+def test_pytorch_that_does_not_tell_of_products_of_8_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before 2.6: whoever asks for nothing gets float32."""
+    monkeypatch.delattr(torch.cpu, "_is_vnni_supported", raising=False)
+    assert not can_quantise()
 
 
 @pytest.mark.parametrize(

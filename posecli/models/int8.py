@@ -33,7 +33,8 @@ _WEIGHT_LEVELS = 127
 
 def can_quantise() -> bool:
     """Whether this processor and this build of PyTorch have the convolutions; elsewhere sums could overflow."""
-    return hasattr(torch.ops.onednn, "qconv2d_pointwise") and bool(torch.cpu._is_vnni_supported())
+    can = getattr(torch.cpu, "_is_vnni_supported", None)  # older versions of PyTorch have other operators, too
+    return hasattr(torch.ops.onednn, "qconv2d_pointwise") and can is not None and bool(can())
 
 
 class Grid(NamedTuple):
