@@ -36,10 +36,7 @@ def replace_when_done(path: str | Path, *, overwrite: bool = True) -> Iterator[P
     if path.exists() and not overwrite:
         raise PoseError("the output exists already", str(path), "choose another name or give --overwrite")
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
-    if len(os.fsencode(part.name)) > _LONGEST_NAME:
-        short = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
-        part = path.with_name(f".{short}.{os.getpid()}.part{path.suffix}")
+    part = unfinished(path)
     if part.is_dir():  # of a run that was killed: in a container the next one has the same number
         shutil.rmtree(part)
     try:
@@ -55,6 +52,16 @@ def replace_when_done(path: str | Path, *, overwrite: bool = True) -> Iterator[P
         if isinstance(error, OSError) and error.filename == str(part):
             error.filename, error.filename2 = str(path), None  # the name that a user knows
         raise
+
+
+def unfinished(path: Path) -> Path:
+    """What a file is called while it is written: hidden beside its place, with its suffix, and no longer than names may
+    be."""
+    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    if len(os.fsencode(part.name)) > _LONGEST_NAME:
+        short = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+        part = path.with_name(f".{short}.{os.getpid()}.part{path.suffix}")
+    return part
 
 
 def leave_lost_terminal() -> None:

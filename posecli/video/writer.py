@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 
 from posecli.errors import PoseError, UsageError
+from posecli.files import unfinished
 from posecli.video.conversion import Conversion
 
 _ENCODER = "libx264"
@@ -91,7 +92,7 @@ class VideoWriter:
         self._span = span
         self._last: int | None = None
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._part = self.path.with_name(f".{self.path.stem}.{os.getpid()}.part{suffix}")
+        self._part = unfinished(self.path)
         self._sound: _SoundCopy | None = None
         with contextlib.ExitStack() as stack:
             stack.callback(self.abort)
@@ -216,7 +217,11 @@ class _SoundCopy:
             raise PoseError(f"its sound cannot be read: {error}", source) from None
         if not self._input.streams.audio:
             return
-        track = self._input.streams.audio[0]
+        known = [track for track in self._input.streams.audio if track.codec_context is not None]
+        if not known:
+            self.outcome = "left out: it is in no form that is known here"
+            return
+        track = known[0]
         codec = track.codec_context.codec.canonical_name
         if codec not in output.supported_codecs:
             self.outcome = f"left out: {codec} sound does not fit into {output.format.name}"

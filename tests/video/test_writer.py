@@ -125,6 +125,16 @@ def test_sound_that_does_not_fit_is_left_out_and_said(tmp_path: Path) -> None:
     assert "left out" in writer.audio
 
 
+def test_sound_of_an_unknown_kind_is_left_out_and_said(tmp_path: Path) -> None:
+    """FFmpeg knows neither AC-4 nor Apple's spatial sound, which stands beside a plain track, though."""
+    source = make_clip(tmp_path / "a.mov", 10, sound="pcm_s16le")
+    source.write_bytes(source.read_bytes().replace(b"sowt", b"ac-4"))
+    assert write(tmp_path / "o.mp4", [None] * 10, audio_from=source).audio == (
+        "left out: it is in no form that is known here"
+    )
+    assert open_source(tmp_path / "o.mp4").num_frames == 10
+
+
 def test_sound_whose_time_stamps_begin_again(tmp_path: Path) -> None:
     """Recordings of a camera joined with cat: all pictures, and the sound as far as its stamps rise."""
     one = make_clip(tmp_path / "one.ts", 30, sound="aac").read_bytes()
@@ -153,6 +163,12 @@ def test_real_sound(shared: Path, tmp_path: Path) -> None:
     assert sound_of(tmp_path / "o.mp4") == sound_of(path)
     again = open_source(tmp_path / "o.mp4")
     assert (again.num_frames, again.rate) == (164, 25)
+
+
+def test_a_name_as_long_as_names_can_be(tmp_path: Path) -> None:
+    """Recordings and downloads are called after their titles."""
+    write(tmp_path / ("ä" * 125 + ".mp4"), [None] * 3)
+    assert [p.name for p in tmp_path.iterdir()] == ["ä" * 125 + ".mp4"]
 
 
 def test_nothing_half_finished_is_left(tmp_path: Path) -> None:
