@@ -45,21 +45,12 @@ class Cluster:
             raise UsageError("--ray-workers, --ray-cpus and --ray-gpus are for --ray", hint="--ray auto")
         return None
 
-    def without_gpus(self, device: str, here: str) -> str:
-        """What is to be warned of, or nothing: Ray hides a machine's GPUs from workers that ask for none.
-
-        Args:
-            device: as it was asked for (``auto``, ``cuda:1``).
-            here: the kind of device that this process takes for it.
-
-        Raises:
-            UsageError: a GPU was asked for by name.
-        """
+    def without_gpus(self, here: str) -> str:
+        """What is to be warned of, or nothing, by the kind of device that this process takes: workers that ask Ray for
+        no GPU see none (RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO, the default until 2026), or all take the machine's first."""
         if self.gpus > 0 or here != "cuda":
             return ""
-        if device != "auto":
-            raise UsageError(f"--device {device}: --ray's workers have no GPU", hint="--ray-gpus 1")
-        return "--ray's workers have no GPU and compute on the CPU: --ray-gpus 1 gives each of them one"
+        return "--ray's workers ask for no GPU: they see none, or all share one; --ray-gpus 1 gives each its own"
 
 
 @dataclass(frozen=True)

@@ -403,7 +403,7 @@ def infer(
         )
 
     if segments or ray:
-        if cluster is not None and (told := cluster.without_gpus(device, network.device.type)):
+        if cluster is not None and (told := cluster.without_gpus(network.device.type)):
             warn(told)
         jobs = plan_jobs(sources, out, render=render, render_out=render_out)
         if share and not segments:
