@@ -47,7 +47,7 @@ class Cluster:
 
     def without_gpus(self, here: str) -> str:
         """What is to be warned of, or nothing, by the kind of device that this process takes: workers that ask Ray for
-        no GPU see none (RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO, the default until 2026), or all take the machine's first."""
+        no GPU see none (RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO, the default until 2026), or all share the first."""
         if self.gpus > 0 or here != "cuda":
             return ""
         return "--ray's workers ask for no GPU: they see none, or all share one; --ray-gpus 1 gives each its own"
