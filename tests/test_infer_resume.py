@@ -150,6 +150,27 @@ def test_an_overlay_that_is_drawn_later_has_the_same_pictures(
     assert drawn("part") == drawn("whole")
 
 
+@pytest.mark.parametrize("names", [("a.mp4",), ("a.mp4", "b.mp4"), ("1.png", "2.png")])
+def test_a_command_in_the_folder_of_its_videos_goes_on(
+    here: Path, cli: Callable, clip: Path, tiny_model, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Overlays that are drawn already lie among the inputs."""
+    folder = here / "day"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for name in names:
+        if name.endswith(".png"):
+            cv2.imwrite(name, np.full((40, 60, 3), 90, np.uint8))
+        else:
+            shutil.copy(clip, name)
+    command = ["infer", ".", "-w", tiny_model, "--render", "--device", "cpu"]
+    assert cli(*command).code == 0
+    made = {p: p.read_bytes() for p in folder.rglob("*") if p.suffix != ".mp4" and p.is_file()}
+    again = cli(*command, "--resume")
+    assert again.code == 0, again.err
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.suffix != ".mp4" and p.is_file()} == made
+
+
 def test_overlays_asked_for_when_all_is_done_are_drawn(here: Path, cli: Callable, tiny_model) -> None:
     for name in ("[first] a.mp4", "b.mp4"):
         make_clip(here / name, 8)

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from posecli.errors import PoseError
@@ -29,6 +29,8 @@ VIDEO_SUFFIXES = frozenset(
     ".hevc .264 .265 .ivf .mjpeg .mjpg".split()
 )
 PICTURE_SUFFIXES = HEIC_SUFFIXES.union(".jpg .jpeg .jpe .png .bmp .webp .avif .tif .tiff .jp2 .ppm .pgm .pnm".split())
+
+OVERLAY = ".overlay"  # between the name of what was drawn on and the suffix
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,8 @@ def list_inputs(inputs: Iterable[str | Path | int]) -> list[Input]:
     Videos are called as their files, in a folder given with the folders below it, pictures as their folder; and with
     more folders where two would have one name.
 
-    Folders are searched through all levels, hidden names left out, in natural order (``2`` before ``10``).
+    Folders are searched through all levels, in natural order (``2`` before ``10``); hidden names are left out, and what
+    by its name was drawn on one of the folder's own files.
 
     Raises:
         PoseError: a name that does not exist, an empty file, a suffix that is no picture's or video's, a folder or glob
@@ -235,6 +238,7 @@ def _folder(folder: Path) -> list[Input]:
         for path in folder.rglob("*")
         if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]
+    names = _not_drawn(names, folder.resolve().name)
     names.sort(key=natural_key)
     pictures = tuple(n for n in names if Path(n).suffix.lower() in PICTURE_SUFFIXES)
     videos = [n for n in names if Path(n).suffix.lower() in VIDEO_SUFFIXES]
@@ -242,6 +246,18 @@ def _folder(folder: Path) -> list[Input]:
         raise PoseError("no video or picture in the folder", str(folder))
     found = [Input("pictures", str(folder), folder.resolve().name, pictures)] if pictures else []
     return found + [Input("video", str(folder / n), n) for n in videos]
+
+
+def _not_drawn(names: list[str], folder: str) -> list[str]:
+    """Files of a folder without the overlays that `infer` makes of its videos (``a.overlay.mp4`` of ``a.mp4``), of a
+    single picture, and of its pictures together (``FOLDER.overlay/``): the command that made them, given again to go
+    on, would take them for further inputs."""
+    drawn = {f"{PurePosixPath(name).stem}{OVERLAY}" for name in names} | {f"{folder}{OVERLAY}"}
+    return [
+        name
+        for name in names
+        if PurePosixPath(name).stem not in drawn and drawn.isdisjoint(PurePosixPath(name).parts[:-1])
+    ]
 
 
 def _loose(paths: list[Path]) -> Input:

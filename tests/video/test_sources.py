@@ -85,6 +85,22 @@ def test_mixed_folder_names_globs_and_order(tmp_path: Path) -> None:
         open_source(tmp_path / "mix")
 
 
+def test_drawings_of_a_folders_own_files_are_none_of_its_sources(tmp_path: Path) -> None:
+    """What `infer FOLDER --render` made there, or below it, is not looked at when the command is given again."""
+    folder = tmp_path / "day"
+    (folder / "poses/front").mkdir(parents=True)
+    for name in ("a", "poses/a.overlay", "poses/front/a.overlay", "other.overlay"):
+        make_clip(folder / f"{name}.mp4", 2)
+    for name in ("1.png", "2.png", "day.overlay/1.png", "poses/day.overlay/2.png", "1.overlay.jpg", "7.overlay/1.png"):
+        picture(folder / name, 1)
+    pictures, *videos = list_inputs([folder])
+    assert pictures.files == ("1.png", "2.png", "7.overlay/1.png")
+    assert [v.name for v in videos] == ["a.mp4", "other.overlay.mp4"]
+    # Named themselves they are sources like others.
+    assert [i.name for i in list_inputs([folder / "poses", folder / "poses/a.overlay.mp4"])][-1] == "a.overlay.mp4"
+    assert list_inputs([folder / "day.overlay"])[0].files == ("1.png",)
+
+
 def test_single_picture(tmp_path: Path) -> None:
     source = open_source(picture(tmp_path / "one.jpg", 9))
     assert isinstance(source, PictureSource)
