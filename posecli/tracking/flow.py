@@ -32,7 +32,6 @@ class FlowTracker(ColouredTracker):
         self, skeleton: Skeleton, *, min_oks: float = 0.02, max_age: float = 2.0, min_score: float = 0.0
     ) -> None:
         super().__init__(skeleton, min_oks=min_oks, max_age=max_age, min_score=min_score)
-        self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._before: np.ndarray | None = None  # the last picture, grey and small
         self._flow: np.ndarray | None = None  # (h, w, 2) from it to this one
         self._scale = 1.0  # pixels of the picture in one of the small one
@@ -54,7 +53,9 @@ class FlowTracker(ColouredTracker):
         grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
         # OpenCV takes no pictures that are smaller than its patches.
         if self._before is not None and self._before.shape == grey.shape and min(grey.shape) >= _LEAST_SIDE:
-            self._flow = self._dis.calc(self._before, grey, np.zeros((*grey.shape, 2), np.float32))
+            # One that was used before finds something else in some sizes: a run that is gone on with would, too.
+            dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+            self._flow = dis.calc(self._before, grey, np.zeros((*grey.shape, 2), np.float32))
         self._before, self._scale = grey, image.shape[1] / grey.shape[1]
 
     def cut(self) -> None:
