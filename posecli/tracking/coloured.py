@@ -1,11 +1,14 @@
-"""Identities by pose similarity, motion and clothes: OKS as in `oks`, and colours where poses don't tell.
+"""Identities by pose similarity, motion, size and clothes: OKS as in `oks`, and colours where poses don't tell.
 
-The cost of taking somebody for a track is -log(OKS), plus what it was long ago, plus how far the colours are from those
-of the track: a match makes up for some distance, so that somebody who turned round while hidden is known again, and
-a mismatch is dear, so that people who cross are not exchanged. It never costs so much that a person in plain sight
-loses the identity by colours alone: light changes, and things pass in front. The sum of costs over all pairs is made
-least, beside the cost of a new identity for each person left over. Somebody who was hidden and wears the same may be
-anywhere within a walk: whoever turns round behind a wall is not where he was going.
+The cost of taking somebody for a track is -log(OKS), plus what it was long ago, plus how far size and colours are from
+those of the track. Joints count by the squares of their scores in both poses: the joints of somebody half hidden are
+guessed, and often lie on whoever stands in front. Size tells those near from those far away where places no longer do;
+it costs little at most, since people sit down. A match of colours makes up for some distance, so that somebody who
+turned round while hidden is known again, and a mismatch is dear, so that people who cross are not exchanged. Both never
+cost so much that a person in plain sight loses the identity by them alone: light changes, and things pass in front.
+The sum of costs over all pairs is made least, beside the cost of a new identity for each person left over. Somebody who
+was hidden and wears the same may be anywhere within a walk: whoever turns round behind a wall is not where he was
+going.
 
 A track's colours are the mean of its first fifty looks, then a slow one; nobody is learnt from while he overlaps
 others, nor from a look that is far from what is known, unless several looks on end say so: then what is known was
@@ -26,8 +29,11 @@ from posecli.types import Skeleton
 
 _EVEN = 10.0  # `unlike` that speaks neither for nor against: four in five looks at one person are nearer
 _SCALE = 9.0  # by which a cost of 1 is more or less
-_AGAINST, _FOR = 2.5, 1.0  # most that colours may cost, or be worth, before their weight
-_WEIGHT = 0.8
+_FOR = 1.0  # most that colours may be worth, before their weight
+_WEIGHT = 1.3
+_GROWTH = 0.14  # difference of the spreads' logarithms that costs 0.5
+_RESIZED = 1.0  # most that it may cost
+_MOST = 2.6  # that colours and size together may cost: with an OKS of 0.3 somebody in plain sight stays who he is
 _HIDDEN = 0.2  # seconds out of sight
 _WALK, _SWAY = 1.0, 0.3  # of somebody's height: how far he may be a second later, and at once
 _ELSEWHERE = 0.1  # what an OKS there counts as at least
@@ -51,7 +57,7 @@ class ColouredTracker(OksTracker):
     def __init__(
         self, skeleton: Skeleton, *, min_oks: float = 0.02, max_age: float = 2.0, min_score: float = 0.0
     ) -> None:
-        super().__init__(skeleton, min_oks=min_oks, max_age=max_age, min_score=min_score)
+        super().__init__(skeleton, min_oks=min_oks, max_age=max_age, min_score=min_score, by_score=True)
 
     def worth(self, people: Sequence[Seen], tracks: Sequence[Track], time: float) -> np.ndarray:
         """(N, T), 0 or more: by how much taking somebody for a track is better than a new identity."""
@@ -63,7 +69,11 @@ class ColouredTracker(OksTracker):
         near = walked < (_SWAY + _WALK * gap) * (boxes[:, 3] - boxes[:, 1])[:, None]
         alike = np.where((gap > _HIDDEN) & near & (apart < _EVEN), np.maximum(alike, _ELSEWHERE), alike)
         cost = gap / DOUBT - np.log(np.maximum(alike, 1e-9))
-        cost += _WEIGHT * np.nan_to_num(np.clip((apart - _EVEN) / _SCALE, -_FOR, _AGAINST))
+        looks = _WEIGHT * np.nan_to_num(np.maximum((apart - _EVEN) / _SCALE, -_FOR))
+        size, usual = np.array([p.spread for p in people]), np.array([t.spread for t in tracks])
+        grown = np.log(np.maximum(size, 1.0))[:, None] - np.log(np.maximum(usual, 1.0))
+        looks += np.nan_to_num(np.minimum((grown / _GROWTH) ** 2 / 2, _RESIZED))
+        cost += np.minimum(looks, _MOST)
         return np.maximum(-np.log(self.least) - cost, 0.0)
 
     def learn(self, pairs: Sequence[tuple[Track, Seen]]) -> None:

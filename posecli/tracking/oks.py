@@ -25,14 +25,22 @@ class OksTracker(Tracker):
     Args:
         skeleton: with sigmas.
         min_oks: least similarity that carries an identity on, in [0, 1].
+        by_score: joints count by the squares of their scores in both poses, not all the same.
     """
 
     def __init__(
-        self, skeleton: Skeleton, *, min_oks: float = 0.2, max_age: float = 2.0, min_score: float = 0.0
+        self,
+        skeleton: Skeleton,
+        *,
+        min_oks: float = 0.2,
+        max_age: float = 2.0,
+        min_score: float = 0.0,
+        by_score: bool = False,
     ) -> None:
         super().__init__(skeleton, least=min_oks, max_age=max_age, min_score=min_score)
         if not skeleton.sigmas:
             raise PoseError("tracking by OKS needs sigmas", f"skeleton {skeleton.name!r}", "use --track iou or none")
+        self._by_score = by_score
         self._variance = (2 * np.asarray(skeleton.sigmas) * _TOLERANCE) ** 2
 
     def expected(self, track: Track, time: float) -> np.ndarray:
@@ -48,4 +56,8 @@ class OksTracker(Tracker):
         gap = np.array([time - t.time for t in tracks])[None, :, None]
         alike = np.exp(-squared / (area * (self._variance + (_DRIFT * gap) ** 2)))
         there = ~np.isnan(alike)
-        return np.where(there, alike, 0).sum(-1) / np.maximum(there.sum(-1), 1)
+        if not self._by_score:
+            return np.where(there, alike, 0).sum(-1) / np.maximum(there.sum(-1), 1)
+        weight = np.stack([p.score for p in people])[:, None] * np.stack([t.score for t in tracks])
+        weight = np.where(there, weight * weight, 0)
+        return (np.where(there, alike, 0) * weight).sum(-1) / np.maximum(weight.sum(-1), 1e-9)

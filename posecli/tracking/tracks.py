@@ -21,7 +21,8 @@ from posecli.tracking import colours
 from posecli.types import Instance, Skeleton
 
 DOUBT = 4.0  # seconds over which the likeness to somebody lost falls to 1 / e
-_STEADY = 1.0  # seconds over which velocities are averaged
+LEAST_SCORE = 0.03  # what joints count at least: some files know no scores
+_STEADY = 1.0  # seconds over which velocities and spreads are averaged
 
 
 @dataclass
@@ -31,8 +32,10 @@ class Track:
     Attributes:
         id: the identity.
         xy: (K, 2) joints, NaN where not found.
+        score: (K,) of the joints.
         box: (4,) corners.
         area: pixels^2, as OKS takes it.
+        spread: pixels, running mean (`spread_of`).
         velocity: (2,) pixels a second.
         time: seconds.
         frames: in which it was seen.
@@ -43,8 +46,10 @@ class Track:
 
     id: int
     xy: np.ndarray
+    score: np.ndarray
     box: np.ndarray
     area: float
+    spread: float
     velocity: np.ndarray
     time: float
     frames: int = 0
@@ -55,11 +60,14 @@ class Track:
 
 @dataclass(frozen=True)
 class Seen:
-    """A person of this frame: joints (K, 2), NaN where not found, box (4,), OKS area, colours (2, 9)."""
+    """A person of this frame: joints (K, 2), NaN where not found, their scores (K,), box (4,), OKS area, spread
+    (`spread_of`), colours (2, 9)."""
 
     xy: np.ndarray
+    score: np.ndarray
     box: np.ndarray
     area: float
+    spread: float
     colours: np.ndarray
 
 
@@ -69,7 +77,18 @@ def seen(instance: Instance) -> Seen:
     corners = np.zeros(4) if box is None else np.asarray(box, np.float64)
     area = max(1.0, 0.53 * float((corners[2] - corners[0]) * (corners[3] - corners[1])))
     xy = np.where(instance.visibility[:, None] > 0, instance.xy, np.nan)
-    return Seen(xy, corners, area, colours.read(instance.extra.get(colours.KEY)))
+    score = np.maximum(instance.score, LEAST_SCORE)
+    return Seen(xy, score, corners, area, spread_of(xy, score), colours.read(instance.extra.get(colours.KEY)))
+
+
+def spread_of(xy: np.ndarray, score: np.ndarray) -> float:
+    """How large somebody is in the picture: root mean square distance of joints (K, 2) from their middle, in pixels,
+    each counted by its score (K,); NaN where fewer than two were found. Raised arms change it less than the box."""
+    there = ~np.isnan(xy[:, 0])
+    if there.sum() < 2:
+        return float("nan")
+    xy, weight = xy[there].astype(np.float64), score[there] / score[there].sum()
+    return float(np.sqrt(weight @ ((xy - weight @ xy) ** 2).sum(1)))
 
 
 class Tracker(ABC):
@@ -169,7 +188,7 @@ class Tracker(ABC):
         self.tracks = [t for t in self.tracks if time - t.time <= self.max_age]
 
     def _start(self, number: int, person: Seen, time: float) -> Track:
-        track = Track(number, person.xy, person.box, person.area, np.zeros(2), time)
+        track = Track(number, person.xy, person.score, person.box, person.area, person.spread, np.zeros(2), time)
         self._next = max(self._next, number + 1)
         self.tracks.append(track)
         return track
@@ -185,11 +204,16 @@ class Tracker(ABC):
         recent: dict[float, float] = {}
         for (track, person), joints, by in zip(pairs, count.tolist(), mean, strict=True):
             step = time - track.time
+            if step not in recent:
+                recent[step] = 1 - float(np.exp(-step / _STEADY))
+            # Means over all frames so far, then over the last ones: noise must not throw the prediction away.
             if step > 0 and joints:
-                if step not in recent:
-                    recent[step] = 1 - float(np.exp(-step / _STEADY))
-                # The mean over all frames so far, then over the last ones: noise must not throw the prediction away.
                 share = max(1 / track.frames, recent[step])
                 track.velocity = track.velocity + share * (by / step - track.velocity)
-            track.xy, track.box, track.area, track.time = person.xy, person.box, person.area, time
+            if np.isnan(track.spread):
+                track.spread = person.spread
+            elif not np.isnan(person.spread):
+                track.spread += max(1 / (track.frames + 1), recent[step]) * (person.spread - track.spread)
+            track.xy, track.score, track.box, track.area = person.xy, person.score, person.box, person.area
+            track.time = time
             track.frames += 1

@@ -131,6 +131,8 @@ def test_a_change_of_colours_alone_does_not_end_an_identity() -> None:
         assert tracker.link([person(100 + n, 100, colours=numbers(RED, BLUE))], n / 25) == [1]
     for n in range(20, 40):
         assert tracker.link([person(100 + n, 100, colours=numbers(GREEN, YELLOW))], n / 25) == [1]
+    for n in range(40, 60):  # and half the size at once
+        assert tracker.link([person(100 + n, 100, 0.6, colours=numbers(RED, BLUE))], n / 25) == [1]
 
 
 def test_what_was_wrong_at_first_sight_is_learnt_anew() -> None:
@@ -158,7 +160,8 @@ def test_replay_remembers_colours() -> None:
         looks = [[rng.integers(0, 255, 9).tolist() if rng.random() < 0.3 else p for p in numbers(*c)]
                  for c in ((RED, BLUE), (GREEN, YELLOW), (RED, YELLOW))]  # fmt: skip
         looks[0][int(rng.integers(2))] = None
-        people = [person(4.0 * t + rng.normal(), 100, colours=looks[0]), person(240 - 4.0 * t, 104, colours=looks[1]),
+        people = [person(4.0 * t + rng.normal(), 100, 1 + t / 200, colours=looks[0]),
+                  person(240 - 4.0 * t, 104, colours=looks[1]),
                   person(120 + 30 * np.sin(t / 6), 90, colours=looks[2])]  # fmt: skip
         frames.append([people[i] for i in rng.permutation(3) if rng.random() > 0.2])
     whole, first, second = ColouredTracker(COCO17), ColouredTracker(COCO17), ColouredTracker(COCO17)
@@ -169,6 +172,7 @@ def test_replay_remembers_colours() -> None:
     for a, b in zip(whole.tracks, second.tracks, strict=True):
         np.testing.assert_array_equal(a.colours, b.colours)
         np.testing.assert_array_equal(a.velocity, b.velocity)
+        assert a.spread == b.spread
 
 
 def test_nineteen_joints_do_as_well() -> None:

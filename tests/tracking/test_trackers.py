@@ -109,3 +109,61 @@ def test_pictures_of_a_few_pixels_have_no_flow(size: tuple[int, int]) -> None:
     for time in (0.0, 0.04):
         assert tracker.link([person(0)], time, np.zeros((*size, 3), np.uint8)) == [1]
     assert tracker.moved(person(0).xy, 0.0) is None
+
+
+def test_nobody_shares_an_identity_and_the_order_of_people_does_not_matter() -> None:
+    """A crowd that walks, overlaps and is missed now and then, given once in one order and once in others."""
+    rng = np.random.default_rng(5)
+    at, speed = rng.uniform(0, [300, 40], (8, 2)), rng.normal(0, [60, 5], (8, 2))
+    one, other = ColouredTracker(COCO17), ColouredTracker(COCO17)
+    same: dict[int | None, int | None] = {}
+    for n in range(60):
+        crowd = [person(*(a + n / 25 * s + rng.normal(0, 2, 2))) for a, s in zip(at, speed, strict=True)]
+        crowd = [p for p in crowd if rng.random() > 0.15]
+        order = rng.permutation(len(crowd)).tolist()
+        numbers = one.link(crowd, n / 25)
+        assert len(set(numbers)) == len(crowd)
+        shuffled = other.link([crowd[i] for i in order], n / 25)
+        for i, number in zip(order, shuffled, strict=True):
+            # New people are numbered in the order given, so the numbers may differ; who has them may not.
+            assert same.setdefault(numbers[i], number) == number
+    assert len(set(same.values())) == len(same) >= 8
+
+
+def test_joints_that_are_guessed_say_little() -> None:
+    """Somebody half hidden whose legs and hips are seen, with low scores, on whoever stands in front."""
+    one, other = person(0), person(60)
+    half = one.xy.copy()
+    score = np.ones(17, np.float32)
+    half[7:] = other.xy[7:] + 2
+    score[7:] = 0.3
+    guessed = one.changed(xy=half, score=score)
+    for kind, expected in ((OksTracker, [2]), (ColouredTracker, [1])):
+        tracker = kind(COCO17)
+        tracker.link([one, other], 0.0)
+        assert tracker.link([guessed], 0.04) == expected
+    unknown = [p.changed(score=np.zeros(17, np.float32)) for p in (one, other)]
+    tracker = ColouredTracker(COCO17)
+    assert tracker.link(unknown, 0.0) == tracker.link(unknown, 0.04) == [1, 2]
+
+
+def sized(x: float, size: float) -> Instance:
+    """Somebody whose middle is at (x, 50)."""
+    xy = ((POSE - POSE.mean(0)) * size + [x, 50]).astype(np.float32)
+    return Instance(xy, np.full(17, 2), np.ones(17, np.float32), 0.9, np.concatenate([xy.min(0), xy.max(0)]))
+
+
+def test_who_was_hidden_is_known_by_the_size() -> None:
+    """Two people at different distances go behind a wall, and each comes out on the other's side."""
+    for kind, expected in ((OksTracker, [1, 2]), (ColouredTracker, [2, 1])):
+        tracker = kind(COCO17)
+        for n in range(25):
+            assert tracker.link([sized(100, 1.0), sized(112, 0.65)], n / 25) == [1, 2]
+        assert tracker.link([sized(100, 0.65), sized(112, 1.0)], 1.7) == expected
+
+
+def test_a_change_of_size_alone_does_not_end_an_identity() -> None:
+    """Somebody sits down at once."""
+    tracker = ColouredTracker(COCO17)
+    for n in range(50):
+        assert tracker.link([sized(100, 1.0 if n < 25 else 0.6)], n / 25) == [1]
