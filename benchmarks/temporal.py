@@ -226,9 +226,9 @@ def base_of(arguments: Any) -> Path:
             shipped = Path(str(resources.files("posecli"))) / "weights" / "default.safetensors"
             source = arguments.finder or shipped
             found = load_finder(source)
-            if found is None:
-                raise SystemExit(f"{source} brings no finder along")
-            network, meta = found
+            network, meta = found or load_checkpoint(source)
+            if meta.architecture != "dekr-finder":
+                raise SystemExit(f"{source} brings no finder along, and is none")
             told = replace(meta, input_size=(arguments.side, arguments.side))
             told = told.with_extra(scales=[1.0], threshold=_SHOWN)
             if arguments.peak_reach:
