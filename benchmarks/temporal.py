@@ -36,7 +36,6 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -52,6 +51,7 @@ import torch
 from temporal_base import TERMS, TRAINED_ON
 from temporal_figures import draws, interval, lines_of, score, truth_of
 
+from posecli.augment_pictures import Picture
 from posecli.checkpoint import load_checkpoint, load_finder, save_model
 from posecli.files import replace_when_done
 from posecli.geometry import box_iou
@@ -116,7 +116,9 @@ _FPS, _STRIDE = 15.0, 8
 _SHOWN = 0.2  # score from which people are shown and tracked
 #: How the shipped weights look at a frame: longer side in pixels, and smaller looks for people near by (SNIP).
 _SHIPPED_SIZE = (256, 256)
-SHIPPED: dict[str, Any] = {"scales": [1.0, 0.625], "trusted": [30.0, 110.0], "inside": 0.95}
+SHIPPED: dict[str, Any] = {
+    "scales": [1.0, 0.625], "trusted": [30.0, 110.0], "inside": 0.95, "heat_counts": True,
+}  # fmt: skip
 
 
 def lstm_settings(arguments: Any, seed: int) -> dict[str, Any]:
@@ -471,8 +473,8 @@ def steadiness(stream: Path) -> dict[str, float]:
 
 def ship(file: Path, arguments: Any, system: str = "dekr-gru", seed: int = 0) -> None:
     """Writes a system's weights as they come with posecli: kernels in eight bits, all else bfloat16, so that the file
-    stays below 5 MB; two looks at a frame (`SHIPPED`); the threshold with the best F1 on the validation clips. The
-    first seed, not the best."""
+    stays below 5 MB; two looks at a frame (`SHIPPED`); the threshold with the best F1 on the finder's tuning pictures.
+    The first seed, not the best."""
     network, meta = load_checkpoint(weights_of(system, seed, arguments))
     told = {k: v for k, v in meta.extra.items() if k in ("floor", "overlap", "inside", "stride", "peak_reach")}
     told |= {
@@ -481,36 +483,32 @@ def ship(file: Path, arguments: Any, system: str = "dekr-gru", seed: int = 0) ->
     }  # fmt: skip
     meta = replace(meta, input_size=_SHIPPED_SIZE, extra=told)
     save_model(file, network.state_dict(), meta.with_extra(threshold=0.0), dtype=torch.bfloat16, eight_bits=True)
-    folders = [judged_folder(arguments, condition) for condition in VALIDATION]
-    with tempfile.TemporaryDirectory() as scratch:
-        model = load_model(file, "cpu", options=PredictOptions(min_score=0.01, max_persons=10))
-        streams = [by_infer(model, folder, Path(scratch) / f"{folder.name}.jsonl") for folder in folders]
-        found = [people_found(stream, folder) for stream, folder in zip(streams, folders, strict=True)]
-    threshold, f1 = best_threshold(np.concatenate([f[0] for f in found]), sum(f[1] for f in found))
+    model = load_model(file, "cpu", options=PredictOptions(min_score=0.01))
+    _, _, tuning, quiet = temporal_base.train_finder.training_pools(arguments.data)
+    threshold, f1 = best_threshold(*people_found(model, [p for p in tuning if p.complete] + quiet))
     meta = meta.with_extra(threshold=threshold)
     save_model(file, network.state_dict(), meta, dtype=torch.bfloat16, eight_bits=True)
     say(f"{file}: {file.stat().st_size} bytes, threshold {threshold} (F1 {f1:.3f})")
 
 
-def people_found(stream: Path, folder: Path) -> tuple[np.ndarray, int]:
-    """(N, 2) score of each person of a stream and whether it is one of the labels, by a box IoU of 0.5, the best first
-    and each label once; and how many people are labelled."""
-    labels = {}
-    for file in folder.glob("*/*.json"):
-        for frame in json.loads(file.read_text())["frames"]:
-            boxes = np.array([p["bbox"] for p in frame["persons"]], float).reshape(-1, 4)
-            boxes[:, 2:] += boxes[:, :2]
-            labels[f"{file.stem}.mp4", frame["frame"]] = boxes
-    rows = []
-    for header, line in read_stream(stream):
-        boxes = labels[Path(header.source).name, line.frame]
+def people_found(model: PoseModel, pictures: Sequence[Picture]) -> tuple[np.ndarray, int]:
+    """(N, 2) score of each person that a model finds in pictures and whether it is one of the labels, by a box IoU of
+    0.5, the best first and each label once; and how many people are labelled. Those shorter than a sixth of the
+    picture's longer side, and crowds, count neither way."""
+    rows, wanted = [], 0
+    for picture in pictures:
+        image = picture.read()
+        boxes = picture.boxes_xyxy
+        large = (boxes[:, 2:] - boxes[:, :2]).max(1, initial=0) >= max(image.shape[:2]) / 6
+        wanted += int(large.sum())
         taken: set[int] = set()
-        for person in sorted(line.instances, key=lambda p: -p.person_score):
+        for person in model.predict([image])[0]:
             overlap = box_iou(person.box_xyxy, boxes)[0]
             free = [n for n in np.argsort(-overlap).tolist() if n not in taken and overlap[n] >= 0.5]
             taken.update(free[:1])
-            rows.append((person.person_score, bool(free)))
-    return np.array(rows, float).reshape(-1, 2), sum(map(len, labels.values()))
+            if large[free[0]] if free else not (box_iou(person.box_xyxy, picture.unknown) > 0.1).any():
+                rows.append((person.person_score, bool(free)))
+    return np.array(rows, float).reshape(-1, 2), wanted
 
 
 def best_threshold(found: np.ndarray, wanted: int) -> tuple[float, float]:

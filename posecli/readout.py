@@ -273,7 +273,8 @@ def _read_people(outputs: Any, mirrored: Any, options: PredictOptions, meta: Mod
             Person(
                 people.xy[n],
                 people.joint_scores[n],
-                float(people.scores[n]),
+                # As DEKR's own reading has it: limbs that are not there tell a chair from a person.
+                float(people.scores[n] * (people.heat[n] if extra.get("heat_counts") else 1.0)),
                 people.boxes_xyxy[n],
                 float(people.heat[n]),
             )

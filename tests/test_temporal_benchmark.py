@@ -264,22 +264,29 @@ def test_a_changed_clip_moves_its_labels_along(temporal, tmp_path):
 
 
 def test_the_threshold_with_the_best_f1(temporal, tmp_path):
-    """Two frames with a person each: one found with 0.9 and again with 0.5, the other with 0.4, after a stranger."""
-    folder = tmp_path / "front"
-    folder.mkdir()
-    frames = [{"frame": n, "persons": [{"bbox": [10 * n, 0, 20, 40]}]} for n in range(2)]
-    (folder / "clip.json").write_text(json.dumps({"frames": frames}))
-    joints = np.zeros((14, 2))
+    """Two pictures with a person each: one found with 0.9 and again with 0.5, the other with 0.4, after a stranger; and
+    somebody in a crowd."""
+    joints = np.zeros((19, 2))
 
     def person(score: float, x: float) -> Instance:
-        return Instance(joints, np.full(14, 2), np.ones(14), score, np.array([x, 0.0, x + 20, 40]))
+        return Instance(joints, np.full(19, 2), np.ones(19), score, np.array([x, 0.0, x + 20, 40]))
 
-    stream = tmp_path / "clip.jsonl"
-    with StreamWriter(stream) as writer:
-        writer.header(StreamHeader("clip.mp4", LSP14, fps=15.0))
-        writer.frame(FramePoses(0, (person(0.9, 1), person(0.5, 0))))
-        writer.frame(FramePoses(1, (person(0.4, 10), person(0.45, 100))))
-    found, wanted = temporal.people_found(stream, tmp_path)
+    class Pictured:
+        unknown = np.array([[150.0, 0, 200, 40]])
+
+        def __init__(self, x: float) -> None:
+            self.boxes_xyxy = np.array([[x, 0.0, x + 20, 40], [60, 60, 66, 66]])  # the second too small
+
+        def read(self) -> np.ndarray:
+            return np.zeros((80, 200, 3), np.uint8)
+
+    class Model:
+        people = iter([[person(0.9, 1), person(0.5, 0)], [person(0.45, 100), person(0.4, 10), person(0.7, 160)]])
+
+        def predict(self, images: list[np.ndarray]) -> list[list[Instance]]:
+            return [next(self.people)]
+
+    found, wanted = temporal.people_found(Model(), [Pictured(0), Pictured(10)])
     assert sorted(map(tuple, found.tolist())) == [(0.4, 1.0), (0.45, 0.0), (0.5, 0.0), (0.9, 1.0)] and wanted == 2
     assert temporal.best_threshold(found, wanted) == (0.9, pytest.approx(2 / 3))
     more = np.concatenate([found, [[0.41, 1.0], [0.42, 1.0]]])
