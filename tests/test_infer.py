@@ -268,8 +268,8 @@ def test_interrupt_leaves_whole_lines_and_130(here: Path, clip: Path, tiny_model
         stderr=subprocess.PIPE,
         text=True,
         env=ENVIRONMENT,
-        # Where the tests run in the background of a shell they ignore Ctrl-C, and children would inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        # Where the tests run in the background of a shell, or under nohup, they ignore it, and children inherit that.
+        preexec_fn=lambda: signal.signal(sent, signal.SIG_DFL),
     )
     under_way(run, here / "a.jsonl")
     run.send_signal(sent)
@@ -291,6 +291,11 @@ def test_a_terminal_that_is_closed(here: Path, clip: Path, tiny_model) -> None:
 
     master, slave = os.openpty()
     os.set_blocking(master, False)
+
+    def at_the_terminal() -> None:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
     run = subprocess.Popen(
         [*POSECLI, "infer", *many_clips(here, clip), "-w", tiny_model, "-o", "a.jsonl", "--render-out", "o"],
         stdin=slave,
@@ -298,7 +303,7 @@ def test_a_terminal_that_is_closed(here: Path, clip: Path, tiny_model) -> None:
         stderr=slave,
         env=ENVIRONMENT,
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        preexec_fn=at_the_terminal,
     )
     os.close(slave)
     shown: list[bytes] = []

@@ -170,7 +170,11 @@ def test_a_closed_terminal_ends_a_training_with_its_state_saved(tmp_path: Path) 
     (tmp_path / "run.toml").write_text(to_toml(resolve(values)))
     command = ["-m", "posecli", "train", "--config", tmp_path / "run.toml", "--out", tmp_path / "run", "--quiet"]
     run = subprocess.Popen(
-        [sys.executable, *command, "--device", "cpu"], stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, *command, "--device", "cpu"],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # tests under nohup ignore it
     )
     state = tmp_path / "run/state.pt"
     deadline = time.monotonic() + 60
