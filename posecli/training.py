@@ -419,8 +419,6 @@ class _Run:
         weights, learner = self.learner.weights(), self.learner.state()
         if not self.processes.first:
             return
-        measured = self.validated if self.validated_at == self.step else None
-        save_model(self.out / "last.safetensors", weights, self._scored(measured))
         state = {
             "learner": learner,
             "random": random_states(self.device),
@@ -429,12 +427,19 @@ class _Run:
             "elapsed": self.elapsed,
             "last_validated": self.last_validated,
             "validated": self.validated,
+            "validated_at": self.validated_at,
             "best": self.best,
             "meter": self.meter.state(),
             "log_bytes": self.log.size() if self.log else 0,
         }
         with replace_when_done(self.out / "state.pt") as part:
             torch.save(state, part)
+        # In this order: a run that is killed in between goes on, and saves them then (`_load_state`).
+        self._save_last(weights)
+
+    def _save_last(self, weights: Mapping[str, Tensor]) -> None:
+        measured = self.validated if self.validated_at == self.step else None
+        save_model(self.out / "last.safetensors", weights, self._scored(measured))
 
     def _load_state(self) -> None:
         path = self.out / "state.pt"
@@ -445,6 +450,7 @@ class _Run:
             self.step = state["step"]
             self.meter.load_state(state["meter"])
             self.last_validated, self.validated, self.best = state["last_validated"], state["validated"], state["best"]
+            self.validated_at = state.get("validated_at", self.validated_at)
             self.used, self.started = state["elapsed"], self._now()
         except Exception as error:
             reason = str(error).splitlines()[0] if str(error) else repr(error)
@@ -452,6 +458,9 @@ class _Run:
         if self.processes.first and (self.out / "log.jsonl").is_file():
             # Steps after the saved one are done again: their lines would stand twice.
             os.truncate(self.out / "log.jsonl", min(state["log_bytes"], (self.out / "log.jsonl").stat().st_size))
+        last, weights = self.out / "last.safetensors", self.learner.weights()
+        if self.processes.first and (not last.is_file() or last.stat().st_mtime_ns <= path.stat().st_mtime_ns):
+            self._save_last(weights)
 
     def _stop_nonfinite(self, batches: Sequence[dict[str, Tensor]], outcome: StepOutcome, rate: float) -> NoReturn:
         """Saves what is needed to look into it, and stops."""

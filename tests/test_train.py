@@ -791,6 +791,21 @@ def test_tensorboard_events(toy: Path, tmp_path: Path) -> None:
     assert list((tmp_path / "run").glob("events.out.tfevents.*"))
 
 
+@pytest.mark.parametrize("older", [True, False])
+def test_weights_that_were_not_saved_with_the_state_are_saved_on_resuming(
+    toy: Path, tmp_path: Path, older: bool
+) -> None:
+    """A run that is killed between the two files of a saving holds no weights, or those of the saving before."""
+    train(small(toy, epochs=2), tmp_path / "run")
+    whole, last = weights(tmp_path / "run"), tmp_path / "run/last.safetensors"
+    last.unlink()  # its pages may be those of the tensors
+    if older:
+        last.write_bytes(b"those of the saving before")
+        os.utime(last, (1, 1))
+    train(None, tmp_path / "run", resume=True)
+    assert all(torch.equal(value, whole[name]) for name, value in weights(tmp_path / "run").items())
+
+
 def test_a_resumed_run_keeps_its_tensorboard_events(toy: Path, tmp_path: Path) -> None:
     reading = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     train(small(toy, epochs=2, tensorboard=True), tmp_path / "run")
