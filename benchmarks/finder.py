@@ -27,10 +27,8 @@ from posecli.geometry import box_iou
 from posecli.inference import PoseModel, PredictOptions, find_weights, load_model
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
-from assemble_default import spread
+from assemble_default import SAME, matched, spread
 from train_finder import training_pools
-
-LEAST, SAME = 0.1, 0.5
 
 
 @dataclass(frozen=True)
@@ -65,24 +63,13 @@ def look(model: PoseModel, picture: Picture) -> Seen:
     """What a finder makes of a picture."""
     image = picture.read()
     found = sorted(model.find([image], still=True)[0], key=lambda p: -p.person_score)
-    boxes = picture.boxes_xyxy
-    large = (boxes[:, 2:] - boxes[:, :2]).max(1, initial=0) >= LEAST * max(image.shape[:2])
-    right, taken = [], set()
-    overlaps = [box_iou(p.box_xyxy, boxes)[0] for p in found]
-    for person, overlap in zip(found, overlaps, strict=True):
-        free = [g for g in np.argsort(-overlap) if g not in taken and overlap[g] >= SAME]
-        if free:
-            taken.add(free[0])
-            right.append(1 if large[free[0]] else -1)
-        else:
-            crowd = not picture.complete or (box_iou(person.box_xyxy, picture.unknown) > 0.1).any()
-            right.append(-1 if crowd else 0)
+    right, people = matched(found, picture, max(image.shape[:2]))
     return Seen(
         np.array([p.person_score for p in found]),
-        np.array(right, int),
-        int(large.sum()),
-        sum(bool(large[g]) for g in taken),
-        float(overlaps[0].max(initial=0)) if overlaps else 0.0,
+        np.array([-1 if r is None else int(r) for r in right], int),
+        people,
+        right.count(True),
+        float(box_iou(found[0].box_xyxy, picture.boxes_xyxy).max(initial=0)) if found else 0.0,
     )
 
 

@@ -28,11 +28,11 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from result_files import write_both
 from torch import Tensor, nn
 
 from posecli.bench import machine, roofline
 from posecli.checkpoint import ModelMeta
-from posecli.files import replace_when_done
 from posecli.infer_files import plan_jobs, run_jobs
 from posecli.inference import PoseModel, PredictOptions
 from posecli.models import MODELS
@@ -364,13 +364,6 @@ def page(found: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(found: dict[str, Any], folder: Path) -> None:
-    """What is known so far, as gpu.json and gpu.md: a command with a limit may end at any time."""
-    for file, text in (("gpu.json", json.dumps(found, indent=1)), ("gpu.md", page(found))):
-        with replace_when_done(folder / file) as part:
-            part.write_text(text)
-
-
 PARTS: dict[str, Callable[[argparse.Namespace], Iterator[dict[str, Any]]]] = {
     "kernel": kernel,
     "network": network,
@@ -423,11 +416,11 @@ def main() -> None:
         try:
             for row in PARTS[name](arguments):
                 found[name].append(row)
-                write(found, arguments.out)
+                write_both(arguments.out, "gpu", found, page(found))
         except Exception as error:  # the other parts are still to be measured
             traceback.print_exc()
             found["failed"][name] = str(error).splitlines()[0] if str(error) else repr(error)
-            write(found, arguments.out)
+            write_both(arguments.out, "gpu", found, page(found))
         print(f"{name}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
     print(page(found))
     if found["failed"]:

@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from result_files import write_both
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -43,7 +44,6 @@ from posecli.bench import (
     rows_of_this_machine,
 )
 from posecli.bench import count_macs as macs_of
-from posecli.files import replace_when_done
 from posecli.inference import PoseModel, PredictOptions
 from posecli.models import MODELS
 
@@ -245,11 +245,7 @@ def main() -> None:
         new = row(name, arguments.runs, size, found["roofline"]["conv_gflops"])
         found["networks"] = [*(part for part in found["networks"] if part["architecture"] != name), new]
         print(table(found).splitlines()[-1], flush=True)
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        with replace_when_done(file) as part:
-            part.write_text(json.dumps(found, indent=1))
-        with replace_when_done(arguments.out / "heatmap_models.md") as part:
-            part.write_text(table(found))
+        write_both(arguments.out, "heatmap_models", found, table(found))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import datetime
 import json
 import os
 import platform
+import sys
 import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -230,6 +231,11 @@ def store(file: Path, result: Mapping[str, Any]) -> None:
     }
     with replace_when_done(file, overwrite=True) as part:
         part.write_text(json.dumps({**result, "about": about}, indent=1) + "\n", encoding="utf-8")
+
+
+def say(text: str) -> None:
+    """Progress, on stderr."""
+    print(f"{datetime.datetime.now():%H:%M:%S} {text}", file=sys.stderr, flush=True)
 
 
 def with_interval(row: Mapping[str, Any], key: str) -> str:

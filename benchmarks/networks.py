@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from result_files import write_both
 
 from posecli.bench import (
     BenchOptions,
@@ -31,7 +32,6 @@ from posecli.bench import (
 )
 from posecli.catalogue import architectures
 from posecli.errors import PoseError
-from posecli.files import replace_when_done
 from posecli.readout import PredictOptions
 
 SIZES = {"dekr-w32": (960, 512), "dekr-w48": (960, 512), "dekr-small": (960, 512), "dekr-finder": (960, 512)}
@@ -134,10 +134,7 @@ def main() -> None:
             found["left_out"][name] = str(error)
             continue
         print(table(found).splitlines()[-1], flush=True)
-        with replace_when_done(file) as part:
-            part.write_text(json.dumps(found, indent=1))
-        with replace_when_done(arguments.out / "networks.md") as part:
-            part.write_text(table(found))
+        write_both(arguments.out, "networks", found, table(found))
 
 
 if __name__ == "__main__":

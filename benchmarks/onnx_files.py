@@ -22,12 +22,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from result_files import write_both
 
 from posecli.bench import machine, network_of
 from posecli.catalogue import architectures
 from posecli.checkpoint import ModelMeta
 from posecli.errors import PoseError
-from posecli.files import replace_when_done
 from posecli.inference import PoseModel
 from posecli.models import MODELS
 from posecli.onnx_export import export_onnx
@@ -138,10 +138,7 @@ def main() -> None:
         except PoseError as error:
             found["left_out"][name] = str(error)
             print(f"{name}: {error}", file=sys.stderr, flush=True)
-        with replace_when_done(file, overwrite=True) as part:
-            part.write_text(json.dumps(found, indent=1))
-        with replace_when_done(arguments.out / "onnx_files.md", overwrite=True) as part:
-            part.write_text(table(found))
+        write_both(arguments.out, "onnx_files", found, table(found))
 
 
 if __name__ == "__main__":

@@ -26,10 +26,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from result_files import write_json
 
 import posecli
 from posecli.bench import BenchOptions, machine, measure_network, network_of, rounds
-from posecli.files import replace_when_done
 from posecli.models import DekrOutput
 from posecli.readout import BOTTOM_UP, PredictOptions
 from posecli.video import VideoWriter
@@ -188,8 +188,7 @@ def main() -> None:
         }
         for row in found[name]["rows"]:
             print(name, row, flush=True)
-        with replace_when_done(file) as part:
-            part.write_text(json.dumps(found, indent=1))
+        write_json(file, found)
 
 
 if __name__ == "__main__":

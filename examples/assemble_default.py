@@ -31,6 +31,7 @@ from posecli.files import sha256_of
 from posecli.geometry import box_iou
 from posecli.inference import PoseModel, PredictOptions, load_model
 from posecli.pose_scores import Judgement
+from posecli.types import Instance
 
 TRAINED_ON = (
     "LSPET (without the tenth kept for validation), COCO 2017 pictures (coco_mini train, coco_tiny, coco_more, "
@@ -41,6 +42,8 @@ TERMS = "weights for research: several of the training pictures allow no other u
 PARTS = ("lspet", "coco", "backgrounds")
 RECORDED = ("PCK", "mean_OKS", "AP", "per_picture")
 LARGEST = 10_000_000
+#: Longer side of the people who count, over the picture's, at least; box IoU from which on somebody is found.
+LEAST, SAME = 0.1, 0.5
 
 
 #: How the finder looks at a picture: longer side of each look in pixels, and what `posecli.codecs.boxes` explains.
@@ -62,33 +65,48 @@ def looking(finder: ModelMeta, looks: dict[str, Any]) -> ModelMeta:
     )
 
 
-def candidates(model: PoseModel, pictures: list[Picture]) -> tuple[list[Candidate], int]:
-    """Everybody whom the model suggests on some pictures, and how many people it should have suggested.
+def matched(
+    people: Sequence[Instance], picture: Picture, side: int, least: float = LEAST
+) -> tuple[list[bool | None], int]:
+    """Which of the people found on a picture are there, and how many there are to be found.
 
-    The model's `Judgement` must be the plain one, so that s can be read off the scores. Labelled people are found at a
-    box IoU of 0.5, each once. Those shorter than a tenth of the picture's longer side count neither as missed nor as
-    found, and neither does a suggestion in a crowd, or one away from the labels where not everybody is labelled.
+    Labelled people are found at a box IoU of 0.5, each once, by the first in order. Those shorter than ``least`` of
+    ``side``, the picture's longer one, count neither as missed nor as found (None), and neither does somebody found in
+    a crowd, or away from the labels where not everybody is labelled.
+    """
+    boxes = picture.boxes_xyxy
+    large = (boxes[:, 2:] - boxes[:, :2]).max(1, initial=0) >= least * side
+    there: list[bool | None] = []
+    taken: set[int] = set()
+    for person in people:
+        overlap = box_iou(person.box_xyxy, boxes)[0]
+        free = [g for g in np.argsort(-overlap).tolist() if g not in taken and overlap[g] >= SAME]
+        taken.update(free[:1])
+        if free:
+            there.append(True if large[free[0]] else None)
+        else:
+            unsure = not picture.complete or (box_iou(person.box_xyxy, picture.unknown) > 0.1).any()
+            there.append(None if unsure else False)
+    return there, int(large.sum())
+
+
+def candidates(model: PoseModel, pictures: Sequence[Picture], least: float = LEAST) -> tuple[list[Candidate], int]:
+    """Everybody whom the model suggests on some pictures and who counts (`matched`), and how many people it should have
+    suggested.
+
+    The model's `Judgement` must be the plain one, or none, so that s can be read off the scores.
     """
     found: list[Candidate] = []
     wanted = 0
     for picture in pictures:
         image = picture.read()
-        boxes = picture.boxes_xyxy
-        large = (boxes[:, 2:] - boxes[:, :2]).max(1, initial=0) >= 0.1 * max(image.shape[:2])
-        wanted += int(large.sum())
-        empty = picture.complete and not len(boxes) and not len(picture.unknown)
-        taken: set[int] = set()
-        for person in model.predict([image])[0]:
-            chance = float(np.clip(person.person_score, 1e-9, 1 - 1e-9))
-            log_s = float(np.log(chance / (1 - chance)))
-            overlap = box_iou(person.box_xyxy, boxes)[0]
-            free = [g for g in np.argsort(-overlap) if g not in taken and overlap[g] >= 0.5]
-            if free:
-                taken.add(int(free[0]))
-                if large[free[0]]:
-                    found.append((log_s, True, empty, 1.0))
-            elif picture.complete and not (box_iou(person.box_xyxy, picture.unknown) > 0.1).any():
-                found.append((log_s, False, empty, 1.0))
+        people = model.predict([image])[0]
+        empty = picture.complete and not len(picture.boxes_xyxy) and not len(picture.unknown)
+        chance = np.clip(np.array([p.person_score for p in people], float), 1e-9, 1 - 1e-9)
+        there, count = matched(people, picture, max(image.shape[:2]), least)
+        log_s = np.log(chance / (1 - chance)).tolist()
+        found += [(s, hit, empty, 1.0) for s, hit in zip(log_s, there, strict=True) if hit is not None]
+        wanted += count
     return found, wanted
 
 
@@ -114,12 +132,13 @@ def fitted(found: list[Candidate], plain: Judgement) -> Judgement:
 
 
 def best_threshold(
-    found: list[Candidate], wanted: int, empty: int, most_false: float, judgement: Judgement
+    found: list[Candidate], wanted: int, empty: int, most_false: float, judgement: Judgement, near: float = 0.005
 ) -> tuple[float, dict[str, float]]:
     """The probability from which on people are shown; recall, precision, F1 and false people an empty picture there.
 
-    It is that with the best F1, or, where more than ``most_false`` people a picture would be shown on the ``empty``
-    pictures without anybody, the least that does not.
+    It is that with the best F1, the middle of those within ``near`` of it (0: the first that has it), or, where more
+    than ``most_false`` people a picture would be shown on the ``empty`` pictures without anybody, the least that does
+    not.
     """
     if not found or not wanted:
         raise SystemExit(
@@ -133,8 +152,8 @@ def best_threshold(
     hits, shown = np.cumsum(there), np.maximum(np.cumsum(~nobody), 1)
     f1 = 2 * hits / (shown + wanted)
     # The middle of the plateau around the best: one picture more or less should not move it far.
-    near = np.flatnonzero(f1 >= f1.max() - 0.005)
-    at = int(near[len(near) // 2])
+    plateau = np.flatnonzero(f1 >= f1.max() - near)
+    at = int(plateau[len(plateau) // 2 if near else 0])
     too_many = np.flatnonzero(np.cumsum(nobody) > most_false * empty)
     if len(too_many):
         at = min(at, int(too_many[0]) - 1)
@@ -200,7 +219,7 @@ def main() -> None:
     parser.add_argument("--pose-nms", type=float, default=0.8, help="OKS above which the weaker pose is dropped")
     parser.add_argument("--seen", type=int, default=16, help="pictures of each kind that the ranges for int8 are from")
     parser.add_argument("--athletes", type=int, default=60, help="tuning pictures of single athletes")
-    parser.add_argument("--most-false", type=float, default=0.03, help="people shown a picture without anybody")
+    parser.add_argument("--most-false", type=float, default=0.04, help="people shown a picture without anybody")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")
     parser.add_argument(
         "--measured", type=Path, help="scores.json of benchmarks/default_model.py, put on record in the finished --out"

@@ -74,7 +74,7 @@ class Budget:
     scenes: int = 60
     floor: float = 0.05
     pictures: int = 0
-    most_false: float = 0.03
+    most_false: float = 0.04
     small: tuple[str, ...] = ()
 
 

@@ -7,6 +7,9 @@ The finder looks at random canvases of the training pictures, the pose network a
 around the labels, somewhat off. The target is the OKS of each pose to the labels, 0 where nobody is; what is learnt are
 the parts ``quality`` and ``judge`` of `posecli.models.fpn.PoseFPN`. All else stays as it is, so the poses do, too.
 
+Boxes much longer than wide are looked at in an input of their shape from here on, by the finished file, too (`NARROW`,
+`posecli.readout.size_for`).
+
 What was seen is kept in OUT/maps, a hundred canvases a file (some 40 MB), each seeded by its number: a run that was
 stopped goes on with the same command, and with more --canvases where it ended. OUT/pose.safetensors is the pose network
 with the new parts, for `assemble_default.py`.
@@ -20,6 +23,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -37,7 +41,7 @@ from posecli.inference import PoseModel
 from posecli.metrics.oks import oks_matrix
 from posecli.models.fpn import PoseFPN
 from posecli.models.layers import HeatmapOutput, highest
-from posecli.readout import TOP_DOWN
+from posecli.readout import TOP_DOWN, size_for
 from posecli.running import pick_device
 from posecli.types import Crop
 
@@ -49,6 +53,9 @@ CHUNK, SIDES = 100, (200, 420)
 MOST, MOST_LABELS, OFF = 12, 4, 0.12
 #: A person's area over that of the box, where no mask tells.
 AREA = 0.53
+#: In what share of the input's sides boxes are looked at whose shorter side is at most that share of the longer one,
+#: from how many pixels on (`benchmarks/input_shapes.py`).
+NARROW: dict[str, Any] = {"size": (0.8, 1.2), "ratio": 0.62, "side": 70}
 #: Below it a pose is nobody's who is known, so it is left out where somebody unknown may be.
 NOBODY = 0.3
 #: Least share of a box in which all people are known; least labelled joints to judge a pose by.
@@ -61,11 +68,18 @@ RATE, DECAY, DROPOUT = 2e-3, 0.05, 0.3
 
 @dataclass(frozen=True)
 class Seen:
-    """What a pose network saw in N boxes: the maxima of its last features (N, C), float32, its trunk's map at stride 16
-    (N, c, h, w), float16, and the OKS of each pose (N,), float32."""
+    """What a pose network saw in N boxes.
+
+    Attributes:
+        features: (N, C) float32, the maxima of its last features.
+        coarse: (N, c, most) float16, its trunk's map at stride 16, row by row, and zeros where that has fewer pixels.
+        sizes: (N, 2) int64, height and width of that map.
+        oks: (N,) float32, of each pose.
+    """
 
     features: np.ndarray
     coarse: np.ndarray
+    sizes: np.ndarray
     oks: np.ndarray
 
     def __len__(self) -> int:
@@ -73,12 +87,23 @@ class Seen:
 
     def of(self, chosen: np.ndarray) -> Seen:
         """Some of it, by indices or by a mask."""
-        return Seen(self.features[chosen], self.coarse[chosen], self.oks[chosen])
+        return Seen(*(getattr(self, f.name)[chosen] for f in fields(self)))
+
+    def by_size(self) -> dict[tuple[int, int], np.ndarray]:
+        """The indices of the boxes whose maps have one size (h, w), for each size there is."""
+        kinds, of = np.unique(self.sizes, axis=0, return_inverse=True)
+        return {(int(h), int(w)): np.flatnonzero(of.ravel() == n) for n, (h, w) in enumerate(kinds)}
 
     @classmethod
     def joined(cls, parts: Sequence[Seen]) -> Seen:
         """All in one; at least one part."""
         return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
+
+
+def narrow_for(width: int, height: int) -> dict[str, Any]:
+    """`NARROW` for a network's input, in whole steps of 32 pixels."""
+    across, along = NARROW["size"]
+    return NARROW | {"size": [round(across * width / 32) * 32, round(along * height / 32) * 32]}
 
 
 def target(pose: np.ndarray, box: np.ndarray, canvas: Canvas) -> float | None:
@@ -101,7 +126,7 @@ class Looker:
     def __init__(self, pose: Path, finder: Path, device: str, precision: str) -> None:
         state, self.meta = read_parts(pose)["main"]
         arguments = {name: value for name, value in self.meta.arguments.items() if name not in PARTS}
-        self.meta = replace(self.meta, arguments=arguments)
+        self.meta = replace(self.meta, arguments=arguments).with_extra(narrow=narrow_for(*self.meta.input_size))
         self.state = {name: value for name, value in state.items() if name.split(".")[0] not in PARTS}
         network = build(self.meta)
         assert isinstance(network, PoseFPN)
@@ -117,23 +142,38 @@ class Looker:
             torch.tensor(v, device=self.device).view(1, 3, 1, 1) * 255 for v in (self.meta.mean, self.meta.std)
         )
         self._mean, self._std = mean, std
+        sizes = np.array([self.meta.input_size, self.meta.extra["narrow"]["size"]])
+        self._most = int((sizes // 16).prod(1).max())
 
     @torch.inference_mode()
-    def look(self, image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What is seen in boxes (N, 4): features and coarse maps, as in `Seen`, and poses (N, K, 2), in pixels of the
-        picture."""
-        crops: list[Crop] = [TOP_DOWN[self.meta.codec].crop(box, self.meta) for box in boxes]
-        pixels = torch.from_numpy(np.stack([warp(image, crop) for crop in crops])).to(self.device)
-        values = ((pixels.permute(0, 3, 1, 2).float() - self._mean) / self._std).contiguous(
-            memory_format=torch.channels_last
+    def look(self, image: np.ndarray, boxes: np.ndarray) -> tuple[Seen, np.ndarray]:
+        """What is seen in boxes (N, 4), the OKS left open, and poses (N, K, 2), in pixels of the picture."""
+        inputs = np.array([size_for(box, self.meta) for box in boxes])
+        channels = self.network.trunk.backbone.widths[2]
+        seen = Seen(
+            np.zeros((len(boxes), self.network.head.in_channels), np.float32),
+            np.zeros((len(boxes), channels, self._most), np.float16),
+            inputs[:, ::-1] // 16,
+            np.full(len(boxes), np.nan, np.float32),
         )
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-            features, coarse = self.network.trunk.levels(values)
-            output = HeatmapOutput(self.network.head(features).float())
-        xy = TOP_DOWN[self.meta.codec].decode(output, None, self.meta)[0].cpu().numpy()
-        back = np.stack([crop.inverse for crop in crops])
-        seen = highest(features.float()).cpu().numpy(), coarse.half().cpu().numpy()
-        return *seen, xy @ back[:, :, :2].transpose(0, 2, 1) + back[:, None, :, 2]
+        poses = np.zeros((len(boxes), len(SKELETON.keypoints), 2))
+        for size in np.unique(inputs, axis=0).tolist():
+            rows = np.flatnonzero((inputs == size).all(1))
+            meta = replace(self.meta, input_size=tuple(size))
+            crops: list[Crop] = [TOP_DOWN[meta.codec].crop(box, meta) for box in boxes[rows]]
+            pixels = torch.from_numpy(np.stack([warp(image, crop) for crop in crops])).to(self.device)
+            values = ((pixels.permute(0, 3, 1, 2).float() - self._mean) / self._std).contiguous(
+                memory_format=torch.channels_last
+            )
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+                features, coarse = self.network.trunk.levels(values)
+                output = HeatmapOutput(self.network.head(features).float())
+            xy = TOP_DOWN[meta.codec].decode(output, None, meta)[0].cpu().numpy()
+            back = np.stack([crop.inverse for crop in crops])
+            poses[rows] = xy @ back[:, :, :2].transpose(0, 2, 1) + back[:, None, :, 2]
+            seen.features[rows] = highest(features.float()).cpu().numpy()
+            seen.coarse[rows, :, : coarse[0, 0].numel()] = coarse.half().flatten(2).cpu().numpy()
+        return seen, poses
 
     def boxes(self, canvas: Canvas, rng: Generator) -> np.ndarray:
         """(N, 4): the finder's, the best first, and those of the labels, somewhat off."""
@@ -150,15 +190,13 @@ class Looker:
         """What there is to learn from one canvas."""
         boxes = self.boxes(canvas, rng)
         if not len(boxes):
-            width, height = self.meta.input_size
-            shape = (0, self.network.trunk.backbone.widths[2], height // 16, width // 16)
-            nothing = np.zeros((0, self.network.head.in_channels), np.float32)
-            return Seen(nothing, np.zeros(shape, np.float16), np.zeros(0, np.float32))
-        features, coarse, poses = self.look(canvas.image, boxes)
+            boxes = np.array([[0.0, 0.0, 1.0, 1.0]])  # what is seen there is left out again
+            return self.look(canvas.image, boxes)[0].of(np.zeros(0, int))
+        seen, poses = self.look(canvas.image, boxes)
         targets = [target(pose, box, canvas) for pose, box in zip(poses, boxes, strict=True)]
         told = np.array([value is not None for value in targets])
-        oks = np.array([value for value in targets if value is not None], np.float32)
-        return Seen(features[told], coarse[told], oks)
+        oks = np.array([np.nan if value is None else value for value in targets], np.float32)
+        return replace(seen, oks=oks).of(told)
 
 
 def canvas_of(mixer: PictureMixer, number: int) -> tuple[Canvas, Generator]:
@@ -179,16 +217,27 @@ def taught(seen: Seen, meta: ModelMeta, device: torch.device) -> PoseFPN:
     assert isinstance(network, PoseFPN) and network.judge is not None and network.quality is not None
     judge, line = network.judge.train(), network.quality
     features, coarse, oks = (torch.from_numpy(v).to(device) for v in (seen.features, seen.coarse, seen.oks))
-    some = coarse[:: max(len(coarse) // 1000, 1)].float()
+    of_size = list(seen.by_size().items())
+    shares = np.array([len(rows) for _, rows in of_size]) / len(seen)
+    some = np.arange(0, len(seen), max(len(seen) // 1000, 1))
+    pixels = torch.cat(
+        [
+            coarse[i, :, :count].float()
+            for i, count in zip(some.tolist(), seen.sizes[some].prod(1).tolist(), strict=True)
+        ],
+        1,
+    )
     middle, spread = features.mean(0), features.std(0, correction=0) + 1e-3
-    coarse_middle, coarse_spread = some.mean((0, 2, 3)), some.std((0, 2, 3), correction=0) + 1e-3
+    coarse_middle, coarse_spread = pixels.mean(1), pixels.std(1, correction=0) + 1e-3
     optimizer = torch.optim.AdamW([*judge.parameters(), *line.parameters()], RATE, weight_decay=DECAY)
     steps = EPOCHS * max(len(seen) // BATCH, 1)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps + 1)
     rng = np.random.default_rng(0)
     for _ in range(steps):
-        batch = torch.from_numpy(rng.integers(len(seen), size=BATCH)).to(device)
-        maps = (coarse[batch].float() - coarse_middle.view(-1, 1, 1)) / coarse_spread.view(-1, 1, 1)
+        # Maps of one size are learnt from together.
+        size, rows = of_size[int(rng.choice(len(of_size), p=shares))]
+        batch = torch.from_numpy(rows[rng.integers(len(rows), size=BATCH)]).to(device)
+        maps = (maps_of(coarse[batch], size) - coarse_middle.view(-1, 1, 1)) / coarse_spread.view(-1, 1, 1)
         if rng.random() < 0.5:
             maps = maps.flip(3)
         by = torch.cat([(features[batch] - middle) / spread, highest(judge(maps))], 1)
@@ -208,17 +257,23 @@ def taught(seen: Seen, meta: ModelMeta, device: torch.device) -> PoseFPN:
     return network.eval()
 
 
+def maps_of(coarse: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Maps (B, c, h, w) of one size, float32, as kept in `Seen` (B, c, most)."""
+    height, width = size
+    return coarse[:, :, : height * width].float().unflatten(2, size)
+
+
 @torch.inference_mode()
 def judged(network: PoseFPN, seen: Seen, device: torch.device) -> np.ndarray:
     """Probabilities (N,) that the poses seen are right."""
-    values = [
-        network.judged(
-            torch.from_numpy(seen.features[i : i + BATCH]).to(device),
-            torch.from_numpy(seen.coarse[i : i + BATCH]).to(device).float(),
-        )
-        for i in range(0, len(seen), BATCH)
-    ]
-    return torch.sigmoid(torch.cat(values)).cpu().numpy()
+    values = np.zeros(len(seen), np.float32)
+    for size, rows in seen.by_size().items():
+        for start in range(0, len(rows), BATCH):
+            part = seen.of(rows[start : start + BATCH])
+            features, coarse = torch.from_numpy(part.features).to(device), torch.from_numpy(part.coarse).to(device)
+            chance = torch.sigmoid(network.judged(features, maps_of(coarse, size)))
+            values[rows[start : start + BATCH]] = chance.cpu().numpy()
+    return values
 
 
 def measured(chance: np.ndarray, oks: np.ndarray) -> dict[str, float]:
@@ -271,6 +326,10 @@ def main() -> None:
                 log.write(json.dumps({"canvases": end, "progress": round(end / args.canvases, 4)}) + "\n")
             print(f"{end} canvases", flush=True)
         with np.load(file, allow_pickle=False) as kept:
+            if set(kept) != {f.name for f in fields(Seen)}:
+                raise SystemExit(
+                    f"{file} is of an earlier version of this script; remove {folder}, or give another --out"
+                )
             chunks.append(Seen(**kept))
     seen = Seen.joined(chunks)
     # A tenth of the canvases says how good it is, before all are learnt from.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from posecli.cli.app import app
 from posecli.cli.common import ExitCode, report_error
-from posecli.cli.starting import alone, end_as_by_ctrl_c, three_streams
+from posecli.cli.starting import alone, end_as_by_ctrl_c, every_character, three_streams
 from posecli.errors import PoseError, UsageError
 
 
@@ -22,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if argv is None:
         alone()
         three_streams()
+        every_character()
         end_as_by_ctrl_c()
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments

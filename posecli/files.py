@@ -18,6 +18,19 @@ from typing import Any
 from posecli.errors import PoseError
 
 _LONGEST_NAME = 255  # bytes, of nearly all file systems
+# Writes that find no room: a full disk, a used-up quota (Windows knows none), a limit on the size of files.
+_NO_ROOM = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+
+
+@contextlib.contextmanager
+def no_room_named(name: str | Path) -> Iterator[None]:
+    """Where a write of the block finds no room, the system's error tells of which file: of itself it names none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_ROOM and error.filename is None:
+            error.filename = str(name)
+        raise
 
 
 @contextlib.contextmanager
@@ -40,7 +53,8 @@ def replace_when_done(path: str | Path, *, overwrite: bool = True) -> Iterator[P
     if part.is_dir():  # of a run that was killed: in a container the next one has the same number
         shutil.rmtree(part)
     try:
-        yield part
+        with no_room_named(path):
+            yield part
         if path.is_dir() and part.is_dir():
             shutil.rmtree(path)
         os.replace(part, path)
@@ -48,7 +62,8 @@ def replace_when_done(path: str | Path, *, overwrite: bool = True) -> Iterator[P
         if part.is_dir():
             shutil.rmtree(part, ignore_errors=True)
         else:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a read-only folder, where there is nothing to remove
+                part.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename == str(part):
             error.filename, error.filename2 = str(path), None  # the name that a user knows
         raise

@@ -9,7 +9,9 @@ finders cut raised arms (`looks.moved_box`). The finder runs
 - when the joint scores of a person clearly shown fall, and in the three frames after one was lost.
 
 What it finds is paired with the people followed. Who is not seen loses certainty and is given up soon. Scores of
-followed people are running means, so that nobody near the display threshold blinks.
+followed people are running means, so that nobody near the display threshold blinks. Somebody of some size who was shown
+is held at the threshold while the finder is sure that somebody is there: a pose that is hard to read for a while, in
+blur or half hidden, is no sign that the person is gone.
 
 The state after a frame follows from the written lines alone (and from the picture last looked at), so that a run that
 was interrupted goes on as if nothing had happened: `Follower.see` every line, then `Follower.start`.
@@ -51,6 +53,9 @@ _GAP = 0.5  # seconds over which nobody is followed
 _SURE_JOINT = 0.15  # joints below this score say nothing of motion
 _LOST_FRAMES = 3
 _CALM = 0.2  # seconds over which the score of somebody followed is averaged
+_HELD = 0.4  # of the display threshold: down to it somebody large who was shown stays shown
+_HELD_CERTAINTY = 0.75  # of the finder that this takes
+_HELD_SIDE = 0.15  # of the picture's longer side, that the person's box must have: others are many, and each takes time
 _WORTH = 0.85  # of the display threshold: people below it are only looked at when the finder runs
 _CLEAR = 1.3  # times the display threshold: losing somebody below it is no surprise
 _FASTEST = 0.5  # of the box's longer side: the furthest that velocity may move a box
@@ -62,6 +67,7 @@ class _Followed:
     certainty: float  # the finder's, as far as it still holds
     velocity: np.ndarray  # (2,) pixels a second
     time: float
+    calm: float  # its score by itself, which is written as the threshold while it is held
     usual: float  # running mean of the mean joint score
     frames: int  # in which it was seen
 
@@ -217,15 +223,16 @@ class Follower:
         for known, person, mean, step in zip(last, people, scores.mean(1).tolist(), steps, strict=True):
             # Lines written without following have the score only, which is never above the certainty.
             certainty = float(person.extra.get("certainty", person.person_score))
+            calm = float(person.extra.get("calm", person.person_score))
             if known is None:
-                found.append(_Followed(person, certainty, np.zeros(2), time, mean, 1))
+                found.append(_Followed(person, certainty, np.zeros(2), time, calm, mean, 1))
                 continue
             velocity = known.velocity
             if time > known.time:
                 # Half of the new velocity: noise of the joints must not throw the box away.
                 velocity = 0.5 * velocity + 0.5 * step / (time - known.time)
             usual = 0.8 * known.usual + 0.2 * mean
-            found.append(_Followed(person, certainty, velocity, time, usual, known.frames + 1))
+            found.append(_Followed(person, certainty, velocity, time, calm, usual, known.frames + 1))
         return found
 
     def _clear(self, known: _Followed) -> bool:
@@ -334,8 +341,24 @@ class Follower:
             return person
         last = self._known[person.track_id]
         share = 1 - math.exp(-(time - last.time) / _CALM)
-        score = last.person.person_score + share * (person.person_score - last.person.person_score)
-        return person.changed(person_score=score, track_id=None)
+        score = last.calm + share * (person.person_score - last.calm)
+        if not self._is_held(person, last, score):
+            return person.changed(person_score=score, track_id=None)
+        # Rounded up: what is written has four digits.
+        least = math.ceil(self._model.threshold * 1e4) / 1e4
+        extra = {**person.extra, "calm": round(score, 4)}
+        return person.changed(person_score=least, track_id=None, extra=extra)
+
+    def _is_held(self, person: Instance, last: _Followed, score: float) -> bool:
+        """Whether somebody whose score by itself is below the threshold stays shown."""
+        threshold = self._model.threshold
+        x0, y0, x1, y1 = np.asarray(person.box_xyxy).tolist()
+        return (
+            _HELD * threshold <= score < threshold <= last.person.person_score
+            and last.frames >= _LOST_FRAMES
+            and float(person.extra.get("certainty", 0.0)) >= _HELD_CERTAINTY
+            and max(x1 - x0, y1 - y0) >= _HELD_SIDE * max(self._size)
+        )
 
 
 def _certain(person: Instance, certainty: float, **others: Any) -> Instance:

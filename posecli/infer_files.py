@@ -35,7 +35,15 @@ from posecli.smoothing.stream import Smoothing, smooth_file, smooth_lines
 from posecli.spans import PART, Span
 from posecli.stages import Background
 from posecli.types import Frame, Skeleton
-from posecli.video import FrameSource, Input, PictureWriter, VideoWriter, container_of
+from posecli.video import (
+    PICTURE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    FrameSource,
+    Input,
+    PictureWriter,
+    VideoWriter,
+    container_of,
+)
 
 STREAM_SUFFIX = ".poses.jsonl"
 _LIVE = ("camera", "url")  # kinds of sources that can't be read again
@@ -58,7 +66,8 @@ class Job:
 @dataclass
 class Summary:
     """What came of one source; ``finished``: nothing was left to do, its stream is there from an earlier run;
-    ``outside``: pictures that the region asked for lies outside of, with the first few in ``outside_of``."""
+    ``outside``: pictures that the region asked for lies outside of, with the first few in ``outside_of``; ``sound``:
+    what became of the overlay's, see `VideoWriter.audio` (with smoothing known when the whole stream is smoothed)."""
 
     name: str
     stream: str | None
@@ -69,6 +78,7 @@ class Summary:
     repaired: int = 0
     outside: int = 0
     resumed_at: int | None = None
+    sound: str = "none"
     problems: list[str] = field(default_factory=list)
     outside_of: list[str] = field(default_factory=list)
     finished: bool = False
@@ -95,7 +105,8 @@ def plan_jobs(
         overlays: where overlays without a name of their own go; by default beside the stream.
 
     Raises:
-        UsageError: outputs that would overwrite each other or an input; an overlay that is no video by its name.
+        UsageError: outputs that would overwrite each other or an input; an overlay that is no video, picture or folder
+            by its name, as its input wants it.
     """
     single = len(inputs) == 1
     one_stream = out is not None and (out == "-" or out.endswith(".jsonl"))
@@ -120,6 +131,8 @@ def plan_jobs(
                 overlay = (overlays or beside) / name
             if item.kind != "pictures":
                 container_of(overlay)
+            elif render_out is not None:
+                _check_drawn(item, overlay, render_out)
         jobs.append(Job(item, stream, overlay))
     read = {Path(i.path).resolve() for i in inputs if i.kind == "video" or _many_pictures(i)}
     read |= {(Path(i.path) / name).resolve() for i in inputs for name in i.files}
@@ -131,6 +144,17 @@ def plan_jobs(
         twice = next(p for p in places if places.count(p) > 1)
         raise UsageError(f"two inputs would be written to {twice}", hint="give them one by one, or --out all.jsonl")
     return jobs
+
+
+def _check_drawn(item: Input, overlay: Path, render_out: str) -> None:
+    """UsageError where pictures would be drawn in a video, several in one, or one in no picture, by the name given."""
+    if not _many_pictures(item):
+        if overlay.suffix.lower() not in PICTURE_SUFFIXES:
+            raise UsageError("a picture is drawn on a picture", str(overlay), "--render-out NAME.png")
+        return
+    folder = render_out.endswith(("/", "\\")) or overlay.is_dir()
+    if not folder and overlay.suffix.lower() in VIDEO_SUFFIXES | PICTURE_SUFFIXES:
+        raise UsageError("pictures are drawn on pictures, in a folder", str(overlay), "--render-out NAME/")
 
 
 def _many_pictures(item: Input) -> bool:
@@ -175,7 +199,7 @@ def run_jobs(
 
     Raises:
         PoseError: an output exists and neither ``overwrite`` nor ``resume`` is given; a source that can't be opened;
-            a stream to be resumed that was smoothed already.
+            a stream to be resumed that was smoothed already, or in another way than asked for.
         UsageError: an overlay of a live source, or beside standard output, by a filter that looks ahead.
     """
     smoothing = None if smoothing is None or smoothing.does_nothing else smoothing
@@ -190,11 +214,13 @@ def run_jobs(
         for place in (p for job in jobs for p in (job.stream, job.overlay) if p is not None):
             if place.exists():
                 raise PoseError("the output exists already", str(place), "--overwrite, --resume or another --out")
+    if resume and smoothing is not None:
+        _require_same_smoothing(jobs, smoothing)
     opened: dict[Path, StreamWriter] = {}
     done = _finished_parts(jobs) if resume else {}
     # First those that were under way: their lines go on at the end of their streams.
     jobs = sorted(jobs, key=lambda job: done.get(id(job), sys.maxsize) == sys.maxsize)
-    waiting: dict[Path, list[Job]] = {}  # finished jobs whose stream is still to be smoothed
+    waiting: dict[Path, list[tuple[Job, Summary]]] = {}  # finished jobs whose stream is still to be smoothed
     try:
         for number, job in enumerate(jobs):
 
@@ -214,7 +240,7 @@ def run_jobs(
                 on_unreadable(error)
             if smoothing is not None and job.stream is not None and not run.inline:
                 if summary is not None:
-                    waiting.setdefault(job.stream, []).append(job)
+                    waiting.setdefault(job.stream, []).append((job, summary))
                 last = not any(other.stream == job.stream for other in jobs[number + 1 :])
                 if last and job.stream in waiting:
                     if job.stream in opened:
@@ -269,23 +295,48 @@ class _Run:
 
 
 def _smooth(
-    stream: Path, jobs: Sequence[Job], options: InferOptions, style: Style | None, smoothing: Smoothing
+    stream: Path,
+    jobs: Sequence[tuple[Job, Summary]],
+    options: InferOptions,
+    style: Style | None,
+    smoothing: Smoothing,
 ) -> None:
     """Makes a finished stream steady, in its place, and draws the overlays of its jobs."""
     smooth_file(stream, stream, smoothing, overwrite=True, again=False)
-    for job in jobs:
+    for job, summary in jobs:
         if job.overlay is not None:
-            _draw_again(job, options, style)
+            _draw_again(job, summary, options, style)
 
 
-def _draw_again(job: Job, options: InferOptions, style: Style | None) -> None:
+def _draw_again(job: Job, summary: Summary, options: InferOptions, style: Style | None) -> None:
     """An overlay of a source that is read once more, from the stream as it stands."""
     assert job.stream is not None
     options = _part_of(options, job)
-    with job.input.open() as again, _overlay(job, again, options, overwrite=True) as output:
+    with contextlib.ExitStack() as stack:
+        again = stack.enter_context(job.input.open())
+        output = _overlay(job, again, options, overwrite=True)
+        stack.enter_context(_unless_empty(output))
         start, stop = _range(again, options)
         pairs = (pair for pair in read_stream(job.stream) if pair[0].source == job.input.name)
         render_stream(again, pairs, output, style, start=start, stop=stop, every=options.every)
+    _note_overlay(summary, output)
+
+
+@contextlib.contextmanager
+def _unless_empty(output: VideoWriter | PictureWriter) -> Iterator[None]:
+    """Finishes an overlay at the block's end; none is left where there was no frame to draw."""
+    with output:
+        yield
+        if isinstance(output, VideoWriter) and not output.count:
+            output.abort()
+
+
+def _note_overlay(summary: Summary, output: VideoWriter | PictureWriter) -> None:
+    """Whether there is one, and what became of its sound."""
+    if isinstance(output, VideoWriter):
+        summary.sound = output.audio
+        if not output.count:
+            summary.overlay = None
 
 
 def _run(run: _Run, writer_of: Callable[[], StreamWriter]) -> Summary:
@@ -300,8 +351,9 @@ def _run(run: _Run, writer_of: Callable[[], StreamWriter]) -> Summary:
         # Asked for only now; with smoothing overlays are drawn later.
         missing = job.overlay is not None and not job.overlay.exists() and job.input.kind not in _LIVE
         if missing and run.smoothing is None:
-            _draw_again(job, options, style)
+            _draw_again(job, summary, options, style)
         return summary
+    output: VideoWriter | PictureWriter | None = None
     with contextlib.ExitStack() as stack:
         try:
             source = stack.enter_context(job.input.open())
@@ -337,17 +389,17 @@ def _run(run: _Run, writer_of: Callable[[], StreamWriter]) -> Summary:
                 recall(memory, _last_source(job.stream), source, options, boxes, job.input.image_ids)
         draw = None
         if job.overlay is not None and last is None and (run.smoothing is None or inline):
-            output = _overlay(job, source, options, run.overwrite)
-            stack.enter_context(output)
+            drawn = output = _overlay(job, source, options, run.overwrite)
+            stack.enter_context(_unless_empty(drawn))
             look = style or Style()
 
             def encode(item: tuple[Frame, FramePoses]) -> None:
                 frame, line = item
                 image, _ = draw_line(frame, header, line, look)
-                if isinstance(output, VideoWriter):
-                    output.write(image, frame.time)
+                if isinstance(drawn, VideoWriter):
+                    drawn.write(image, frame.time)
                 else:
-                    output.write(image, frame.source)
+                    drawn.write(image, frame.source)
 
             draw = stack.enter_context(Background(encode, _WAITING_FRAMES))
         found = poses_of(
@@ -379,8 +431,10 @@ def _run(run: _Run, writer_of: Callable[[], StreamWriter]) -> Summary:
                     draw.put((frame, line))
                 run.on_frame(job, source, line)
         summary.broken, summary.repaired, summary.problems = source.broken, source.repaired, list(source.problems)
+    if output is not None:
+        _note_overlay(summary, output)
     if job.overlay is not None and last is not None and run.smoothing is None:
-        _draw_again(job, options, style)
+        _draw_again(job, summary, options, style)
     return summary
 
 
@@ -434,6 +488,20 @@ def _require_same_run(stream: Path, now: StreamHeader) -> None:
                 str(stream),
                 "give the options it was begun with, --overwrite, or another --out",
             )
+
+
+def _require_same_smoothing(jobs: Sequence[Job], smoothing: Smoothing) -> None:
+    """PoseError where a stream that is there was made steady in another way: a finished one would be left as it is."""
+    for stream in {j.stream for j in jobs if j.stream is not None and j.stream.exists()}:
+        header = complete_prefix(stream).header
+        told = None if header is None else header.extra.get("smoothing")
+        if header is None or not isinstance(told, dict):
+            continue
+        asked = smoothing.header(header).extra["smoothing"]
+        if told != asked:
+            was, wanted = (", ".join(f"{key} {value}" for key, value in it.items()) for it in (told, asked))
+            hint = "posecli smooth on a stream without, --overwrite, or another --out"
+            raise PoseError(f"this stream was smoothed with {was}, not with {wanted}", str(stream), hint)
 
 
 def _said(value: Any) -> str:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from posecli import looks, pose_scores
-from posecli.checkpoint import ModelMeta, load_checkpoint, load_finder
+from posecli.checkpoint import ModelMeta, check_input_size, load_checkpoint, load_finder
 from posecli.codecs.coords import PLACES
 from posecli.codecs.top_down import CASCADE
 from posecli.errors import PoseError, UsageError
@@ -31,7 +31,7 @@ from posecli.geometry import apply_affine, in_one_size, keypoint_box
 from posecli.models import MODELS
 from posecli.models.rescore import RescoreNet, rescore
 from posecli.profiling import stage
-from posecli.readout import BOTTOM_UP, TOP_DOWN, Person, PredictOptions, read_quality
+from posecli.readout import BOTTOM_UP, TOP_DOWN, Person, PredictOptions, read_quality, size_for, together
 from posecli.running import RunningNetwork, rows_of
 from posecli.sampling import shared_ones, sharing, taking
 from posecli.types import Crop, Instance, Skeleton
@@ -120,6 +120,8 @@ def load_model(
         network, meta = load_checkpoint(path)
         if meta.input_size == (0, 0):
             raise PoseError(f"{meta.architecture} for pictures of 0 x 0", str(path))
+        for box in ((0.0, 0.0, 1.0, 1e6), (0.0, 0.0, 1e6, 1.0)):  # people who stand, and who lie
+            check_input_size(network, replace(meta, input_size=size_for(np.array(box), meta)), str(path))
         found = load_finder(path)
         if found is not None and box_weights is None:
             finder = PoseModel(*found, device=device, options=_finder_options(options), speed=speed)
@@ -272,7 +274,9 @@ class PoseModel(RunningNetwork):
                 # No joint score lifts a person above the finder's own: below the threshold nobody would be shown, and
                 # in a video every crop costs time.
                 people = [[p for p in persons if p.person_score >= self.threshold] for persons in people]
-            found = self._judged(people, self._predict_top_down(images, people, self._flip_test(still)))
+            found = self._judged(
+                people, self._predict_top_down(images, people, self._flip_test(still), few_calls=not still)
+            )
         return [self.finished(people) for people in found]
 
     def finished(self, people: Sequence[Instance]) -> list[Instance]:
@@ -298,7 +302,7 @@ class PoseModel(RunningNetwork):
         """The people of `find` in the same order with the joints seen in their boxes, as in frames of a video; for
         top-down models. ``person_score`` becomes what is left of it now that they are seen."""
         with sharing(images):
-            return self._judged(people, self._predict_top_down(images, people, self._flip_test(False)))
+            return self._judged(people, self._predict_top_down(images, people, self._flip_test(False), few_calls=True))
 
     def joints_score(self, scores: np.ndarray) -> float:
         """What the joint scores (K,) say of a person, see `pose_scores.joints_score`."""
@@ -484,14 +488,21 @@ class PoseModel(RunningNetwork):
         people: Sequence[Sequence[Instance]],
         flip_test: bool,
         turn: float = 0.0,
+        few_calls: bool = False,
     ) -> list[list[Instance]]:
-        """People with boxes as the network sees them there, the crops turned by so many degrees."""
+        """People with boxes as the network sees them there, the crops turned by so many degrees; with ``few_calls``
+        those of one picture in inputs of one size where they can be (`readout.together`)."""
         codec = TOP_DOWN[self.options.codec or self.meta.codec]
-        jobs = [(i, p) for i, persons in enumerate(people) for p in persons if p.box_xyxy is not None]
-        crops = [codec.crop(np.asarray(p.box_xyxy), self.meta) for _, p in jobs]
-        if turn:
-            crops = [crop.turned(turn) for crop in crops]
-        found: list[list[Instance]] = [[] for _ in images]
+        jobs, sizes = [], []
+        for i, persons in enumerate(people):
+            there = [p for p in persons if p.box_xyxy is not None]
+            boxes = [np.asarray(p.box_xyxy) for p in there]
+            wanted = [size_for(box, self.meta) for box in boxes]
+            jobs += [(i, p) for p in there]
+            sizes += together(boxes, wanted, self.meta) if few_calls else wanted
+        of_size: dict[tuple[int, int], list[int]] = {}
+        for n, seen in enumerate(sizes):
+            of_size.setdefault(seen, []).append(n)
         size = self.options.batch
         if self._workers is not None:
             # As many shares as there are workers, but none so small that it isn't worth the calls.
@@ -499,26 +510,32 @@ class PoseModel(RunningNetwork):
             size = min(size, -(-len(jobs) // max(shares, 1)) or 1)
         halves = shared_ones(images)
 
-        def posed(start: int) -> list[Instance]:
-            part, planned = jobs[start : start + size], crops[start : start + size]
+        def posed(meta: ModelMeta, part: Sequence[tuple[int, Instance]]) -> list[Instance]:
+            crops = [codec.crop(np.asarray(p.box_xyxy), meta) for _, p in part]
+            if turn:
+                crops = [crop.turned(turn) for crop in crops]
             with taking(halves):
                 with stage("crops"):
-                    pixels = self.crops(images, [(i, crop) for (i, _), crop in zip(part, planned, strict=True)])
+                    pixels = self.crops(images, [(i, crop) for (i, _), crop in zip(part, crops, strict=True)])
                 mirrored = self.maps(pixels, _mirror) if flip_test else None
                 maps = self.maps(pixels)
             with stage("pose read maps", pool=torch.get_num_threads() > 1):
-                xy, score = codec.decode(maps, mirrored, self.meta)
+                xy, score = codec.decode(maps, mirrored, meta)
                 judged = read_quality(maps, mirrored)
                 quality = None if judged is None else _numpy(judged)
-                return self._refined([p for _, p in part], planned, _numpy(xy), _numpy(score), quality)
+                return self._refined([p for _, p in part], crops, _numpy(xy), _numpy(score), quality)
 
-        starts = range(0, len(jobs), size)
-        if self._workers is None or len(starts) < 2:
-            parts = [posed(start) for start in starts]
-        else:
-            parts = self._workers.each([partial(posed, start) for start in starts])
-        for (i, _), person in zip(jobs, chain.from_iterable(parts), strict=True):
-            found[i].append(person)
+        calls = [
+            (replace(self.meta, input_size=seen), rows[start : start + size])
+            for seen, rows in of_size.items()
+            for start in range(0, len(rows), size)
+        ]
+        tasks = [partial(posed, meta, [jobs[n] for n in rows]) for meta, rows in calls]
+        parts = [task() for task in tasks] if self._workers is None or len(tasks) < 2 else self._workers.each(tasks)
+        seen_now = dict(zip(chain.from_iterable(rows for _, rows in calls), chain.from_iterable(parts), strict=True))
+        found: list[list[Instance]] = [[] for _ in images]
+        for n, (i, _) in enumerate(jobs):
+            found[i].append(seen_now[n])
         return found
 
     def _refined(

@@ -29,7 +29,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from posecli.errors import PoseError
-from posecli.files import is_finite, json_fault, refuse_device
+from posecli.files import is_finite, json_fault, no_room_named, refuse_device
 from posecli.types import Instance, Skeleton
 
 VERSION = 1
@@ -140,7 +140,7 @@ def read_headers(source: str | Path, *, warn: Callable[[str], None] = _print_war
 
 
 def _lines(source: str | Path | IO[str], warn: Callable[[str], None]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """``("file, line 3", value)`` for every line that is not blank; PoseError for an empty stream."""
+    """``("file, line 3", value)`` for every line that is not blank; PoseError where there is none."""
     if isinstance(source, str | Path) and str(source) != "-":
         name = str(source)
         refuse_device(name)
@@ -152,7 +152,7 @@ def _lines(source: str | Path | IO[str], warn: Callable[[str], None]) -> Iterato
     else:
         handle = sys.stdin if isinstance(source, str | Path) else source
         name, close = getattr(handle, "name", None) or "pose stream", False
-    number = 0
+    number, found = 0, False
     try:
         for number, line in enumerate(handle, 1):
             if not line.strip():
@@ -168,13 +168,14 @@ def _lines(source: str | Path | IO[str], warn: Callable[[str], None]) -> Iterato
                 raise PoseError(json_fault(error), where) from None
             if not isinstance(value, dict):
                 raise PoseError(f"a JSON object is wanted, not {type(value).__name__}", where)
+            found = True
             yield where, value
     except UnicodeDecodeError:
         raise PoseError("not a pose stream: it is not UTF-8 text", f"{name}, after line {number}") from None
     finally:
         if close:
             handle.close()
-    if number == 0:
+    if not found:
         raise PoseError("the pose stream is empty", name)
 
 
@@ -200,10 +201,12 @@ class StreamWriter:
     def __init__(self, target: str | Path | IO[str], *, append: bool = False, overwrite: bool = True) -> None:
         self._skeleton: Skeleton | None = None
         self._close = False
+        self._name = str(target) if isinstance(target, str | Path) else "pose stream"
         if not isinstance(target, str | Path):
             self._handle = target
         elif str(target) == "-":
             self._handle = sys.stdout
+            self._name = "standard output"
         else:
             path = Path(target)
             if path.exists() and not (append or overwrite):
@@ -234,7 +237,8 @@ class StreamWriter:
     def close(self) -> None:
         """Closes the file, if this writer opened it."""
         if self._close:
-            self._handle.close()
+            with no_room_named(self._name):
+                self._handle.close()
             self._close = False
 
     def __enter__(self) -> StreamWriter:
@@ -252,8 +256,9 @@ class StreamWriter:
         except ValueError:
             what = "a value kept from the input (a key of its own) is not finite"
             raise PoseError(what, "pose stream", "posecli check finds it in the input") from None
-        self._handle.write(line + "\n")
-        self._handle.flush()
+        with no_room_named(self._name):
+            self._handle.write(line + "\n")
+            self._handle.flush()
 
 
 class Prefix(NamedTuple):

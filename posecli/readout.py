@@ -127,6 +127,51 @@ class BottomUp:
     padded: bool = False
 
 
+def size_for(box: np.ndarray, meta: ModelMeta) -> tuple[int, int]:
+    """Width and height of the input in which a top-down network looks at a box (4,) corners in pixels.
+
+    The weights' own, but for boxes much longer than wide where the weights say so (``extra["narrow"]``): a square crop
+    shows mostly what is beside somebody who stands, in an input of the person's shape the same number of pixels shows
+    more of the person. Its keys: ``size``, the input for upright boxes (turned for lying ones); ``ratio``, the shorter
+    side over the longer up to which it is taken; ``side``, the longer side in pixels from which on it is: smaller
+    people are not seen better any larger.
+
+    Raises:
+        PoseError: weights that say it wrongly.
+    """
+    narrow = meta.extra.get("narrow")
+    if narrow is None:
+        return meta.input_size
+    try:
+        width, height = (int(n) for n in narrow["size"])
+        ratio, side = float(narrow["ratio"]), float(narrow["side"])
+        if min(width, height) < 1:
+            raise ValueError
+    except (TypeError, KeyError, ValueError, OverflowError):
+        raise PoseError(f"narrow {narrow!r}", meta.architecture, "size, a pair of whole numbers; ratio; side") from None
+    across, along = float(box[2] - box[0]), float(box[3] - box[1])
+    if max(across, along) < side or min(across, along) > ratio * max(across, along):
+        return meta.input_size
+    return (width, height) if along >= across else (height, width)
+
+
+def together(boxes: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]], meta: ModelMeta) -> list[tuple[int, int]]:
+    """The sizes of `size_for` for the boxes of one picture, made the same where little is lost by it: each size is a
+    call of the network, which takes as long as three people. People join the most frequent size (of two, the other than
+    the weights' own) if that is the weights' own, or if it shows them as large as their own."""
+    if len(set(sizes)) < 2:
+        return list(sizes)
+    best = max(sizes, key=lambda size: (sizes.count(size), size != meta.input_size))
+
+    def reduced(box: np.ndarray, size: tuple[int, int]) -> float:
+        return max(float(box[2] - box[0]) / size[0], float(box[3] - box[1]) / size[1])
+
+    return [
+        best if best == meta.input_size or reduced(box, best) <= 1.001 * reduced(box, own) else own
+        for box, own in zip(boxes, sizes, strict=True)
+    ]
+
+
 def _box_crop(box: np.ndarray, meta: ModelMeta) -> Crop:
     """The crop of a box (4,) corners as the weights were trained with it (``extra["convention"]``)."""
     scale = float(meta.extra.get("box_scale", 1.25))
@@ -148,7 +193,7 @@ def _read_softmax(output: Any, mirrored: Any, meta: ModelMeta) -> tuple[Tensor, 
     reach = meta.extra.get("reach", 2)
     if not isinstance(reach, int) or not 1 <= reach <= 16:
         raise PoseError(f"reach {reach!r}", meta.architecture, "a whole number of map pixels, 1 to 16")
-    return decode_softmax(logits, meta.input_size[0] // logits.shape[3], reach)
+    return decode_softmax(logits, meta.input_size[1] // logits.shape[2], reach)
 
 
 def _read_heatmap(name: str, output: Any, mirrored: Any, meta: ModelMeta) -> Any:

@@ -290,12 +290,14 @@ def overlay_writer(
         raise UsageError("the output is the input", str(path), "choose another name")
     begin = source.time_of(start) if start else 0.0
     end = source.time_of(stop) if stop is not None else None
+    unheard = sound and not file and isinstance(source, VideoSource) and source.has_sound
     return VideoWriter(
         path,
         source.width * (2 if layout == "side" else 1),
         source.height,
         source.rate / every,
         audio_from=source.path if sound and file else None,
+        silent_because="left out: it comes from a URL" if unheard else "none",
         span=(begin, end),
         time_base=source.time_base,
         sample_aspect=source.sample_aspect,

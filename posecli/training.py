@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -40,7 +41,7 @@ from posecli.skeletons import get_skeleton
 from posecli.surgery import same_build, transplant
 from posecli.tasks import Task, make_task
 from posecli.tasks.top_down import TopDownTask
-from posecli.types import Skeleton
+from posecli.types import Skeleton, side_of
 from posecli.validation import Validation
 
 LOG_EVERY = 50
@@ -201,6 +202,9 @@ class _Run:
         self.task: Task = make_task(settings, sources, self.skeleton)
         self.mixture = Mixture(self.task.counts, settings.data_weights, settings.epoch_samples, settings.seed)
         self.validation = _read_validation(settings, self.skeleton)
+        for trouble in (mirror_trouble(self.skeleton, settings.flip), _never_labelled(self.skeleton, sources)):
+            if trouble and processes.first:
+                warnings.warn(trouble, stacklevel=2)
         torch.manual_seed(settings.seed)
         arguments = {"keypoints": self.skeleton.num_keypoints, **settings.builder_arguments()}
         self.meta: ModelMeta = self.task.meta(settings.model, arguments)
@@ -286,6 +290,8 @@ class _Run:
             steps_per_epoch=self.loader.steps_per_epoch,
             init=self.initialised,
         )
+        if not self.settings.max_minutes:
+            self._warn_of_warmup(self.total_steps)
         try:
             # Closed at the end, so that the loader's processes are gone before this one.
             with self._signals(), closing(self.loader.from_step(self.step)) as stream:
@@ -293,6 +299,8 @@ class _Run:
         finally:
             if self.log:
                 self.log.close()
+        if self.settings.max_minutes:  # which say only now how many steps there were
+            self._warn_of_warmup(self.step)
         return TrainResult(
             self.out, self.step, self.step * self.samples_per_step, self.validated, self.best, self.processes.first
         )
@@ -367,6 +375,14 @@ class _Run:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def _warn_of_warmup(self, steps: int) -> None:
+        """Of a few pictures a run has few steps: fewer than the warm-up's, and the schedule ends before the peak."""
+        settings = self.settings
+        if self.processes.first and steps < 2 * settings.warmup:
+            what = f"the run is {steps} steps long and the learning rate rises over warmup = {settings.warmup} of them"
+            hint = f"--set warmup={steps // 10}, or a longer run"
+            warnings.warn(f"{what}: it stays far below lr = {settings.lr:g}; {hint}", stacklevel=2)
+
     # Validation
 
     def _validation_due(self, share: float, clock: float) -> bool:
@@ -422,6 +438,7 @@ class _Run:
         state = {
             "learner": learner,
             "random": random_states(self.device),
+            "joints": list(self.skeleton.keypoints),
             "micro_batches": self.settings.accumulate * self.processes.world,
             "step": self.step,
             "elapsed": self.elapsed,
@@ -444,6 +461,10 @@ class _Run:
     def _load_state(self) -> None:
         path = self.out / "state.pt"
         state = _read_state(path)
+        joints = state.get("joints", list(self.skeleton.keypoints))
+        if joints != list(self.skeleton.keypoints):
+            what = f"the data's joints are {', '.join(self.skeleton.keypoints)}; the run learnt {', '.join(joints)}"
+            raise PoseError(what, str(path), "give the data as it was, or start a new run with --init")
         try:
             self.learner.load_state(state["learner"])
             set_random_states(state["random"], self.device)
@@ -534,4 +555,38 @@ def _read_validation(settings: TrainSettings, skeleton: Skeleton) -> Validation 
         why = f"{skeleton.name} has no sigmas; give --metric pck, or sigmas in a skeleton.toml"
         raise PoseError("no mean OKS on the validation set", settings.val, why)
     dataset = read_coco_style(settings.val, image_root=settings.val_image_root or None)
-    return Validation(make_source(dataset, skeleton, settings.val), skeleton, settings.val_limit)
+    validation = Validation(make_source(dataset, skeleton, settings.val), skeleton, settings.val_limit)
+    if settings.metric == "pck" and not validation.has_pck():
+        length = " and ".join(skeleton.torso) if skeleton.torso else "a box"
+        hint = "give --metric mean-oks, or another torso in a skeleton.toml"
+        raise PoseError(f"no PCK on the validation set: nobody in it has {length}", settings.val, hint)
+    return validation
+
+
+def _never_labelled(skeleton: Skeleton, sources: Sequence[Source]) -> str:
+    """Of the joints that no data set has a label of; "" for none."""
+    seen = np.zeros(skeleton.num_keypoints, bool)
+    for source in sources:
+        for record in source.dataset.records:
+            if seen.all():
+                return ""
+            seen |= (source.people(record)[1] > 0).any(axis=0)
+    names = [name for name, known in zip(skeleton.keypoints, seen, strict=True) if not known]
+    return f"nobody is labelled with {', '.join(names)}: not learnt, yet found somewhere in every pose" if names else ""
+
+
+def mirror_trouble(skeleton: Skeleton, flip: float) -> str:
+    """What mirrored pictures, that share of the samples, would teach wrongly of a skeleton's joints; "" for nothing.
+
+    A joint that has no partner stands for itself in a mirrored picture: one of the left side then lies on the right.
+    """
+    paired = {joint for pair in skeleton.flip_pairs for joint in pair}
+    alone = [name for joint, name in enumerate(skeleton.keypoints) if joint not in paired and side_of(name)]
+    remedy = "flip_pairs in its skeleton.toml say which belong together, --set flip=0 mirrors nothing"
+    if not flip or skeleton.num_keypoints < 2 or (paired and not alone):
+        return ""
+    if not paired:
+        what = f"skeleton {skeleton.name!r} has no pairs of left and right joints, and pictures are mirrored"
+        return f"{what} (flip = {flip:g}): both sides are learnt as one; {remedy}"
+    what = f"{', '.join(alone)}: without a partner on the other side, and pictures are mirrored (flip = {flip:g})"
+    return f"{what}: learnt of both sides; {remedy}"

@@ -7,6 +7,7 @@ coordinates mean nothing), never "near zero".
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,14 +18,41 @@ import numpy as np
 from posecli.errors import PoseError
 
 _LEFT_RIGHT = (("left_", "right_"), ("Left", "Right"), ("left", "right"), ("l_", "r_"), ("L", "R"))
+# The words of a name: "LEFT_HIP", "hipLeft", "LHip" and "hip.L" all have two.
+_WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+")
+_SIDES = {"left": "left", "l": "left", "right": "right", "r": "right"}
+
+
+def side_of(name: str) -> tuple[str, tuple[str, str]] | None:
+    """The side that a joint's name states, "left" or "right", and the name before and after that word, in small
+    letters; None where no word or several say a side."""
+    found = [w for w in _WORD.finditer(name) if w[0].lower() in _SIDES]
+    if len(found) != 1:
+        return None
+    rest = name[: found[0].start()].lower(), name[found[0].end() :].lower()
+    return _SIDES[found[0][0].lower()], rest
 
 
 def flip_pairs_from_names(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """Pairs ``(left index, right index)`` of names that differ only in a left/right at their start or end.
+    """Pairs ``(left index, right index)`` of names that differ only in a left/right.
 
-    Understood: ``left_x``, ``LeftX``, ``leftX``, ``l_x``, ``Lx`` and their right partners, ``x_left``, ``x_l``. A name
-    without a partner in the list is taken to lie on the body's middle.
+    Understood: ``left_x``, ``LeftX``, ``leftX``, ``l_x``, ``Lx`` and their right partners, and a word left, right, l or
+    r anywhere, in letters of any size: ``LEFT_X``, ``x_left``, ``xLeft``, ``x.L``, ``front left x``. A name without a
+    partner in the list is taken to lie on the body's middle.
     """
+    certain = _prefixed_pairs(names)
+    paired = {i for pair in certain for i in pair}
+    places: dict[tuple[str, tuple[str, str]], int] = {}
+    for i, name in enumerate(names):
+        said = side_of(name)
+        if said is not None and i not in paired:
+            places.setdefault(said, i)
+    both = ((i, places.get(("right", rest))) for (side, rest), i in places.items() if side == "left")
+    return tuple(sorted((*certain, *((a, b) for a, b in both if b is not None))))
+
+
+def _prefixed_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Pairs by the usual spellings, at the start or the end of a name."""
     index = {name: i for i, name in enumerate(names)}
     pairs = []
     for i, name in enumerate(names):
@@ -77,10 +105,13 @@ class Skeleton:
         for kind, joints in (("head", self.head), ("torso", self.torso)):
             if joints and (len(joints) != 2 or any(j not in names for j in joints)):
                 raise PoseError(f"{kind} {joints} does not name two keypoints", where)
-        derived = flip_pairs_from_names(names)
+        derived, certain, given = (
+            {frozenset(p) for p in pairs}
+            for pairs in (flip_pairs_from_names(names), _prefixed_pairs(names), self.flip_pairs)
+        )
         if not self.flip_pairs:
-            object.__setattr__(self, "flip_pairs", derived)
-        elif derived and {frozenset(p) for p in self.flip_pairs} != {frozenset(p) for p in derived}:
+            object.__setattr__(self, "flip_pairs", flip_pairs_from_names(names))
+        elif certain and not certain <= given <= derived:
             raise PoseError("flip pairs contradict the left/right names", where, "leave them out to derive them")
 
     @property

@@ -55,8 +55,19 @@ class Validation:
         _, visibility = self.source.people(record)
         return [i for i, person in enumerate(record.instances) if (visibility[i] > 0).any() and not person.ignore]
 
+    def has_pck(self) -> bool:
+        """Whether somebody has the length that PCK is measured by."""
+        for record in self.records:
+            wanted = self._people(record)
+            xy, visibility = (part[wanted] for part in self.source.people(record))
+            boxes = given_boxes_xywh([record.instances[i] for i in wanted])
+            if np.isfinite(pck_reference("auto", xy, visibility, boxes, self.skeleton).length).any():
+                return True
+        return False
+
     def run(self, model: PoseModel, processes: Processes) -> dict[str, float]:
-        """``mean-oks`` (absent without sigmas) and ``pck`` (at 0.2 of the torso, or of the box where none is named).
+        """``mean-oks`` (absent without sigmas) and ``pck`` (at 0.2 of the torso, or of the box where none is named;
+        absent where nobody has that).
 
         The pictures are shared among the processes; all get the same numbers.
         """
@@ -67,7 +78,7 @@ class Validation:
         else:
             totals += self._pictures(model, self.records[processes.rank :: processes.world])
         oks, people, right, joints = processes.total(torch.from_numpy(totals)).tolist()
-        result = {"pck": right / joints if joints else float("nan")}
+        result = {"pck": right / joints} if joints else {}
         if self.skeleton.sigmas:
             result["mean-oks"] = oks / people
         return result

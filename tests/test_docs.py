@@ -31,7 +31,7 @@ SCRIPTS = {
 OF_OTHERS = {
     "--version", "--install-completion",  # of posecli itself
     "--array", "--gpus-per-task", "--implementation", "--no-deps", "--no-index", "--nproc-per-node", "--only-binary",
-    "--platform", "--python-version", "--target", "--write_json",
+    "--platform", "--python-version", "--standalone", "--target", "--write_json",
 }  # fmt: skip
 
 

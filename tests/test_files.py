@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
+import av
 import pytest
 
 from posecli.errors import PoseError
 from posecli.files import inside, refuse_device, replace_when_done
+from posecli.predictions import StreamHeader, StreamWriter
+from posecli.skeletons import COCO17
+from posecli.video import VideoWriter
 
 
 @pytest.mark.parametrize(
@@ -82,6 +87,40 @@ def test_a_fault_of_the_system_names_the_output_and_not_what_stands_in_for_it(tm
     ):
         open(part).close()
     assert caught.value.filename == str(place) and ".part" not in str(caught.value)
+
+
+def test_a_full_disk_is_told_with_the_files_name(tmp_path: Path) -> None:
+    """The system's error names no file: "file: No space left on device" was said."""
+    with pytest.raises(OSError) as caught, replace_when_done(tmp_path / "a.csv"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.filename == str(tmp_path / "a.csv") and not list(tmp_path.iterdir())
+    with pytest.raises(OSError) as caught, replace_when_done(tmp_path / "a.csv"):
+        raise OSError(errno.ECONNRESET, "not of this file")
+    assert caught.value.filename is None
+    writer = StreamWriter("/dev/full")
+    with pytest.raises(OSError, match="/dev/full"):
+        writer.header(StreamHeader("c.mp4", COCO17))
+    with pytest.raises(OSError, match="/dev/full"):  # what waits to be written finds no room again
+        writer.close()
+
+
+def test_a_read_only_folder_is_told_with_the_files_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There even the removal of what is not there fails, and that error named a hidden file."""
+
+    def refused(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    with pytest.raises(OSError) as caught, replace_when_done(tmp_path / "a.csv") as part:
+        refused(part)
+    assert caught.value.filename == str(tmp_path / "a.csv")
+    monkeypatch.setattr(av, "open", lambda place, *_, **__: refused_by_ffmpeg(place))
+    with pytest.raises(PoseError, match=r"/a\.mp4: cannot be written: Read-only"):
+        VideoWriter(tmp_path / "a.mp4", 32, 32, 25)
+
+
+def refused_by_ffmpeg(place: str) -> None:
+    raise av.error.FFmpegError(errno.EROFS, "Read-only file system", place)
 
 
 def test_a_folder_left_by_a_killed_run_of_the_same_number_is_cleared(tmp_path: Path) -> None:

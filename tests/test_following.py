@@ -231,19 +231,21 @@ def test_people_below_the_threshold_are_not_looked_at() -> None:
     assert world.crops == 1
 
 
-@pytest.mark.parametrize("cut", [1, 4, 7, 11])
+@pytest.mark.parametrize("cut", [1, 4, 7, 11, 14])
 def test_state_comes_from_the_lines(cut: int) -> None:
     """A follower that saw the lines only goes on as the first one did."""
 
     def frame(film: Film, n: int) -> list[Instance]:
         world = film.world
         world.there = [moved(A, 3 * n), moved(B, -2 * n)]
-        world.seen = [(box, 0.9 - 0.02 * n) for box in world.there[: 1 + n % 2]]
+        world.seen = [(box, 0.95 - 0.01 * n) for box in world.there[: 1 + n % 2]]
+        world.joints = 0.1 if 3 <= n < 16 else 0.8  # somebody is held
         return film.step(still=n in (6, 7))
 
     whole = Film(World())
     for n in range(20):
         frame(whole, n)
+    assert any("calm" in p.extra for people, _ in whole.lines for p in people)
     again = Film(World())
     for n, (people, _) in enumerate(whole.lines[:cut]):
         read = [person_from_json(json.loads(json.dumps(person_to_json(p))), BODY19) for p in people]
@@ -256,7 +258,8 @@ def test_state_comes_from_the_lines(cut: int) -> None:
     for (a, same), (b, too) in zip(whole.lines[cut:], again.lines, strict=True):
         assert same == too and len(a) == len(b)
         assert all(
-            np.array_equal(p.xy, q.xy) and np.array_equal(p.box_xyxy, q.box_xyxy) for p, q in zip(a, b, strict=True)
+            np.array_equal(p.xy, q.xy) and np.array_equal(p.box_xyxy, q.box_xyxy) and p.person_score == q.person_score
+            for p, q in zip(a, b, strict=True)
         )
 
 
@@ -312,6 +315,35 @@ def test_a_score_around_the_threshold_does_not_blink() -> None:
     assert shown[10:] == [1] * 20
     scores = [people[0].person_score for people, _ in film.lines[10:]]
     assert max(scores) - min(scores) < 0.03
+
+
+def test_somebody_large_whose_pose_is_hard_to_read_stays_shown() -> None:
+    """The score by itself falls to 0.6 of the threshold: shown at the threshold, then, if large and certain enough."""
+
+    def shown(box: Sequence[float], certainty: float, joints: float) -> list[list[Instance]]:
+        world = World()
+        world.there, world.seen = [box], [(box, certainty)]
+        film = Film(world)
+        for _ in range(8):
+            assert len(film.step()) == 1
+        world.joints = joints
+        return [film.step() for _ in range(40)]
+
+    held = shown(A, 0.9, 0.2)
+    assert all(len(people) == 1 for people in held)
+    (last,) = held[-1]
+    assert last.person_score == pytest.approx(0.3) and last.extra["calm"] == pytest.approx(0.18, abs=1e-3)
+    assert "calm" not in held[0][0].extra
+    assert not shown(A, 0.9, 0.1)[-1]  # too poor: 0.3 of the threshold
+    assert not shown(A, 0.7, 0.25)[-1]  # the finder isn't sure
+    assert not shown((20.0, 50.0, 60.0, 100.0), 0.9, 0.2)[-1]  # an eighth of the picture's longer side
+
+
+def test_nobody_is_held_who_was_not_shown() -> None:
+    world = World()
+    world.there, world.seen, world.joints = [A], [(A, 0.9)], 0.3
+    film = Film(world)
+    assert not any(film.step() for _ in range(20))
 
 
 def test_a_large_change_of_the_picture_asks_the_finder_and_keeps_the_people() -> None:

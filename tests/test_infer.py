@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.server
 import json
 import os
 import shutil
@@ -11,13 +12,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from made_clips import make_clip
 
 import posecli
 from posecli.infer_files import plan_jobs, run_jobs
@@ -59,6 +62,46 @@ def test_clip_gives_stream_and_overlay_in_the_current_folder(here: Path, cli: Ca
     )
     overlay = posecli.video.open_source(here / "clip.overlay.mp4")
     assert overlay.num_frames == 30 and (overlay.width, overlay.height) == (96, 64)
+
+
+@pytest.mark.parametrize("more", [(), ("--smooth", "kalman"), ("--resume",)])
+def test_an_overlay_that_has_lost_the_sound_is_told_of(here: Path, cli: Callable, tiny_model, more: tuple) -> None:
+    """Only `render` said so. With the last two the overlay is drawn after all frames were looked at."""
+    make_clip(here / "s.avi", 10, sound="adpcm_ima_wav", codec="mpeg4")
+    if "--resume" in more:
+        assert cli("infer", "s.avi", "-w", tiny_model, "--device", "cpu").code == 0
+    done = cli("infer", "s.avi", "-w", tiny_model, "--device", "cpu", "--render", *more)
+    assert done.code == 0 and "s.overlay.mp4: sound left out: adpcm_ima_wav sound does not fit" in done.err, done.err
+
+
+def test_the_sound_of_a_url_is_left_out_and_said(here: Path, cli: Callable, tiny_model) -> None:
+    make_clip(here / "s.mp4", 5, sound="aac")
+    make_clip(here / "mute.mp4", 5)
+    with serving(here) as url:
+        done = cli("infer", f"{url}/s.mp4", "-w", tiny_model, "--device", "cpu", "--render")
+        assert done.code == 0 and "s_mp4.overlay.mp4: sound left out: it comes from a URL" in done.err, done.err
+        done = cli("render", f"{url}/s.mp4", "s_mp4.poses.jsonl", "--out", "o.mp4")
+        assert done.code == 0 and "o.mp4: sound left out: it comes from a URL" in done.err, done.err
+        done = cli("infer", f"{url}/mute.mp4", "-w", tiny_model, "--device", "cpu", "--render", "-q")
+        assert (done.code, done.err) == (0, "")
+
+
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """The files of a folder under the URL given."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_second_run_refuses_to_overwrite(here: Path, cli: Callable, clip: Path, tiny_model) -> None:
@@ -454,6 +497,36 @@ def test_a_range_behind_the_end_is_said(here: Path, cli: Callable, clip: Path, t
     assert len(lines(here / "a.jsonl")) == 1
 
 
+@pytest.mark.parametrize("more", [(), ("--smooth", "kalman")])
+def test_a_clip_that_ends_before_the_range_does_not_stop_the_others(
+    here: Path, cli: Callable, clip: Path, tiny_model, more: tuple
+) -> None:
+    """Of its overlay nothing could be drawn, which ended the run."""
+    make_clip(here / "a.mp4", 3)
+    shutil.copy(clip, here / "b.mp4")
+    words = (
+        "infer",
+        "a.mp4",
+        "b.mp4",
+        "-w",
+        tiny_model,
+        "--device",
+        "cpu",
+        "--start",
+        25,
+        "--render",
+        "--out",
+        "o",
+        *more,
+    )
+    result = cli(*words)
+    assert result.code == 0 and "a.mp4: no frame was looked at" in result.err, result.err
+    assert result.out.split() == ["o/a.poses.jsonl", "o/b.poses.jsonl", "o/b.overlay.mp4"]
+    assert sorted(p.name for p in (here / "o").iterdir()) == ["a.poses.jsonl", "b.overlay.mp4", "b.poses.jsonl"]
+    again = cli(*words, "--resume")
+    assert again.code == 0 and again.out.split() == result.out.split(), again.err
+
+
 def test_seconds_of_pictures_are_refused_before_a_stream_is_begun(here: Path, cli: Callable, tiny_model) -> None:
     (here / "in").mkdir()
     cv2.imwrite(str(here / "in/0.png"), np.zeros((32, 32, 3), np.uint8))
@@ -532,7 +605,7 @@ def test_a_video_that_cannot_be_opened_does_not_stop_the_others(
 ) -> None:
     """First, in the middle and last; streams apart, one stream made steady, and a table; then mended."""
     for name in ("a", "c", "e"):
-        Path(f"{name}.mp4").write_bytes(b"no video")
+        Path(f"{name}.mp4").write_bytes(b"" if name == "c" else b"no video")  # nothing in it ended the run
     for name in ("b", "d"):
         shutil.copy(clip, f"{name}.mp4")
     inputs = [f"{name}.mp4" for name in "abcde"]
@@ -550,6 +623,8 @@ def test_a_video_that_cannot_be_opened_does_not_stop_the_others(
     assert run.code == 1 and {line.split(",")[0] for line in Path("all.csv").read_text().splitlines()[1:]} == {
         "b.mp4", "d.mp4"
     }  # fmt: skip
+    run = cli("infer", *inputs, "-w", tiny_model, "--end", "9", "--out", "auto", "--batch", "auto")
+    assert run.code == 1 and run.out.split() == ["auto/b.poses.jsonl", "auto/d.poses.jsonl"], run.err
     for name in ("a", "c", "e"):
         shutil.copy(clip, f"{name}.mp4")
     run = cli("infer", *inputs, "-w", tiny_model, "--end", "9", "--resume")

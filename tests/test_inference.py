@@ -130,9 +130,9 @@ def test_second_look_moves_boxes_of_found_people_on_pictures_only(
     turns: list[float] = []
     straight = PoseModel._predict_top_down
 
-    def noted(self: PoseModel, images: list, people: list, flip_test: bool, turn: float = 0.0) -> list:
+    def noted(self: PoseModel, images: list, people: list, flip_test: bool, turn: float = 0.0, **more: bool) -> list:
         turns.append(turn)
-        return straight(self, images, people, flip_test, turn)
+        return straight(self, images, people, flip_test, turn, **more)
 
     monkeypatch.setattr(PoseModel, "_predict_top_down", noted)
     twice, straightly = ready.predict([IMAGE])[0], [t for t in turns if t == 0]

@@ -179,6 +179,7 @@ def test_errors_name_file_and_line(tmp_path: Path) -> None:
         "line 1: a JSON object is wanted, not list": "[1, 2]\n",
         "line 1: not a pose stream": '{"images": []}\n',
         "the pose stream is empty": "",
+        "s.jsonl: the pose stream is empty": "\n \n",
         "line 1: a header of version 2": good.replace('"posecli": 1', '"posecli": 2'),
         "line 1: the header lacks source or skeleton": '{"posecli": 1, "kind": "header"}\n',
         "line 1: skeleton 'three': flip pair": good.replace('"flip_pairs": [[1, 2]]', '"flip_pairs": [[1, 9]]'),

@@ -17,7 +17,7 @@ from made_default_data import make_default_data
 from posecli.augment_pictures import Canvas
 from posecli.checkpoint import ModelMeta, build, read_parts, save_model
 from posecli.errors import PoseError, UsageError
-from posecli.inference import PoseModel, PredictOptions
+from posecli.inference import PoseModel, PredictOptions, load_model
 from posecli.looks import agreed
 from posecli.models.fpn import JudgedOutput, PoseFPN
 from posecli.models.layers import HeatmapOutput, highest
@@ -232,7 +232,11 @@ def test_what_is_seen_is_learnt_from_features_and_from_maps(
     coarse[there, 3, 1, 2] += 30 * coarse[:, 3].std()
     line = 3 * (features[:, 2] - 2.0) / features[:, 2].std() + 6.0 * there - 3.0
     oks = (rng.random(4000) < 1 / (1 + np.exp(-line))).astype(np.float32)
-    seen = lessons.Seen(features, coarse, oks)
+    # Half of the maps are turned, the others lie in a store with room for more.
+    maps = np.zeros((4000, 16, 20), np.float16)
+    maps[:, :, :16] = coarse.reshape(4000, 16, 16)
+    sizes = np.where(np.arange(4000)[:, None] % 2 == 0, [4, 4], [2, 8])
+    seen = lessons.Seen(features, maps, sizes, oks)
     meta = described()
     meta = replace(meta, arguments={**meta.arguments, "judge": 8})
     device = torch.device("cpu")
@@ -283,3 +287,23 @@ def test_it_is_taught_and_goes_on(tmp_path: Path, lessons: ModuleType) -> None:
     assert "canvases" not in taught(3)
     again, _ = read_parts(out / "pose.safetensors")["main"]
     assert all(torch.equal(state[name], value) for name, value in again.items())
+    (chunk,) = (out / "maps").glob("*_000003.npz")
+    np.savez(chunk, features=np.zeros((1, 16)))
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "train_quality.py", "--data", data, "--pose", tmp_path / "pose.safetensors",
+         "--finder", tmp_path / "finder.safetensors", "--out", out, "--canvases", "3", "--device", "cpu"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1 and "earlier version" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_inputs_for_long_boxes_must_suit_the_network(tmp_path: Path) -> None:
+    meta = described(narrow={"size": [64, 96], "ratio": 0.6, "side": 40})
+    file = tmp_path / "pose.safetensors"
+    save_model(file, build(meta).state_dict(), meta)
+    load_model(file, "cpu")
+    for size, message in (([64, 90], "multiples of 32"), ([64], "narrow")):
+        wrong = meta.with_extra(narrow={"size": size, "ratio": 0.6, "side": 40})
+        save_model(file, build(wrong).state_dict(), wrong)
+        with pytest.raises(PoseError, match=message):
+            load_model(file, "cpu")

@@ -259,6 +259,26 @@ def test_labels_on_a_video_in_any_order(tmp_path: Path, cli, fps: float) -> None
     assert (report["frames"], report["people"], report["missing"], report["unused"]) == (6, 6, 0, 0)
 
 
+@pytest.mark.parametrize("clips", ["c", "cd"])
+def test_labels_of_extracted_frames_on_their_folder(tmp_path: Path, cli, clips: str) -> None:
+    """What `convert --frames` made: its videos have a rate, and nothing of them was found in the folder."""
+    records = []
+    for n, name in enumerate(clips):
+        make_clip(tmp_path / f"{name}.mp4", 6)
+        records += [Record(10 * n + i, f"{name}.mp4", 80, 48, (person([(40, 30)]),), n, i) for i in (1, 2, 5)]
+    videos = tuple(Video(n, name, f"{name}.mp4", 80, 48, 25.0, 6) for n, name in enumerate(clips))
+    coco.write(Dataset(DOT, tuple(records), videos), tmp_path / "coco.json")
+    made = cli("convert", tmp_path / "coco.json", "--out", tmp_path / "fr.json", "--frames", tmp_path / "jp")
+    assert made.code == 0, made.err
+    done = cli("render", tmp_path / "jp", tmp_path / "fr.json", "--out", f"{tmp_path}/o/", "--json")
+    assert done.code == 0, done.err
+    report = json.loads(done.out)
+    count = 3 * len(clips)
+    assert [report[key] for key in ("frames", "people", "missing", "unused")] == [count, count, 0, 0]
+    drawn = read_picture(tmp_path / "o/c/000005.jpg").astype(int) - read_picture(tmp_path / "jp/c/000005.jpg")
+    assert np.abs(drawn)[30, 40].max() > 30
+
+
 def test_one_picture(tmp_path: Path, cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     cv2.imwrite("one.png", numbered_image(5)[..., ::-1])

@@ -128,6 +128,18 @@ def test_standard_streams_that_are_closed(tmp_path: Path, words: str, closed: st
         assert [h.source for h in read_headers(tmp_path / "out.jsonl")] == ["a.mp4"]
 
 
+def test_characters_that_the_output_cannot_show(tmp_path: Path) -> None:
+    """As in a pipe on Windows: the bars of `stats`, and a name, ended in an internal error."""
+    with StreamWriter(tmp_path / "каша.jsonl") as writer:
+        writer.header(StreamHeader("каша.mp4", COCO17, 64, 48, 25.0))
+        writer.frame(FramePoses(0, (), 0.0))
+    command = [sys.executable, "-m", "posecli", "stats", "каша.jsonl"]
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, encoding="cp1252")
+    assert done.returncode == 0 and "\\u043a\\u0430\\u0448\\u0430.jsonl" in done.stdout, done.stderr
+    assert "100.0 % ###" in done.stdout
+
+
 @pytest.mark.skipif(os.name != "posix", reason="sends signals")
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_to_end_leaves_no_half_written_file(tmp_path: Path, clip: Path, sent: signal.Signals) -> None:

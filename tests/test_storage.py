@@ -56,6 +56,14 @@ def test_names_below_a_url(memory: Any) -> None:
     assert stored_names("memory://lab/a/*0.png") == ["memory://lab/a/10.png"]
     pictures, video = list_inputs(["memory://lab"])
     assert pictures.files == ("a/2.png", "a/10.png") and (video.kind, video.name) == ("video", "b.mp4")
+    for name in ("b.overlay.mp4", "poses/b.overlay.mp4", "lab.overlay/a/2.png"):
+        memory.pipe_file(f"/lab/{name}", b"x")
+    assert list_inputs(["memory://lab/"]) == [pictures, video]
+    notes: list[str] = []
+    for words in (["memory://lab/*.mp4"], ["memory://lab/b.mp4", "memory://lab/b.overlay.mp4"]):
+        assert [i.name for i in list_inputs(words, notes.append)] == ["b.mp4"] and "b.overlay.mp4: left" in notes.pop()
+    assert [i.name for i in list_inputs(["memory://lab/b.overlay.mp4"], notes.append)] == ["b.overlay.mp4"]
+    assert not notes
     for word, what in (("memory://lab/c.mp4", "no such"), ("memory://lab/*.mov", "nothing matches")):
         with pytest.raises(PoseError, match=what):
             list_inputs([word])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -22,14 +23,23 @@ FRAMES = 12
 CHANNELS = 16 + 19 * 4  # of the heads of `base`, heat maps' and offsets'
 
 
-@pytest.fixture(scope="module")
-def temporal() -> ModuleType:
+def module(name: str) -> ModuleType:
+    """A module of the benchmark."""
     sys.path.insert(0, str(FOLDER))
     try:
-        import temporal as module
+        return importlib.import_module(name)
     finally:
         sys.path.remove(str(FOLDER))
-    return module
+
+
+@pytest.fixture(scope="module")
+def figures() -> ModuleType:
+    return module("temporal_figures")
+
+
+@pytest.fixture(scope="module")
+def features() -> ModuleType:
+    return module("temporal_features")
 
 
 def pose(clip: int, frame: int) -> np.ndarray:
@@ -67,9 +77,9 @@ def stream(path: Path, change) -> Path:
     return path
 
 
-def jitter(temporal: ModuleType, folder: Path, path: Path) -> float:
+def jitter(figures: ModuleType, folder: Path, path: Path) -> float:
     """Thousandths of the box height over both clips."""
-    sums = temporal.score(path, temporal.truth_of(folder)).sums["jitter"].sum(0)
+    sums = figures.score(path, figures.truth_of(folder)).sums["jitter"].sum(0)
     return float(1000 * sums[0] / sums[1])
 
 
@@ -78,27 +88,27 @@ def ap(matches: oks.Matches, frames: np.ndarray | None = None) -> float:
     return float(oks.precision_recall(matches, "all", frames)[0].mean())
 
 
-def test_jitter_is_of_the_error_so_a_frozen_pose_cannot_win(temporal, folder, tmp_path):
-    exact = jitter(temporal, folder, stream(tmp_path / "a.jsonl", lambda xy, t: xy))
-    aside = jitter(temporal, folder, stream(tmp_path / "b.jsonl", lambda xy, t: xy + 3))
-    drifting = jitter(temporal, folder, stream(tmp_path / "c.jsonl", lambda xy, t: xy + 0.2 * t))
+def test_jitter_is_of_the_error_so_a_frozen_pose_cannot_win(figures, folder, tmp_path):
+    exact = jitter(figures, folder, stream(tmp_path / "a.jsonl", lambda xy, t: xy))
+    aside = jitter(figures, folder, stream(tmp_path / "b.jsonl", lambda xy, t: xy + 3))
+    drifting = jitter(figures, folder, stream(tmp_path / "c.jsonl", lambda xy, t: xy + 0.2 * t))
     # Two decimals are written: rounding alone.
     assert max(exact, aside, drifting) < 0.2
     # Every other frame 1 pixel to the right: second differences of 2 pixels, of a height of 100.
-    trembling = jitter(temporal, folder, stream(tmp_path / "d.jsonl", lambda xy, t: xy + np.array([t % 2, 0])))
+    trembling = jitter(figures, folder, stream(tmp_path / "d.jsonl", lambda xy, t: xy + np.array([t % 2, 0])))
     assert trembling == pytest.approx(20, abs=0.2)
-    held = jitter(temporal, folder, stream(tmp_path / "e.jsonl", lambda xy, t: pose(0, 4) * 0.5 + 0.5 * xy))
+    held = jitter(figures, folder, stream(tmp_path / "e.jsonl", lambda xy, t: pose(0, 4) * 0.5 + 0.5 * xy))
     assert held > 10
 
 
-def test_figures_of_a_perfect_and_a_poor_network(temporal, folder, tmp_path):
-    truth = temporal.truth_of(folder)
+def test_figures_of_a_perfect_and_a_poor_network(figures, folder, tmp_path):
+    truth = figures.truth_of(folder)
     assert truth.names == ("front/front_000.mp4", "side/side_000.mp4") and truth.xy.shape == (2 * FRAMES, 14, 2)
     rng = np.random.default_rng(0)
-    good = temporal.score(stream(tmp_path / "good.jsonl", lambda xy, t: xy), truth)
-    poor = temporal.score(stream(tmp_path / "poor.jsonl", lambda xy, t: xy + rng.normal(0, 9, xy.shape)), truth)
+    good = figures.score(stream(tmp_path / "good.jsonl", lambda xy, t: xy), truth)
+    poor = figures.score(stream(tmp_path / "poor.jsonl", lambda xy, t: xy + rng.normal(0, 9, xy.shape)), truth)
     weights = np.array([[2, 0], [0, 2], [1, 1]])
-    found = temporal.draws([good, poor], truth, np.ones(2, bool), weights)
+    found = figures.draws([good, poor], truth, np.ones(2, bool), weights)
     np.testing.assert_allclose(found["AP"][:, 0], 100)
     np.testing.assert_allclose(found["oks"][:, 0], 100, atol=0.01)
     assert (found["AP"][:, 1] < 60).all() and (found["jitter"][:, 1] > 50).all()
@@ -107,13 +117,13 @@ def test_figures_of_a_perfect_and_a_poor_network(temporal, folder, tmp_path):
     alone = ap(poor.matches, truth.clip == 0)
     assert found["AP"][1, 1] == pytest.approx(100 * alone, abs=1e-9)
     assert found["AP"][0, 1] == pytest.approx(100 * ap(poor.matches), abs=1e-9)
-    side = temporal.draws([poor], truth, truth.view == "side", weights)
+    side = figures.draws([poor], truth, truth.view == "side", weights)
     assert side["AP"][2, 0] == pytest.approx(100 * ap(poor.matches, truth.clip == 1), abs=1e-9)
 
 
-def test_people_are_paired_once_and_the_better_first(temporal):
+def test_people_are_paired_once_and_the_better_first(figures):
     label, detection = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
-    found = sys.modules["temporal_figures"].paired(3, label, detection, np.array([0.9, 0.8, 0.95, 0.02]))
+    found = figures.paired(3, label, detection, np.array([0.9, 0.8, 0.95, 0.02]))
     assert found.tolist() == [1, 0, -1]
 
 
@@ -129,9 +139,8 @@ def base(tmp_path_factory) -> Path:
     return path
 
 
-def test_every_variant_starts_as_the_finder_and_sees_the_same_clips(temporal, base):
+def test_every_variant_starts_as_the_finder_and_sees_the_same_clips(features, base):
     """Before learning all give the finder's maps of a first frame; batches depend on seed and step alone, in order."""
-    features = temporal.features
     rng = np.random.default_rng(0)
     people = [[(1, np.array([8.0, 8, 40, 60]), np.column_stack([pose(0, 0)[:, :2] / 3, np.full(19, 2)]))]] * 12
     clip = features.Clip(rng.normal(size=(12, CHANNELS, 8, 8)).astype(np.float16), people, 15.0)
@@ -143,7 +152,8 @@ def test_every_variant_starts_as_the_finder_and_sees_the_same_clips(temporal, ba
         pytest.approx(1 / 15), pytest.approx(2 / 15)
     )  # fmt: skip
     maps = []
-    for system in {**temporal.SYSTEMS, **temporal.ABLATIONS}.values():
+    systems = module("temporal_systems")
+    for system in {**systems.SYSTEMS, **systems.ABLATIONS}.values():
         network, meta = features.started(system["model"], base, 1, system.get("arguments", {}))
         heads = features.Heads(network.eval())
         with torch.no_grad():
@@ -154,8 +164,7 @@ def test_every_variant_starts_as_the_finder_and_sees_the_same_clips(temporal, ba
             assert torch.equal(getattr(found, name)[:, 0], getattr(maps[0], name)[:, 0])
 
 
-def test_a_stopped_lesson_ends_with_the_same_weights(temporal, base, tmp_path):
-    features = temporal.features
+def test_a_stopped_lesson_ends_with_the_same_weights(features, base, tmp_path):
     rng = np.random.default_rng(0)
     people = [[(1, np.array([8.0, 8, 40, 60]), np.column_stack([pose(0, 0)[:, :2] / 3, np.full(19, 2)]))]] * 8
     clip = features.Clip(rng.normal(size=(8, CHANNELS, 8, 8)).astype(np.float16), people, 15.0)
@@ -187,9 +196,8 @@ def test_a_stopped_lesson_ends_with_the_same_weights(temporal, base, tmp_path):
     assert moved(*lesson("still", batches, "dekr-finder")) == {"head_heatmap", "offset_final"}
 
 
-def test_what_is_lost_in_oks_by_hand(temporal):
+def test_what_is_lost_in_oks_by_hand(features):
     """Two people, one exact, one whose single labelled joint lies 2 cells off."""
-    features = temporal.features
     joints = np.full((2, 19, 2), 40.0)
     visibility = np.zeros((2, 19))
     visibility[0], visibility[1, 0] = 2, 2
@@ -207,9 +215,8 @@ def test_what_is_lost_in_oks_by_hand(temporal):
     assert float(features.lost_oks(offset, targets)) == pytest.approx(wanted, rel=1e-4)
 
 
-def test_heads_taken_apart_give_the_whole_network_s_maps(temporal, base):
+def test_heads_taken_apart_give_the_whole_network_s_maps(features, base):
     """What is kept in files, then last layers, is the network; and it is whole again afterwards."""
-    features = temporal.features
     network, _ = features.started("dekr-gru-finder", base, 1, {})
     network = network.eval()
     image = torch.from_numpy(np.random.default_rng(0).normal(size=(3, 3, 64, 64)).astype(np.float32))
@@ -228,9 +235,8 @@ def test_heads_taken_apart_give_the_whole_network_s_maps(temporal, base):
         assert torch.equal(getattr(again, name), getattr(whole, name))
 
 
-def test_a_changed_clip_moves_its_labels_along(temporal, tmp_path):
+def test_a_changed_clip_moves_its_labels_along(features, tmp_path):
     """A bright dot and its label go to the same place, under the other side's name where the clip is mirrored."""
-    features = temporal.features
     texture = tmp_path / "grey.png"
     features.cv2.imwrite(str(texture), np.full((8, 8, 3), 20, np.uint8))
     places = np.full((19, 2), 32.0)
@@ -263,31 +269,51 @@ def test_a_changed_clip_moves_its_labels_along(temporal, tmp_path):
     assert 0 < mirrored < 12
 
 
-def test_the_threshold_with_the_best_f1(temporal, tmp_path):
+def test_the_threshold_with_the_best_f1() -> None:
     """Two pictures with a person each: one found with 0.9 and again with 0.5, the other with 0.4, after a stranger; and
-    somebody in a crowd."""
+    somebody in a crowd. Then a third, where two are found that nobody shows."""
     joints = np.zeros((19, 2))
 
     def person(score: float, x: float) -> Instance:
         return Instance(joints, np.full(19, 2), np.ones(19), score, np.array([x, 0.0, x + 20, 40]))
 
     class Pictured:
-        unknown = np.array([[150.0, 0, 200, 40]])
+        complete = True
 
-        def __init__(self, x: float) -> None:
-            self.boxes_xyxy = np.array([[x, 0.0, x + 20, 40], [60, 60, 66, 66]])  # the second too small
+        def __init__(self, *left: float) -> None:
+            # The last is a seventh of the picture's longer side: too small to count.
+            boxes = [*([x, 0.0, x + 20, 40] for x in left), [120, 40, 149, 60]] if left else []
+            self.boxes_xyxy = np.array(boxes, float).reshape(-1, 4)
+            self.unknown = np.array([[150.0, 0, 200, 40]] if left else [], float).reshape(-1, 4)
 
         def read(self) -> np.ndarray:
             return np.zeros((80, 200, 3), np.uint8)
 
     class Model:
-        people = iter([[person(0.9, 1), person(0.5, 0)], [person(0.45, 100), person(0.4, 10), person(0.7, 160)]])
+        def __init__(self, *people: list[Instance]) -> None:
+            self.people = iter(people)
 
         def predict(self, images: list[np.ndarray]) -> list[list[Instance]]:
             return [next(self.people)]
 
-    found, wanted = temporal.people_found(Model(), [Pictured(0), Pictured(10)])
-    assert sorted(map(tuple, found.tolist())) == [(0.4, 1.0), (0.45, 0.0), (0.5, 0.0), (0.9, 1.0)] and wanted == 2
-    assert temporal.best_threshold(found, wanted) == (0.9, pytest.approx(2 / 3))
-    more = np.concatenate([found, [[0.41, 1.0], [0.42, 1.0]]])
-    assert temporal.best_threshold(more, 4) == (0.4, pytest.approx(8 / 10))
+    ship = module("temporal_ship")
+    seen = [[person(0.9, 1), person(0.5, 0)], [person(0.45, 100), person(0.4, 10), person(0.7, 160)]]
+    # Between 0.9 and 0.5; showing everybody has the same F1.
+    assert ship.threshold_of(Model(*seen), [Pictured(0), Pictured(10)]) == (0.7, pytest.approx(2 / 3, abs=1e-4))
+    more = [*seen, [person(0.42, 0), person(0.41, 50)]]
+    wanted = [Pictured(0), Pictured(10), Pictured(0, 50)]
+    assert ship.threshold_of(Model(*more), wanted) == (0.4, pytest.approx(8 / 10, abs=1e-4))
+    # People shown where nobody is cost as much as elsewhere.
+    nobody = [*more, [person(0.6, 20), person(0.55, 80)]]
+    assert ship.threshold_of(Model(*nobody), [*wanted, Pictured()]) == (0.4, pytest.approx(8 / 12, abs=1e-4))
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [("--only=dekr-grew", "no system is called 'dekr-grew'"), ("--conditions=fog", "no condition is called 'fog'")],
+)
+def test_unknown_names_are_refused_before_anything_is_made(asked, said, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["temporal.py", "--data", str(tmp_path), "--out", str(tmp_path / "out"), asked])
+    with pytest.raises(SystemExit, match=said):
+        module("temporal").main()
+    assert not any((tmp_path / "out").iterdir())

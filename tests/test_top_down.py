@@ -19,8 +19,8 @@ from posecli.models.layers import HeatmapOutput
 from posecli.person_boxes import read_boxes
 from posecli.pose_scores import crop_area, joints_score
 from posecli.predictions import StreamHeader, header_to_json
-from posecli.readout import TOP_DOWN
-from posecli.types import Frame, Skeleton
+from posecli.readout import TOP_DOWN, size_for, together
+from posecli.types import Frame, Instance, Skeleton
 
 SKELETON = Skeleton("three", ("head", "hand", "foot"), edges=((0, 1),), sigmas=(0.05, 0.05, 0.05))
 
@@ -115,6 +115,65 @@ def test_crops_of_several_frames_go_through_the_network_together() -> None:
     assert [len(people) for people in found] == [2, 2, 2, 2, 0]
     for people in found[:4]:
         assert people[0].xy == pytest.approx(np.array([[60, 85], [72, 100], [60, 115]]), abs=4)  # flat dots
+
+
+NARROW = {"size": [64, 96], "ratio": 0.6, "side": 40}
+
+
+@pytest.mark.parametrize("flip_test", [False, True])
+def test_long_boxes_are_looked_at_in_an_input_of_their_shape(flip_test: bool) -> None:
+    image = picture((60, 100, (255, 255, 255)), (150, 100, (230, 230, 230)), (240, 100, (200, 200, 200)))
+    upright, square = [45.0, 75, 75, 125], box(150, 100)
+    lying, small = [215.0, 85, 265, 115], [240.0 - 9, 100 - 19, 240 + 9, 100 + 19]
+    network = model(batch=8, flip_test=flip_test)
+    network.meta = network.meta.with_extra(narrow=NARROW)
+    inputs: list[tuple[int, ...]] = []
+    network.network.register_forward_hook(lambda _, given, __: inputs.append(tuple(given[0].shape)))
+    found = network._predict_top_down(
+        [image, image], [_people(square, upright, lying), _people(small, upright)], flip_test
+    )
+    each = [(2, 3, 64, 64), (2, 3, 96, 64), (1, 3, 64, 96)]
+    assert inputs == [size for size in each for _ in range(1 + flip_test)]
+    # In the order of the boxes, and where the dots are, at whatever size they were seen.
+    assert [len(people) for people in found] == [3, 2]
+    for person, x in zip([*found[0], *found[1]], (150, 60, 240, 240, 60), strict=True):
+        assert person.xy == pytest.approx(np.array([[x, 85], [x + 12, 100], [x, 115]]), abs=4)
+
+
+def test_shapes_that_weights_ask_for() -> None:
+    meta = model().meta
+    assert size_for(np.array([0.0, 0, 10, 90]), meta) == (64, 64)
+    meta = meta.with_extra(narrow=NARROW)
+    assert size_for(np.array([0.0, 0, 24, 40]), meta) == (64, 96)
+    assert size_for(np.array([5.0, 0, 45, 24]), meta) == (96, 64)
+    assert size_for(np.array([0.0, 0, 24.1, 40]), meta) == (64, 64)
+    assert size_for(np.array([0.0, 0, 23, 39]), meta) == (64, 64)
+    for wrong in ([64, 96], {"size": [64], "ratio": 0.6, "side": 40}, {"size": [0, 64], "ratio": 1, "side": 1}, {}):
+        with pytest.raises(PoseError, match="narrow"):
+            size_for(np.zeros(4), meta.with_extra(narrow=wrong))
+
+
+def test_people_of_a_video_share_an_input_where_little_is_lost() -> None:
+    meta = model().meta.with_extra(narrow=NARROW | {"size": [48, 96]})
+    upright, broad, square, lying = (
+        np.array(b) for b in ([0.0, 0, 50, 100], [0, 0, 66, 100], [0, 0, 100, 100], [0, 0, 100, 50])
+    )
+
+    def shared(*boxes: np.ndarray) -> list[tuple[int, int]]:
+        return together(boxes, [size_for(box, meta) for box in boxes], meta)
+
+    assert shared(upright, broad) == [(48, 96), (48, 96)]  # as large as in the square
+    assert shared(upright, square) == [(48, 96), (64, 64)]
+    assert shared(square, upright, square) == [(64, 64)] * 3
+    assert shared(upright, upright, lying) == [(48, 96), (48, 96), (96, 48)]
+    assert shared(lying) == [(96, 48)] and shared() == []
+
+
+def _people(*boxes: list[float]) -> list[Instance]:
+    return [
+        Instance(np.zeros((3, 2), np.float32), np.zeros(3, int), np.zeros(3, np.float32), 1.0, np.array(b))
+        for b in boxes
+    ]
 
 
 @pytest.mark.parametrize("options", [{"person_score": "best"}, {"pose_nms": 0.0}, {"pose_nms": 1.5}])

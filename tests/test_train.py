@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,7 +31,7 @@ from posecli.readout import BOTTOM_UP
 from posecli.settings import TrainSettings, check_meaning, gentle, parse_assignments, read_toml, resolve, to_toml
 from posecli.skeletons import get_skeleton
 from posecli.tasks import make_task
-from posecli.training import random_states, set_random_states, train
+from posecli.training import mirror_trouble, random_states, set_random_states, train
 from posecli.types import Dataset, Instance, Record, Skeleton
 from posecli.validation import Validation
 
@@ -731,13 +732,18 @@ def test_accumulating_equals_one_large_batch(toy: Path, tmp_path: Path) -> None:
 
 
 def test_two_processes_equal_one_that_accumulates(toy: Path, tmp_path: Path) -> None:
-    settings = small(toy, epochs=3, batch=2, accumulate=2, val=str(toy))
+    # Warm at once: with a rate near nothing whatever they learn would be the same.
+    settings = small(toy, epochs=3, batch=2, accumulate=2, warmup=1, val=str(toy))
     train(settings, tmp_path / "one")
     config = tmp_path / "run.toml"
-    config.write_text(to_toml(small(toy, epochs=3, batch=2, accumulate=1, val=str(toy))))
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29617"]
-    command += ["-m", "posecli", "train", "--quiet", "--config", str(config), "--out", str(tmp_path / "two")]
-    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True)
+    config.write_text(to_toml(replace(settings, accumulate=1)))
+    # Standalone: on a port that is free. A fixed one may be another run's of this test.
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
+    command += ["--nproc-per-node", "2", "-m", "posecli", "train", "--quiet", "--config", str(config)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    run = subprocess.run([*command, "--out", str(tmp_path / "two")], env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    # Another order of sums: 4e-7 where it was measured, the same in every run, however busy the machine.
     assert_same(weights(tmp_path / "one"), weights(tmp_path / "two"), 2e-5)
     losses = []
     for folder in ("one", "two"):
@@ -927,3 +933,73 @@ def test_a_network_is_as_deep_as_the_weights_it_starts_from(toy: Path, tmp_path:
     asked = json.loads(SMALL["model_arguments"]) | {"blocks": [2, 1, 1, 1]}
     train(replace(like, model_arguments=json.dumps(asked)), tmp_path / "third", device="cpu")
     assert len(weights(tmp_path / "third")) > len(first)
+
+
+def test_joints_that_mirrored_pictures_teach_wrongly_are_told(toy: Path, tmp_path: Path) -> None:
+    sided = ("left_hip", "right_hip", "nose")
+    assert mirror_trouble(Skeleton("s", sided), 0.5) == mirror_trouble(Skeleton("s", ("a", "b")), 0.0) == ""
+    assert mirror_trouble(Skeleton("s", ("tail",)), 0.5) == ""
+    assert "no pairs of left and right joints" in mirror_trouble(Skeleton("s", ("Schulter li", "Schulter re")), 0.5)
+    assert mirror_trouble(Skeleton("s", (*sided, "right_hand")), 0.5).startswith("right_hand: without a partner")
+    value = json.loads(toy.read_text())
+    value["categories"][0] |= {"keypoints": list("abcde"), "posecli": {"name": "toy5"}}
+    (toy.with_name("nosides.json")).write_text(json.dumps(value))
+    with pytest.warns(UserWarning, match="no pairs of left and right joints"):
+        train(small(toy.with_name("nosides.json"), epochs=1), tmp_path / "run")
+
+
+def test_a_validation_without_the_length_that_pck_wants_is_refused(toy: Path, tmp_path: Path) -> None:
+    """It gave NaN, than which no later validation is better: best.safetensors stayed the first one's."""
+    value = json.loads(toy.read_text())
+    value["categories"][0]["posecli"]["torso"] = ["left_shoulder", "right_hip"]
+    for annotation in value["annotations"]:
+        annotation["keypoints"][5] = 0  # left_shoulder
+    path = toy.with_name("no_torso.json")
+    path.write_text(json.dumps(value))
+    with pytest.raises(PoseError, match="nobody in it has left_shoulder and right_hip"):
+        train(small(path, val=str(path), metric="pck", min_joints=4), tmp_path / "run")
+    with pytest.raises(PoseError, match="nothing to learn from") as caught:
+        train(small(path), tmp_path / "run")
+    assert "'people with fewer than 5 labelled joints (min_joints)': 6" in caught.value.hint
+    result = train(small(path, val=str(path), epochs=1, min_joints=4), tmp_path / "run")
+    assert result.validation is not None and set(result.validation) == {"mean-oks"}
+
+
+def test_resume_refuses_other_joints(toy: Path, tmp_path: Path) -> None:
+    """As many joints in another order fit the network, whose heads know them by their places."""
+    data = tmp_path / "data"
+    make_toy(data)
+    train(small(data / "coco.json", epochs=1), tmp_path / "run")
+    value = json.loads((data / "coco.json").read_text())
+    value["categories"][0]["keypoints"] = [NAMES[k] for k in (0, 2, 1, 4, 3)]
+    (data / "coco.json").write_text(json.dumps(value))
+    with pytest.raises(PoseError, match="the run learnt nose, left_shoulder"):
+        train(None, tmp_path / "run", resume=True, changes={"epochs": 2})
+
+
+def test_people_whose_box_is_somewhere_else_are_counted(toy: Path, tmp_path: Path) -> None:
+    """Crops around such boxes show nothing of them; the loss was 0, and nothing was learnt."""
+    value = json.loads(toy.read_text())
+    for annotation in value["annotations"]:
+        annotation["bbox"][0] += 500
+    path = toy.with_name("elsewhere.json")
+    path.write_text(json.dumps(value))
+    with pytest.raises(PoseError, match="nothing to learn from") as caught:
+        train(small(path), tmp_path / "run")
+    assert "'people whose joints lie elsewhere than their box': 6" in caught.value.hint
+
+
+@pytest.mark.parametrize("length", [{"epochs": 4}, {"max_minutes": 0.01}])
+def test_runs_that_end_before_they_are_warm_are_told(toy: Path, tmp_path: Path, length: dict[str, float]) -> None:
+    """Six pictures are three steps an epoch; the usual warm-up is 300 steps, and the rate was a hundredth of lr."""
+    with pytest.warns(UserWarning, match=r"steps long and the learning rate rises over warmup = 300"):
+        train(small(toy, **length), tmp_path / "slow")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train(small(toy, **length, warmup=1), tmp_path / "quick")
+
+
+def test_joints_that_nobody_is_labelled_with_are_told(toy: Path, tmp_path: Path) -> None:
+    """A labelling tool's skeleton has joints that nobody set; the network's maps of them stay random."""
+    with pytest.warns(UserWarning, match="nobody is labelled with left_eye, right_eye, left_ear"):
+        train(small(toy, skeleton="coco17", epochs=1, warmup=0), tmp_path / "run")

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from posecli.as_written import all_as_written, as_written
+from posecli.errors import PoseError
 from posecli.geometry import crop_from_box
-from posecli.types import Crop, Instance
+from posecli.skeletons import SKELETONS
+from posecli.types import Crop, Instance, Skeleton
 
 
 def people(count: int, *, boxes: bool = True) -> list[Instance]:
@@ -73,3 +75,35 @@ def test_a_turned_crop_keeps_its_middle_and_turns_clockwise() -> None:
     above = crop.inverse @ (10, 1, 1)
     assert turned.matrix @ (*above, 1) == pytest.approx((14, 5))
     assert turned.turned(-90).matrix == pytest.approx(crop.matrix)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("left_hip", "right_hip"), ("LHip", "RHip"), ("hip_l", "hip_r"), ("LEFT_HIP", "RIGHT_HIP"),
+        ("HIP_LEFT", "HIP_RIGHT"), ("hip_L", "hip_R"), ("HipLeft", "HipRight"), ("hipL", "hipR"), ("hip.L", "hip.R"),
+        ("hip left", "hip right"), ("front_left_hip", "front_right_hip"), ("Hip (left)", "Hip (right)"),
+    ],
+)  # fmt: skip
+def test_left_and_right_meet_however_they_are_spelt(names: tuple[str, str]) -> None:
+    """Pictures are mirrored while a network learns: joints that don't change places then teach both sides as one."""
+    skeleton = Skeleton("s", (names[1], "nose", names[0]))
+    assert skeleton.flip_pairs == ((2, 0),) and skeleton.flip_index.tolist() == [2, 1, 0]
+    assert Skeleton.from_json(skeleton.to_json()) == skeleton
+
+
+def test_names_that_state_no_side_do_not_meet() -> None:
+    assert Skeleton("s", ("tail", "ear", "left", "l_r", "elbow", "hip_l", "knee_r")).flip_pairs == ()
+    known = ("left_hip", "right_hip", "wrist.L", "wrist.R")
+    assert Skeleton("s", known).flip_pairs == ((0, 1), (2, 3))
+    # As files of before have it, where only the first spelling was understood.
+    assert Skeleton("s", known, flip_pairs=((0, 1),)).flip_pairs == ((0, 1),)
+    for wrong in (((0, 2), (1, 3)), ((2, 3),), ((0, 1), (2, 4))):
+        with pytest.raises(PoseError, match="flip pairs contradict"):
+            Skeleton("s", (*known, "ball"), flip_pairs=wrong)
+
+
+def test_known_skeletons_keep_their_pairs() -> None:
+    for skeleton in SKELETONS.values():
+        again = Skeleton(skeleton.name, skeleton.keypoints)
+        assert {frozenset(p) for p in again.flip_pairs} == {frozenset(p) for p in skeleton.flip_pairs}

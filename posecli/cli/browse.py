@@ -15,6 +15,8 @@ from posecli.cli.common import (
     console,
     print_json,
     progress,
+    refuse_dash,
+    refuse_inputs,
     warn,
 )
 
@@ -71,6 +73,8 @@ def browse(
     from posecli.reports.gallery import ONE_FILE, write_gallery
     from posecli.reports.items import add_predictions, of_dataset, of_stream, read_predicted
 
+    refuse_dash(out=out)
+    refuse_inputs([out], [source, pred])
     with console(quiet).status("reading"):
         if is_named(source, (".jsonl",)):
             if pred is not None:

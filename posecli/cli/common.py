@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import enum
 import json
+import os
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -58,6 +60,43 @@ def check_stream_name(out: str | None) -> None:
         raise UsageError(
             f"--out {out}: what is written is a stream", hint="NAME.jsonl; posecli convert goes on from it"
         )
+
+
+def given(context: typer.Context, parameter: str) -> bool:
+    """Whether an option stands on the command line, be it with the value it would have anyway."""
+    source = context.get_parameter_source(parameter)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def refuse_without(partner: str, context: typer.Context, *parameters: str) -> None:
+    """UsageError where one of a verb's options is given that means nothing without ``partner``, which is not there."""
+    from posecli.errors import UsageError
+
+    for option in context.command.params:
+        if option.name in parameters and given(context, option.name):
+            raise UsageError(f"{option.opts[0]} is for {partner}", hint=f"give {partner}, or leave it out")
+
+
+def refuse_dash(**outputs: object) -> None:
+    """UsageError where an option (``heat_csv`` is ``--heat-csv``) names standard output for what goes to files only: a
+    file or folder would be called ``-``."""
+    from posecli.errors import UsageError
+
+    for name, place in outputs.items():
+        if place is not None and str(place) in ("-", "-/"):
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} - is not possible: it is written to a file", hint="give a name, ./- if need be")
+
+
+def refuse_inputs(outputs: Iterable[object], inputs: Iterable[object]) -> None:
+    """UsageError where a file to be written is one that is read, which ``--overwrite`` would replace with something
+    else. Both are paths; None and words that are no file are passed over."""
+    from posecli.errors import UsageError
+
+    read = [str(word) for word in inputs if word is not None and os.path.isfile(str(word))]
+    for place in (str(word) for word in outputs if word is not None and os.path.isfile(str(word))):
+        if any(os.path.samefile(place, other) for other in read):
+            raise UsageError("the output is an input", place, "choose another name")
 
 
 DeviceOption = Annotated[

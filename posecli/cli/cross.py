@@ -64,7 +64,9 @@ def cross(
     the joints that all runs and sets share.
     """
     from posecli.cross import Run, TestSet, cross_evaluate, find_runs, read_sets
+    from posecli.metrics.options import refuse_unused
 
+    refuse_unused([m.strip() for m in metrics.split(",")], pck_reference, "auto", {})
     rows, sets = find_runs(runs), read_sets(on, warn)
     with progress(quiet) as bar:
         tasks: dict[tuple[str, str], TaskID] = {}

@@ -19,6 +19,9 @@ from posecli.cli.common import (
     RayWorkersOption,
     console,
     print_json,
+    refuse_dash,
+    refuse_inputs,
+    refuse_without,
     warn,
 )
 from posecli.cli.evaluate_each import evaluate_each
@@ -33,7 +36,7 @@ def _names(text: str) -> list[str]:
 
 
 def _thresholds(texts: list[str] | None) -> Any:
-    """``["pck=0.1,0.2", "pcp=0.5"]`` to a mapping, ``["0.1,0.2"]`` to a list for all metrics."""
+    """``["pck=0.1,0.2", "pcp=0.5"]`` to a mapping; ``["0.1,0.2"]`` speaks of all metrics that count shares."""
     from posecli.errors import UsageError
 
     if not texts:
@@ -52,6 +55,7 @@ def _thresholds(texts: list[str] | None) -> Any:
 
 @through_storage(reads=["gt", "pred", "pred2", "image_root"], writes=["heat_csv", "heat_plot", "report", "each"])
 def evaluate(
+    context: typer.Context,
     gt: Annotated[Path, typer.Argument(metavar="GT", help="Labels: COCO keypoint JSON, or anything convert reads.")],
     pred: Annotated[
         str,
@@ -159,6 +163,7 @@ def evaluate(
 
     from posecli.errors import MissingExtra, PoseError, UsageError
     from posecli.metrics import evaluate as compare
+    from posecli.metrics.options import refuse_unused
     from posecli.on_ray import Cluster
     from posecli.skeletons import get_skeleton
     from posecli.storage import current
@@ -166,6 +171,8 @@ def evaluate(
     for option, path in (("--heat-plot", heat_plot), ("--report", report)):
         if path is not None and find_spec("matplotlib") is None:
             raise MissingExtra("matplotlib", "plots", option)
+    refuse_dash(heat_csv=heat_csv, heat_plot=heat_plot, report=report, each=each)
+    refuse_inputs([heat_csv, heat_plot, report], [gt, pred, pred2])
     for path in (heat_csv, heat_plot, report):
         if path is not None and path.exists() and not overwrite:
             raise PoseError("the output exists already", str(path), "choose another name or give --overwrite")
@@ -173,13 +180,17 @@ def evaluate(
         raise UsageError("both predictions can't come from standard input", hint="give a file")
     if (heat_csv or heat_plot) and metrics is not None and "heat" not in _names(metrics):
         raise UsageError("--heat-csv and --heat-plot show the metric heat", hint="--metrics ...,heat")
+    if report is None:
+        refuse_without("--report", context, "examples")
+    limits = _thresholds(thresholds)
+    refuse_unused(_names(metrics), pck_reference, pckh_reference, limits or {})
     asked = [] if by == "none" else _names(by)
     seen: list[Any] = []  # whom the report draws
     if report is not None and bootstrap is None:
         bootstrap = 1000
     options: dict[str, Any] = {
         "metrics": _names(metrics), "match": match, "misses": misses,
-        "by": asked if report is None else [*asked, "joint"], "thresholds": _thresholds(thresholds),
+        "by": asked if report is None else [*asked, "joint"], "thresholds": limits,
         "bootstrap": bootstrap, "seed": seed, "min_joints": min_joints, "joints": _names(joints) or None,
         "pck_reference": pck_reference, "pckh_reference": pckh_reference, "compat": compat,
         "only_predicted": only_predicted, "diagnose": diagnose or report is not None,

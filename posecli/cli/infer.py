@@ -21,6 +21,8 @@ from posecli.cli.common import (
     console,
     fetched,
     progress,
+    refuse_dash,
+    refuse_inputs,
     report_error,
     warn,
 )
@@ -218,7 +220,9 @@ def infer(
         str | None, typer.Option(help="First frame, as a number or in seconds: 12.5s.", rich_help_panel="Frames")
     ] = None,
     end: Annotated[str | None, typer.Option(help="The frame after the last one.", rich_help_panel="Frames")] = None,
-    every: Annotated[int, typer.Option(min=1, help="Step between frames.", rich_help_panel="Frames")] = 1,
+    every: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Step between frames.", rich_help_panel="Frames")
+    ] = 1,
     roi: Annotated[
         str | None, typer.Option(help="Look at this part only: x,y,width,height.", rich_help_panel="Frames")
     ] = None,
@@ -311,7 +315,9 @@ def infer(
         raise UsageError("--resume is for streams", hint="infer to a stream, then posecli convert it")
     if json_ and out == "-":
         raise UsageError("--json and --out - both want standard output", hint="give --out a file")
-    sources = list_inputs(inputs)
+    sources = list_inputs(inputs, warn)
+    refuse_dash(render_out=render_out)
+    refuse_inputs([out, render_out], [*inputs, weights, box_weights, rescore, boxes])
     if plots and (kind != "stream" or out == "-"):
         raise UsageError("--plots is drawn from a stream", hint="--out NAME.jsonl")
     if plots:  # now, not when all is done
@@ -329,6 +335,8 @@ def infer(
     region = parse_numbers(roi, 4, "--roi") if roi else None
     several = parse_numbers(scales, None, "--scales")
     check_decoder(decode)
+    if decode == "gpu" and not any(source.kind in ("video", "url") for source in sources):
+        raise UsageError("--decode gpu is for videos", hint="leave it out")
     if batch == "auto" and (segments or ray):
         raise UsageError("segments go through the network in batches of one size", hint="give --batch a number")
     options = InferOptions(
@@ -346,6 +354,8 @@ def infer(
         raise UsageError("shared work gives streams", hint="posecli merge and posecli convert make the rest of them")
     if (segments or ray) and (plots or not smoothing.does_nothing):
         raise UsageError("--smooth and --plots follow a whole stream", hint="posecli smooth, after posecli merge")
+    if (segments or ray) and profile:
+        raise UsageError("--profile is for one process and whole inputs", hint="without --segments and --ray")
     if segments and (render or render_out):
         raise UsageError("segments have no overlay", hint="posecli render VIDEO STREAM afterwards")
 
@@ -509,14 +519,20 @@ def _count(batch: str) -> int:
 
 
 def _fitting(network: PoseModel, sources: list[Input], quiet: bool) -> int:
-    """``--batch auto``: as many pictures like the first source's as there is memory for."""
+    """``--batch auto``: as many pictures like those of the first source that opens as there is memory for."""
     from posecli.batching import fit_batch
+    from posecli.errors import PoseError
 
-    first = sources[0]
     width, height = 1280, 720
-    if first.kind in ("video", "pictures"):
-        with first.open() as opened:
-            width, height = opened.width, opened.height
+    for source in sources:
+        if source.kind not in ("video", "pictures"):
+            break
+        try:
+            with source.open() as opened:
+                width, height = opened.width, opened.height
+            break
+        except PoseError:  # told when its turn comes
+            continue
     fit = fit_batch(network, width, height)
     if fit is None:
         warn("the memory in use cannot be measured here: --batch 8")

@@ -43,6 +43,8 @@ def tell(summaries: list[Summary], quiet: bool, json_: bool, profile: dict[str, 
 
     talk = console(quiet)
     for s in summaries:
+        if s.overlay is not None and s.sound not in ("copied", "none"):
+            warn(f"{s.overlay}: sound {s.sound}")
         if s.resumed_at is not None:
             talk.print(f"{s.name}: went on at frame {s.resumed_at}", markup=False)
         if s.finished:

@@ -38,12 +38,20 @@ def models(
     """
     begin()
     from posecli.catalogue import architectures, public, shipped
-    from posecli.errors import PoseError
+    from posecli.errors import PoseError, UsageError
     from posecli.zoo import cache_folder, entries
 
+    if fetch is not None and (name is not None or all_):
+        raise UsageError(
+            f"{'--all' if name is None else name} is for the list, --fetch is for one file", hint="one of them"
+        )
     settled()
     if fetch is not None:
-        typer.echo(fetched(fetch, quiet))
+        file = fetched(fetch, quiet)
+        if as_json:
+            print_json({"weights": fetch, "file": file})
+        else:
+            typer.echo(file)
         return
     word = (name or "").lower()
     networks = architectures(word)

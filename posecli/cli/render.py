@@ -15,6 +15,8 @@ from posecli.cli.common import (
     console,
     print_json,
     progress,
+    refuse_dash,
+    refuse_without,
     warn,
 )
 from posecli.cli.stored import through_storage
@@ -30,6 +32,7 @@ _LOOK = "Look"
 
 @through_storage(reads=["poses", "poses2"], writes=["out"])
 def render(
+    context: typer.Context,
     source: Annotated[
         str, typer.Argument(metavar="INPUT", help="The video, picture or folder that the poses were found on.")
     ],
@@ -89,7 +92,9 @@ def render(
         str | None, typer.Option(help="First frame, as a number or in seconds: 12.5s.", rich_help_panel="Frames")
     ] = None,
     end: Annotated[str | None, typer.Option(help="The frame after the last one.", rich_help_panel="Frames")] = None,
-    every: Annotated[int, typer.Option(min=1, help="Step between frames.", rich_help_panel="Frames")] = 1,
+    every: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Step between frames.", rich_help_panel="Frames")
+    ] = 1,
     overwrite: OverwriteOption = False,
     json_: JsonOption = False,
     quiet: QuietOption = False,
@@ -110,12 +115,15 @@ def render(
     from posecli.panels import LAYOUTS
     from posecli.render import Comparison, Style, poses_for, render_stream
     from posecli.render_files import default_target, open_writer
-    from posecli.video import check_positions, open_source
+    from posecli.video import VideoWriter, check_positions, open_source
 
+    refuse_dash(out=out)
     check_positions(start, end)
     look = Style(style, labels, ids, scores, boxes, threshold, joint_threshold, background, trail)
     if layout not in LAYOUTS:
         raise UsageError(f"unknown layout {layout!r}", hint=f"one of {', '.join(LAYOUTS)}")
+    if poses2 is None:
+        refuse_without("PRED2", context, "layout")
     if poses2 is not None and poses == poses2 == "-":
         raise UsageError("both streams can't come from standard input", hint="give a file")
     with open_source(_source_of(source, poses)) as opened:
@@ -153,7 +161,9 @@ def render(
     if report.broken:
         first_problem = f" ({opened.problems[0]})" if opened.problems else ""
         warn(f"{opened.name}: {report.broken} damaged frames{first_problem}")
-    if report.sound.startswith("left out") or report.sound.startswith("copied up"):
+    if isinstance(writer, VideoWriter):  # the last of the sound came when it was closed
+        report.sound = writer.audio
+    if report.sound not in ("copied", "none"):
         warn(f"{target}: sound {report.sound}")
     if json_:
         print_json({"out": str(target), **vars(report)})
@@ -206,6 +216,8 @@ def _labels(path: Path, source: FrameSource) -> list[tuple[StreamHeader, FramePo
     from posecli.video import PictureSource
 
     dataset = read_dataset(path, warn=warn)
+    if isinstance(source, PictureSource):  # frames kept as pictures go by their names, whatever their video's rate
+        dataset = replace(dataset, videos=tuple(replace(video, fps=0.0) for video in dataset.videos))
     lines = [
         (header, replace(line, instances=tuple(p for p in line.instances if not p.ignore)))
         for header, line in label_stream(dataset, whole_names=True)

@@ -7,7 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from posecli.cli.common import DebugOption, JsonOption, OverwriteOption, QuietOption, console, print_json, progress
+from posecli.cli.common import (
+    DebugOption,
+    JsonOption,
+    OverwriteOption,
+    QuietOption,
+    console,
+    given,
+    print_json,
+    progress,
+    refuse_without,
+)
 from posecli.errors import UsageError
 
 
@@ -24,6 +34,7 @@ def _numbers(text: str, separator: str, option: str, example: str) -> tuple[int,
 
 
 def scenes(
+    context: typer.Context,
     out: Annotated[Path, typer.Argument(help="Folder to make: OUT/CAMERA/scene_000.mp4 with .json labels beside it.")],
     seed: Annotated[int, typer.Option(help="The same seed makes the same scenes.")] = 0,
     count: Annotated[int, typer.Option(help="How many scenes.")] = 2,
@@ -82,6 +93,10 @@ def scenes(
     from posecli.scenes.folder import SceneOptions, generate
     from posecli.scenes.puppet_show import PuppetOptions, generate_puppets
 
+    if motion == "procedural" and not puppets:
+        refuse_without("--motion NPZ", context, "split")
+    if crossing and given(context, "occluders"):
+        raise UsageError("--crossing has a wall in place of --occluders", hint="give one of them")
     views = tuple(c.strip() for c in cameras.split(",") if c.strip())
     common: dict[str, Any] = {
         "seed": seed, "count": count, "people": _numbers(people, "-", "--people", "1-3"), "frames": frames,

@@ -54,11 +54,12 @@ def smooth(
     if json_ and out == "-":
         raise UsageError("--json and --out - both want standard output", hint="give --out a file")
     check_stream_name(out)
+    smoothing = Smoothing(filter_, fill, keep_raw)
+    if smoothing.does_nothing:
+        raise UsageError("--filter none is for --fill", hint="give --fill N, or another filter")
     with progress(quiet) as bar:
         task = bar.add_task("smooth", total=None)
-        report = smooth_file(
-            poses, out, Smoothing(filter_, fill, keep_raw), overwrite=overwrite, on_frame=lambda: bar.advance(task)
-        )
+        report = smooth_file(poses, out, smoothing, overwrite=overwrite, on_frame=lambda: bar.advance(task))
     if report.without_id and not report.people:
         warn(f"{poses}: nobody has an id, so nothing was changed; infer --track gives ids")
     if json_:

@@ -42,6 +42,13 @@ def three_streams() -> None:
             setattr(sys, name, io.TextIOWrapper(raw, encoding="utf-8", write_through=True))  # type: ignore[arg-type]
 
 
+def every_character() -> None:
+    """What standard output's encoding lacks is written there as ``\\u2588``, as Python does on standard error. Else a
+    name or a bar would end the command when all is done: piped output on Windows is cp1252."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def end_as_by_ctrl_c() -> None:
     """SIGTERM (of `kill`, `timeout`, a service manager, SLURM) and SIGHUP (of a terminal that is closed) end the
     command as Ctrl-C does: what is half-written is removed, and a stream ends with a whole line. Where whoever started

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from posecli.cli.common import PLAIN, DebugOption, JsonOption, OverwriteOption, QuietOption, console, print_json, warn
+from posecli.cli.common import (
+    PLAIN,
+    DebugOption,
+    JsonOption,
+    OverwriteOption,
+    QuietOption,
+    console,
+    print_json,
+    refuse_dash,
+    refuse_inputs,
+    refuse_without,
+    warn,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,6 +28,7 @@ if TYPE_CHECKING:
 
 
 def stats(
+    context: typer.Context,
     files: Annotated[
         list[str],
         typer.Argument(
@@ -69,8 +82,12 @@ def stats(
         raise UsageError("--html is for the numbers, not for --worth-labelling", hint="posecli browse shows frames")
     if out is not None and not worth_labelling:
         raise UsageError("--out is for --worth-labelling", hint="the numbers go to stdout; a page to --html")
+    if not worth_labelling:
+        refuse_without("--worth-labelling", context, "count", "gap")
     if worth_labelling and not all(map(is_stream, files)):
         raise UsageError("--worth-labelling wants pose streams (.jsonl)", hint="posecli infer writes them")
+    refuse_dash(html=html)
+    refuse_inputs([html, out], files)
     if html is not None:
         from pathlib import Path
 
@@ -151,12 +168,14 @@ def _print(result: dict[str, Any]) -> None:
     table.add_column()
     table.add_column(justify="right")
     table.add_column()
+    out = _stdout()
+    block = "#" if out.options.ascii_only else "█"
 
     def bars(heading: str, unit: str, counts: dict[Any, int], indent: str = "  ") -> None:
         table.add_row(heading, unit)
         total = sum(counts.values()) or 1
         for name, number in counts.items():
-            bar = "█" * round(30 * number / total)
+            bar = block * round(30 * number / total)
             table.add_row(Text(printable(f"{indent}{name}")), str(number), f"{100 * number / total:5.1f} % {bar}")
 
     people = result["people"]
@@ -200,4 +219,4 @@ def _print(result: dict[str, Any]) -> None:
             table.add_row(key, f"{q['median']:.2f}", f"5 % {q['5 %']:.2f}, 95 % {q['95 %']:.2f}")
     if result["tags"]:
         bars("tag", "images", result["tags"])
-    _stdout().print(table)
+    out.print(table)

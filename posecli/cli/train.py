@@ -21,6 +21,7 @@ from posecli.cli.common import (
     fetched,
     print_json,
     progress,
+    refuse_without,
     report_error,
     warn,
 )
@@ -51,6 +52,7 @@ def _warnings_told() -> Iterator[None]:
 
 
 def train(
+    context: typer.Context,
     out: Annotated[str, typer.Option("--out", "-o", help="The run folder.", show_default=False)],
     data: Annotated[
         list[str] | None,
@@ -174,6 +176,8 @@ def train(
     rescoring = settings is not None and settings.model == RESCORE_MODEL
     if settings is not None and not rescoring:  # which has fewer, and says so itself
         check_meaning(settings)
+    if settings is not None and not settings.val:
+        refuse_without("--val", context, "val_image_root", "metric")
     talk = console(quiet)
     with progress(quiet) as bar, _warnings_told():
         task = bar.add_task("training", total=1000)

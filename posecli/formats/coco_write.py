@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from posecli.errors import PoseError
 from posecli.files import json_text, replace_when_done
+from posecli.masks import mask_of
 from posecli.types import Dataset, Instance, Record, Skeleton, Video
 
 # OKS area of a person without a mask: 0.53 of the joint box, as CrowdPose and AI Challenger do.
@@ -58,13 +60,15 @@ def to_json(dataset: Dataset) -> dict[str, Any]:
     """The COCO object of a data set, plain values only.
 
     Every annotation gets ``bbox`` (its joint box where the source has none, zeros without joints) and ``area`` (else
-    0.53 of the joint box; ``info["posecli"]["area_from_joint_box"]`` counts these). Annotation ids are kept when all
-    are unique and positive (pycocotools takes 0 for "unmatched"), else counted from 1.
+    that of its mask, else 0.53 of the joint box; ``info["posecli"]["area_from_joint_box"]`` counts the last).
+    Annotation ids are kept when all are unique and positive (pycocotools takes 0 for "unmatched"), else counted from 1.
     """
     people = [(record, instance) for record in dataset.records for instance in record.instances]
     ids: list[Any] = [i.extra.get("id") for _, i in people]
     if not all(isinstance(i, int) and i > 0 for i in ids) or len(set(ids)) < len(ids):
         ids = list(range(1, len(people) + 1))
+    masked = [i.area is None and "segmentation" in i.extra for _, i in people]
+    people = [(r, replace(i, area=_mask_area(r, i)) if m else i) for (r, i), m in zip(people, masked, strict=True)]
     filled = sum(i.area is None for _, i in people)
     rest = dict(dataset.info)
     info = dict(rest.pop("info", None) or {})
@@ -116,6 +120,16 @@ def _image_json(record: Record) -> dict[str, Any]:
         if record.frame_id is not None:
             value["frame_id"] = record.frame_id
     return {**value, **record.extra}
+
+
+def _mask_area(record: Record, instance: Instance) -> float | None:
+    """Pixels of the person's mask; None for none, and for one that cannot be read (it is kept as it is)."""
+    if not instance.extra.get("segmentation"):
+        return None
+    try:
+        return float(mask_of(instance.extra["segmentation"], record.width, record.height).sum()) or None
+    except PoseError:
+        return None
 
 
 def _annotation_json(record: Record, instance: Instance, annotation_id: int) -> dict[str, Any]:

@@ -11,6 +11,10 @@ Also read: loose ``<points>`` labelled with a joint's name, joined into people b
 label="person_box">`` (in video a track of its own) with the ``group_id`` of its person. CVAT itself writes every frame
 of a track; frames between two of another writer's key frames are not interpolated, which is said.
 
+A project is exported as one file of several ``<task>``. For video each is a video of its own, to which tracks belong by
+``task_id``. For images the pictures lie in a folder for each ``subset``. Pictures that are frames of a video are named
+without their suffix (``frame_000012`` for ``frame_000012.PNG``).
+
 What CVAT has no field for stands in the text attribute ``posecli`` of a skeleton, which CVAT keeps if its label
 declares one, and under ``<meta>``, which it rewrites (`side_notes`). Document types and entities are refused.
 """
@@ -124,7 +128,7 @@ def read(src: str | Path, options: ReadOptions, warn: Warn) -> Dataset:
     if others:
         warn(f"{path}: {others} polygons, masks, tags and the like were left out")
     if tracks or (not images and "video" in notes):
-        return _read_video(root, path, notes, joints, options, warn)
+        return _read_videos(root, path, notes, joints, options, warn)
     return _read_images(images, path, notes, joints, options, warn)
 
 
@@ -268,7 +272,8 @@ def _read_images(
     images: list[ET.Element], path: Path, notes: dict[str, Any], joints: Joints, options: ReadOptions, warn: Warn
 ) -> Dataset:
     frames, left = [], 0
-    root = None if options.image_root is None else Path(options.image_root)
+    root = _image_root(images, path) if options.image_root is None else Path(options.image_root)
+    of_picture: dict[str, str] = {}
     noted = notes.get("frames") if isinstance(notes.get("frames"), dict) else {}
     for n, image in enumerate(images):
         name = image.get("name")
@@ -283,28 +288,86 @@ def _read_images(
         note = (noted or {}).get(name, {})
         if not isinstance(note, Mapping):
             raise PoseError("the note 'posecli' is damaged", str(path))
-        known = name if root is None else found_below(root, name)
+        known = _picture(image, root) or (name if options.image_root is None else found_below(root, name))
+        task = image.get("task_id") or ""
+        if of_picture.setdefault(known, task) != task:
+            hint = "export the tasks one by one, or keep each subset's pictures in a folder of its name (--image-root)"
+            raise PoseError(f"tasks {of_picture[known]} and {task} both have it: {known}", where, hint)
         frames.append(LabelledFrame(where, known, width, height, _in_order(people, joints), note))
     if left:
         warn(f"{path}: {left} boxes belong to no person by their group_id and were left out")
-    if root is None:
-        root = image_root_of(path, frames[0].file_name) if frames else path.parent
     return assemble(joints.skeleton, frames, root)
 
 
-def _read_video(
+def _picture_names(image: ET.Element) -> list[str]:
+    """What the picture's file may be called: in its subset's folder or not, its suffix stated or not."""
+    name, subset = image.get("name", ""), image.get("subset")
+    names = [f"{subset}/{name}", name] if subset else [name]
+    return [n + suffix for n in names for suffix in ("", ".PNG", ".png", ".jpg")]
+
+
+def _picture(image: ET.Element, root: Path) -> str | None:
+    """The picture's name below ``root``, None where it is not there."""
+    return next((n for n in _picture_names(image) if (root / n).is_file()), None)
+
+
+def _image_root(images: list[ET.Element], path: Path) -> Path:
+    """The usual place beside the file that holds the first picture, else the file's own folder."""
+    places = ((image_root_of(path, name), name) for name in (_picture_names(images[0]) if images else ()))
+    return next((folder for folder, name in places if (folder / name).is_file()), path.parent)
+
+
+def _read_videos(
     root: ET.Element, path: Path, notes: dict[str, Any], joints: Joints, options: ReadOptions, warn: Warn
 ) -> Dataset:
+    """The video of a task, or the videos of a project's tasks."""
+    tracks, tasks = root.findall("track"), [t for t in root.iter("task") if t.find("source") is not None]
+    if len(tasks) < 2:
+        only, folder = _read_video(root, tracks, 1, path, notes, joints, options, warn)
+        return assemble(joints.skeleton, only, folder)
+    of_task: dict[str, list[ET.Element]] = {(t.findtext("id") or "").strip(): [] for t in tasks}
+    for track in tracks:
+        owner = track.get("task_id", "")
+        if owner not in of_task:
+            where = f"{path}, track {track.get('id')}"
+            raise PoseError(f"task_id is {owner!r}, no task of the file", where, "export the tasks one by one")
+        of_task[owner].append(track)
+    frames: list[LabelledFrame] = []
+    folders: list[Path] = []
+    names: set[str] = set()
+    for number, task in enumerate(tasks, 1):
+        mine = of_task[(task.findtext("id") or "").strip()]
+        found, folder = _read_video(task, mine, number, path, notes, joints, options, warn)
+        frames += found
+        folders.append(folder)
+        name = found[0].file_name if found else str(number)
+        if name in names:
+            raise PoseError(f"two tasks of a video {name!r}", str(path), "export the tasks one by one")
+        names.add(name)
+    if len(set(folders)) > 1:
+        raise PoseError("the videos of its tasks are in several folders", str(path), "say where with --image-root")
+    return assemble(joints.skeleton, frames, folders[0])
+
+
+def _read_video(
+    root: ET.Element, tracks: list[ET.Element], video_id: int, path: Path, notes: dict[str, Any], joints: Joints,
+    options: ReadOptions, warn: Warn,
+) -> tuple[list[LabelledFrame], Path]:  # fmt: skip
+    """The frames of one video, and the folder its name is relative to.
+
+    Args:
+        root: the task, or the whole file where that is of one task. tracks: those of the task.
+    """
     noted = notes.get("frames") if isinstance(notes.get("frames"), dict) else None
     if noted is not None and all(str(k).isdecimal() for k in noted):
         task = sorted(int(k) for k in noted)
     else:
-        task, noted = _task_frames(root, path), None
+        task, noted = _task_frames(root, tracks, path), None
     people: dict[int, list[_Person]] = defaultdict(list)
     boxes: dict[tuple[str, int], np.ndarray] = {}
     groups: dict[tuple[str, int], _Person] = {}
     gaps = 0
-    for n, track in enumerate(root.findall("track")):
+    for n, track in enumerate(tracks):
         number = _whole(track.get("id", str(n)), "the id of a track", f"{path}, track {n}")
         group = track.get("group_id") or ""
         before: tuple[int, bool] | None = None
@@ -346,7 +409,7 @@ def _read_video(
     if gaps:
         warn(f"{path}: {gaps} times a track jumps over frames; they were left empty (export every frame from CVAT)")
     frames = sorted({*task, *people})
-    video, folder = _video(root, path, notes, options, frames)
+    video, folder = _video(root, video_id, path, notes, options, frames)
     made = []
     for frame in frames:
         note = dict((noted or {}).get(str(frame)) or {})
@@ -354,10 +417,10 @@ def _read_video(
         where = f"{path}, frame {frame}"
         person_list = _in_order(people.get(frame, []), joints)
         made.append(LabelledFrame(where, video.file_name, video.width, video.height, person_list, note))
-    return assemble(joints.skeleton, made, folder)
+    return made, folder
 
 
-def _task_frames(root: ET.Element, path: Path) -> list[int]:
+def _task_frames(root: ET.Element, tracks: list[ET.Element], path: Path) -> list[int]:
     """The frames that the task has."""
     said = {k: next(root.iter(k), None) for k in ("start_frame", "stop_frame", "size", "frame_filter")}
     text = {k: (e.text or "").strip() if e is not None else "" for k, e in said.items()}
@@ -369,7 +432,7 @@ def _task_frames(root: ET.Element, path: Path) -> list[int]:
     elif text["size"]:
         stop = start + (_whole(text["size"], "size", str(path)) - 1) * step
     else:
-        used = [_whole(s.get("frame"), "frame", str(path)) for t in root.findall("track") for s in t if s.get("frame")]
+        used = [_whole(s.get("frame"), "frame", str(path)) for t in tracks for s in t if s.get("frame")]
         stop = max(used, default=start - 1)
         step = reduce(math.gcd, [f - start for f in used], 0) or 1 if not found else step
     if (stop - start) // step > 10_000_000:
@@ -378,7 +441,7 @@ def _task_frames(root: ET.Element, path: Path) -> list[int]:
 
 
 def _video(
-    root: ET.Element, path: Path, notes: dict[str, Any], options: ReadOptions, frames: list[int]
+    root: ET.Element, video_id: int, path: Path, notes: dict[str, Any], options: ReadOptions, frames: list[int]
 ) -> tuple[Video, Path]:
     """The video, by posecli's note, else by the task and the file itself; and the folder its name is relative to."""
     if isinstance(notes.get("video"), Mapping):
@@ -402,4 +465,4 @@ def _video(
     width, height = (_whole(s, "original_size", str(path)) if s else 0 for s in sizes)
     if not width or not height:
         raise PoseError(f"nothing says how large {name!r} is, and it is not there", str(path), "give --image-root")
-    return Video(1, name.rpartition(".")[0] or name, name, width, height, fps, count), folder
+    return Video(video_id, name.rpartition(".")[0] or name, name, width, height, fps, count), folder

@@ -7,7 +7,8 @@ Format notes (https://labelstud.io/guide/task_format, https://labelstud.io/tags/
 "width", "keypointlabels": ["nose"]}}``; a box one of type ``rectanglelabels``. x and y are 0 to 100.
 
 People: the joints whose ``parentID`` is the id of one rectangle, else those with the same ``person N`` in their meta
-text, else those inside one rectangle only; in a task without any of these all joints are one person. A joint whose meta
+text, else those inside one rectangle only; in a task without any of these all joints are one person. Where rectangles
+are labelled ``person``, those of other labels are things, unless joints name them as their parent. A joint whose meta
 text has the word ``hidden`` (or a per-region choice ``hidden`` or ``occluded``) has visibility 1, another 2.
 
 The newest annotation that was not cancelled counts; where there is none, the predictions do (and it is said). The key
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 
 Warn = Callable[[str], None]
 _HIDDEN = {"hidden", "occluded"}
+_PERSON = "person"
 
 
 @dataclass(frozen=True)
@@ -79,13 +81,14 @@ def recognise(src: Path) -> str | None:
 def read(src: str | Path, options: ReadOptions, warn: Warn) -> Dataset:
     """Reads a Label Studio export (``JSON``, not ``JSON-MIN``).
 
-    Picture names are those of the tasks without the server's own parts, relative to ``options.image_root`` (None: a
+    Picture names are those of the tasks without the server's own parts (but for uploads that lie there under the
+    server's names, ``0a1b2c3d-street.jpg``), relative to ``options.image_root`` (None: a
     usual place beside the file). ``options.skeleton`` names the joints; without it the file's own note, else its
     labels.
 
     Raises:
         PoseError: naming file, task and region, for a region that is none, an unknown joint, a joint that belongs to
-            nobody or twice to one person, a picture whose size nobody knows.
+            nobody or twice to one person, a picture whose size nobody knows, two uploads that would be one picture.
     """
     src = Path(src)
     tasks = load_json(src)
@@ -104,10 +107,21 @@ def read(src: str | Path, options: ReadOptions, warn: Warn) -> Dataset:
     pictures = [_picture(t, f"{src}, task {t.get('id', n)}") for n, t in enumerate(tasks)]
     root = Path(options.image_root) if options.image_root is not None else None
     if root is None:
-        root = image_root_of(src, pictures[0]) if pictures else src.parent
+        root = _root(src, tasks[0], pictures[0]) if pictures else src.parent
+    chosen, things = _without_things(chosen)
     frames = []
+    task_of: dict[str, str] = {}
     for n, (task, (results, _), name) in enumerate(zip(tasks, chosen, pictures, strict=True)):
-        frames.append(_frame(task, results, found_below(root, name), root, joints, f"{src}, task {task.get('id', n)}"))
+        where = f"{src}, task {task.get('id', n)}"
+        uploaded = _uploaded(task)
+        known = uploaded if uploaded and (root / uploaded).is_file() else found_below(root, name)
+        stated = uploaded or name
+        if task_of.setdefault(known, stated) != stated:
+            hint = "put the pictures there under the server's names, or delete the task that is there twice"
+            raise PoseError(f"{task_of[known]} and {stated} would both be {known}", where, hint)
+        frames.append(_frame(task, results, known, root, joints, where))
+    if things:
+        warn(f"{src}: {things} rectangles of other labels than {_PERSON!r} were left out")
     drafts = sum(how == "prediction" for _, how in chosen)
     several = sum(how == "several" for _, how in chosen)
     if drafts:
@@ -136,6 +150,32 @@ def _results(task: Mapping[str, Any], where: str) -> tuple[list[dict[str, Any]] 
     return None, "nothing"
 
 
+def _without_things(
+    tasks: list[tuple[list[dict[str, Any]] | None, str]],
+) -> tuple[list[tuple[list[dict[str, Any]] | None, str]], int]:
+    """The tasks' regions, and how many are things: rectangles of other labels where some are people's. Those are
+    of type "thing" then."""
+
+    def labels(region: Mapping[str, Any]) -> set[str]:
+        value = region.get("value")
+        named = value.get("rectanglelabels") if isinstance(value, dict) else None
+        return {str(n).lower() for n in named} if isinstance(named, list) else set()
+
+    if not any(_PERSON in labels(r) for results, _ in tasks for r in results or ()):
+        return tasks, 0
+    kept: list[tuple[list[dict[str, Any]] | None, str]] = []
+    things = 0
+    for results, how in tasks:
+        parents = {str(r.get("parentID")) for r in results or ()}
+        people = []
+        for region in results or ():
+            thing = bool(labels(region)) and _PERSON not in labels(region) and str(region.get("id")) not in parents
+            things += thing
+            people.append({**region, "type": "thing"} if thing else region)  # which still says the picture's size
+        kept.append((None if results is None else people, how))
+    return kept, things
+
+
 def _notes_of(task: Mapping[str, Any]) -> Mapping[str, Any]:
     notes = task["data"].get("posecli")
     return notes if isinstance(notes, dict) else {}
@@ -159,6 +199,20 @@ def _picture(task: Mapping[str, Any], where: str) -> str:
     if upload:
         return unquote(upload[1])
     return unquote(urlsplit(name).path).lstrip("/") if "://" in name else name
+
+
+def _uploaded(task: Mapping[str, Any]) -> str | None:
+    """The name under which the server keeps an uploaded picture: with eight digits of its own before the picture's."""
+    texts = [] if "file_name" in _notes_of(task) else [v for v in task["data"].values() if isinstance(v, str)]
+    found = next(filter(None, (re.search(r"/data/upload/(?:\d+/)?([0-9a-f]{8}-[^/?]+)", text) for text in texts)), None)
+    return unquote(found[1]) if found else None
+
+
+def _root(src: Path, task: Mapping[str, Any], name: str) -> Path:
+    """The usual place beside the file that holds a task's picture, under the server's name or its own."""
+    uploaded = _uploaded(task)
+    folder = image_root_of(src, uploaded) if uploaded else src.parent
+    return folder if uploaded and (folder / uploaded).is_file() else image_root_of(src, name)
 
 
 def _frame(

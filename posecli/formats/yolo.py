@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 Warn = Callable[[str], None]
 _SPLITS = ("train", "val", "test")
+_LARGEST = 10.0  # joints and boxes leave the picture by a part of its size; numbers far beyond that are pixels
 
 
 def recognise(src: Path) -> str | None:
@@ -58,8 +59,8 @@ def read(src: str | Path, options: ReadOptions, warn: Warn) -> Dataset:
     else its folder). With several splits each record says its own (``split``).
 
     Raises:
-        PoseError: naming file and line, for a line of another length, a number that is none, v outside 0 to 2; no
-            joint names; a flip_idx that contradicts the skeleton; no pictures.
+        PoseError: naming file and line, for a line of another length, a number that is none, pixels, v outside 0 to 2;
+            no joint names; a flip_idx that contradicts the skeleton; no pictures.
         MissingExtra: PyYAML is not installed.
     """
     src = Path(src)
@@ -69,6 +70,7 @@ def read(src: str | Path, options: ReadOptions, warn: Warn) -> Dataset:
         raise PoseError(f"{len(files)} YAML files with kpt_shape: {names}", str(src), "name the file")
     path = files[0]
     config = _load_yaml(path)
+    config.setdefault("val", config.get("validation"))  # as Ultralytics reads it
     count, dimensions = _shape(config.get("kpt_shape"), path)
     skeleton = _skeleton(config, count, options.skeleton, path)
     people = _person_classes(config.get("names"), path)
@@ -189,6 +191,8 @@ def _pictures(value: Any, root: Path, where: str) -> list[Path]:
         if not isinstance(entry, str):
             raise PoseError(f"{reprlib.repr(entry)} is not a folder or a list of pictures", where)
         place = root / entry
+        if entry.startswith("../") and not place.exists():
+            place = root / entry[3:]  # so Roboflow writes it, and Ultralytics takes it
         if place.is_dir():
             found += [p for p in sorted(place.rglob("*")) if p.suffix.lower() in PICTURE_SUFFIXES]
         elif place.is_file() and place.suffix == ".txt":
@@ -231,7 +235,7 @@ def read_lines(
     refuse_device(path)
     instances, others = [], 0
     count = skeleton.num_keypoints
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
         words, where = line.split(), f"{path}, line {number}"
         if not words:
             continue
@@ -252,6 +256,9 @@ def read_lines(
         if w < 0 or h < 0:
             raise PoseError("the box has a negative size", where)
         points = values[5:length].reshape(count, size)
+        for x, y in (values[1:3], *points[:, :2]):
+            if max(abs(x), abs(y)) > _LARGEST:
+                raise PoseError(f"{x:g}, {y:g} are pixels, not parts of the picture's size", where)
         visibility, score = _visibility(points, where)
         xy = np.where(visibility[:, None] > 0, points[:, :2] * np.array([width, height]), np.nan)
         confidence, track = _tail(words[length:], where)

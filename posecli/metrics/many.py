@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from posecli.errors import PoseError
+from posecli.errors import PoseError, UsageError
 from posecli.files import json_text, replace_when_done
 from posecli.metrics.evaluation import evaluate
 from posecli.metrics.intervals import AP_LIKE
@@ -45,7 +45,7 @@ def find_pairs(
         The pairs by name, and the names of labels without poses.
 
     Raises:
-        PoseError: no such folders, no pair.
+        PoseError: no such folders, no pair. UsageError: a result would replace what is measured.
     """
     roots = [Path(p).absolute() for p in (labels, poses, results)]
     for root in roots[:2]:
@@ -56,6 +56,8 @@ def find_pairs(
     for name in (n for n in names if not any(part.startswith(".") for part in n.parts)):
         stem = name.with_suffix("").as_posix()
         found = [p for suffix in _POSES if (p := roots[1] / f"{stem}{suffix}").is_file()]
+        if found and roots[2] / name in (roots[0] / name, found[0]):
+            raise UsageError("the output is an input", str(roots[2] / name), "--each with a folder of its own")
         if found:
             pairs.append(Pair(stem, str(roots[0] / name), str(found[0]), str(roots[2] / name), options))
         else:

@@ -28,6 +28,38 @@ DEFAULT_THRESHOLDS: dict[str, tuple[float, ...]] = {
 _OF_LENGTHS = ("pck", "pckh", "pdj", "pcp")
 
 
+# Whose a threshold is; "pixels" are those of PCK in pixels.
+_USED_BY = {
+    "pck": ("pck",), "pckh": ("pckh",), "pdj": ("pdj",), "pcp": ("pcp", "pcp-relaxed"), "pixels": ("pck",),
+    "tracking": ("mota", "idf1", "hota", "posetrack"),
+}  # fmt: skip
+
+
+def refuse_unused(
+    metrics: Sequence[str], pck_reference: str, pckh_reference: str, thresholds: Mapping[str, Sequence[float]]
+) -> None:
+    """UsageError where a reference length or threshold was given of which none of the metrics asked for knows.
+
+    Thresholds for all metrics at once (those of `_OF_LENGTHS` are there) need one that does.
+    """
+    for option, value, users in (
+        ("--pck-reference", pck_reference, ("pck", "nme")),
+        ("--pckh-reference", pckh_reference, ("pckh",)),
+    ):
+        if value != "auto" and not set(users) & set(metrics):
+            raise UsageError(f"{option} is for the metric {' or '.join(users)}", hint=f"--metrics ...,{users[0]}")
+    at_once = set(_OF_LENGTHS) <= set(thresholds)
+    groups: list[tuple[str, ...]] = [_OF_LENGTHS] if at_once else []
+    groups += [(name,) for name in thresholds if not (at_once and name in _OF_LENGTHS)]
+    for group in groups:
+        known = [user for name in group for user in _USED_BY.get(name, ())]
+        if known and not set(known) & set(metrics):
+            what = f"--thresholds {group[0]}=" if len(group) == 1 else "--thresholds"
+            raise UsageError(f"{what} is for the metric {' or '.join(known)}", hint=f"--metrics ...,{known[0]}")
+    if "pixels" in thresholds and "pixels" not in pck_reference.split(","):
+        raise UsageError("--thresholds pixels= is for --pck-reference pixels", hint="--pck-reference auto,pixels")
+
+
 @dataclass(frozen=True)
 class Settings:
     """What `evaluate` was asked for, checked; ``pck_reference`` is the first of ``pck_references``."""

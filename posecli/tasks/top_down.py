@@ -41,6 +41,12 @@ _PIXELS_OF_A_JOINT = 100.0
 _LOWER = ("hip", "knee", "ankle", "foot", "toe", "heel", "leg")
 
 
+def _shows(box: np.ndarray, xy: np.ndarray) -> bool:
+    """Whether one of the points (N, 2) lies within the box' longer side around its middle: of others no crop knows."""
+    away = np.abs(xy - (box[:2] + box[2:]) / 2).max(axis=1)
+    return bool((away <= (box[2:] - box[:2]).max()).any())
+
+
 class TopDownTask(Task):
     """One person a sample, cut out around the box; one map for each joint.
 
@@ -119,9 +125,11 @@ class TopDownTask(Task):
                 elif not (visibility[p] > 0).any():
                     self._count("people without labelled joints")
                 elif (visibility[p] > 0).sum() < self.settings.min_joints:
-                    self._count("people with few labelled joints")
+                    self._count(f"people with fewer than {self.settings.min_joints} labelled joints (min_joints)")
                 elif box is None or max(box[2] - box[0], box[3] - box[1]) < max(self.settings.min_side, 1):
-                    self._count("people without a box, or too small")
+                    self._count(f"people without a box, or smaller than {self.settings.min_side:g} pixels (min_side)")
+                elif not _shows(box, xy[p, visibility[p] > 0]):
+                    self._count("people whose joints lie elsewhere than their box")
                 else:
                     people.append((r, p))
         return people

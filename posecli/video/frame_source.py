@@ -15,6 +15,8 @@ from types import TracebackType
 from posecli.errors import PoseError, UsageError
 from posecli.types import Frame
 
+_LAST = 10**15  # no video has as many frames; what is longer does not fit into the numbers that `range` counts with
+
 
 def parse_position(text: str | int, fps: float | None) -> int:
     """A position on the command line as a frame index: ``"300"`` is frame 300, ``"12.5s"`` is 12.5 seconds.
@@ -49,7 +51,7 @@ def _number(text: str | int) -> tuple[float, bool]:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*(s?)\s*", str(text))
     if match is None or (not match[2] and not match[1].isdigit()):
         raise UsageError(f"{text!r} is not a position", hint="a frame like 300 or seconds like 12.5s")
-    return (float(match[1]), True) if match[2] else (int(match[1]), False)
+    return (float(match[1]), True) if match[2] else (min(int(match[1]), _LAST), False)
 
 
 class FrameSource(abc.ABC):

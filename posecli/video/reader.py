@@ -48,6 +48,7 @@ class VideoSource(FrameSource):
 
     Attributes:
         is_file: a file on this machine, not a URL.
+        has_sound: there is a sound track beside the pictures.
         hardware: whether frames come from a device's decoder.
         threads: of decoders that are opened from now on.
 
@@ -86,6 +87,7 @@ class VideoSource(FrameSource):
             if aspect:
                 self.sample_aspect = 1 / Fraction(aspect) if turned else Fraction(aspect)
             self._announced = stream.frames or None
+            self.has_sound = bool(container.streams.audio)
         if self._decode != "cpu":
             problem = self._try_hardware()
             if problem and self._decode == "gpu":

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import glob
 import json
+import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -116,42 +117,51 @@ def open_source(what: str | Path | int | Input) -> FrameSource:
     return found[0].open()
 
 
-def list_inputs(inputs: Iterable[str | Path | int]) -> list[Input]:
+def list_inputs(inputs: Iterable[str | Path | int], warn: Callable[[str], None] = lambda message: None) -> list[Input]:
     """What the given words name, in their order: one `Input` per video, one per folder of pictures, one for all
     pictures named directly or by a glob, one per COCO JSON (and per video it names).
     Videos are called as their files, in a folder given with the folders below it, pictures as their folder; and with
     more folders where two would have one name.
 
     Folders are searched through all levels, in natural order (``2`` before ``10``); hidden names are left out, and what
-    by its name was drawn on one of the folder's own files.
+    by its name was drawn on one of the folder's own files. So is a name that is given, or matched by a glob, beside the
+    one it was drawn on; ``warn`` is told of these.
 
     Raises:
-        PoseError: a name that does not exist, an empty file, a suffix that is no picture's or video's, a folder or glob
-            without any, a JSON that is not COCO.
+        PoseError: a name that does not exist, an empty file that is the only one (among others it is told when it is
+            opened), a suffix that is no picture's or video's, a folder or glob without any, a JSON that is not COCO.
     """
     found: list[Input] = []
     loose: list[Path] = []
     loose_at = 0
-    for word in inputs:
-        text = plain(str(word))
-        if isinstance(word, int) or (text.isdecimal() and not Path(text).exists()):
+    words = [(text := plain(str(word)), _named(text)) for word in inputs]
+    drawn = _drawn_on_others([name for _, names in words for name in names])
+    if drawn:
+        more = f" and {len(drawn) - 1} more" if len(drawn) > 1 else ""
+        warn(f"{drawn[0]}{more}: left out, drawn on another input by its name; given alone it is looked at")
+    alone = sum(len(names) for _, names in words) == 1
+    for text, names in words:
+        names = [name for name in names if name not in drawn]
+        if _is_camera(text):
             found.append(Input("camera", text, f"camera:{int(text)}"))
         elif is_stored(text):
-            found += _stored(text)
+            found += _stored(text, names) if names else []
         elif "://" in text:
             found.append(Input("url", text, text))
         else:
             pictures: list[Path] = []
-            for path in _expand(text):
+            for path in map(Path, names):
                 if path.is_dir():
                     found += _folder(path)
                 elif (suffix := path.suffix.lower()) == ".json":
                     found += _coco(path)
                 elif suffix in VIDEO_SUFFIXES:
-                    check_file(path)
+                    if alone:
+                        check_file(path)
                     found.append(Input("video", str(path), path.name))
                 elif suffix in PICTURE_SUFFIXES:
-                    check_file(path)
+                    if alone:
+                        check_file(path)
                     pictures.append(path)
                 else:
                     check_file(path)
@@ -197,14 +207,16 @@ def _place(item: Input) -> Path | None:
     return folder if item.name == folder.name and not item.image_ids else None
 
 
-def _stored(url: str) -> list[Input]:
-    """What a URL of storage names: a file, a folder with all below it, or the matches of a glob."""
-    names = stored_names(url)
+def _stored(url: str, matches: list[str]) -> list[Input]:
+    """What a URL of storage names: a file, a folder with all below it, or the ``matches`` of a glob."""
+    several = _is_glob(url)
+    names = matches if several else stored_names(url)
     alone = names == [url]
-    root = url.rsplit("/", 1)[0] if alone or any(c in url for c in "*?[") else url.rstrip("/")
+    root = url.rsplit("/", 1)[0] if alone or several else url.rstrip("/")
     while not all(name.startswith(root + "/") for name in names):  # a glob of folders
         root = root.rsplit("/", 1)[0]
-    below = sorted((name[len(root) + 1 :] for name in names), key=natural_key)
+    below = [name[len(root) + 1 :] for name in names]
+    below = sorted(below if alone or several else _not_drawn(below, root.rsplit("/", 1)[1]), key=natural_key)
     pictures = tuple(n for n in below if Path(n).suffix.lower() in PICTURE_SUFFIXES)
     videos = [n for n in below if Path(n).suffix.lower() in VIDEO_SUFFIXES]
     if not pictures and not videos:
@@ -219,11 +231,28 @@ def natural_key(text: str) -> tuple[Any, ...]:
     return tuple((0, int(part), part) if part.isdecimal() else (1, 0, part) for part in re.findall(r"\d+|\D+", text))
 
 
+def _is_camera(text: str) -> bool:
+    return text.isdecimal() and not Path(text).exists()
+
+
+def _is_glob(text: str) -> bool:
+    return any(c in text for c in "*?[")
+
+
+def _named(text: str) -> list[str]:
+    """The files, folders or URLs that a word means: itself, or what a glob matches."""
+    if is_stored(text):
+        return stored_names(text) if _is_glob(text) else [text]
+    if _is_camera(text) or "://" in text:
+        return [text]
+    return [str(path) for path in _expand(text)]
+
+
 def _expand(text: str) -> list[Path]:
     path = Path(text).expanduser()
     if path.exists():
         return [path]
-    if any(c in text for c in "*?["):
+    if _is_glob(text):
         matches = sorted(glob.glob(str(path), recursive=True), key=natural_key)
         media = [Path(m) for m in matches if Path(m).suffix.lower() in VIDEO_SUFFIXES | PICTURE_SUFFIXES]
         if not media:
@@ -258,6 +287,32 @@ def _not_drawn(names: list[str], folder: str) -> list[str]:
         for name in names
         if PurePosixPath(name).stem not in drawn and drawn.isdisjoint(PurePosixPath(name).parts[:-1])
     ]
+
+
+def _drawn_on_others(names: Sequence[str]) -> list[str]:
+    """Those of the names given that are overlays of others of them, in the same folder or in one above: ``*.mp4``
+    matches ``a.overlay.mp4`` beside ``a.mp4`` once `infer` has drawn it there."""
+
+    def place_of(name: str) -> PurePosixPath:
+        return PurePosixPath(name if "://" in name else Path(os.path.abspath(name)).as_posix())
+
+    def kind_of(place: PurePosixPath) -> str:
+        suffix = place.suffix.lower()
+        return "video" if suffix in VIDEO_SUFFIXES else "picture" if suffix in PICTURE_SUFFIXES else "folder"
+
+    places = {name: place_of(name) for name in names if not _is_camera(name)}
+    files = {(place.parent, place.stem, kind_of(place)) for place in places.values()}
+    folders = {p if kind_of(p) == "folder" else p.parent for p in places.values() if kind_of(p) != "video"}
+
+    def drawn(place: PurePosixPath) -> bool:
+        kind, parents = kind_of(place), place.parents
+        base = place.stem.removesuffix(OVERLAY)
+        if kind != "folder" and base != place.stem and any((p, base, kind) in files for p in parents):
+            return True
+        around = [p for p in (place, *parents) if p.name.endswith(OVERLAY)] if kind != "video" else []
+        return any(above / p.name.removesuffix(OVERLAY) in folders for p in around for above in p.parents)
+
+    return [name for name, place in places.items() if drawn(place)]
 
 
 def _loose(paths: list[Path]) -> Input:

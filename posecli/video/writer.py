@@ -46,6 +46,7 @@ class VideoWriter:
         width, height: of the frames given, in pixels; odd ones are padded to even.
         fps: nominal rate, as a fraction where it is one (30000/1001); a float is turned into the nearest such fraction.
         audio_from: file whose first sound track is copied.
+        silent_because: of a source with sound that is not copied: what `audio` says of it.
         span: seconds of the source that are written: ``span[0]`` becomes time 0 of the output, sound before it and
             after ``span[1]`` is left out. Without it all of the sound is copied.
         time_base: of the source's stamps; a multiple of it is used, so that they are kept exactly.
@@ -68,6 +69,7 @@ class VideoWriter:
         fps: float | Fraction,
         *,
         audio_from: str | Path | None = None,
+        silent_because: str = "none",
         span: tuple[float, float | None] = (0.0, None),
         time_base: Fraction | None = None,
         sample_aspect: Fraction = Fraction(1),
@@ -90,6 +92,7 @@ class VideoWriter:
         self._step = 1 / nominal_rate(fps)
         self._time_base = fine_time_base(time_base, self._step)
         self._span = span
+        self._silent_because = silent_because
         self._last: int | None = None
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._part = unfinished(self.path)
@@ -97,7 +100,8 @@ class VideoWriter:
         with contextlib.ExitStack() as stack:
             stack.callback(self.abort)
             options = {"movflags": "+faststart"} if suffix != ".mkv" else {}
-            self._output: Any = av.open(os.path.abspath(self._part), "w", format=container, options=options)
+            with self._failures_named():
+                self._output: Any = av.open(os.path.abspath(self._part), "w", format=container, options=options)
             self._stream = self._video_stream(crf, preset, sample_aspect)
             if audio_from is not None:
                 self._sound = _SoundCopy(self._output, str(audio_from), span)
@@ -105,8 +109,10 @@ class VideoWriter:
 
     @property
     def audio(self) -> str:
-        """What became of the sound so far: ``"copied"``, ``"none"``, or why (or from where on) it was left out."""
-        return "none" if self._sound is None else self._sound.outcome
+        """What became of the sound so far: ``"copied"``, ``"none"``, or why (or from where on) it was left out.
+
+        What follows the last picture is copied by `close`."""
+        return self._silent_because if self._sound is None else self._sound.outcome
 
     def write(self, image: np.ndarray, time: float | None = None) -> None:
         """Adds a frame: (H, W, 3) uint8 RGB shown from ``time`` seconds on; None is one nominal step after the last.
@@ -160,7 +166,8 @@ class VideoWriter:
         if output is not None:
             with contextlib.suppress(av.FFmpegError):
                 output.close()
-        self._part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a read-only folder, where there is nothing to remove
+            self._part.unlink(missing_ok=True)
 
     def __enter__(self) -> VideoWriter:
         return self

@@ -277,6 +277,23 @@ def test_area_and_box_where_none_is_given() -> None:
     assert coco.from_json(value, "x").records[0].instances[1].box_xyxy is None
 
 
+@pytest.mark.parametrize(
+    ("mask", "area"),
+    [
+        ([[1, 1, 41, 1, 41, 31, 1, 31]], 1200),
+        ({"counts": [48, 48 * 9, 48 * 54], "size": [48, 64]}, 432),
+        ([], 106), ([[1, 1, 5, 5]], 106), ({"counts": [1], "size": [4, 4]}, 106),  # nothing, a line, another picture's
+    ],
+)  # fmt: skip
+def test_a_mask_without_an_area_gives_it(mask: Any, area: float) -> None:
+    """As `evaluate` reads it; 0.53 of the joint box, written in its place, was then taken for the mask's area."""
+    person = Instance(np.array([[0.0, 0], [10, 20]]), np.array([2, 2]), np.ones(2), extra={"segmentation": mask})
+    value = coco.to_json(Dataset(Skeleton("two", ("a", "b")), (Record(1, "a.jpg", 64, 48, (person,)),)))
+    assert value["annotations"][0]["area"] == pytest.approx(area)
+    assert value["annotations"][0]["segmentation"] == mask
+    assert value["info"].get("posecli", {}).get("area_from_joint_box", 0) == (area == 106)
+
+
 def test_video_fields(tmp_path: Path) -> None:
     video = Video(3, "front/a", "front/a.mp4", 64, 48, 59.94, 100, ("front",), {"recording": "a"})
     head = np.array([1.0, 2, 3, 5])

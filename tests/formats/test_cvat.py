@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -144,3 +145,63 @@ def test_several_videos_are_refused(tmp_path: Path) -> None:
 def test_names_that_xml_cannot_hold_are_refused(tmp_path: Path) -> None:
     with pytest.raises(PoseError, match="XML cannot hold"):
         WRITERS["cvat"](Dataset(COCO17, (Record(1, "a\x01.jpg", 64, 48),)), tmp_path / "x.xml")
+
+
+PROJECT = (
+    '<?xml version="1.0" encoding="utf-8"?>\n<annotations><version>1.1</version><meta><project><id>3</id><tasks>'
+    "<task><id>10</id><stop_frame>1</stop_frame><original_size><width>64</width><height>48</height></original_size>"
+    "<source>one.mp4</source></task><task><id>11</id><stop_frame>2</stop_frame><original_size><width>640</width>"
+    "<height>480</height></original_size><source>two.mp4</source></task></tasks></project></meta>{}</annotations>"
+)
+
+
+def test_a_project_of_videos_keeps_each_ones_tracks(tmp_path: Path) -> None:
+    """CVAT's writer gives tracks their ``task_id`` there; all were taken as people of the first video."""
+    tracks = "".join(
+        f'<track id="{n}" label="person" source="manual" task_id="{task}" subset="default"><skeleton frame="1" '
+        f'keyframe="1" z_order="0">{POINT.format("nose", 0, 0, place)}</skeleton></track>'
+        for n, (task, place) in enumerate(((11, "300,200"), (10, "5,6")))
+    )
+    path = tmp_path / "annotations.xml"
+    path.write_text(PROJECT.format(tracks))
+    dataset = read_dataset(path, warn=pytest.fail)
+    assert [(v.id, v.file_name, v.width, v.num_frames) for v in dataset.videos] == [
+        (1, "one.mp4", 64, 2), (2, "two.mp4", 640, 3),
+    ]  # fmt: skip
+    found = [(r.file_name, r.video_id, r.frame_id, [p.xy[0].tolist() for p in r.instances]) for r in dataset.records]
+    assert found == [
+        ("one.mp4", 1, 0, []), ("one.mp4", 1, 1, [[5, 6]]),
+        ("two.mp4", 2, 0, []), ("two.mp4", 2, 1, [[300, 200]]), ("two.mp4", 2, 2, []),
+    ]  # fmt: skip
+    path.write_text(PROJECT.format(tracks.replace('task_id="10"', 'task_id="12"')))
+    with pytest.raises(PoseError, match="track 1: task_id is '12'"):
+        read_dataset(path, warn=pytest.fail)
+
+
+def test_a_project_of_pictures_with_its_subsets(tmp_path: Path, make_picture: Callable[..., Path]) -> None:
+    """They lie in a folder a subset; those of one name were taken as one picture, which was not there."""
+    both = "".join(
+        f'<image id="{n}" name="a.jpg" subset="{subset}" task_id="{task}" width="64" height="48">'
+        f"{POINT.format('nose', 0, 0, f'{n},1')}</image>"
+        for n, (subset, task) in enumerate((("train", 10), ("val", 11)))
+    )
+    path = tmp_path / "annotations.xml"
+    path.write_text(PROJECT.format(both))
+    with pytest.raises(PoseError, match="tasks 10 and 11 both have it"):
+        read_dataset(path, warn=pytest.fail)
+    for subset in ("train", "val"):
+        make_picture(tmp_path / "images" / subset / "a.jpg", size=(64, 48))
+    for dataset in (
+        read_dataset(path, warn=pytest.fail),
+        read_dataset(path, image_root=tmp_path / "images", warn=pytest.fail),
+    ):
+        assert [r.file_name for r in dataset.records] == ["train/a.jpg", "val/a.jpg"]
+        assert Path(dataset.root) == tmp_path / "images"
+
+
+def test_frames_of_a_video_exported_for_images(tmp_path: Path, make_picture: Callable[..., Path]) -> None:
+    """CVAT names such a picture without the suffix that its file has."""
+    make_picture(tmp_path / "images" / "frame_000003.PNG", size=(64, 48))
+    path = images(tmp_path / "annotations.xml", POINT.format("nose", 0, 0, "1,2"))
+    path.write_text(path.read_text().replace("a/p.jpg", "frame_000003"))
+    assert read_dataset(path, warn=pytest.fail).records[0].file_name == "frame_000003.PNG"

@@ -75,6 +75,38 @@ def test_what_label_studio_itself_exports(tmp_path: Path, make_picture: Callable
     assert last.instances == () and last.extra == {"is_labeled": False} and (last.width, last.height) == (64, 48)
 
 
+def test_uploads_of_one_name_are_not_one_picture(tmp_path: Path, make_picture: Callable[..., Path]) -> None:
+    """000.jpg of two cameras: the server keeps them apart by digits before the name, which were taken away."""
+    path = export(tmp_path / "e.json", [keypoint("nose", 1, 2)], [keypoint("nose", 3, 4)])
+    text = path.read_text().replace("0a1b2c3d-pic41", "9f8e7d6c-pic40")
+    path.write_text(text)
+    with pytest.raises(PoseError, match=r"task 41: 0a1b2c3d-pic40.jpg and 9f8e7d6c-pic40.jpg would both"):
+        read_dataset(path)
+    for name in ("0a1b2c3d-pic40.jpg", "9f8e7d6c-pic40.jpg"):
+        make_picture(tmp_path / "images" / name, (200, 100))
+    for dataset in (read_dataset(path), read_dataset(path, image_root=tmp_path / "images")):
+        assert [r.file_name for r in dataset.records] == ["0a1b2c3d-pic40.jpg", "9f8e7d6c-pic40.jpg"]
+        assert Path(dataset.root) == tmp_path / "images"
+    path.write_text(text.replace("9f8e7d6c-pic40", "0a1b2c3d-pic40"))  # one picture in two tasks
+    assert len(read_dataset(path).records) == 2
+
+
+def test_things_in_rectangles_are_nobody(tmp_path: Path) -> None:
+    ball = rectangle("b", 5, 10, 20, 30)
+    ball["value"]["rectanglelabels"] = ["Ball"]
+    path = export(tmp_path / "e.json", [rectangle("r", 0, 0, 50, 100), ball, keypoint("nose", 10, 20)], [ball])
+    notes: list[str] = []
+    dataset = read_dataset(path, skeleton="coco17", warn=notes.append)
+    (person,) = dataset.records[0].instances
+    assert person.xy[0].tolist() == [20, 20] and person.box_xyxy is not None and person.box_xyxy[2] == 100
+    assert dataset.records[1].instances == () and "2 rectangles of other labels" in notes[0]
+    # Where nobody is called a person, every box is somebody's; so is one that joints name.
+    path = export(tmp_path / "f.json", [ball, keypoint("nose", 10, 20)])
+    assert len(read_dataset(path, skeleton="coco17", warn=pytest.fail).records[0].instances) == 1
+    path = export(tmp_path / "g.json", [rectangle("r", 0, 0, 50, 100), ball, keypoint("nose", 10, 20, parentID="b")])
+    assert len(read_dataset(path, skeleton="coco17", warn=pytest.fail).records[0].instances) == 2
+
+
 def test_drafts_and_their_corrections(tmp_path: Path) -> None:
     """Scored people go out as predictions; an annotation made of them keeps track id and scores."""
     xy = np.full((17, 2), np.nan)

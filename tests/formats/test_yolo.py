@@ -92,12 +92,30 @@ def test_two_numbers_a_joint_and_predictions(tmp_path: Path) -> None:
     assert (person.person_score, person.track_id) == (0.75, 12)
 
 
+def test_what_roboflow_exports(tmp_path: Path) -> None:
+    """Its paths lead out of the folder and mean those in it, as Ultralytics takes them."""
+    for split in ("train", "valid"):
+        (tmp_path / split / "images").mkdir(parents=True)
+        (tmp_path / split / "labels").mkdir()
+        (tmp_path / split / "images" / f"{split}.png").write_bytes(PICTURE)
+        text = "\ufeff0 0.5 0.5 0.25 0.5 0.5 0.25 2 0.25 0.5 1 0 0 0\n"
+        (tmp_path / split / "labels" / f"{split}.txt").write_text(text, encoding="utf-8")
+    yaml = "train: ../train/images\nvalidation: ../valid/images\nkpt_shape: [3, 3]\nnc: 1\nnames: ['person']\n"
+    (tmp_path / "data.yaml").write_text(yaml + NAMES)
+    dataset = read_dataset(tmp_path)
+    assert [(r.file_name, r.extra["split"], len(r.instances)) for r in dataset.records] == [
+        ("train/images/train.png", "train", 1), ("valid/images/valid.png", "val", 1),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("labels", "yaml", "message"),
     [
         ("0 0.5 0.5 0.1 0.1 0.5 0.5 2\n", None, "a.txt, line 1: 8 numbers where 3 joints of 3 need 14"),
         ("0 0.5 0.5 0.1 nan" + " 0" * 9, None, "a.txt, line 1: a number is not finite"),
         ("\n0 0.5 0.5 0.1 0.1" + " 0.5 0.5 3" * 3, None, "a.txt, line 2: v is 3"),
+        ("0 0.5 0.5 0.1 0.1 320 120 2 160 240 2 0 0 0\n", None, "a.txt, line 1: 320, 120 are pixels"),
+        ("0 320 240 100 200 0.5 0.5 2 0.5 0.5 2 0 0 0\n", None, "a.txt, line 1: 320, 240 are pixels"),
         ("", "kpt_shape: [3, 4]\nnames: [person]\n", "kpt_shape is [3, 4]"),
         ("", "kpt_shape: [17, 3]\nnames: [person]\n", "nothing names the 17 joints"),
         ("", "kpt_shape: [3, 3]\nnames: [cat, dog]\n" + NAMES, "none of the classes"),

@@ -40,6 +40,10 @@ def test_smoothing_while_inferring_is_smoothing_afterwards(here: Path, cli: Call
     for _ in range(2):
         assert cli(*common, "--out", "part.jsonl", "--resume", *options).code == 0
         assert (here / "part.jsonl").read_bytes() == (here / "later.jsonl").read_bytes()
+    # In another way it is not made steady: it was left as it is, in silence.
+    other = cli(*common, "--out", "part.jsonl", "--resume", "--smooth", "savgol")
+    assert other.code == 1 and "smoothed with filter kalman, fill 3, not with filter savgol, fill 0" in other.err
+    assert cli(*common, "--out", "part.jsonl", "--resume").code == 0
 
 
 def test_a_damaged_clip_of_varying_rate_is_made_steady(here: Path, cli: Callable, tiny_model) -> None:

@@ -210,7 +210,10 @@ def test_cut_off_tail(tmp_path: Path, name: str, settings: dict) -> None:
     source = open_source(path)
     frames = list(source.frames())
     assert 15 < len(frames) <= source.num_frames < 60
-    assert [number_of(f.image) for f in frames] == [f.index for f in frames] == list(range(len(frames)))
+    # Half of the last packet may be gone, and it need not be that of the last frame.
+    indices = [f.index for f in frames]
+    assert indices == sorted(set(indices)) and indices[:16] == list(range(16))
+    assert sum(number_of(f.image) != f.index for f in frames) <= 1
     assert "cut off" in source.problems[0]
     assert source.broken >= 60 - source.num_frames
 

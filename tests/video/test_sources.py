@@ -101,6 +101,33 @@ def test_drawings_of_a_folders_own_files_are_none_of_its_sources(tmp_path: Path)
     assert list_inputs([folder / "day.overlay"])[0].files == ("1.png",)
 
 
+def test_drawings_named_beside_what_they_were_drawn_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shell's ``*.mp4`` has them once `infer --render` was run there."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("sub/x.overlay", "7", "poses", "7.overlay"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ("a", "a.overlay", "poses/a.overlay", "b.overlay", "sub/c.overlay"):
+        make_clip(tmp_path / f"{name}.mp4", 2)
+    for name in ("p.png", "p.overlay.png", "a.overlay.png", "7/1.png", "7.overlay/1.png", "sub/x.overlay/1.png"):
+        picture(tmp_path / name, 1)
+    notes: list[str] = []
+
+    def names(*words: str) -> list[str]:
+        notes.clear()
+        return [name for item in list_inputs(words, notes.append) for name in item.files or [item.name]]
+
+    assert names("a.mp4", "a.overlay.mp4", "b.overlay.mp4") == ["a.mp4", "b.overlay.mp4"]
+    assert notes == ["a.overlay.mp4: left out, drawn on another input by its name; given alone it is looked at"]
+    assert names("*.mp4", "0") == ["a.mp4", "b.overlay.mp4", "camera:0"] and len(notes) == 1
+    assert names("**/*.mp4") == ["a.mp4", "b.overlay.mp4", "c.overlay.mp4"]
+    assert notes[0].startswith("a.overlay.mp4 and 1 more: left out")
+    assert names("*.png") == ["a.overlay.png", "p.png"] and len(notes) == 1  # pictures are not drawn on videos
+    assert names("7/1.png", "sub/x.overlay/1.png", "7.overlay/1.png") == ["7/1.png", "sub/x.overlay/1.png"]
+    assert [i.path for i in list_inputs(["7", "7.overlay", "sub/x.overlay"])] == ["7", "sub/x.overlay"]
+    for alone in ("a.overlay.mp4", "7.overlay/1.png"):
+        assert names(alone) and not notes
+
+
 def test_single_picture(tmp_path: Path) -> None:
     source = open_source(picture(tmp_path / "one.jpg", 9))
     assert isinstance(source, PictureSource)
@@ -199,6 +226,14 @@ def test_clear_errors(tmp_path: Path) -> None:
             list_inputs([tmp_path / word])
     with pytest.raises(PoseError, match="no input given"):
         list_inputs([])
+    # Beside others it is told when its turn comes, as one that is damaged.
+    picture(tmp_path / "a.png", 1)
+    (tmp_path / "b.png").write_bytes(b"")
+    video, pictures = list_inputs([tmp_path / "empty.mp4", tmp_path / "*.png"])
+    with pytest.raises(PoseError, match="the file is empty"):
+        video.open()
+    with pictures.open() as source:
+        assert numbers(source) == [1] and source.broken == 1 and "b.png: the file is empty" in source.problems[0]
 
 
 def test_picture_writer(tmp_path: Path) -> None:
