@@ -5,7 +5,9 @@ One process needs none of it: every function then returns what it was given.
 
 from __future__ import annotations
 
+import gc
 import hashlib
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,12 +86,18 @@ def join_processes(device_kind: str) -> Iterator[Processes]:
     device = _take_device(local) if device_kind == "cuda" else 0
     os.environ.setdefault("MASTER_PORT", "29500")
     backend = "cpu:gloo,cuda:nccl" if device_kind == "cuda" else "gloo"
+    # Functions of this module take the group of the moment at which it is imported, which DistributedDataParallel does,
+    # as a default, and would hold it for ever.
+    importlib.import_module("torch.distributed.nn")
     torch.distributed.init_process_group(backend, rank=rank, world_size=world)
     try:
         if device_kind == "cuda":
             _refuse_shared_device(device, local, world)
         yield Processes(rank, world, device)
     finally:
+        # Whoever still holds the group keeps gloo's threads at work, and one that lets go of a tensor while Python ends
+        # is stopped within a destructor, which aborts the process. DistributedDataParallel lies in a circle.
+        gc.collect()
         torch.distributed.destroy_process_group()
 
 

@@ -214,6 +214,10 @@ class Learner:
         self.processes.average([t for name, t in state.items() if name in buffers and t.is_floating_point()])
         return state
 
+    def leave(self) -> None:
+        """Learns no more beside other processes: what connects them can be taken down."""
+        self._spread, self._parallel = self.network, None
+
     def state(self) -> dict[str, Any]:
         """All that another `Learner` needs to go on; tensors and plain values. All processes must ask."""
         return {
