@@ -29,7 +29,10 @@ from posecli.types import Dataset, Record, Skeleton
 from posecli.video import PICTURE_SUFFIXES, VIDEO_SUFFIXES, VideoSource, read_picture
 
 # Distinguish the purposes that draw random numbers from one seed.
-_ORDER, _SAMPLE = 1, 2
+_ORDER, _SAMPLE, _SHAPES = 1, 2, 3
+
+#: Shapes of what a sample shows: as long as wide or nearly, and long and narrow.
+SQUARE, UPRIGHT, LYING = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -170,6 +173,34 @@ class Mixture:
         return [whole * epoch + extra for whole, extra in zip(self._whole, given, strict=True)]
 
 
+def shape_of(box: np.ndarray, ratio: float) -> int:
+    """The shape of a box (4,) corners: `SQUARE` unless its shorter side is at most so much of the longer."""
+    width, height = float(box[2] - box[0]), float(box[3] - box[1])
+    if min(width, height) > ratio * max(width, height):
+        return SQUARE
+    return UPRIGHT if height >= width else LYING
+
+
+def in_steps(order: np.ndarray, shapes: np.ndarray, length: int, seed: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """An epoch in another order, so that each step of `length` samples shows one shape.
+
+    Args:
+        order: (N, 2) source and sample. shapes: (N,) of each. seed: of the order of the steps.
+
+    Returns:
+        (N, 2) the same in the new order; (steps,) the shape of each step. What fills no step of its own shape comes
+        last, as `SQUARE`.
+    """
+    of_shape = [np.flatnonzero(shapes == shape) for shape in (SQUARE, UPRIGHT, LYING)]
+    whole = [(shape, places[i : i + length]) for shape, places in enumerate(of_shape)
+             for i in range(0, len(places) - length + 1, length)]  # fmt: skip
+    steps = [whole[i] for i in np.random.default_rng(seed).permutation(len(whole))]
+    rest = np.sort(np.concatenate([places[len(places) // length * length :] for places in of_shape]))
+    places = np.concatenate([*(places for _, places in steps), rest])
+    left = -(-len(rest) // length)
+    return order[places], np.array([shape for shape, _ in steps] + [SQUARE] * left, np.int64)
+
+
 class Samples(Protocol):
     """What a task gives the loader."""
 
@@ -255,8 +286,10 @@ class Loader:
         samples: the task. mixture: the order.
         batch, accumulate, rank, world: see above.
         workers: processes; 0: loads when asked, in this process.
-        plan: step to the network input size (width, height) and whether its samples are changed gently; asked when
-            they are sent for.
+        plan: step and the shape of its samples to the network input size (width, height) and whether they are changed
+            gently; asked when they are sent for.
+        shapes: of each source's samples (count,), where each step is to show one shape; by default all are `SQUARE`.
+        shaped: share of the samples of other shapes that are shown as such.
         gentle: makes the gently changed samples; by default the same as `samples`.
         pinned: batches lie in page-locked memory, from which a device reads them while the network runs.
     """
@@ -272,32 +305,46 @@ class Loader:
         world: int = 1,
         workers: int = 1,
         seed: int = 1,
-        plan: Callable[[int], tuple[tuple[int, int], bool]],
+        plan: Callable[[int, int], tuple[tuple[int, int], bool]],
+        shapes: Sequence[np.ndarray] = (),
+        shaped: float = 1.0,
         gentle: Samples | None = None,
         pinned: bool = False,
     ) -> None:
         self.mixture = mixture
         self.batch, self.accumulate, self.rank, self.world = batch, accumulate, rank, world
         self.steps_per_epoch = -(-mixture.length // (batch * accumulate * world))
-        self._plan = plan
+        self._plan, self._seed = plan, seed
+        self._shapes, self._shaped = shapes, shaped
         self._dataset = _Changed(samples, gentle or samples, seed)
         self._workers = workers
         self._pinned = pinned
 
     def _places(self, step: int) -> Iterator[list[Place]]:
         """Micro-batches of this process from a step on, without end."""
-        known: tuple[int, np.ndarray] | None = None
+        known: tuple[int, np.ndarray, np.ndarray] | None = None
         while True:
             epoch, within = divmod(step, self.steps_per_epoch)
             if known is None or known[0] != epoch:
-                known = (epoch, self.mixture.epoch(epoch))
-            order, (size, gentle) = known[1], self._plan(step)
+                known = (epoch, *self._epoch(epoch))
+            order, (size, gentle) = known[1], self._plan(step, int(known[2][within]))
             for a in range(self.accumulate):
                 micro = (within * self.accumulate + a) * self.world + self.rank
                 numbers = range(micro * self.batch, (micro + 1) * self.batch)
                 chosen = [(n, *order[n % len(order)].tolist()) for n in numbers]
                 yield [Place(epoch, number, source, index, size, gentle) for number, source, index in chosen]
             step += 1
+
+    def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """(length, 2) samples of an epoch in their order, and the shape that each step shows."""
+        order = self.mixture.epoch(epoch)
+        if not self._shapes:
+            return order, np.zeros(self.steps_per_epoch, np.int64)
+        seed = (self._seed, _SHAPES, epoch)
+        first = np.cumsum([0, *(len(s) for s in self._shapes)])
+        shapes = np.concatenate(self._shapes)[first[order[:, 0]] + order[:, 1]]
+        shapes = np.where(np.random.default_rng(seed).random(len(order)) < self._shaped, shapes, SQUARE)
+        return in_steps(order, shapes, self.batch * self.accumulate * self.world, (*seed, 1))
 
     def from_step(self, step: int) -> Generator[list[dict[str, Tensor]], None, None]:
         """For each step from `step` on the micro-batches of this process; never ends (close it to stop the workers)."""

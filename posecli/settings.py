@@ -40,6 +40,9 @@ class TrainSettings:
         input_size: width and height that the network sees.
         small_size: width and height during the first part of the run, cheaper; [0, 0] for none.
         small_until: share of the run at `small_size`.
+        narrow_sizes: further inputs, for people who are long and narrow: widths and heights in turn, of upright ones
+            ([128, 192, 96, 160] are two); people who lie see them turned. A step shows one of them. narrow_ratio: the
+            shorter side of such a person's box over the longer, at most. narrow_share: of their samples seen so.
         gentle_from: share of the run from which on samples are changed half as much (see `gentle`).
         epochs: length of the run, unless `max_minutes` is given.
         max_minutes: budget that drives the whole schedule; 0 for none. Such a run can be resumed, but its
@@ -118,6 +121,9 @@ class TrainSettings:
     input_size: tuple[int, int] = (128, 128)
     small_size: tuple[int, int] = (0, 0)
     small_until: float = 0.0
+    narrow_sizes: tuple[int, ...] = ()
+    narrow_ratio: float = 0.62
+    narrow_share: float = 0.8
     gentle_from: float = 1.0
     epochs: int = 100
     max_minutes: float = 0.0
@@ -250,6 +256,8 @@ class TrainSettings:
             "occlude",
             "fill",
             "small_until",
+            "narrow_ratio",
+            "narrow_share",
             "gentle_from",
             "paste",
             "backdrop",
@@ -283,7 +291,15 @@ class TrainSettings:
         depth = self.builder_arguments().get("depth")
         if step == _FULL_HOURGLASS and isinstance(depth, int) and 1 <= depth <= 8:
             step = 4 * 2**depth
-        for key, sizes in (("input_size", self.input_size), ("small_size", self.small_size)):
+        if len(self.narrow_sizes) % 2 or any(w >= h for w, h in self.narrow_inputs()):
+            raise wrong("narrow_sizes", "pairs of a width and a larger height, in turn: [128, 192, 96, 160]")
+        if self.narrow_sizes and _clips(self):
+            raise wrong("narrow_sizes", "is not for clips, nor for networks that learn from them")
+        for key, sizes in (
+            ("input_size", self.input_size),
+            ("small_size", self.small_size),
+            ("narrow_sizes", self.narrow_sizes),
+        ):
             if any(n % step or n < 0 for n in sizes) or (key == "input_size" and min(sizes) < step):
                 raise wrong(key, f"multiples of {step}")
         if self.small_until > 0 and min(self.small_size) < step:
@@ -300,6 +316,10 @@ class TrainSettings:
         if any(not 0 < s < 1 for s in self.lr_steps) or list(self.lr_steps) != sorted(self.lr_steps):
             raise wrong("lr_steps", "rising shares of the run, between 0 and 1")
         self.builder_arguments()
+
+    def narrow_inputs(self) -> list[tuple[int, int]]:
+        """`narrow_sizes` as pairs of width and height."""
+        return list(zip(self.narrow_sizes[::2], self.narrow_sizes[1::2], strict=False))
 
     def builder_arguments(self) -> dict[str, Any]:
         """`model_arguments` as a dictionary."""
@@ -494,6 +514,7 @@ _SINGLE = "learn from single pictures"
 # What only some models know: there it would change nothing.
 _KNOWN_BY = {
     **dict.fromkeys(("box_scale", "val_box_scale", "rotation_any", "half_body", "min_joints", "min_side"), _ONE_PERSON),
+    **dict.fromkeys(("narrow_sizes", "narrow_ratio", "narrow_share"), _ONE_PERSON),
     **dict.fromkeys(("scale", "min_area", "unlabelled"), _WHOLE),
     **dict.fromkeys(("fine_sigma", "phases"), _CASCADE),
     **dict.fromkeys(("blur_most", "noise_most"), _SINGLE),

@@ -27,7 +27,7 @@ from torch import Tensor
 
 import posecli
 from posecli.checkpoint import ModelMeta, build, save_model
-from posecli.data import Loader, Mixture, Source, make_source
+from posecli.data import SQUARE, UPRIGHT, Loader, Mixture, Source, make_source
 from posecli.distributed import Processes, join_processes
 from posecli.errors import PoseError
 from posecli.files import leave_lost_terminal, replace_when_done
@@ -240,6 +240,8 @@ class _Run:
             workers=settings.workers,
             seed=settings.seed,
             plan=self._plan,
+            shapes=self.task.shapes() if settings.narrow_sizes else (),
+            shaped=settings.narrow_share,
             gentle=self.task.gentle(),
             pinned=self.device.type == "cuda" and settings.speed != "plain",
         )
@@ -262,10 +264,13 @@ class _Run:
             return min(1.0, elapsed / (60 * self.settings.max_minutes))
         return min(1.0, step / self.total_steps)
 
-    def _plan(self, step: int) -> tuple[tuple[int, int], bool]:
-        """Size of a step's samples, and whether they are changed gently."""
+    def _plan(self, step: int, shape: int) -> tuple[tuple[int, int], bool]:
+        """Size of a step's samples of a shape, and whether they are changed gently."""
         share = self.progress(step, self.elapsed)
         size = self.settings.small_size if share < self.settings.small_until else self.settings.input_size
+        if shape != SQUARE:
+            sizes = self.settings.narrow_inputs()
+            size = sizes[step % len(sizes)][:: 1 if shape == UPRIGHT else -1]
         return size, share >= self.settings.gentle_from
 
     # The run
@@ -297,6 +302,7 @@ class _Run:
             with self._signals(), closing(self.loader.from_step(self.step)) as stream:
                 self._loop(stream)
         finally:
+            self.learner.leave()
             if self.log:
                 self.log.close()
         if self.settings.max_minutes:  # which say only now how many steps there were

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from made_clips import make_clip
 from safetensors.torch import load_file
 
 from posecli.checkpoint import load_checkpoint
-from posecli.data import Loader, Mixture, _video, make_source, read_image
+from posecli.data import LYING, SQUARE, UPRIGHT, Loader, Mixture, _video, in_steps, make_source, read_image, shape_of
 from posecli.distributed import Processes
 from posecli.errors import PoseError, UsageError
 from posecli.formats import coco
@@ -236,7 +237,7 @@ def test_processes_share_a_step_and_workers_change_nothing(toy: Path) -> None:
     mixture = Mixture(task.counts, (), 0, 1)
 
     def batches(**split: int) -> list[torch.Tensor]:
-        loader = Loader(task, mixture, batch=1, plan=lambda step: ((64, 64), False), **split)
+        loader = Loader(task, mixture, batch=1, plan=lambda step, shape: ((64, 64), False), **split)
         stream = loader.from_step(1)
         return [b["image"] for b in next(stream)]
 
@@ -246,6 +247,55 @@ def test_processes_share_a_step_and_workers_change_nothing(toy: Path) -> None:
     for rank in range(2):
         (mine,) = batches(rank=rank, world=2, workers=0)
         assert (mine == alone[rank]).all()
+
+
+def test_each_step_shows_one_shape_and_each_sample_comes_as_often() -> None:
+    rng = np.random.default_rng(1)
+    order = np.stack([rng.integers(0, 3, 203), np.arange(203)], axis=1)
+    shapes = rng.choice([SQUARE, UPRIGHT, LYING], 203, p=[0.5, 0.4, 0.1])
+    places, of_steps = in_steps(order, shapes, 8, (1, 2))
+    assert sorted(places.tolist()) == sorted(order.tolist())
+    assert len(of_steps) == -(-203 // 8)
+    seen = shapes[places[:, 1]]
+    for step, shape in enumerate(of_steps.tolist()):
+        assert shape == SQUARE or (seen[step * 8 : step * 8 + 8] == shape).all()
+    # Of each shape less than a step is shown in squares for want of others, and steps of all shapes are mixed.
+    for shape in (UPRIGHT, LYING):
+        assert (of_steps == shape).sum() == (shapes == shape).sum() // 8
+    assert (of_steps[:12] == UPRIGHT).any()
+    assert (of_steps[:12] == SQUARE).any()
+
+
+def test_long_and_narrow_people_are_seen_in_inputs_of_their_shape(toy: Path) -> None:
+    dataset = coco.read(toy)
+    settings = small(toy, narrow_sizes=[32, 96, 64, 96], narrow_ratio=0.75)
+    task = make_task(settings, [make_source(dataset, dataset.skeleton, "toy")], dataset.skeleton)
+    (shapes,) = task.shapes()
+    assert shapes.tolist() == [UPRIGHT] * 6  # 28 x 40 pixels
+    assert shape_of(np.array([0.0, 0.0, 40.0, 28.0]), 0.75) == LYING
+    assert shape_of(np.array([0.0, 0.0, 40.0, 28.0]), 0.65) == SQUARE
+    shapes = np.arange(6) % 3
+    sizes = {SQUARE: (64, 64), UPRIGHT: (32, 96), LYING: (96, 32)}
+    kept = {"batch": 2, "workers": 0, "shapes": [shapes]}
+    loader = Loader(task, Mixture(task.counts, (), 40, 1), plan=lambda s, shape: (sizes[shape], False), **kept)
+    stream = loader.from_step(0)
+    shown = [tuple(next(stream)[0]["image"].shape[1:3]) for _ in range(20)]
+    assert {(96, 32), (32, 96)} <= set(shown)
+    # Gone on with, the same.
+    again = loader.from_step(7)
+    assert [tuple(next(again)[0]["image"].shape[1:3]) for _ in range(13)] == shown[7:]
+
+
+def test_learning_from_narrow_inputs(toy: Path, tmp_path: Path) -> None:
+    settings = small(toy, narrow_sizes=[32, 96, 64, 96], narrow_ratio=0.75, epochs=2)
+    train(settings, tmp_path / "run")
+    log = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    assert math.isfinite(next(line["loss"] for line in log if line["event"] == "train"))
+    for wrong in ([32], [96, 32], [30, 96]):
+        with pytest.raises(UsageError, match="narrow_sizes"):
+            small(toy, narrow_sizes=wrong)
+    with pytest.raises(UsageError, match="narrow_sizes"):
+        resolve({"model": "dekr-tiny", "data": [str(toy)], "narrow_sizes": [32, 64], "clip_frames": 3})
 
 
 def test_workers_open_videos_of_their_own(tmp_path: Path) -> None:
@@ -259,7 +309,7 @@ def test_workers_open_videos_of_their_own(tmp_path: Path) -> None:
             held = np.array(_video.cache_info().currsize)
             return {"held": held, "image": read_image(tmp_path, record) if not held else here[::-1]}
 
-    loader = Loader(Frames(), Mixture((1,), (), 0, 1), batch=1, workers=1, plan=lambda step: ((64, 48), False))
+    loader = Loader(Frames(), Mixture((1,), (), 0, 1), batch=1, workers=1, plan=lambda step, shape: ((64, 48), False))
     (batch,) = next(loader.from_step(0))
     assert int(batch["held"]) == 0 and (batch["image"][0].numpy() == here).all()
 
@@ -731,18 +781,33 @@ def test_accumulating_equals_one_large_batch(toy: Path, tmp_path: Path) -> None:
     assert norms[0] == pytest.approx(norms[1], rel=0.15)  # batch normalisation sees other micro-batches
 
 
+WITH_THREADS_TOLD = """
+import atexit, os, runpy
+from pathlib import Path
+
+tasks = Path("/proc/self/task")  # Linux tells the names
+atexit.register(lambda: print("threads:", *(p.read_text().strip() for p in tasks.glob("*/comm")), flush=True))
+runpy.run_module("posecli", run_name="__main__")
+"""
+
+
 def test_two_processes_equal_one_that_accumulates(toy: Path, tmp_path: Path) -> None:
     # Warm at once: with a rate near nothing whatever they learn would be the same.
     settings = small(toy, epochs=3, batch=2, accumulate=2, warmup=1, val=str(toy))
     train(settings, tmp_path / "one")
     config = tmp_path / "run.toml"
     config.write_text(to_toml(replace(settings, accumulate=1)))
+    program = tmp_path / "program.py"
+    program.write_text(WITH_THREADS_TOLD)
     # Standalone: on a port that is free. A fixed one may be another run's of this test.
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
-    command += ["--nproc-per-node", "2", "-m", "posecli", "train", "--quiet", "--config", str(config)]
+    command += ["--nproc-per-node", "2", str(program), "train", "--quiet", "--config", str(config)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     run = subprocess.run([*command, "--out", str(tmp_path / "two")], env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
+    # One that still ran when Python ended aborted its process, now and then.
+    assert run.stdout.count("threads:") == 2
+    assert "gloo" not in run.stdout
     # Another order of sums: 4e-7 where it was measured, the same in every run, however busy the machine.
     assert_same(weights(tmp_path / "one"), weights(tmp_path / "two"), 2e-5)
     losses = []

@@ -71,6 +71,10 @@ class Task(abc.ABC):
             if not count:
                 raise PoseError("nothing to learn from", source.name, f"left out: {self.left_out}")
 
+    def shapes(self) -> list[np.ndarray]:
+        """The shape of each source's samples (count,), see `posecli.data.shape_of`; whole pictures have none."""
+        return [np.zeros(count, np.int64) for count in self.counts]
+
     def gentle(self) -> Task:
         """The same task with samples changed half as much."""
         task = copy.copy(self)

@@ -19,7 +19,7 @@ from posecli.codecs.background import add_background
 from posecli.codecs.integral import distribution, expectation, integral_l1
 from posecli.codecs.softmax import encode_softmax, softmax_cross_entropy_2d
 from posecli.codecs.top_down import TEACHING, teacher, to_map
-from posecli.data import Source, person_box, read_image
+from posecli.data import SQUARE, Source, person_box, read_image, shape_of
 from posecli.errors import UsageError
 from posecli.geometry import apply_affine, crop_from_box, warp
 from posecli.losses import joint_mse
@@ -133,6 +133,18 @@ class TopDownTask(Task):
                 else:
                     people.append((r, p))
         return people
+
+    def shapes(self) -> list[np.ndarray]:
+        found = []
+        for source, people in zip(self.sources, self._people, strict=True):
+            of_people = []
+            for r, p in people:
+                record = source.dataset.records[r]
+                xy, visibility = source.people(record)
+                box = person_box(record.instances[p], xy[p], visibility[p])
+                of_people.append(SQUARE if box is None else shape_of(box, self.settings.narrow_ratio))
+            found.append(np.array(of_people, np.int64))
+        return found
 
     def _person(
         self, source: int, index: int, rng: Generator, size: tuple[int, int]
@@ -257,8 +269,9 @@ class TopDownTask(Task):
         return torch.stack(losses).sum().reshape(1)
 
     def _softmax_target(self, maps: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        # The same share of the body in the small pictures of a run's first part.
-        sigma = self.settings.sigma * maps.shape[3] * self.stride / self.settings.input_size[0]
+        # The same share of the body in the small pictures of a run's first part, and in narrow ones.
+        longer = max(maps.shape[2:]) * self.stride
+        sigma = self.settings.sigma * longer / max(self.settings.input_size)
         return encode_softmax(batch["xy"], (maps.shape[3], maps.shape[2]), self.stride, sigma)
 
     def _integral_terms(self, maps: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
