@@ -7,6 +7,8 @@ of preprocessing and of coordinates. A model is either bottom-up (DEKR: everybod
 
 from __future__ import annotations
 
+import math
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,18 +33,16 @@ from posecli.geometry import apply_affine, in_one_size, keypoint_box
 from posecli.models import MODELS
 from posecli.models.rescore import RescoreNet, rescore
 from posecli.profiling import stage
-from posecli.readout import BOTTOM_UP, TOP_DOWN, Person, PredictOptions, read_quality, size_for, together
+from posecli.readout import BOTTOM_UP, TOP_DOWN, Person, PredictOptions, narrow_inputs, read_quality, size_for, together
 from posecli.running import RunningNetwork, rows_of
 from posecli.sampling import shared_ones, sharing, taking
 from posecli.types import Crop, Instance, Skeleton
-from posecli.workers import Workers
+from posecli.workers import CallCosts, Workers
 from posecli.zoo import fetch, find_entry, suggestions
 
 __all__ = ["DEFAULT_MODEL", "PoseModel", "PredictOptions", "find_weights", "load_model"]
 
 DEFAULT_MODEL = "default"
-# People of a picture whom a worker takes at least: calling the network takes as long as three or four of them.
-_LEAST_SHARE = 6
 # Pixels that a finder looks at in the time that it takes to call it: each of its convolutions is set up anew.
 _CALL = 30_000
 
@@ -120,8 +120,9 @@ def load_model(
         network, meta = load_checkpoint(path)
         if meta.input_size == (0, 0):
             raise PoseError(f"{meta.architecture} for pictures of 0 x 0", str(path))
-        for box in ((0.0, 0.0, 1.0, 1e6), (0.0, 0.0, 1e6, 1.0)):  # people who stand, and who lie
-            check_input_size(network, replace(meta, input_size=size_for(np.array(box), meta)), str(path))
+        for size, _, _ in narrow_inputs(meta):
+            for turned in (size, size[::-1]):  # for people who stand, and who lie
+                check_input_size(network, replace(meta, input_size=turned), str(path))
         found = load_finder(path)
         if found is not None and box_weights is None:
             finder = PoseModel(*found, device=device, options=_finder_options(options), speed=speed)
@@ -506,7 +507,7 @@ class PoseModel(RunningNetwork):
         size = self.options.batch
         if self._workers is not None:
             # As many shares as there are workers, but none so small that it isn't worth the calls.
-            shares = min(self._workers.count, len(jobs) // _LEAST_SHARE)
+            shares = min(self._workers.count, len(jobs) // self._workers.least_share)
             size = min(size, -(-len(jobs) // max(shares, 1)) or 1)
         halves = shared_ones(images)
 
@@ -518,7 +519,7 @@ class PoseModel(RunningNetwork):
                 with stage("crops"):
                     pixels = self.crops(images, [(i, crop) for (i, _), crop in zip(part, crops, strict=True)])
                 mirrored = self.maps(pixels, _mirror) if flip_test else None
-                maps = self.maps(pixels)
+                maps = self._timed_maps(pixels, meta)
             with stage("pose read maps", pool=torch.get_num_threads() > 1):
                 xy, score = codec.decode(maps, mirrored, meta)
                 judged = read_quality(maps, mirrored)
@@ -537,6 +538,27 @@ class PoseModel(RunningNetwork):
         for n, (i, _) in enumerate(jobs):
             found[i].append(seen_now[n])
         return found
+
+    def _timed_maps(self, crops: np.ndarray | Tensor, meta: ModelMeta) -> Any:
+        """`maps` of crops of a size; what the call took is told to the workers that people are shared out to."""
+        costs = None if self._workers is None else self._workers.costs
+        if costs is None:
+            return self.maps(crops)
+        begun = time.thread_time()
+        maps = self.maps(crops)
+        size = math.prod(meta.input_size) / math.prod(self.meta.input_size)
+        costs.add(size * len(crops), time.thread_time() - begun)
+        return maps
+
+    def time_calls(self, costs: CallCosts) -> None:
+        """Looks at black pictures, one and then three together, and tells what that took."""
+        width, height = self.meta.input_size
+        for count in (1, 3):
+            black = np.zeros((count, height, width, 3), np.uint8)
+            self.maps(black)  # what is made at the first is made then
+            begun = time.thread_time()
+            self.maps(black)
+            costs.add(count, time.thread_time() - begun)
 
     def _refined(
         self,

@@ -127,32 +127,46 @@ class BottomUp:
     padded: bool = False
 
 
-def size_for(box: np.ndarray, meta: ModelMeta) -> tuple[int, int]:
-    """Width and height of the input in which a top-down network looks at a box (4,) corners in pixels.
-
-    The weights' own, but for boxes much longer than wide where the weights say so (``extra["narrow"]``): a square crop
-    shows mostly what is beside somebody who stands, in an input of the person's shape the same number of pixels shows
-    more of the person. Its keys: ``size``, the input for upright boxes (turned for lying ones); ``ratio``, the shorter
-    side over the longer up to which it is taken; ``side``, the longer side in pixels from which on it is: smaller
-    people are not seen better any larger.
+def narrow_inputs(meta: ModelMeta) -> list[tuple[tuple[int, int], float, float]]:
+    """The inputs for boxes longer than wide that weights state (``extra["narrow"]``: one, or a list of them): each
+    its ``size`` for upright boxes (turned for lying ones); its ``ratio``, the shorter side over the longer up to which
+    it is taken; its ``side``, the longer side in pixels from which on it is.
 
     Raises:
         PoseError: weights that say it wrongly.
     """
     narrow = meta.extra.get("narrow")
     if narrow is None:
-        return meta.input_size
+        return []
     try:
-        width, height = (int(n) for n in narrow["size"])
-        ratio, side = float(narrow["ratio"]), float(narrow["side"])
-        if min(width, height) < 1:
-            raise ValueError
+        found = []
+        for one in narrow if isinstance(narrow, list) else [narrow]:
+            width, height = (int(n) for n in one["size"])
+            if min(width, height) < 1:
+                raise ValueError
+            found.append(((width, height), float(one["ratio"]), float(one["side"])))
+        return found
     except (TypeError, KeyError, ValueError, OverflowError):
         raise PoseError(f"narrow {narrow!r}", meta.architecture, "size, a pair of whole numbers; ratio; side") from None
+
+
+def size_for(box: np.ndarray, meta: ModelMeta) -> tuple[int, int]:
+    """Width and height of the input in which a top-down network looks at a box (4,) corners in pixels.
+
+    The weights' own, but for boxes much longer than wide where the weights say so (`narrow_inputs`): a square crop
+    shows mostly what is beside somebody who stands, in an input of the person's shape the same number of pixels shows
+    more of the person. Of several inputs for a box the one is taken that is for the largest people.
+
+    Raises:
+        PoseError: weights that say it wrongly.
+    """
     across, along = float(box[2] - box[0]), float(box[3] - box[1])
-    if max(across, along) < side or min(across, along) > ratio * max(across, along):
-        return meta.input_size
-    return (width, height) if along >= across else (height, width)
+    longer, least = max(across, along), -math.inf
+    chosen = meta.input_size
+    for size, ratio, side in narrow_inputs(meta):
+        if longer >= side > least and min(across, along) <= ratio * longer:
+            chosen, least = size if along >= across else (size[1], size[0]), side
+    return chosen
 
 
 def together(boxes: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]], meta: ModelMeta) -> list[tuple[int, int]]:

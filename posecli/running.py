@@ -27,7 +27,7 @@ from posecli.models.one_call import in_one_call
 from posecli.on_device.graphs import CudaRecorder, Replays
 from posecli.on_device.resample import can_resample, resampled
 from posecli.profiling import stage
-from posecli.readout import TOP_DOWN, PredictOptions, size_for
+from posecli.readout import TOP_DOWN, PredictOptions, narrow_inputs
 from posecli.sampling import is_shared, sampled
 from posecli.turns import give_way
 from posecli.types import Crop
@@ -365,9 +365,8 @@ class RunningNetwork:
             self._running()
 
     def try_out(self) -> None:
-        """Looks at black pictures, one of the size for people who stand: what is made at the first is made then."""
-        upright = size_for(np.array([0.0, 0.0, 1.0, 1e6]), self.meta)
-        for width, height in dict.fromkeys((self.meta.input_size, upright)):
+        """Looks at black pictures, also of the sizes for people who stand: what is made at the first is made then."""
+        for width, height in dict.fromkeys((self.meta.input_size, *(size for size, _, _ in narrow_inputs(self.meta)))):
             self.maps(np.zeros((1, height, width, 3), np.uint8))
 
     def _running(self) -> nn.Module:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from posecli.tracking.colours import make_ready as make_colours_ready
 from posecli.turns import AT_ONCE, LATER, Cores, bound
 from posecli.types import Frame, Instance
 from posecli.video import FrameSource, VideoSource
-from posecli.workers import Workers, on_one_core, several_threads
+from posecli.workers import CallCosts, Workers, on_one_core, several_threads
 
 _LARGE = 1920 * 1088  # pixels
 
@@ -73,10 +74,13 @@ def side_by_side(
         return cores.turn(LATER)
 
     # Sums of whole numbers are exact: however people are shared out, the maps are the same.
-    workers = Workers(count, cores, shares if model.in_whole_numbers else None)
+    costs = CallCosts() if model.in_whole_numbers else None
+    workers = Workers(count, cores, None if costs is None else shares, costs)
     threads.callback(workers.close)
     # While the first frame is decoded and people are found in it the rest is made ready.
     workers.meanwhile(model.try_out)
+    if costs is not None:
+        workers.meanwhile(partial(model.time_calls, costs))
     workers.meanwhile(make_colours_ready)
     decoded = threads.enter_context(contextlib.closing(prefetch(frames, max(1, options.batch // 2), turn=later)))
 

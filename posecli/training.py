@@ -270,7 +270,8 @@ class _Run:
         size = self.settings.small_size if share < self.settings.small_until else self.settings.input_size
         if shape != SQUARE:
             sizes = self.settings.narrow_inputs()
-            size = sizes[step % len(sizes)][:: 1 if shape == UPRIGHT else -1]
+            shorter, longer = sizes[step % len(sizes)]
+            size = (shorter, longer) if shape == UPRIGHT else (longer, shorter)
         return size, share >= self.settings.gentle_from
 
     # The run

@@ -302,8 +302,9 @@ def test_inputs_for_long_boxes_must_suit_the_network(tmp_path: Path) -> None:
     file = tmp_path / "pose.safetensors"
     save_model(file, build(meta).state_dict(), meta)
     load_model(file, "cpu")
+    right = {"size": [64, 96], "ratio": 0.6, "side": 40}
     for size, message in (([64, 90], "multiples of 32"), ([64], "narrow")):
-        wrong = meta.with_extra(narrow={"size": size, "ratio": 0.6, "side": 40})
+        wrong = meta.with_extra(narrow=[right, right | {"size": size}])
         save_model(file, build(wrong).state_dict(), wrong)
         with pytest.raises(PoseError, match=message):
             load_model(file, "cpu")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from posecli.side_by_side import overlaps
 from posecli.tracking import FlowTracker
 from posecli.turns import AT_ONCE, Cores
 from posecli.video import VideoWriter, open_source
-from posecli.workers import Workers, on_one_core, several_threads
+from posecli.workers import LEAST_SHARE, CallCosts, Workers, several_threads
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_lines_are_those_of_one_thread(
     options: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("posecli.inference._LEAST_SHARE", 1)
+    monkeypatch.setattr("posecli.workers.LEAST_SHARE", 1)
     threads(1)
     assert not overlaps(model, None)
     plain = lines_of(film, model, **options)
@@ -186,6 +186,36 @@ def test_work_is_shared_out_as_is_asked_and_waits_for_cores() -> None:
         with cores.turn(AT_ONCE):
             assert workers.each([lambda n=n: n for n in range(4)]) == [0, 1, 2, 3]  # type: ignore[misc]
         workers.close()
+
+
+def test_shares_are_as_large_as_calls_are_dear() -> None:
+    def least(call: float, each: float, counts: Sequence[int] = (1, 4, 2, 7, 3)) -> int:
+        costs = CallCosts()
+        for count in counts:
+            costs.add(count, call + each * count)
+        return costs.least_share
+
+    assert least(0.0043, 0.00135) == LEAST_SHARE  # with AMX
+    assert least(0.0020, 0.0047) == 2  # without
+    assert least(0.0030, 0.0020) == 3
+    assert least(0.0, 0.0047) == 2
+    # Nobody can tell: no calls, all alike, or more that take no longer.
+    assert least(0.001, 0.01, ()) == least(0.001, 0.01, (3, 3, 3)) == least(0.004, 0.0) == LEAST_SHARE
+    # What a machine does now counts, not what it did.
+    costs = CallCosts()
+    for seconds in (0.0043, 0.0001):
+        for _ in range(300):
+            for count in (1, 5):
+                costs.add(count, seconds + 0.00135 * count)
+    assert costs.least_share == 2
+
+
+def test_calls_are_timed_by_people_of_different_number(model: PoseModel) -> None:
+    costs = CallCosts()
+    model.time_calls(costs)
+    count, pictures, squares, seconds, _ = costs._sums
+    assert count == pytest.approx(1.99) and pictures == pytest.approx(3.99) and squares == pytest.approx(9.99)
+    assert seconds > 0
 
 
 def test_what_is_done_meanwhile_may_fail() -> None:

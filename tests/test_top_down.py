@@ -148,6 +148,12 @@ def test_shapes_that_weights_ask_for() -> None:
     assert size_for(np.array([5.0, 0, 45, 24]), meta) == (96, 64)
     assert size_for(np.array([0.0, 0, 24.1, 40]), meta) == (64, 64)
     assert size_for(np.array([0.0, 0, 23, 39]), meta) == (64, 64)
+    both = meta.with_extra(narrow=[NARROW | {"side": 60}, {"size": [32, 64], "ratio": 0.5, "side": 20}])
+    for (across, along), size in (
+        ((30, 60), (64, 96)), ((60, 30), (96, 64)), ((29, 59), (32, 64)), ((59, 29), (64, 32)), ((31, 59), (64, 64)),
+        ((36, 60), (64, 96)), ((9, 19), (64, 64)),
+    ):  # fmt: skip
+        assert size_for(np.array([3.0, 4, 3 + across, 4 + along]), both) == size
     for wrong in ([64, 96], {"size": [64], "ratio": 0.6, "side": 40}, {"size": [0, 64], "ratio": 1, "side": 1}, {}):
         with pytest.raises(PoseError, match="narrow"):
             size_for(np.zeros(4), meta.with_extra(narrow=wrong))
