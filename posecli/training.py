@@ -27,21 +27,19 @@ from torch import Tensor
 
 import posecli
 from posecli.checkpoint import ModelMeta, build, save_model
-from posecli.data import SQUARE, UPRIGHT, Loader, Mixture, Source, make_source
+from posecli.data import SQUARE, UPRIGHT, Loader, Mixture
 from posecli.distributed import Processes, join_processes
 from posecli.errors import PoseError
 from posecli.files import leave_lost_terminal, replace_when_done
-from posecli.formats import read_coco_style
 from posecli.inference import PoseModel, PredictOptions, find_weights
 from posecli.learner import Learner, NotFinite, StepOutcome, keep_freed_memory, learning_rate
 from posecli.run_log import Meter, RunLog, clear_run, refuse_used
 from posecli.running import pick_device
 from posecli.settings import RESUMABLE, TrainSettings, absolute_paths, read_toml, resolve, to_toml
-from posecli.skeletons import get_skeleton
 from posecli.surgery import same_build, transplant
 from posecli.tasks import Task, make_task
 from posecli.tasks.top_down import TopDownTask
-from posecli.types import Skeleton, side_of
+from posecli.training_data import mirror_trouble, never_labelled, read_data, read_validation
 from posecli.validation import Validation
 
 LOG_EVERY = 50
@@ -198,11 +196,11 @@ class _Run:
     ):
         self.settings, self.out, self.processes, self.device, self.report = settings, out, processes, device, report
         self.resume = resume
-        self.skeleton, sources = _read_data(settings)
+        self.skeleton, sources = read_data(settings)
         self.task: Task = make_task(settings, sources, self.skeleton)
         self.mixture = Mixture(self.task.counts, settings.data_weights, settings.epoch_samples, settings.seed)
-        self.validation = _read_validation(settings, self.skeleton)
-        for trouble in (mirror_trouble(self.skeleton, settings.flip), _never_labelled(self.skeleton, sources)):
+        self.validation = read_validation(settings, self.skeleton)
+        for trouble in (mirror_trouble(self.skeleton, settings.flip), never_labelled(self.skeleton, sources)):
             if trouble and processes.first:
                 warnings.warn(trouble, stacklevel=2)
         torch.manual_seed(settings.seed)
@@ -540,60 +538,3 @@ class _Run:
         }
         with replace_when_done(self.out / "environment.json") as part:
             part.write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
-
-
-def _read_data(settings: TrainSettings) -> tuple[Skeleton, list[Source]]:
-    if not settings.data:
-        raise PoseError("no data to learn from", hint="give --data coco.json")
-    roots = settings.image_root or ("",) * len(settings.data)
-    datasets = [read_coco_style(path, image_root=root or None) for path, root in zip(settings.data, roots, strict=True)]
-    skeleton = get_skeleton(settings.skeleton) if settings.skeleton else datasets[0].skeleton
-    names = [
-        Path(path).name if len({Path(p).name for p in settings.data}) == len(settings.data) else path
-        for path in settings.data
-    ]
-    return skeleton, [make_source(d, skeleton, name) for d, name in zip(datasets, names, strict=True)]
-
-
-def _read_validation(settings: TrainSettings, skeleton: Skeleton) -> Validation | None:
-    if not settings.val:
-        return None
-    if settings.metric == "mean-oks" and not skeleton.sigmas:
-        why = f"{skeleton.name} has no sigmas; give --metric pck, or sigmas in a skeleton.toml"
-        raise PoseError("no mean OKS on the validation set", settings.val, why)
-    dataset = read_coco_style(settings.val, image_root=settings.val_image_root or None)
-    validation = Validation(make_source(dataset, skeleton, settings.val), skeleton, settings.val_limit)
-    if settings.metric == "pck" and not validation.has_pck():
-        length = " and ".join(skeleton.torso) if skeleton.torso else "a box"
-        hint = "give --metric mean-oks, or another torso in a skeleton.toml"
-        raise PoseError(f"no PCK on the validation set: nobody in it has {length}", settings.val, hint)
-    return validation
-
-
-def _never_labelled(skeleton: Skeleton, sources: Sequence[Source]) -> str:
-    """Of the joints that no data set has a label of; "" for none."""
-    seen = np.zeros(skeleton.num_keypoints, bool)
-    for source in sources:
-        for record in source.dataset.records:
-            if seen.all():
-                return ""
-            seen |= (source.people(record)[1] > 0).any(axis=0)
-    names = [name for name, known in zip(skeleton.keypoints, seen, strict=True) if not known]
-    return f"nobody is labelled with {', '.join(names)}: not learnt, yet found somewhere in every pose" if names else ""
-
-
-def mirror_trouble(skeleton: Skeleton, flip: float) -> str:
-    """What mirrored pictures, that share of the samples, would teach wrongly of a skeleton's joints; "" for nothing.
-
-    A joint that has no partner stands for itself in a mirrored picture: one of the left side then lies on the right.
-    """
-    paired = {joint for pair in skeleton.flip_pairs for joint in pair}
-    alone = [name for joint, name in enumerate(skeleton.keypoints) if joint not in paired and side_of(name)]
-    remedy = "flip_pairs in its skeleton.toml say which belong together, --set flip=0 mirrors nothing"
-    if not flip or skeleton.num_keypoints < 2 or (paired and not alone):
-        return ""
-    if not paired:
-        what = f"skeleton {skeleton.name!r} has no pairs of left and right joints, and pictures are mirrored"
-        return f"{what} (flip = {flip:g}): both sides are learnt as one; {remedy}"
-    what = f"{', '.join(alone)}: without a partner on the other side, and pictures are mirrored (flip = {flip:g})"
-    return f"{what}: learnt of both sides; {remedy}"

@@ -29,7 +29,8 @@ checkpoint official readout looks pose_scores on_device running inference batchi
 person_boxes following infer_options as_written recurrence side_by_side pipeline
 spans merging infer_files segments cluster
 scenes
-augment augment_pictures settings data distributed tasks validation learner run_log catalogue surgery training rescoring
+augment augment_pictures settings data distributed tasks validation learner run_log catalogue surgery
+training_data training rescoring
 cross
 bench
 cli __main__

@@ -32,7 +32,8 @@ from posecli.readout import BOTTOM_UP
 from posecli.settings import TrainSettings, check_meaning, gentle, parse_assignments, read_toml, resolve, to_toml
 from posecli.skeletons import get_skeleton
 from posecli.tasks import make_task
-from posecli.training import mirror_trouble, random_states, set_random_states, train
+from posecli.training import random_states, set_random_states, train
+from posecli.training_data import mirror_trouble
 from posecli.types import Dataset, Instance, Record, Skeleton
 from posecli.validation import Validation
 
@@ -950,7 +951,7 @@ def test_interrupted_before_anything_was_saved(toy: Path, tmp_path: Path, cli, m
     def stopped(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("posecli.training._read_data", stopped)
+    monkeypatch.setattr("posecli.training.read_data", stopped)
     done = cli("train", "--data", toy, "--model", "pose-fpn", "--out", tmp_path / "run")
     assert done.code == 130
     assert "--resume" not in done.err and "nothing was saved" in done.err
