@@ -33,7 +33,8 @@ from torch import Tensor, nn
 
 from posecli.bench import machine, roofline
 from posecli.checkpoint import ModelMeta
-from posecli.infer_files import plan_jobs, run_jobs
+from posecli.infer_files import run_jobs
+from posecli.infer_jobs import plan_jobs
 from posecli.inference import PoseModel, PredictOptions
 from posecli.models import MODELS
 from posecli.models.deform import adaptive_conv

@@ -16,7 +16,8 @@ from temporal_figures import draws, interval, score, truth_of
 from temporal_looking import stream_file, streams
 from temporal_systems import ABLATIONS, BASE, LSTM, SMOOTHED, ready
 
-from posecli.infer_files import plan_jobs, run_jobs
+from posecli.infer_files import run_jobs
+from posecli.infer_jobs import plan_jobs
 from posecli.pipeline import InferOptions
 from posecli.predictions import read_stream
 from posecli.video import list_inputs

@@ -13,7 +13,8 @@ from temporal_systems import ABLATIONS, BASE, LSTM, SHOWN, SMOOTHED, SYSTEMS, ke
 
 from posecli.checkpoint import load_checkpoint
 from posecli.files import replace_when_done
-from posecli.infer_files import plan_jobs, run_jobs
+from posecli.infer_files import run_jobs
+from posecli.infer_jobs import plan_jobs
 from posecli.inference import PoseModel
 from posecli.pipeline import InferOptions
 from posecli.predictions import FramePoses, StreamHeader, StreamWriter

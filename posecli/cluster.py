@@ -16,7 +16,8 @@ from typing import Any
 
 from posecli.errors import PoseError
 from posecli.files import replace_when_done
-from posecli.infer_files import Job, Summary, run_jobs
+from posecli.infer_files import run_jobs
+from posecli.infer_jobs import Job, Summary
 from posecli.infer_options import InferOptions
 from posecli.inference import PoseModel, load_model
 from posecli.on_ray import TRIES, Cluster, Failure, connected, failure_of, room

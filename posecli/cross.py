@@ -23,7 +23,8 @@ from posecli.errors import PoseError, UsageError
 from posecli.files import sha256_of
 from posecli.formats import read_dataset
 from posecli.formats.joint_mapping import match_points
-from posecli.infer_files import Job, run_jobs
+from posecli.infer_files import run_jobs
+from posecli.infer_jobs import Job
 from posecli.infer_options import InferOptions
 from posecli.inference import PoseModel, find_weights, load_model
 from posecli.metrics import evaluate

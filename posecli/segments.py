@@ -21,7 +21,7 @@ from typing import Any
 
 from posecli.errors import PoseError, UsageError
 from posecli.files import replace_when_done
-from posecli.infer_files import STREAM_SUFFIX, Job, Summary
+from posecli.infer_jobs import STREAM_SUFFIX, Job, Summary
 from posecli.infer_options import InferOptions
 from posecli.inference import PoseModel
 from posecli.merging import merge

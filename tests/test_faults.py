@@ -284,7 +284,8 @@ def test_reader_of_the_pipe_goes_away(tmp_path: Path, clip: Path, tiny_model: Pa
 @pytest.mark.slow
 def test_an_input_that_vanishes(tmp_path: Path, clip: Path, tiny_model: Path) -> None:
     """A list of pictures made before they went: each has its line, marked broken. A video: an error that names it."""
-    from posecli.infer_files import plan_jobs, run_jobs
+    from posecli.infer_files import run_jobs
+    from posecli.infer_jobs import plan_jobs
     from posecli.inference import load_model
     from posecli.pipeline import InferOptions
     from posecli.video import list_inputs

@@ -23,7 +23,8 @@ import pytest
 from made_clips import make_clip
 
 import posecli
-from posecli.infer_files import plan_jobs, run_jobs
+from posecli.infer_files import run_jobs
+from posecli.infer_jobs import plan_jobs
 from posecli.inference import load_model
 from posecli.pipeline import InferOptions
 from posecli.predictions import read_stream

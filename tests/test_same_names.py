@@ -14,7 +14,7 @@ from made_clips import make_clip
 from posecli.errors import PoseError
 from posecli.exports import export_stream
 from posecli.formats.label_poses import labels_of_poses
-from posecli.infer_files import plan_jobs
+from posecli.infer_jobs import plan_jobs
 from posecli.metrics import evaluate
 from posecli.person_boxes import read_boxes
 from posecli.predictions import FramePoses, StreamHeader, StreamWriter, read_headers, read_stream

@@ -17,7 +17,7 @@ from made_clips import make_clip, with_keys
 
 from posecli.checkpoint import load_finder, save_model
 from posecli.errors import PoseError, UsageError
-from posecli.infer_files import plan_jobs
+from posecli.infer_jobs import plan_jobs
 from posecli.inference import load_model
 from posecli.merging import merge, scan
 from posecli.pipeline import InferOptions

@@ -33,7 +33,7 @@ from posecli.cli.stored import hand_over, is_there, jobs_left, through_storage
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from posecli.infer_files import Job, Summary
+    from posecli.infer_jobs import Job, Summary
     from posecli.inference import PoseModel
     from posecli.predictions import FramePoses
     from posecli.video import FrameSource, Input
@@ -362,7 +362,8 @@ def infer(
     # Only now: PyTorch takes a second or two to come, and what was asked wrongly is said before.
     from posecli.cli.infer_parts import infer_parts
     from posecli.cluster import Recipe
-    from posecli.infer_files import plan_jobs, run_jobs
+    from posecli.infer_files import run_jobs
+    from posecli.infer_jobs import plan_jobs
     from posecli.inference import PredictOptions, load_model
     from posecli.person_boxes import read_boxes, whole_picture
     from posecli.pipeline import decoder_for

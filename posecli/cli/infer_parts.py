@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from posecli.cluster import Recipe, Task
-    from posecli.infer_files import Job, Summary
+    from posecli.infer_jobs import Job, Summary
     from posecli.inference import PoseModel
     from posecli.on_ray import Cluster
     from posecli.person_boxes import BoxLookup
@@ -41,7 +41,7 @@ def infer_parts(
     """
     from posecli.cluster import run_on_cluster, task_name
     from posecli.errors import PoseError
-    from posecli.infer_files import Summary
+    from posecli.infer_jobs import Summary
     from posecli.on_ray import Failure
     from posecli.segments import (
         Segment,

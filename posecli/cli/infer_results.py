@@ -11,7 +11,7 @@ from posecli.cli.common import console, print_json, warn
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from posecli.infer_files import Job, Summary
+    from posecli.infer_jobs import Job, Summary
 
 
 def places_of_plots(jobs: list[Job]) -> dict[Path, Path]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from posecli.infer_files import Job, Summary
+    from posecli.infer_jobs import Job, Summary
     from posecli.storage import Storage
 
 Verb = TypeVar("Verb", bound=Callable[..., None])
