@@ -53,9 +53,9 @@ CHUNK, SIDES = 100, (200, 420)
 MOST, MOST_LABELS, OFF = 12, 4, 0.12
 #: A person's area over that of the box, where no mask tells.
 AREA = 0.53
-#: In what share of the input's sides boxes are looked at whose shorter side is at most that share of the longer one,
+#: In what shares of the input's sides boxes are looked at whose shorter side is at most that share of the longer one,
 #: from how many pixels on (`benchmarks/input_shapes.py`).
-NARROW: dict[str, Any] = {"size": (0.8, 1.2), "ratio": 0.62, "side": 70}
+NARROW: tuple[dict[str, Any], ...] = ({"size": (0.8, 1.2), "ratio": 0.62, "side": 70},)
 #: Below it a pose is nobody's who is known, so it is left out where somebody unknown may be.
 NOBODY = 0.3
 #: Least share of a box in which all people are known; least labelled joints to judge a pose by.
@@ -100,10 +100,13 @@ class Seen:
         return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
 
 
-def narrow_for(width: int, height: int) -> dict[str, Any]:
+def narrow_for(width: int, height: int) -> list[dict[str, Any]]:
     """`NARROW` for a network's input, in whole steps of 32 pixels."""
-    across, along = NARROW["size"]
-    return NARROW | {"size": [round(across * width / 32) * 32, round(along * height / 32) * 32]}
+    return [
+        one
+        | {"size": [round(share * side / 32) * 32 for share, side in zip(one["size"], (width, height), strict=True)]}
+        for one in NARROW
+    ]
 
 
 def target(pose: np.ndarray, box: np.ndarray, canvas: Canvas) -> float | None:
@@ -142,7 +145,7 @@ class Looker:
             torch.tensor(v, device=self.device).view(1, 3, 1, 1) * 255 for v in (self.meta.mean, self.meta.std)
         )
         self._mean, self._std = mean, std
-        sizes = np.array([self.meta.input_size, self.meta.extra["narrow"]["size"]])
+        sizes = np.array([self.meta.input_size, *(one["size"] for one in self.meta.extra["narrow"])])
         self._most = int((sizes // 16).prod(1).max())
 
     @torch.inference_mode()

@@ -26,9 +26,9 @@ from posecli.data import LYING, SQUARE, UPRIGHT, Loader, Mixture, _video, in_ste
 from posecli.distributed import Processes
 from posecli.errors import PoseError, UsageError
 from posecli.formats import coco
-from posecli.inference import PoseModel
+from posecli.inference import PoseModel, load_model
 from posecli.learner import learning_rate
-from posecli.readout import BOTTOM_UP
+from posecli.readout import BOTTOM_UP, size_for
 from posecli.settings import TrainSettings, check_meaning, gentle, parse_assignments, read_toml, resolve, to_toml
 from posecli.skeletons import get_skeleton
 from posecli.tasks import make_task
@@ -292,6 +292,10 @@ def test_learning_from_narrow_inputs(toy: Path, tmp_path: Path) -> None:
     train(settings, tmp_path / "run")
     log = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
     assert math.isfinite(next(line["loss"] for line in log if line["event"] == "train"))
+    sizes = [{"size": [32, 96], "ratio": 0.75, "side": 0.0}, {"size": [64, 96], "ratio": 0.75, "side": 80.0}]
+    model = load_model(tmp_path / "run/last.safetensors", "cpu")
+    assert model.meta.extra["narrow"] == sizes  # 96 pixels over the val_box_scale of 1.2
+    assert size_for(np.array([0.0, 0, 28, 40]), model.meta) == (32, 96)
     for wrong in ([32], [96, 32], [30, 96]):
         with pytest.raises(UsageError, match="narrow_sizes"):
             small(toy, narrow_sizes=wrong)

@@ -47,6 +47,16 @@ def _shows(box: np.ndarray, xy: np.ndarray) -> bool:
     return bool((away <= (box[2:] - box[:2]).max()).any())
 
 
+def narrow_for(settings: TrainSettings) -> list[dict[str, Any]]:
+    """What weights say of the inputs for long and narrow people that a run learns from (`readout.narrow_inputs`): each
+    is for those whom the next smaller one would show reduced."""
+    found, side = [], 0.0
+    for width, height in sorted(settings.narrow_inputs(), key=math.prod):
+        found.append({"size": [width, height], "ratio": settings.narrow_ratio, "side": round(side, 1)})
+        side = height / settings.val_box_scale
+    return found
+
+
 class TopDownTask(Task):
     """One person a sample, cut out around the box; one map for each joint.
 
@@ -295,6 +305,7 @@ class TopDownTask(Task):
             extra={
                 "box_scale": self.settings.val_box_scale,
                 "threshold": self.settings.threshold,
+                **({"narrow": narrow_for(self.settings)} if self.settings.narrow_sizes else {}),
                 **({"background": self.background} if self.background else {}),
                 **({"beta": self.beta} if self.codec == "integral" else {}),
                 **({"sigma": self.settings.sigma} if self.codec in ("gaussian", "dark", "udp") else {}),
