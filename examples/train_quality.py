@@ -55,7 +55,10 @@ MOST, MOST_LABELS, OFF = 12, 4, 0.12
 AREA = 0.53
 #: In what shares of the input's sides boxes are looked at whose shorter side is at most that share of the longer one,
 #: from how many pixels on (`benchmarks/input_shapes.py`).
-NARROW: tuple[dict[str, Any], ...] = ({"size": (0.8, 1.2), "ratio": 0.62, "side": 70},)
+NARROW: tuple[dict[str, Any], ...] = (
+    {"size": (0.6, 1.0), "ratio": 0.62, "side": 0},
+    {"size": (0.8, 1.2), "ratio": 0.62, "side": 70},
+)
 #: Below it a pose is nobody's who is known, so it is left out where somebody unknown may be.
 NOBODY = 0.3
 #: Least share of a box in which all people are known; least labelled joints to judge a pose by.
