@@ -69,7 +69,8 @@ class DeepPoseTask(TopDownTask):
         step = network.size_step
         if network.side % network.multiple:
             raise UsageError(f"side = {network.side}", "training settings", f"multiples of {network.multiple}")
-        for key, size in (("input_size", settings.input_size), ("small_size", settings.small_size)):
+        narrow = [("narrow_sizes", size) for size in settings.narrow_inputs()]
+        for key, size in (("input_size", settings.input_size), ("small_size", settings.small_size), *narrow):
             if size[0] % step or size[1] % step:
                 raise UsageError(
                     f"{key} = {size}", "training settings", f"multiples of {step} with this zoom and trunk"

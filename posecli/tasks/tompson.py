@@ -32,7 +32,8 @@ class TompsonTask(TopDownTask):
 
     def __init__(self, settings: TrainSettings, sources: Sequence[Source], skeleton: Skeleton, codec: str) -> None:
         super().__init__(settings, sources, skeleton, codec)
-        for key, size in (("input_size", settings.input_size), ("small_size", settings.small_size)):
+        narrow = [("narrow_sizes", size) for size in settings.narrow_inputs()]
+        for key, size in (("input_size", settings.input_size), ("small_size", settings.small_size), *narrow):
             if size[0] % self.size_step or size[1] % self.size_step:
                 raise UsageError(
                     f"{key} = {size}", "training settings", f"multiples of {self.size_step} at this pooling"
