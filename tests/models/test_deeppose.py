@@ -323,7 +323,7 @@ def test_wrong_settings_are_named(tmp_path: Path) -> None:
             resolve({"model": "hrnet-tiny", **told})
     with pytest.raises(UsageError, match="multiples of 96"):
         Pupil(data, "deeppose-resnet-tiny", model_arguments='{"zoom": 3}')
-    with pytest.raises(UsageError, match="narrow_sizes = .*multiples of"):
+    with pytest.raises(UsageError, match=r"narrow_sizes = .*multiples of"):
         Pupil(data, "deeppose-resnet-tiny", narrow_sizes=[34, 64])
     places, maps = tiny(), MODELS["hrnet-tiny"](keypoints=17)
     coco = get_skeleton("coco17")

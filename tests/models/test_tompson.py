@@ -325,7 +325,7 @@ def test_resumed_in_each_phase_equals_uninterrupted(people: Path, tmp_path: Path
 def test_settings_are_checked(people: Path) -> None:
     with pytest.raises(UsageError, match="multiples of 32 at this pooling"):
         Pupil(people, "tompson-tiny", input_size=[48, 48], model_arguments='{"pooling": 8}')
-    with pytest.raises(UsageError, match="narrow_sizes = .*multiples of 32"):
+    with pytest.raises(UsageError, match=r"narrow_sizes = .*multiples of 32"):
         Pupil(people, "tompson-tiny", input_size=[64, 64], narrow_sizes=[48, 64], model_arguments='{"pooling": 8}')
     with pytest.raises(UsageError, match="one of cascade"):
         Pupil(people, "tompson-tiny", codec="dark")
