@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader
 
 from posecli.errors import PoseError, reason
 from posecli.formats.joint_mapping import match_points
+from posecli.geometry import is_narrow
 from posecli.geometry import person_box as person_box
 from posecli.types import Dataset, Record, Skeleton
 from posecli.video import PICTURE_SUFFIXES, VIDEO_SUFFIXES, VideoSource, read_picture
@@ -175,10 +176,9 @@ class Mixture:
 
 def shape_of(box: np.ndarray, ratio: float) -> int:
     """The shape of a box (4,) corners: `SQUARE` unless its shorter side is at most so much of the longer."""
-    width, height = float(box[2] - box[0]), float(box[3] - box[1])
-    if min(width, height) > ratio * max(width, height):
+    if not is_narrow(box, ratio):
         return SQUARE
-    return UPRIGHT if height >= width else LYING
+    return UPRIGHT if box[3] - box[1] >= box[2] - box[0] else LYING
 
 
 def in_steps(order: np.ndarray, shapes: np.ndarray, length: int, seed: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:

@@ -92,6 +92,12 @@ def crop_from_box(
     return Crop(np.hstack([linear, (middle - linear @ centre)[:, None]]), (width, height))
 
 
+def is_narrow(box_xyxy: np.ndarray, ratio: float) -> bool:
+    """Whether the shorter side of a box (4,) is at most so much of the longer."""
+    across, along = float(box_xyxy[2] - box_xyxy[0]), float(box_xyxy[3] - box_xyxy[1])
+    return min(across, along) <= ratio * max(across, along)
+
+
 def fit_picture(width: int, height: int, longer_side: int, multiple: int = 32) -> Crop:
     """The whole picture scaled so that its longer side is ``longer_side``; right and bottom padded to ``multiple``."""
     zoom = longer_side / max(width, height)

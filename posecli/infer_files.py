@@ -36,11 +36,7 @@ from posecli.smoothing.stream import Smoothing, smooth_file, smooth_lines
 from posecli.spans import PART
 from posecli.stages import Background
 from posecli.types import Frame, Skeleton
-from posecli.video import (
-    FrameSource,
-    PictureWriter,
-    VideoWriter,
-)
+from posecli.video import FrameSource, PictureWriter, VideoWriter
 
 _LIVE = ("camera", "url")  # kinds of sources that can't be read again
 # Frames that wait to be drawn and encoded; a 4K frame takes 25 MB.

@@ -29,7 +29,7 @@ from posecli.codecs.softmax import decode_local_mean, decode_softmax
 from posecli.codecs.top_down import CASCADE, CODECS, teacher, to_input
 from posecli.codecs.udp import decode_udp
 from posecli.errors import PoseError, UsageError
-from posecli.geometry import box_xyxy_to_xywh, crop_from_box, fit_picture
+from posecli.geometry import box_xyxy_to_xywh, crop_from_box, fit_picture, is_narrow
 from posecli.grouping import dekr
 from posecli.types import Crop
 
@@ -164,7 +164,7 @@ def size_for(box: np.ndarray, meta: ModelMeta) -> tuple[int, int]:
     longer, least = max(across, along), -math.inf
     chosen = meta.input_size
     for size, ratio, side in narrow_inputs(meta):
-        if longer >= side > least and min(across, along) <= ratio * longer:
+        if longer >= side > least and is_narrow(box, ratio):
             chosen, least = size if along >= across else (size[1], size[0]), side
     return chosen
 
