@@ -20,7 +20,7 @@ from posecli.pose_scores import Judgement
 from posecli.readout import PredictOptions
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
-from assemble_default import best_threshold, candidates
+from assemble_default import best_threshold, candidates, look_at
 from train_finder import training_pools
 
 #: How the shipped weights look at a frame: longer side in pixels, and smaller looks for people near by (SNIP).
@@ -55,7 +55,7 @@ def ship(file: Path, arguments: Any, system: str = "dekr-gru", seed: int = 0) ->
 def threshold_of(model: PoseModel, pictures: Sequence[Picture]) -> tuple[float, float]:
     """The score from which on people are to be shown, for the best F1 on pictures with and without people alike; and
     that."""
-    found, wanted = candidates(model, pictures, least=_LEAST)
+    found, wanted = candidates(look_at(model, pictures), least=_LEAST)
     alike = [(log_s, there, False, weight) for log_s, there, _, weight in found]
     threshold, told = best_threshold(alike, wanted, 0, 0.0, Judgement(), near=0.0)
     return round(threshold, 2), told["f1"]

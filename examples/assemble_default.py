@@ -6,7 +6,7 @@
 Kernels are stored in eight bits, other tensors as bfloat16, with the ranges of the networks' maps, for int8. What a
 person's score is worth (`posecli.pose_scores.Judgement`) is fitted to the stored file on the pictures that
 `train_finder.py` kept for tuning: everyday scenes, pictures without anybody, and single athletes, who together count as
-much as the everyday scenes. The threshold is chosen on the first two.
+much as the everyday scenes. The threshold is chosen on the first two, the score from which on joints are drawn on all.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -65,49 +65,107 @@ def looking(finder: ModelMeta, looks: dict[str, Any]) -> ModelMeta:
     )
 
 
+class Seen(NamedTuple):
+    """A picture, its longer side in pixels, the people found on it, and whom each of them meets (`met`)."""
+
+    picture: Picture
+    side: int
+    people: Sequence[Instance]
+    met: list[int | None]
+
+
+def look_at(model: PoseModel, pictures: Sequence[Picture]) -> list[Seen]:
+    """What a model sees on some pictures."""
+    seen = []
+    for picture in pictures:
+        image = picture.read()
+        people = model.predict([image])[0]
+        seen.append(Seen(picture, max(image.shape[:2]), people, met(people, picture)))
+    return seen
+
+
+def met(people: Sequence[Instance], picture: Picture) -> list[int | None]:
+    """The labelled person, by place, whom each found one meets: at a box IoU of 0.5, each once, by the first in
+    order."""
+    taken: dict[int, None] = {}
+    places: list[int | None] = []
+    for person in people:
+        overlap = box_iou(person.box_xyxy, picture.boxes_xyxy)[0]
+        free = [g for g in np.argsort(-overlap).tolist() if g not in taken and overlap[g] >= SAME]
+        taken.update(dict.fromkeys(free[:1]))
+        places.append(free[0] if free else None)
+    return places
+
+
 def matched(
     people: Sequence[Instance], picture: Picture, side: int, least: float = LEAST
 ) -> tuple[list[bool | None], int]:
     """Which of the people found on a picture are there, and how many there are to be found.
 
-    Labelled people are found at a box IoU of 0.5, each once, by the first in order. Those shorter than ``least`` of
-    ``side``, the picture's longer one, count neither as missed nor as found (None), and neither does somebody found in
-    a crowd, or away from the labels where not everybody is labelled.
+    Labelled people are found as `met` says. Those shorter than ``least`` of ``side``, the picture's longer one, count
+    neither as missed nor as found (None), and neither does somebody found in a crowd, or away from the labels where not
+    everybody is labelled.
     """
     boxes = picture.boxes_xyxy
     large = (boxes[:, 2:] - boxes[:, :2]).max(1, initial=0) >= least * side
     there: list[bool | None] = []
-    taken: set[int] = set()
-    for person in people:
-        overlap = box_iou(person.box_xyxy, boxes)[0]
-        free = [g for g in np.argsort(-overlap).tolist() if g not in taken and overlap[g] >= SAME]
-        taken.update(free[:1])
-        if free:
-            there.append(True if large[free[0]] else None)
+    for person, place in zip(people, met(people, picture), strict=True):
+        if place is not None:
+            there.append(True if large[place] else None)
         else:
             unsure = not picture.complete or (box_iou(person.box_xyxy, picture.unknown) > 0.1).any()
             there.append(None if unsure else False)
     return there, int(large.sum())
 
 
-def candidates(model: PoseModel, pictures: Sequence[Picture], least: float = LEAST) -> tuple[list[Candidate], int]:
-    """Everybody whom the model suggests on some pictures and who counts (`matched`), and how many people it should have
+def candidates(seen: Sequence[Seen], least: float = LEAST) -> tuple[list[Candidate], int]:
+    """Everybody whom a model suggests on some pictures and who counts (`matched`), and how many people it should have
     suggested.
 
     The model's `Judgement` must be the plain one, or none, so that s can be read off the scores.
     """
     found: list[Candidate] = []
     wanted = 0
-    for picture in pictures:
-        image = picture.read()
-        people = model.predict([image])[0]
+    for picture, side, people, _ in seen:
         empty = picture.complete and not len(picture.boxes_xyxy) and not len(picture.unknown)
         chance = np.clip(np.array([p.person_score for p in people], float), 1e-9, 1 - 1e-9)
-        there, count = matched(people, picture, max(image.shape[:2]), least)
+        there, count = matched(people, picture, side, least)
         log_s = np.log(chance / (1 - chance)).tolist()
         found += [(s, hit, empty, 1.0) for s, hit in zip(log_s, there, strict=True) if hit is not None]
         wanted += count
     return found, wanted
+
+
+def joint_claims(seen: Sequence[Seen], sigmas: Sequence[float], least: float = LEAST) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of the labelled joints of people who are found, and whether each joint is right: its OKS is 0.5 or more.
+
+    ``sigmas`` are the skeleton's; the area is 0.53 of the labelled box's. People shorter than ``least`` of the picture
+    are left out.
+    """
+    scores, right = [np.zeros(0)], [np.zeros(0, bool)]
+    for picture, side, people, places in seen:
+        for person, place in zip(people, places, strict=True):
+            if place is None:
+                continue
+            size = picture.boxes_xyxy[place, 2:] - picture.boxes_xyxy[place, :2]
+            if size.max() < least * side:
+                continue
+            labelled = picture.visibility[place] > 0
+            apart = ((person.xy - picture.xy[place])[labelled] ** 2).sum(1)
+            allowed = 2 * 0.53 * size.prod() * (2 * np.array(sigmas)[labelled]) ** 2
+            scores.append(person.score[labelled])
+            right.append(np.exp(-apart / allowed) >= 0.5)
+    return np.concatenate(scores), np.concatenate(right)
+
+
+def joint_threshold(scores: np.ndarray, right: np.ndarray, lost: float) -> float:
+    """The score from which on joints are drawn: as high as it may be, in steps of 0.05, to hide at most a share of
+    ``lost`` of the right ones; 0 where none is known to be right."""
+    if not right.any():
+        return 0.0
+    steps = np.arange(0, 20) / 20
+    hidden = [(right & (scores < step)).sum() for step in steps]
+    return float(steps[np.flatnonzero(np.array(hidden) <= lost * right.sum())[-1]])
 
 
 def spread(pictures: Sequence[Picture], count: int) -> list[Picture]:
@@ -220,6 +278,7 @@ def main() -> None:
     parser.add_argument("--seen", type=int, default=16, help="pictures of each kind that the ranges for int8 are from")
     parser.add_argument("--athletes", type=int, default=60, help="tuning pictures of single athletes")
     parser.add_argument("--most-false", type=float, default=0.04, help="people shown a picture without anybody")
+    parser.add_argument("--lost", type=float, default=0.01, help="share of the right joints that may be left undrawn")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")
     parser.add_argument(
         "--measured", type=Path, help="scores.json of benchmarks/default_model.py, put on record in the finished --out"
@@ -252,17 +311,17 @@ def main() -> None:
     save()
     pools, backgrounds, tuning, quiet = training_pools(args.data)
     # What the networks' maps hold, for int8: on pictures that they learnt from.
-    seen = [
+    known = [
         p
         for group in (*(pool.pictures for pool in pools[:4]), backgrounds)
         for p in spread(group, min(args.seen, args.pictures or args.seen))
     ]
     model = load_model(args.out, "cpu")
     try:
-        calibrate(model, (p.read() for p in seen))
+        calibrate(model, (p.read() for p in known))
     except PoseError as error:
         raise SystemExit(
-            f"no ranges for int8 on the {len(seen)} pictures looked at: {error}; "
+            f"no ranges for int8 on the {len(known)} pictures looked at: {error}; "
             "train the finder longer, or lower --floor to rehearse the recipe"
         ) from None
     assert model.finder is not None
@@ -273,16 +332,22 @@ def main() -> None:
         scenes, quiet, athletes = (group[: args.pictures] for group in (scenes, quiet, athletes))
     empty = sum(not len(p.boxes_xyxy) and not len(p.unknown) for p in scenes) + len(quiet)
     model = load_model(args.out, args.device, options=PredictOptions(min_score=0.0))
-    everyday, wanted = candidates(model, [*scenes, *quiet])
-    sport, _ = candidates(model, athletes)
+    seen = look_at(model, [*scenes, *quiet, *athletes])
+    around, alone = seen[: -len(athletes) or None], seen[len(scenes) + len(quiet) :]
+    everyday, wanted = candidates(around)
+    sport, _ = candidates(alone)
     share = sum(len(p.boxes_xyxy) > 0 for p in scenes) / max(len(athletes), 1)
     weighted = [*everyday, *((s, there, empty, share) for s, there, empty, _ in sport)]
     judgement = fitted(weighted, plain) if weighted else plain
     threshold, numbers = best_threshold(everyday, wanted, empty, args.most_false, judgement)
-    pose = pose.with_extra(judgement=asdict(judgement), threshold=round(threshold, 3), tuning=numbers)
+    joints = joint_threshold(*joint_claims(seen, pose.skeleton.sigmas), args.lost)
+    pose = pose.with_extra(
+        judgement=asdict(judgement), threshold=round(threshold, 3), joint_threshold=joints, tuning=numbers
+    )
     save()
     size = args.out.stat().st_size
-    print(json.dumps({"threshold": round(threshold, 3), **numbers, "judgement": asdict(judgement), "bytes": size}))
+    told = {"threshold": round(threshold, 3), "joint_threshold": joints, **numbers}
+    print(json.dumps({**told, "judgement": asdict(judgement), "bytes": size}))
     if size > LARGEST:
         raise SystemExit(f"{args.out} has {size} bytes, more than the {LARGEST} that may be shipped")
 

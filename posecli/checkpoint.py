@@ -55,8 +55,8 @@ class ModelMeta:
         mean, std: per RGB channel, of values in [0, 1].
         codec: how maps become keypoints: ``"gaussian"``, ``"dark"``, ``"softmax"``, ``"dekr"``.
         extra: what it was trained on, licence, measured scores, ``threshold`` (calibrated display threshold of the
-            person score), ``box_scale`` (crop side over box side), ``channels`` ("bgr": blue is the network's first
-            channel), and settings of the codec.
+            person score), ``joint_threshold`` (joint score from which on joints are drawn), ``box_scale`` (crop side
+            over box side), ``channels`` ("bgr": blue is the network's first channel), and settings of the codec.
     """
 
     architecture: str

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from posecli.errors import UsageError
+from posecli.predictions import StreamHeader
 from posecli.types import Instance, Skeleton
 
 COLOURS = ("side", "person", "limb")
@@ -25,6 +26,10 @@ _LIMIT = 20_000.0  # joints are drawn no farther out than this, so that fixed-po
 _CAP = np.stack([np.sin(np.linspace(0, np.pi, 9)), np.cos(np.linspace(0, np.pi, 9))], 1)
 
 
+#: Joints below are not drawn where neither the style nor the stream has a threshold of joints.
+JOINT_THRESHOLD = 0.1
+
+
 @dataclass(frozen=True)
 class Style:
     """How people are drawn.
@@ -34,7 +39,8 @@ class Style:
             limb).
         labels, ids, scores, boxes: whether joint names, identities, person scores and boxes are written.
         threshold: people with a lower score are left out; None takes the stream's own threshold (0 without one).
-        joint_threshold: joints with a lower score are left out.
+        joint_threshold: joints with a lower score are left out; None takes the stream's own (`JOINT_THRESHOLD` without
+            one).
         background: ``source`` draws on the picture, ``black`` on black.
         trail: frames over which the ways of hands, feet and heads are drawn (`posecli.trails`); of streams only.
     """
@@ -45,9 +51,22 @@ class Style:
     scores: bool = False
     boxes: bool = False
     threshold: float | None = None
-    joint_threshold: float = 0.1
+    joint_threshold: float | None = None
     background: str = "source"
     trail: int = 0
+
+    @property
+    def least_joint(self) -> float:
+        """Joint score from which on joints are drawn."""
+        return JOINT_THRESHOLD if self.joint_threshold is None else self.joint_threshold
+
+    def of_stream(self, header: StreamHeader) -> Style:
+        """The style with the stream's thresholds, where it has none of its own."""
+        return replace(
+            self,
+            threshold=(header.threshold or 0.0) if self.threshold is None else self.threshold,
+            joint_threshold=header.joint_threshold if self.joint_threshold is None else self.joint_threshold,
+        )
 
     def __post_init__(self) -> None:
         for what, value, known in (("style", self.colours, COLOURS), ("background", self.background, BACKGROUNDS)):
@@ -67,7 +86,8 @@ def draw_instances(
         instances: people in pixels of the image; joints with visibility 0 or a score below ``joint_threshold`` are left
             out, and limbs that end in such a joint.
         skeleton: of the instances.
-        style: by default `Style()`. A threshold of None draws everybody.
+        style: by default `Style()`. A threshold of None draws everybody, a joint threshold of None joints from
+            `JOINT_THRESHOLD` on.
 
     Returns:
         (H, W, 3) uint8 RGB, a new array.
@@ -100,7 +120,7 @@ def draw_instances(
 def _found(person: Instance, style: Style) -> np.ndarray:
     """(K,) bool: joints that are drawn."""
     finite = np.isfinite(person.xy).all(axis=1)
-    return (person.visibility > 0) & (person.score >= style.joint_threshold) & finite
+    return (person.visibility > 0) & (person.score >= style.least_joint) & finite
 
 
 def _size(person: Instance, found: np.ndarray) -> float:

@@ -206,6 +206,12 @@ class PoseModel(RunningNetwork):
         """Calibrated person score above which people are shown, tracked and counted; 0.2 where nobody calibrated."""
         return float(self.meta.extra.get("threshold", 0.2))
 
+    @property
+    def joint_threshold(self) -> float | None:
+        """Joint score from which on joints are drawn, chosen with the weights; None where nobody chose one."""
+        value = self.meta.extra.get("joint_threshold")
+        return None if value is None else float(value)
+
     def weights_sha256(self) -> str | None:
         """SHA-256 of the file it was loaded from."""
         return sha256_of(self.weights_path) if self.weights_path else None

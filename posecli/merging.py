@@ -287,7 +287,7 @@ def _groups(sections: Sequence[Section]) -> list[list[Section]]:
     first = sections[0]
     groups: dict[str, list[Section]] = {}
     for section in sections:
-        for what in ("skeleton", "model", "weights_sha256", "threshold"):
+        for what in ("skeleton", "model", "weights_sha256", "threshold", "joint_threshold"):
             if getattr(section.header, what) != getattr(first.header, what):
                 raise PoseError(_differs(what, first, section), str(section.path), f"compared with {first.path}")
         groups.setdefault(section.header.source, []).append(section)

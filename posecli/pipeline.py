@@ -171,6 +171,7 @@ def stream_header(
         model=model.name,
         weights_sha256=model.weights_sha256(),
         threshold=model.threshold,
+        joint_threshold=model.joint_threshold,
         extra=extra,
     )
 

@@ -4,7 +4,7 @@ First a header, then one line per frame; a header starts a new source, so stream
 
     {"posecli": 1, "kind": "header", "source": "clip.mp4", "width": 1280, "height": 720, "fps": 29.97,
      "skeleton": {"name": "coco17", "keypoints": [...], "edges": [...], "sigmas": [...], "flip_pairs": [...]},
-     "model": "default", "weights_sha256": "...", "threshold": 0.3}
+     "model": "default", "weights_sha256": "...", "threshold": 0.3, "joint_threshold": 0.3}
     {"frame": 12, "time": 0.4, "persons": [{"id": 1, "score": 0.93, "box": [x, y, w, h],
      "keypoints": [[x, y, score], null, ...], "heat": 0.77}]}
 
@@ -35,6 +35,7 @@ from posecli.types import Instance, Skeleton
 VERSION = 1
 _HEADER_KEYS = {
     "posecli", "kind", "source", "width", "height", "fps", "skeleton", "model", "weights_sha256", "threshold",
+    "joint_threshold",
 }  # fmt: skip
 _FRAME_KEYS = {"frame", "time", "image_id", "file", "width", "height", "persons"}
 _PERSON_KEYS = {"id", "score", "box", "keypoints", "heat"}
@@ -53,6 +54,8 @@ class StreamHeader:
         fps: nominal rate, None for pictures.
         model, weights_sha256: what made the poses.
         threshold: person score from which on people are shown, tracked and counted; the stream holds weaker ones too.
+        joint_threshold: joint score from which on joints are drawn; the stream holds weaker ones too. None: not chosen
+            for this model.
         extra: further keys, kept as they are.
     """
 
@@ -64,6 +67,7 @@ class StreamHeader:
     model: str | None = None
     weights_sha256: str | None = None
     threshold: float | None = None
+    joint_threshold: float | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -320,7 +324,7 @@ def header_to_json(header: StreamHeader) -> dict[str, Any]:
         if getattr(header, key) is not None:
             value[key] = getattr(header, key)
     value["skeleton"] = header.skeleton.to_json()
-    for key in ("model", "weights_sha256", "threshold"):
+    for key in ("model", "weights_sha256", "threshold", "joint_threshold"):
         if getattr(header, key) is not None:
             value[key] = getattr(header, key)
     return value | {k: v for k, v in header.extra.items() if k not in _HEADER_KEYS}
@@ -337,7 +341,10 @@ def header_from_json(value: Mapping[str, Any], where: str = "") -> StreamHeader:
     if "skeleton" not in value or not isinstance(value.get("source"), str):
         raise PoseError("the header lacks source or skeleton", where)
     sizes = {key: None if value.get(key) is None else _integer(value[key], key, where) for key in ("width", "height")}
-    numbers = {key: None if value.get(key) is None else _number(value[key], key, where) for key in ("fps", "threshold")}
+    numbers = {
+        key: None if value.get(key) is None else _number(value[key], key, where)
+        for key in ("fps", "threshold", "joint_threshold")
+    }
     try:
         skeleton = Skeleton.from_json(value["skeleton"], where)
     except PoseError as error:
@@ -352,6 +359,7 @@ def header_from_json(value: Mapping[str, Any], where: str = "") -> StreamHeader:
         height=sizes["height"],
         fps=numbers["fps"],
         threshold=numbers["threshold"],
+        joint_threshold=numbers["joint_threshold"],
     )
 
 

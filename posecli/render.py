@@ -89,7 +89,7 @@ def render_stream(
         source: what the poses were found on.
         poses: as `read_stream` yields them, of this source only.
         writer: gets every frame, a video with the source's time stamps.
-        style: by default `Style()`; its threshold None means the header's.
+        style: by default `Style()`; its thresholds None mean the header's.
         start, stop, every: range of frames or pictures and step between them.
         second: another stream of the same video, drawn beside or opposite.
         on_frame: called after each frame (progress).
@@ -139,17 +139,17 @@ class _Pen:
 
     def __init__(self, style: Style) -> None:
         self._style = style
-        self._trails = Trails(style.trail, style) if style.trail else None
+        self._trails = Trails(style.trail) if style.trail else None
 
     def draw(self, frame: Frame, header: StreamHeader | None, line: FramePoses | None) -> tuple[np.ndarray, int]:
         """The frame with the people of its line, and how many there were."""
-        style = self._style
+        style = self._style if header is None else self._style.of_stream(header)
         if self._trails is not None:
             if line is not None and line.extra.get("cut"):
                 self._trails.clear()
             people = () if header is None or line is None else shown(header, line, style)
             image = np.zeros_like(frame.image) if style.background == "black" else frame.image
-            image = self._trails.draw(image, people, _NOBODY if header is None else header.skeleton)
+            image = self._trails.draw(image, people, _NOBODY if header is None else header.skeleton, style)
             frame, style = replace(frame, image=image), replace(style, background="source")
         if header is None or line is None:
             return draw_instances(frame.image, (), _NOBODY, style), 0
@@ -167,12 +167,12 @@ def draw_line(frame: Frame, header: StreamHeader, line: FramePoses, style: Style
             "render on the file the poses come from",
         )
     people = shown(header, line, style)
-    return draw_instances(frame.image, people, header.skeleton, style), len(people)
+    return draw_instances(frame.image, people, header.skeleton, style.of_stream(header)), len(people)
 
 
 def shown(header: StreamHeader, line: FramePoses, style: Style) -> list[Instance]:
     """The people of a line who are drawn: those at or above the style's threshold, or the stream's."""
-    threshold = style.threshold if style.threshold is not None else header.threshold or 0.0
+    threshold = style.of_stream(header).threshold or 0.0
     return [p for p in line.instances if p.person_score >= threshold]
 
 

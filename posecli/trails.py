@@ -34,24 +34,28 @@ class Trails:
 
     Args:
         frames: length of the trails.
-        style: joints below its ``joint_threshold`` leave a gap. Colours are those of identities.
     """
 
-    def __init__(self, frames: int, style: Style) -> None:
-        self._style = style
+    def __init__(self, frames: int) -> None:
         self._frames: deque[dict[int, tuple[np.ndarray, float]]] = deque(maxlen=frames + 1)
 
     def clear(self) -> None:
         """What comes next has no past (a cut)."""
         self._frames.clear()
 
-    def draw(self, image: np.ndarray, people: Sequence[Instance], skeleton: Skeleton) -> np.ndarray:
-        """The image (H, W, 3) uint8 with the trails of people who have an id; drawn before the people themselves."""
+    def draw(
+        self, image: np.ndarray, people: Sequence[Instance], skeleton: Skeleton, style: Style | None = None
+    ) -> np.ndarray:
+        """The image (H, W, 3) uint8 with the trails of people who have an id; drawn before the people themselves.
+
+        Joints that ``style`` does not draw leave a gap. Colours are those of identities.
+        """
+        least = (style or Style()).least_joint
         joints = trail_joints(skeleton)
         now = {}
         for person in people:
             if person.track_id is not None:
-                found = (person.visibility > 0) & (person.score >= self._style.joint_threshold)
+                found = (person.visibility > 0) & (person.score >= least)
                 xy = np.where(found[:, None], person.xy, np.nan)[joints].astype(np.float64)
                 now[person.track_id] = np.clip(xy, -_LIMIT, _LIMIT), person_size(person)
         self._frames.append(now)

@@ -120,6 +120,24 @@ def test_the_threshold_bounds_false_people_where_nobody_is(assemble) -> None:
         assemble.best_threshold([(0.1, False, True, 1.0), *found], 6, 10, 0.0, judge)
 
 
+def test_joints_are_drawn_from_a_score_that_hides_few_right_ones(assemble, tmp_path: Path) -> None:
+    scores = np.linspace(0, 0.999, 1000)
+    right = scores > 0.25
+    assert assemble.joint_threshold(scores, right, 0.0) == 0.25
+    assert assemble.joint_threshold(scores, right, 0.1) == 0.3  # 50 of 750 are hidden then; 0.35 would hide 100
+    assert assemble.joint_threshold(np.zeros(0), np.zeros(0, bool), 0.01) == 0.0
+    # Of two people, one is met; her first joint is where it is, the second is far off, the third is not labelled.
+    boxes = np.array([[0, 0, 100, 200], [300, 0, 310, 20.0]])
+    picture = assemble.Picture(tmp_path / "p.png", boxes, np.full((2, 3, 2), 50.0), np.array([[2, 1, 0], [2, 2, 2]]))
+    xy = np.array([[50, 51], [90, 150], [50, 50.0]])
+    found = [Instance(xy, np.full(3, 2), np.array([0.9, 0.4, 0.8]), 0.5, np.array([0, 0, 100, 190.0]))]
+    seen = [assemble.Seen(picture, 400, found, assemble.met(found, picture)), assemble.Seen(picture, 400, [], [])]
+    assert seen[0].met == [0]
+    scores, right = assemble.joint_claims(seen, (0.05, 0.05, 0.05))
+    assert scores.tolist() == [0.9, 0.4] and right.tolist() == [True, False]
+    assert not len(assemble.joint_claims(seen, (0.05,) * 3, least=0.6)[0])
+
+
 def test_scores_of_many_are_those_of_each(tiny_model: Path) -> None:
     rows = np.random.default_rng(3).uniform(0, 1, (9, 19)).astype(np.float32)
     for rule in ("mean", "sure"):

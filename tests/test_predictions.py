@@ -32,7 +32,9 @@ from posecli.spans import PART, Span
 from posecli.types import Instance, Skeleton
 
 SKELETON = Skeleton("three", ("nose", "left_hand", "right_hand"), edges=((0, 1), (0, 2)), sigmas=(0.1, 0.2, 0.2))
-HEADER = StreamHeader("clip.mp4", SKELETON, 640, 480, 29.97, "default", "ab" * 32, 0.3, {"note": [1, {"a": None}]})
+HEADER = StreamHeader(
+    "clip.mp4", SKELETON, 640, 480, 29.97, "default", "ab" * 32, 0.3, 0.25, {"note": [1, {"a": None}]}
+)
 
 
 def person(x: float = 1.0, **changes) -> Instance:

@@ -19,7 +19,7 @@ from posecli.errors import PoseError, UsageError
 from posecli.formats import coco
 from posecli.panels import joined
 from posecli.predictions import FramePoses, StreamHeader, StreamWriter, read_stream
-from posecli.render import overlay_writer, poses_for, render_stream
+from posecli.render import draw_line, overlay_writer, poses_for, render_stream
 from posecli.skeletons import COCO17
 from posecli.trails import Trails
 from posecli.types import Dataset, Instance, Record, Skeleton, Video
@@ -96,6 +96,27 @@ def test_what_is_not_shown_changes_nothing() -> None:
     assert half[10, 10] > 0
     assert half[30, 50] > 0
     assert half[15:25, 15:45].sum() == 0
+
+
+def test_joints_are_drawn_from_the_streams_threshold_unless_the_style_has_its_own(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "c.mp4", 1, size=(80, 48))
+    pose = person([(20, 20)], joint_score=0.25, box_xyxy=np.array([0, 0, 400.0, 400]))
+
+    def marked(style: Style, **header) -> bool:
+        head = StreamHeader("c.mp4", DOT, 80, 48, **header)
+        with open_source(clip) as source:
+            frame = source.read_at(0)
+        return not np.array_equal(draw_line(frame, head, FramePoses(0, (pose,)), style)[0], frame.image)
+
+    assert marked(Style())
+    assert not marked(Style(), joint_threshold=0.3)
+    assert marked(Style(joint_threshold=0.2), joint_threshold=0.3)
+    assert not marked(Style(joint_threshold=0.3))
+    path = tmp_path / "s.jsonl"
+    with StreamWriter(path) as writer:
+        writer.header(StreamHeader("c.mp4", DOT, 80, 48, 25.0, joint_threshold=0.3))
+        writer.frame(FramePoses(0, (replace(pose, track_id=1),)))
+    assert next(iter(read_stream(path)))[0].joint_threshold == 0.3
 
 
 def test_joints_at_the_origin_and_far_outside() -> None:
@@ -392,7 +413,7 @@ def moving(frames: int) -> list[tuple[StreamHeader, FramePoses]]:
 
 
 def test_trails_lie_where_people_were_and_fade_and_end_at_cuts() -> None:
-    trails = Trails(5, Style(trail=5))
+    trails = Trails(5)
     lines = [line for _, line in moving(16)]
     for n, line in enumerate(lines):
         if line.extra.get("cut"):
@@ -410,7 +431,7 @@ def test_trails_lie_where_people_were_and_fade_and_end_at_cuts() -> None:
 
 
 def test_a_leap_leaves_no_trail() -> None:
-    trails = Trails(5, Style())
+    trails = Trails(5)
     box = np.array([0, 0, 20, 20.0])
     trails.draw(black(), [person([(5, 5)], track_id=1, box_xyxy=box)], DOT)
     after = trails.draw(black(), [person([(50, 30)], track_id=1, box_xyxy=box)], DOT)
@@ -418,7 +439,7 @@ def test_a_leap_leaves_no_trail() -> None:
 
 
 def test_trails_of_people_with_gigantic_boxes() -> None:
-    trails = Trails(3, Style())
+    trails = Trails(3)
     for x in (20.0, 24.0):
         drawn_on = trails.draw(black(), [person([(x, 20.0)], box_xyxy=np.array([0, 0, 1e5, 1e5]), track_id=1)], DOT)
     assert np.flatnonzero((drawn_on != 128).any(axis=(1, 2)))[[0, -1]] == pytest.approx([20, 20], abs=9)

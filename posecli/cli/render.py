@@ -75,8 +75,15 @@ def render(
         ),
     ] = None,
     joint_threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="Least score of a joint.", rich_help_panel=_LOOK)
-    ] = 0.1,
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Least score of a joint (default: 0.1, or the stream's own).",
+            show_default=False,
+            rich_help_panel=_LOOK,
+        ),
+    ] = None,
     background: Annotated[str, typer.Option(help="source or black.", rich_help_panel=_LOOK)] = "source",
     trail: Annotated[
         int,

@@ -251,7 +251,7 @@ def _thumbnails(
             if not found.any():
                 continue
             person = Instance(xy, np.where(found, 2, 0), score)
-            drawn = draw_instances(image, [person], header.skeleton, Style())
+            drawn = draw_instances(image, [person], header.skeleton, Style().of_stream(header))
             made.append({
                 "picture": _around(drawn, xy[found], track.size[row]),
                 "caption": f"id {number}, frames {section.first} to {section.last}: {100 * section.value:.0f}",
