@@ -272,7 +272,7 @@ def main() -> None:
         "--sure", type=float, default=0.9, help="quality from which on a pose counts as surely right: Judgement"
     )
     parser.add_argument(
-        "--least", type=float, default=0.4, help="certainty from which on videos are looked at: Judgement"
+        "--least", type=float, default=0.3, help="certainty from which on videos are looked at: Judgement"
     )
     parser.add_argument("--pose-nms", type=float, default=0.8, help="OKS above which the weaker pose is dropped")
     parser.add_argument("--seen", type=int, default=16, help="pictures of each kind that the ranges for int8 are from")

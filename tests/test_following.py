@@ -186,6 +186,30 @@ def test_two_tracks_on_one_person_become_one() -> None:
     assert len(film.step()) == 1
 
 
+def test_a_second_box_around_the_upper_half_is_the_same_person() -> None:
+    class Halves(World):
+        """Of a box that ends at the hips the lower joints are guessed, below it."""
+
+        def _pose(self, who: Instance) -> Instance:
+            pose = super()._pose(who)
+            low = SHAPE[:, 1] > 0.5
+            if float(np.asarray(who.box_xyxy)[3]) > 150:
+                return pose
+            xy, score = pose.xy.copy(), pose.score.copy()
+            xy[low], score[low] = xy[low] - (40, 60), 0.2
+            return replace(pose, xy=xy, score=score)
+
+    world = Halves()
+    film = Film(world)
+    upper = (A[0], A[1], A[2], 130.0)
+    world.there, world.seen = [A], [(A, 0.9), (upper, 0.8)]
+    assert [len(film.step()) for _ in range(8)] == [1] * 8
+    # Two people whose upper halves are apart are two.
+    world.there, world.seen = [A, moved(A, 45)], [(A, 0.9), (moved(A, 45), 0.8)]
+    film = Film(world)
+    assert len(film.step()) == 2
+
+
 def test_whoever_leaves_the_picture_ends_without_a_search() -> None:
     world = World()
     film = Film(world, period=1000)
