@@ -29,7 +29,6 @@ import numpy as np
 
 from posecli import looks
 from posecli.geometry import box_iou
-from posecli.grouping.pose_nms import oks_matrix
 from posecli.inference import PoseModel
 from posecli.profiling import stage
 from posecli.sampling import sharing, thumbnail
@@ -46,8 +45,7 @@ _SAME_PERSON = 0.3  # IoU of a box found and one followed
 _TRUSTED = 0.45  # from this IoU on the followed box is kept, below the finder's is taken
 _UNSEEN = 0.7  # certainty left to a person after each scheduled run of the finder that did not see it
 _FALLEN = 0.6  # of the usual mean joint score: below it the person may have been lost
-_DUPLICATE = 0.75  # OKS of two poses that are one person's
-_KNOWN_JOINT = 0.3  # by joints of either pose from this score on
+_DUPLICATE = 0.75  # likeness of two poses that are one person's (`looks.likeness`)
 _INSIDE = 0.3  # share of the box that must lie in the picture
 _STAYS = 0.6  # with a larger share in the picture nobody is about to leave it
 _GAP = 0.5  # seconds over which nobody is followed
@@ -327,21 +325,9 @@ class Follower:
         people = [self._calmed(p, time) for p in people]
         kept: list[Instance] = []
         for person in sorted(people, key=lambda p: -p.person_score):
-            if self._alike(person, kept) <= _DUPLICATE:
+            if looks.likeness(person, kept, self._model.skeleton.sigmas) <= _DUPLICATE:
                 kept.append(person)
         return self._model.kept(kept)
-
-    def _alike(self, person: Instance, others: Sequence[Instance]) -> float:
-        """The greatest likeness of a pose to one of others: OKS over the joints that either of the two is sure of, where
-        it is the greater. Somebody of whom only the upper half was looked at has legs somewhere; they say nothing."""
-        if not others:
-            return 0.0
-        both = (person, *others)
-        boxes = _boxes(both)
-        areas = (boxes[:, 2:] - boxes[:, :2]).prod(1) * 0.53
-        joints = np.stack([np.column_stack([p.xy, p.score]) for p in both])
-        alike = oks_matrix(joints, areas, self._model.skeleton.sigmas, _KNOWN_JOINT)
-        return float(max(alike[0, 1:].max(), alike[1:, 0].max()))
 
     def _calmed(self, person: Instance, time: float) -> Instance:
         if person.track_id is None:

@@ -272,7 +272,9 @@ class PoseModel(RunningNetwork):
         else:
             people = self.find(images, still)
             if still and self.options.second_look:
-                found = self._judged(people, self._looked_at(images, people))
+                first = self._predict_top_down(images, people, flip_test=False)
+                people, first = self._with_neighbours(images, people, first)
+                found = self._judged(people, self._looked_at(images, people, first))
                 return [
                     [looks.boxed(p, image.shape[1], image.shape[0]) for p in self.finished(persons)]
                     for image, persons in zip(images, found, strict=True)
@@ -427,10 +429,32 @@ class PoseModel(RunningNetwork):
         new = rescore(self._rescoring, torch.from_numpy(poses).float().to(self.device), old, self.skeleton.name)
         return [replace(p, person_score=float(np.clip(s, 0, 1))) for p, s in zip(people, new.tolist(), strict=True)]
 
-    def _looked_at(self, images: Sequence[np.ndarray], people: Sequence[Sequence[Instance]]) -> list[list[Instance]]:
-        """The finder's people, seen in its boxes, in better and turned ones, and in the whole picture: `looks`."""
+    def _with_neighbours(
+        self, images: Sequence[np.ndarray], people: Sequence[list[Instance]], first: Sequence[list[Instance]]
+    ) -> tuple[list[list[Instance]], list[list[Instance]]]:
+        """The finder's people and their poses, and those whom it missed beside them (`looks.beside`): of networks that
+        judge their own poses."""
+        if self._judgement is None or self._judgement.by != "quality":
+            return list(people), list(first)
+        places = [
+            [
+                there
+                for p in persons
+                if p.person_score >= self.threshold / 2
+                for there in looks.beside(p, *image.shape[1::-1])
+            ]
+            for image, persons in zip(images, people, strict=True)
+        ]
+        seen = self._predict_top_down(images, places, flip_test=False)
+        new = [looks.newcomers(there, poses, self.skeleton.sigmas) for there, poses in zip(seen, first, strict=True)]
+        return [[*a, *b] for a, b in zip(people, new, strict=True)], [[*a, *b] for a, b in zip(first, new, strict=True)]
+
+    def _looked_at(
+        self, images: Sequence[np.ndarray], people: Sequence[Sequence[Instance]], first: Sequence[Sequence[Instance]]
+    ) -> list[list[Instance]]:
+        """The people found, with ``first`` their poses, seen in better and turned boxes, and in the whole picture:
+        `looks`."""
         flip_test = self._flip_test(True)
-        first = self._predict_top_down(images, people, flip_test=False)
         # No look lifts a person above the finder's own certainty: those who stay far below the threshold get one look,
         # and so do those of whom the network says that its pose is none.
         likely = [
