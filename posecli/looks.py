@@ -3,8 +3,8 @@
 A finder's box often cuts a raised arm or a leg. The pose inside tells where the rest must be, so a second look is taken
 in a box moved towards it. Many pictures are themselves cut around one person; the whole picture is then a good box, and
 the pose found in it a better one. People stand next to people, and a finder gives two who overlap one box: so it is
-looked beside those who were found, too. No network sees the same in a picture that is turned a little, so its last looks are
-at turned ones. Each joint is put where the looks agree.
+looked beside those who were found, too. No network sees the same in a picture that is turned a little, so its last
+looks are at turned ones. Each joint is put where the looks agree.
 
 Nothing here knows of networks: people with joints go in, boxes and people come out.
 """
@@ -27,6 +27,7 @@ __all__ = [
     "beside",
     "box_around",
     "boxed",
+    "likeness",
     "merged",
     "moved_box",
     "nearer",
@@ -121,8 +122,9 @@ def beside(person: Instance, width: int, height: int) -> list[Instance]:
 
 
 def likeness(person: Instance, others: Sequence[Instance], sigmas: Sequence[float]) -> float:
-    """The greatest likeness of a pose to one of others, in [0, 1]: OKS over the joints that either of the two is sure of,
-    where it is the greater. Somebody of whom only the upper half was looked at has legs somewhere; they say nothing."""
+    """The greatest likeness of a pose to one of others, in [0, 1]: OKS over the joints that the one or the other is
+    sure of, whichever is greater. Of somebody whose upper half alone was looked at the legs lie somewhere; they say
+    nothing."""
     if not others:
         return 0.0
     both = (person, *others)

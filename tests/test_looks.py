@@ -1,4 +1,6 @@
-"""Looks at one person: boxes moved, joints where most looks see them, nobody added."""
+"""Looks at one person: boxes moved, joints where most looks see them; and beside people, for those who were missed."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -82,3 +84,42 @@ def test_whole_picture_refines_one_person_and_adds_none() -> None:
     elsewhere = person(score=0.95, box=(900, 900, 950, 950))
     assert looks.merged(found, found, found, [elsewhere])[0].box_xyxy.tolist() == [0, 0, 100, 200]
     assert looks.merged([], [], [], [sure]) == []
+
+
+SIGMAS = (0.05,) * 4
+
+
+def test_boxes_beside_somebody_lie_in_the_picture() -> None:
+    boxes = np.stack([p.box_xyxy for p in looks.beside(person(box=(100, 50, 200, 250)), 240, 300)])
+    # To the right cut off by the edge, to the left, below, above, larger, smaller.
+    assert boxes == pytest.approx(
+        np.array(
+            [
+                [140, 50, 240, 250], [60, 50, 160, 250], [100, 110, 200, 300], [100, 0, 200, 190], [70, 0, 230, 300],
+                [120, 90, 180, 210],
+            ]
+        )
+    )  # fmt: skip
+    assert len(looks.beside(person(box=(0, 50, 12, 250)), 240, 300)) == 4  # what is too narrow to see is left out
+
+
+def test_likeness_is_by_the_joints_that_are_sure() -> None:
+    whole, half = person(), person(np.array([[10, 10], [90, 10], [30, 60], [50, 70.0]]))
+    assert looks.likeness(half, [whole], SIGMAS) < 0.6
+    half = replace(half, score=np.array([0.8, 0.8, 0.1, 0.1], np.float32))
+    assert looks.likeness(half, [whole], SIGMAS) == pytest.approx(1.0) == looks.likeness(whole, [half], SIGMAS)
+    assert looks.likeness(whole, [], SIGMAS) == 0.0
+
+
+def test_newcomers_are_right_and_somebody_else() -> None:
+    found = [person()]
+    beside = [
+        replace(person(CORNERS + (1, 0), box=(0, 0, 100, 200)), quality=0.95),  # the same person
+        replace(person(CORNERS + (60, 0), box=(60, 0, 160, 200)), quality=0.6),
+        replace(person(CORNERS + (61, 0), box=(61, 0, 161, 200)), quality=0.7),  # who was seen twice
+        replace(person(CORNERS + (200, 0), box=(200, 0, 300, 200)), quality=0.2),  # most likely nobody
+    ]
+    [new] = looks.newcomers(beside, found, SIGMAS)
+    assert new.quality == 0.7 and new.box_xyxy == pytest.approx(looks.box_around(beside[2]))
+    # Less likely than whom it was looked beside: 0.65 times the odds, which were even.
+    assert new.person_score == pytest.approx(0.65 / 1.65)
