@@ -439,11 +439,11 @@ class PoseModel(RunningNetwork):
         places = [
             [
                 there
-                for p in persons
-                if p.person_score >= self.threshold / 2
+                for p, q in zip(persons, judged, strict=True)
+                if p.person_score >= self.threshold / 2 and q.person_score >= self.threshold / 16
                 for there in looks.beside(p, *image.shape[1::-1])
             ]
-            for image, persons in zip(images, people, strict=True)
+            for image, persons, judged in zip(images, people, self._judged(people, first), strict=True)
         ]
         seen = self._predict_top_down(images, places, flip_test=False)
         new = [looks.newcomers(there, poses, self.skeleton.sigmas) for there, poses in zip(seen, first, strict=True)]
