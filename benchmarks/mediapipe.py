@@ -159,7 +159,9 @@ def by_us(weights: Path, pictures: Pictures, stream: Path) -> None:
     """The default model as a user runs it; with true boxes given by ``--boxes``."""
     if pictures.boxes is None:
         folder = folder_of([pictures.file(r) for r in pictures.labels.records], stream.with_suffix(""))
-        infer(folder, stream, ["--weights", str(weights)])
+        part = stream.with_suffix(".part.jsonl")  # `infer` writes under the name as it goes
+        infer(folder, part, ["--weights", str(weights)])
+        part.replace(stream)
     else:
         model = load_model(weights, "cpu")
         write_found(model, pictures, stream, weights.stem)
