@@ -323,11 +323,15 @@ class Follower:
     def _single(self, people: Sequence[Instance], time: float) -> list[Instance]:
         """Each person once with a calm score, and only those who are to be given out, best first."""
         people = [self._calmed(p, time) for p in people]
-        kept: list[Instance] = []
-        for person in sorted(people, key=lambda p: -p.person_score):
-            if looks.likeness(person, kept, self._model.skeleton.sigmas) <= _DUPLICATE:
-                kept.append(person)
-        return self._model.kept(kept)
+        if len(people) > 1:
+            people = sorted(people, key=lambda p: -p.person_score)
+            alike = looks.likeness(people, self._model.skeleton.sigmas)
+            kept: list[int] = []
+            for i in range(len(people)):
+                if alike[i, kept].max(initial=0) <= _DUPLICATE:
+                    kept.append(i)
+            people = [people[i] for i in kept]
+        return self._model.kept(people)
 
     def _calmed(self, person: Instance, time: float) -> Instance:
         if person.track_id is None:

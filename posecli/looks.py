@@ -121,17 +121,16 @@ def beside(person: Instance, width: int, height: int) -> list[Instance]:
     return [person.changed(box_xyxy=b) for b in boxes if (b[2:] - b[:2]).min() >= _SMALLEST]
 
 
-def likeness(person: Instance, others: Sequence[Instance], sigmas: Sequence[float]) -> float:
-    """The greatest likeness of a pose to one of others, in [0, 1]: OKS over the joints that the one or the other is
-    sure of, whichever is greater. Of somebody whose upper half alone was looked at the legs lie somewhere; they say
-    nothing."""
-    if not others:
-        return 0.0
-    both = (person, *others)
-    boxes = np.array([np.asarray(p.box_xyxy) for p in both], np.float64).reshape(-1, 4)
+def likeness(people: Sequence[Instance], sigmas: Sequence[float]) -> np.ndarray:
+    """(N, N) how alike poses are, in [0, 1]: OKS over the joints that the one or the other is sure of, whichever is
+    greater. Of somebody whose upper half alone was looked at the legs lie somewhere; they say nothing."""
+    if not people:
+        return np.zeros((0, 0))
+    boxes = np.array([np.asarray(p.box_xyxy) for p in people], np.float64).reshape(-1, 4)
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1) * 0.53
-    alike = oks_matrix(np.stack([np.column_stack([p.xy, p.score]) for p in both]), areas, sigmas, _KNOWN_JOINT)
-    return float(max(alike[0, 1:].max(), alike[1:, 0].max()))
+    joints = np.stack([np.column_stack([p.xy, p.score]) for p in people])
+    alike = oks_matrix(joints, areas, sigmas, _KNOWN_JOINT)
+    return np.maximum(alike, alike.T)
 
 
 def newcomers(seen: Sequence[Instance], poses: Sequence[Instance], sigmas: Sequence[float]) -> list[Instance]:
@@ -141,14 +140,15 @@ def newcomers(seen: Sequence[Instance], poses: Sequence[Instance], sigmas: Seque
         seen: looked at in boxes of `beside`, with their quality; their score is that of whom it was looked beside.
         poses: everybody's who was found.
     """
-    new: list[Instance] = []
-    for pose in sorted(seen, key=lambda p: -(p.quality or 0.0)):
-        if (pose.quality or 0.0) < _RIGHT:
-            break
-        there = around(pose)
-        if there is not None and likeness(there, [*poses, *new], sigmas) < _APART:
+    likely = sorted((p for p in seen if (p.quality or 0.0) >= _RIGHT), key=lambda p: -(p.quality or 0.0))
+    there = [p for p in map(around, likely) if p is not None]
+    alike = likeness([*poses, *there], sigmas)
+    known, new = list(range(len(poses))), []
+    for row, pose in enumerate(there, len(poses)):
+        if alike[row, known].max(initial=0) < _APART:
+            known.append(row)
             odds = _DOUBT * pose.person_score / max(1 - pose.person_score, 1e-9)
-            new.append(there.changed(person_score=odds / (1 + odds)))
+            new.append(pose.changed(person_score=odds / (1 + odds)))
     return new
 
 

@@ -105,10 +105,10 @@ def test_boxes_beside_somebody_lie_in_the_picture() -> None:
 
 def test_likeness_is_by_the_joints_that_are_sure() -> None:
     whole, half = person(), person(np.array([[10, 10], [90, 10], [30, 60], [50, 70.0]]))
-    assert looks.likeness(half, [whole], SIGMAS) < 0.6
+    assert looks.likeness([half, whole], SIGMAS)[0, 1] < 0.6
     half = replace(half, score=np.array([0.8, 0.8, 0.1, 0.1], np.float32))
-    assert looks.likeness(half, [whole], SIGMAS) == pytest.approx(1.0) == looks.likeness(whole, [half], SIGMAS)
-    assert looks.likeness(whole, [], SIGMAS) == 0.0
+    assert looks.likeness([half, whole], SIGMAS) == pytest.approx(np.ones((2, 2)))
+    assert looks.likeness([], SIGMAS).shape == (0, 0)
 
 
 def test_newcomers_are_right_and_somebody_else() -> None:
