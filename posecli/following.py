@@ -29,6 +29,7 @@ import numpy as np
 
 from posecli import looks
 from posecli.geometry import box_iou
+from posecli.grouping.pose_nms import unlike
 from posecli.inference import PoseModel
 from posecli.profiling import stage
 from posecli.sampling import sharing, thumbnail
@@ -324,13 +325,9 @@ class Follower:
         """Each person once with a calm score, and only those who are to be given out, best first."""
         people = [self._calmed(p, time) for p in people]
         if len(people) > 1:
-            people = sorted(people, key=lambda p: -p.person_score)
             alike = looks.likeness(people, self._model.skeleton.sigmas)
-            kept: list[int] = []
-            for i in range(len(people)):
-                if alike[i, kept].max(initial=0) <= _DUPLICATE:
-                    kept.append(i)
-            people = [people[i] for i in kept]
+            kept = unlike(alike, np.array([p.person_score for p in people]), _DUPLICATE)
+            people = [people[i] for i in sorted(kept)]
         return self._model.kept(people)
 
     def _calmed(self, person: Instance, time: float) -> Instance:

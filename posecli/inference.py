@@ -429,6 +429,14 @@ class PoseModel(RunningNetwork):
         new = rescore(self._rescoring, torch.from_numpy(poses).float().to(self.device), old, self.skeleton.name)
         return [replace(p, person_score=float(np.clip(s, 0, 1))) for p, s in zip(people, new.tolist(), strict=True)]
 
+    def _is_likely(self, found: Instance, seen: Instance) -> bool:
+        """Whether somebody is worth further looks, by what the finder and, judged, the first look say. No look lifts a
+        person above the finder's own certainty: those who stay far below the threshold get one, and so do those of whom
+        the network says that its pose is none."""
+        return found.person_score >= self.threshold / 2 and (
+            seen.quality is None or seen.person_score >= self.threshold / 16
+        )
+
     def _with_neighbours(
         self, images: Sequence[np.ndarray], people: Sequence[list[Instance]], first: Sequence[list[Instance]]
     ) -> tuple[list[list[Instance]], list[list[Instance]]]:
@@ -440,7 +448,7 @@ class PoseModel(RunningNetwork):
             [
                 there
                 for p, q in zip(persons, judged, strict=True)
-                if p.person_score >= self.threshold / 2 and q.person_score >= self.threshold / 16
+                if self._is_likely(p, q)
                 for there in looks.beside(p, *image.shape[1::-1])
             ]
             for image, persons, judged in zip(images, people, self._judged(people, first), strict=True)
@@ -455,14 +463,8 @@ class PoseModel(RunningNetwork):
         """The people found, with ``first`` their poses, seen in better and turned boxes, and in the whole picture:
         `looks`."""
         flip_test = self._flip_test(True)
-        # No look lifts a person above the finder's own certainty: those who stay far below the threshold get one look,
-        # and so do those of whom the network says that its pose is none.
         likely = [
-            [
-                found.person_score >= self.threshold / 2
-                and (seen.quality is None or seen.person_score >= self.threshold / 16)
-                for found, seen in zip(a, b, strict=True)
-            ]
+            [self._is_likely(found, seen) for found, seen in zip(a, b, strict=True)]
             for a, b in zip(people, self._judged(people, first), strict=True)
         ]
         moved = [

@@ -123,7 +123,11 @@ def oks_nms(
 
     Arguments as in `oks_matrix`, ``scores`` (N,) of the poses.
     """
-    similarity = oks_matrix(keypoints, areas, sigmas, min_score)
+    return unlike(oks_matrix(keypoints, areas, sigmas, min_score), scores, threshold)
+
+
+def unlike(similarity: np.ndarray, scores: np.ndarray, threshold: float) -> list[int]:
+    """Indices, best score (N,) first, without those more similar (N, N) than ``threshold`` to a better one."""
     order = np.argsort(scores)[::-1]
     kept = []
     while len(order):
