@@ -38,6 +38,7 @@ class Track:
         spread: pixels, running mean (`spread_of`).
         velocity: (2,) pixels a second.
         time: seconds.
+        since: seconds, when it was first seen.
         frames: in which it was seen.
         colours: (2, 9) what was seen of clothes so far (`colours.read`), NaN for parts that were not.
         looks: (2,) sightings that stands for.
@@ -52,6 +53,7 @@ class Track:
     spread: float
     velocity: np.ndarray
     time: float
+    since: float
     frames: int = 0
     colours: np.ndarray = field(default_factory=lambda: colours.read(None))
     looks: np.ndarray = field(default_factory=lambda: np.zeros(len(colours.PARTS)))
@@ -188,7 +190,7 @@ class Tracker(ABC):
         self.tracks = [t for t in self.tracks if time - t.time <= self.max_age]
 
     def _start(self, number: int, person: Seen, time: float) -> Track:
-        track = Track(number, person.xy, person.score, person.box, person.area, person.spread, np.zeros(2), time)
+        track = Track(number, person.xy, person.score, person.box, person.area, person.spread, np.zeros(2), time, time)
         self._next = max(self._next, number + 1)
         self.tracks.append(track)
         return track
