@@ -36,6 +36,7 @@ from posecli.profiling import stage
 from posecli.readout import BOTTOM_UP, TOP_DOWN, Person, PredictOptions, narrow_inputs, read_quality, size_for, together
 from posecli.running import RunningNetwork, rows_of
 from posecli.sampling import shared_ones, sharing, taking
+from posecli.stills import Stills
 from posecli.types import Crop, Instance, Skeleton
 from posecli.workers import CallCosts, Workers
 from posecli.zoo import fetch, find_entry, suggestions
@@ -268,17 +269,12 @@ class PoseModel(RunningNetwork):
                 raise UsageError("boxes are for top-down models", self.name, "leave them out")
             found = self._predict_bottom_up(images, self._flip_test(still), still)
         elif boxes is not None:
-            found = self._predict_top_down(images, [_from_box(b, self.skeleton) for b in boxes], self._flip_test(still))
+            known = [looks.of_boxes(b, self.skeleton.num_keypoints) for b in boxes]
+            found = self._predict_top_down(images, known, self._flip_test(still))
         else:
             people = self.find(images, still)
             if still and self.options.second_look:
-                first = self._predict_top_down(images, people, flip_test=False)
-                people, first = self._with_neighbours(images, people, first)
-                found = self._judged(people, self._looked_at(images, people, first))
-                return [
-                    [looks.boxed(p, image.shape[1], image.shape[0]) for p in self.finished(persons)]
-                    for image, persons in zip(images, found, strict=True)
-                ]
+                return [self.finished(persons) for persons in self._stills().people(images, people)]
             if not still:
                 # No joint score lifts a person above the finder's own: below the threshold nobody would be shown, and
                 # in a video every crop costs time.
@@ -287,6 +283,17 @@ class PoseModel(RunningNetwork):
                 people, self._predict_top_down(images, people, self._flip_test(still), few_calls=not still)
             )
         return [self.finished(people) for people in found]
+
+    def _stills(self) -> Stills:
+        return Stills(
+            look=self._predict_top_down,
+            judged=self._judged,
+            judges=self._judgement is not None and self._judgement.by == "quality",
+            threshold=self.threshold,
+            skeleton=self.skeleton,
+            box_scale=float(self.meta.extra.get("box_scale", 1.25)),
+            flip_test=self._flip_test(True),
+        )
 
     def finished(self, people: Sequence[Instance]) -> list[Instance]:
         """A picture's people as they are given out: each once (top-down), those to be kept, best first."""
@@ -429,92 +436,6 @@ class PoseModel(RunningNetwork):
         new = rescore(self._rescoring, torch.from_numpy(poses).float().to(self.device), old, self.skeleton.name)
         return [replace(p, person_score=float(np.clip(s, 0, 1))) for p, s in zip(people, new.tolist(), strict=True)]
 
-    def _is_likely(self, found: Instance, seen: Instance) -> bool:
-        """Whether somebody is worth further looks, by what the finder and, judged, the first look say. No look lifts a
-        person above the finder's own certainty: those who stay far below the threshold get one, and so do those of whom
-        the network says that its pose is none."""
-        return found.person_score >= self.threshold / 2 and (
-            seen.quality is None or seen.person_score >= self.threshold / 16
-        )
-
-    def _with_neighbours(
-        self, images: Sequence[np.ndarray], people: Sequence[list[Instance]], first: Sequence[list[Instance]]
-    ) -> tuple[list[list[Instance]], list[list[Instance]]]:
-        """The finder's people and their poses, and those whom it missed beside them (`looks.beside`): of networks that
-        judge their own poses."""
-        if self._judgement is None or self._judgement.by != "quality":
-            return list(people), list(first)
-        places = [
-            [
-                there
-                for p, q in zip(persons, judged, strict=True)
-                if self._is_likely(p, q)
-                for there in looks.beside(p, *image.shape[1::-1])
-            ]
-            for image, persons, judged in zip(images, people, self._judged(people, first), strict=True)
-        ]
-        seen = self._predict_top_down(images, places, flip_test=False)
-        new = [looks.newcomers(there, poses, self.skeleton.sigmas) for there, poses in zip(seen, first, strict=True)]
-        return [[*a, *b] for a, b in zip(people, new, strict=True)], [[*a, *b] for a, b in zip(first, new, strict=True)]
-
-    def _looked_at(
-        self, images: Sequence[np.ndarray], people: Sequence[Sequence[Instance]], first: Sequence[Sequence[Instance]]
-    ) -> list[list[Instance]]:
-        """The people found, with ``first`` their poses, seen in better and turned boxes, and in the whole picture:
-        `looks`."""
-        flip_test = self._flip_test(True)
-        likely = [
-            [self._is_likely(found, seen) for found, seen in zip(a, b, strict=True)]
-            for a, b in zip(people, self._judged(people, first), strict=True)
-        ]
-        moved = [
-            [looks.moved_box(p, pose) for p, pose, sure in zip(a, b, chosen, strict=True) if sure]
-            for a, b, chosen in zip(people, first, likely, strict=True)
-        ]
-        once_more = [iter(persons) for persons in self._predict_top_down(images, moved, flip_test)]
-        second = [
-            [next(better) if sure else pose for pose, sure in zip(persons, chosen, strict=True)]
-            for persons, chosen, better in zip(first, likely, once_more, strict=True)
-        ]
-        # Where the finder sees nobody at all there is nothing to refine.
-        scale = float(self.meta.extra.get("box_scale", 1.25))
-        boxes = [
-            looks.whole_picture_box(image.shape[1], image.shape[0], scale)[None] if persons else np.zeros((0, 4))
-            for image, persons in zip(images, people, strict=True)
-        ]
-        whole = self._predict_top_down(images, [_from_box(b, self.skeleton) for b in boxes], flip_test)
-        again = [[p for p in persons if looks.box_around(p) is not None] for persons in whole]
-        around = [[better for p in persons if (better := looks.around(p)) is not None] for persons in again]
-        closer = self._predict_top_down(images, around, flip_test)
-        poses = [
-            looks.merged(found, one, two, [*near, *wide])
-            for found, one, two, near, wide in zip(people, first, second, closer, again, strict=True)
-        ]
-        # Last looks, now that the outline is known: from nearer by, and with the head held askew.
-        for boxed, turns in ((looks.nearer, (0.0,)), (looks.around, looks.TURNS)):
-            wanted = [
-                [boxed(pose) if sure else None for pose, sure in zip(persons, chosen, strict=True)]
-                for persons, chosen in zip(poses, likely, strict=True)
-            ]
-            poses = self._once_more(images, poses, wanted, turns)
-        return poses
-
-    def _once_more(
-        self,
-        images: Sequence[np.ndarray],
-        poses: Sequence[Sequence[Instance]],
-        wanted: Sequence[Sequence[Instance | None]],
-        turns: Sequence[float],
-    ) -> list[list[Instance]]:
-        """What poses and looks into other boxes agree on, one look for each angle; a pose without a box stays."""
-        there = [[p for p in persons if p is not None] for persons in wanted]
-        seen = [self._predict_top_down(images, there, self._flip_test(True), turn) for turn in turns]
-        others = [zip(*of_picture, strict=True) for of_picture in zip(*seen, strict=True)]
-        return [
-            [pose if box is None else looks.agreed([pose, *next(more)]) for pose, box in zip(a, b, strict=True)]
-            for a, b, more in zip(poses, wanted, others, strict=True)
-        ]
-
     def _predict_top_down(
         self,
         images: Sequence[np.ndarray],
@@ -636,20 +557,6 @@ def _mirror(batch: Tensor) -> Tensor:
 
 def _numpy(values: Tensor) -> np.ndarray:
     return values.float().cpu().numpy()
-
-
-def _from_box(boxes: np.ndarray, skeleton: Skeleton) -> list[Instance]:
-    """People of whom only a box (4,) is known, with a certainty of 1, or a box and its score (5,)."""
-    count = skeleton.num_keypoints
-    boxes = np.asarray(boxes, dtype=np.float64)
-    boxes = boxes.reshape(-1, 5 if boxes.shape[-1:] == (5,) else 4)
-    nothing = np.full((count, 2), np.nan, np.float32)
-    zeros = np.zeros(count)
-    scores = np.clip(boxes[:, 4], 0, 1) if boxes.shape[1] == 5 else np.ones(len(boxes))
-    return [
-        Instance(nothing, zeros.astype(int), zeros.astype(np.float32), float(score), box)
-        for box, score in zip(boxes[:, :4], scores, strict=True)
-    ]
 
 
 def _to_instance(person: Person, crop: Crop) -> Instance:

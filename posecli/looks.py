@@ -32,6 +32,7 @@ __all__ = [
     "moved_box",
     "nearer",
     "newcomers",
+    "of_boxes",
     "whole_picture_box",
 ]
 
@@ -59,6 +60,19 @@ _APART = 0.5  # and likeness (`likeness`) to everybody else below which it is so
 _DOUBT = 0.65  # times the odds of whom it was looked beside
 _KNOWN_JOINT = 0.3  # a pose is told from others by joints from this score on
 _REACH = 0.1  # joints that lie this share of the person's box apart support each other little (1 / e)
+
+
+def of_boxes(boxes: np.ndarray, keypoints: int) -> list[Instance]:
+    """People of whom only a box (4,) is known, with a certainty of 1, or a box and its score (5,)."""
+    boxes = np.asarray(boxes, dtype=np.float64)
+    boxes = boxes.reshape(-1, 5 if boxes.shape[-1:] == (5,) else 4)
+    nothing = np.full((keypoints, 2), np.nan, np.float32)
+    zeros = np.zeros(keypoints)
+    scores = np.clip(boxes[:, 4], 0, 1) if boxes.shape[1] == 5 else np.ones(len(boxes))
+    return [
+        Instance(nothing, zeros.astype(int), zeros.astype(np.float32), float(score), box)
+        for box, score in zip(boxes[:, :4], scores, strict=True)
+    ]
 
 
 def whole_picture_box(width: int, height: int, scale: float) -> np.ndarray:

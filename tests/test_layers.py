@@ -25,7 +25,7 @@ reports
 checks stats
 zoo
 models codecs grouping losses tracking smoothing
-checkpoint official readout looks pose_scores on_device running inference batching calibration onnx_export
+checkpoint official readout looks stills pose_scores on_device running inference batching calibration onnx_export
 person_boxes following infer_options as_written recurrence side_by_side pipeline
 spans merging infer_jobs infer_files segments cluster
 scenes

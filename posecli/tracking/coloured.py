@@ -43,7 +43,7 @@ _STRANGE = 18.0  # looks further than this from what is known are not learnt
 _SURE = 3  # looks after which that is so
 _WRONG = 8  # strange looks on end at somebody in plain sight: what is known is wrong, and learnt anew
 _LONG = 50  # looks averaged
-_YOUNG, _GROWN = 2.0, 1.0  # what a track costs at first sight, where others want the person; seconds till it costs nothing
+_YOUNG, _GROWN = 2.0, 1.0  # what a new track costs where others want the person; seconds till that is nothing
 _LEAST = 1e-3  # that taking somebody for a track is worth where it is worth anything
 _MEETS = 0.25  # share of a box's width that lies in another's
 
