@@ -135,6 +135,30 @@ def test_a_change_of_colours_alone_does_not_end_an_identity() -> None:
         assert tracker.link([person(100 + n, 100, 0.6, colours=numbers(RED, BLUE))], n / 25) == [1]
 
 
+@pytest.mark.parametrize("frames", [1, 2, 7])
+def test_a_second_skeleton_over_somebody_does_not_take_the_identity_along(frames: int) -> None:
+    tracker = ColouredTracker(COCO17)
+    looks = numbers(RED, BLUE)
+    for n in range(50):
+        assert tracker.link([person(100, 100, colours=looks)], n / 25) == [1]
+    for n in range(50, 50 + frames):  # two poses of the one, a hand's breadth apart
+        assert tracker.link([person(100, 100, colours=looks), person(112, 100, colours=looks)], n / 25) == [1, 2]
+    # One is left, and it is more like the second's.
+    for n in range(50 + frames, 80):
+        assert tracker.link([person(108, 100, colours=looks)], n / 25) == [1]
+
+
+def test_whoever_stays_when_another_goes_keeps_the_number() -> None:
+    """Somebody new and somebody long known part: the new one keeps the new number though the old one has gone."""
+    tracker = ColouredTracker(COCO17)
+    for n in range(50):
+        tracker.link([person(100, 100, colours=numbers(RED, BLUE))], n / 25)
+    for n in range(50, 60):
+        new = person(160 + 4 * (n - 50), 100, colours=numbers(GREEN, YELLOW))
+        assert tracker.link([person(100, 100, colours=numbers(RED, BLUE)), new], n / 25) == [1, 2]
+    assert tracker.link([person(200, 100, colours=numbers(GREEN, YELLOW))], 60 / 25) == [2]
+
+
 def test_what_was_wrong_at_first_sight_is_learnt_anew() -> None:
     """Read off a wall when first seen; afterwards alone and plainly visible."""
     tracker = ColouredTracker(COCO17)
