@@ -3,9 +3,10 @@
     python examples/train_quality.py --data DATA --pose runs/pose/best.safetensors \
         --finder runs/finder/finder.safetensors --out runs/quality
 
-The finder looks at random canvases of the training pictures, the pose network at what it finds there and at boxes
-around the labels, somewhat off. The target is the OKS of each pose to the labels, 0 where nobody is; what is learnt are
-the parts ``quality`` and ``judge`` of `posecli.models.fpn.PoseFPN`. All else stays as it is, so the poses do, too.
+The finder looks at random canvases of the training pictures, the pose network at what it finds there, at boxes beside
+the likeliest people, as `infer` looks at pictures, and at boxes around the labels, somewhat off. The target is the OKS
+of each pose to the labels, 0 where nobody is; what is learnt are the parts ``quality`` and ``judge`` of
+`posecli.models.fpn.PoseFPN`. All else stays as it is, so the poses do, too.
 
 Boxes much longer than wide are looked at in an input of their shape from here on, by the finished file, too (`NARROW`,
 `posecli.readout.size_for`).
@@ -33,6 +34,7 @@ from numpy.random import Generator
 from torch.nn import functional
 from train_finder import SKELETON, StopSignal, training_pools
 
+from posecli import looks
 from posecli.augment_pictures import Canvas, PictureMixer
 from posecli.checkpoint import ModelMeta, build, read_parts, save_model
 from posecli.files import replace_when_done
@@ -51,6 +53,8 @@ PARTS = ("quality", "judge")
 CHUNK, SIDES = 100, (200, 420)
 #: Boxes of a canvas: of the finder the best, of the labels the first; how far the latter are off, share of their sides.
 MOST, MOST_LABELS, OFF = 12, 4, 0.12
+#: And beside how many of the finder's best, in how many places.
+NEIGHBOURS, PLACES = 2, 2
 #: A person's area over that of the box, where no mask tells.
 AREA = 0.53
 #: In what shares of the input's sides boxes are looked at whose shorter side is at most that share of the longer one,
@@ -182,9 +186,14 @@ class Looker:
         return seen, poses
 
     def boxes(self, canvas: Canvas, rng: Generator) -> np.ndarray:
-        """(N, 4): the finder's, the best first, and those of the labels, somewhat off."""
+        """(N, 4): the finder's, the best first, some beside its best, and those of the labels, somewhat off."""
         found = self.finder.predict([canvas.image])[0][:MOST]
         boxes = [np.asarray(person.box_xyxy, float) for person in found]
+        height, width = canvas.image.shape[:2]
+        for person in found[:NEIGHBOURS]:
+            places = looks.beside(person, width, height)
+            chosen = rng.permutation(len(places))[:PLACES]
+            boxes += [np.asarray(places[n].box_xyxy, float) for n in chosen]
         for box in canvas.boxes[:MOST_LABELS]:
             off = rng.normal(0, OFF, (2, 2)) * (box[2:] - box[:2])
             moved = box + off.reshape(4)
