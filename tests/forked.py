@@ -197,7 +197,9 @@ def _serve() -> None:
     import cv2
     import torch
 
-    cv2.setNumThreads(0)
+    # What was imported may have started OpenCV's threads. 1 ends them, 0 would only leave them idle, and a child that
+    # inherits them hangs when it ends them itself.
+    cv2.setNumThreads(1)
     torch.set_num_threads(1)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
