@@ -7,6 +7,7 @@ part's first end. One texel of cloth is about a centimetre.
 from __future__ import annotations
 
 import colorsys
+import functools
 from dataclasses import dataclass
 
 import cv2
@@ -33,6 +34,7 @@ def smooth_noise(rng: np.random.Generator, rows: int, cols: int, cells: int) -> 
     return cv2.resize(coarse, (cols, rows), interpolation=cv2.INTER_CUBIC)
 
 
+@functools.cache
 def _folds() -> np.ndarray:
     """(512, 512, 3) float32 around 0: folds of several sizes."""
     rng = np.random.default_rng(7)
@@ -42,14 +44,11 @@ def _folds() -> np.ndarray:
     return np.ascontiguousarray(np.repeat(noise[..., None] * np.float32(0.12), 3, axis=2))
 
 
-_FOLDS = _folds()
-
-
 def wrinkled(rng: np.random.Generator, texture: np.ndarray, strength: float) -> np.ndarray:
     """A (rows, cols, 3) float32 texture made uneven: folds of cloth, blotches of skin."""
     rows, cols = texture.shape[:2]
     y, x = rng.integers(0, 512 - rows), rng.integers(0, 512 - cols)
-    return cv2.add(texture, cv2.multiply(texture, _FOLDS[y : y + rows, x : x + cols], scale=strength))
+    return cv2.add(texture, cv2.multiply(texture, _folds()[y : y + rows, x : x + cols], scale=strength))
 
 
 def random_colour(rng: np.random.Generator) -> np.ndarray:
