@@ -135,3 +135,51 @@ def paste(image: Image, cutout: Image, alpha: np.ndarray, left: int, top: int) -
         mixed = part + share * (cutout[y0 - top : y1 - top, x0 - left : x1 - left].astype(np.float32) - part)
         image[y0:y1, x0:x1] = np.clip(mixed + 0.5, 0, 255).astype(np.uint8)
     return image
+
+
+# How often a last pose is not there, is another's, is mistaken about its sides.
+_NO_LAST, _ANOTHERS, _TURNED = 0.35, 0.12, 0.15
+# By which shares of the person's size a last pose is off as a whole, and how often; how far each joint is besides.
+_OFF, _OFTEN, _EACH = (0.025, 0.07, 0.14), (0.6, 0.3, 0.1), 0.02
+_GROWN, _LEANT = 0.06, 6.0  # the logarithm of its size, degrees
+
+
+def remembered(
+    xy: NDArray[np.floating],
+    there: NDArray[np.bool_],
+    other: tuple[NDArray[np.floating], NDArray[np.bool_]],
+    flip_index: NDArray[np.integer],
+    rng: Generator,
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """What may have been known of a pose a frame ago, as `posecli.codecs.last_pose` shows it to a network.
+
+    Somebody's last pose is off as a whole by motion and by what the network then saw; it may have its sides exchanged,
+    be known in parts, be nonsense, or there may be none. So a network learns to go by it for whom is meant, and by the
+    picture for where the joints are.
+
+    Args:
+        xy: (K, 2) joints. there: (K,) which are known.
+        other: the same of anybody else, whose pose is the nonsense.
+        flip_index: (K,) of the skeleton.
+
+    Returns:
+        Joints (K, 2), and which of them are known, none of them where there is no last pose.
+    """
+    if rng.random() < _NO_LAST or there.sum() < 3:
+        return xy.astype(np.float64), np.zeros(len(xy), bool)
+    low, high = xy[there].min(0), xy[there].max(0)
+    middle, side = (low + high) / 2, float(max(np.max(high - low), 1.0))
+    last, known = xy.astype(np.float64), there.copy()
+    if rng.random() < _ANOTHERS and other[1].sum() >= 3:
+        last, known = other[0].astype(np.float64), other[1].copy()
+        low, high = last[known].min(0), last[known].max(0)
+        last = (last - (low + high) / 2) * side / max(float(np.max(high - low)), 1.0) + middle
+    angle, size = np.deg2rad(rng.normal(0, _LEANT)), np.exp(rng.normal(0, _GROWN))
+    cos, sin = np.cos(angle) * size, np.sin(angle) * size
+    last = (last - middle) @ np.array([[cos, sin], [-sin, cos]]) + middle
+    last = last + rng.normal(0, rng.choice(_OFF, p=_OFTEN), 2) * side + rng.normal(0, _EACH, xy.shape) * side
+    if rng.random() < _TURNED:
+        last, known = last[flip_index], known[flip_index]
+    if rng.random() < 0.5:
+        known = known & (rng.random(len(known)) > rng.choice([0.05, 0.15, 0.4]))
+    return last, known

@@ -281,6 +281,15 @@ def check_fit(wanted: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tens
         raise PoseError(f"the tensors do not fit the network ({'; '.join(problems)})", where)
 
 
+def of_bytes(network: nn.Module, meta: ModelMeta, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and spread (1, C, 1, 1) by which a network's input of bytes is normalised: red, green and blue as the
+    description says; the last pose of a network with ``last_pose`` lies in [0, 1]."""
+    more = 1 if getattr(network, "last_pose", False) else 0
+    mean, spread = ((*values, other)[: 3 + more] for values, other in ((meta.mean, 0.0), (meta.std, 1.0)))
+    a, b = (torch.tensor(values, device=device).view(1, 3 + more, 1, 1) * 255 for values in (mean, spread))
+    return a, b
+
+
 def check_input_size(network: nn.Module, meta: ModelMeta, where: str = "", step: int | None = None) -> None:
     """PoseError unless a network takes the input size of a description: its ``size_step`` divides width and height.
 

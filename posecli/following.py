@@ -258,10 +258,12 @@ class Follower:
             sure = known.certainty >= self._model.threshold and person.person_score >= _WORTH * self._model.threshold
             if not sure or time - known.time > _GAP or person.box_xyxy is None:
                 continue
-            box = _moved(known, time, self._step(known))
+            step = self._step(known)
+            box = _moved(known, time, step)
             if self._inside(box) >= _INSIDE:
                 # The number stays until the score is calmed.
-                carried[i] = _certain(person, known.certainty, box_xyxy=box, track_id=i)
+                xy = _moved_joints(known, time, step) if self._model.last_pose else person.xy
+                carried[i] = _certain(person, known.certainty, box_xyxy=box, xy=xy, track_id=i)
         return carried
 
     def _step(self, known: _Followed) -> np.ndarray | None:
@@ -378,3 +380,11 @@ def _moved(known: _Followed, time: float, step: np.ndarray | None = None) -> np.
     wanted += [min(max(by, -most), most) for by in steps] * 2
     moved = max(abs(a - b) for a, b in zip(wanted.tolist(), (x0, y0, x1, y1), strict=True))
     return box if moved <= _STEADY * side else wanted
+
+
+def _moved_joints(known: _Followed, time: float, step: np.ndarray | None) -> np.ndarray:
+    """(K, 2) where a person's joints should be now, all moved as `_moved` moves the box."""
+    box = np.asarray(known.person.box_xyxy, dtype=np.float64)
+    most = _FASTEST * float((box[2:] - box[:2]).max())
+    by = known.velocity * (time - known.time) if step is None else step
+    return (known.person.xy + np.clip(by, -most, most)).astype(np.float32)

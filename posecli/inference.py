@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from posecli import looks, pose_scores
 from posecli.checkpoint import ModelMeta, check_input_size, load_checkpoint, load_finder
 from posecli.codecs.coords import PLACES
+from posecli.codecs.last_pose import drawn
 from posecli.codecs.top_down import CASCADE
 from posecli.errors import PoseError, UsageError
 from posecli.files import sha256_of
@@ -34,7 +35,7 @@ from posecli.models import MODELS
 from posecli.models.rescore import RescoreNet, rescore
 from posecli.profiling import stage
 from posecli.readout import BOTTOM_UP, TOP_DOWN, Person, PredictOptions, narrow_inputs, read_quality, size_for, together
-from posecli.running import RunningNetwork, rows_of
+from posecli.running import RunningNetwork, rows_of, with_channel
 from posecli.sampling import shared_ones, sharing, taking
 from posecli.stills import Stills
 from posecli.types import Crop, Instance, Skeleton
@@ -44,6 +45,8 @@ from posecli.zoo import fetch, find_entry, suggestions
 __all__ = ["DEFAULT_MODEL", "PoseModel", "PredictOptions", "find_weights", "load_model"]
 
 DEFAULT_MODEL = "default"
+# Joints of a last pose from this score on are shown to a network that looks at it.
+_SEEN = 0.15
 # Pixels that a finder looks at in the time that it takes to call it: each of its convolutions is set up anew.
 _CALL = 30_000
 
@@ -316,7 +319,8 @@ class PoseModel(RunningNetwork):
 
     def look(self, images: Sequence[np.ndarray], people: Sequence[Sequence[Instance]]) -> list[list[Instance]]:
         """The people of `find` in the same order with the joints seen in their boxes, as in frames of a video; for
-        top-down models. ``person_score`` becomes what is left of it now that they are seen."""
+        top-down models. ``person_score`` becomes what is left of it now that they are seen. The joints of people with a
+        ``track_id`` are where they were last, for networks that look at that (``last_pose``)."""
         with sharing(images):
             return self._judged(people, self._predict_top_down(images, people, self._flip_test(False), few_calls=True))
 
@@ -471,7 +475,10 @@ class PoseModel(RunningNetwork):
             with taking(halves):
                 with stage("crops"):
                     pixels = self.crops(images, [(i, crop) for (i, _), crop in zip(part, crops, strict=True)])
+                # In the mirror nobody was seen before: the last pose's sides would be exchanged.
                 mirrored = self.maps(pixels, _mirror) if flip_test else None
+                if self.last_pose:
+                    pixels = with_channel(pixels, self._last_poses([p for _, p in part], crops))
                 maps = self._timed_maps(pixels, meta)
             with stage("pose read maps", pool=torch.get_num_threads() > 1):
                 xy, score = codec.decode(maps, mirrored, meta)
@@ -491,6 +498,17 @@ class PoseModel(RunningNetwork):
         for n, (i, _) in enumerate(jobs):
             found[i].append(seen_now[n])
         return found
+
+    def _last_poses(self, people: Sequence[Instance], crops: Sequence[Crop]) -> np.ndarray:
+        """(N, h, w) uint8: where people with an identity were last, drawn into their crops."""
+        return np.stack(
+            [
+                drawn(apply_affine(crop.matrix, p.xy), p.score >= _SEEN, crop.size_wh, self.skeleton)
+                if p.track_id is not None
+                else np.zeros(crop.size_wh[::-1], np.uint8)
+                for p, crop in zip(people, crops, strict=True)
+            ]
+        )
 
     def _timed_maps(self, crops: np.ndarray | Tensor, meta: ModelMeta) -> Any:
         """`maps` of crops of a size; what the call took is told to the workers that people are shared out to."""

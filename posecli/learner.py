@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from posecli.checkpoint import ModelMeta
+from posecli.checkpoint import ModelMeta, of_bytes
 from posecli.distributed import Processes
 from posecli.errors import PoseError
 from posecli.models.fast_cuda import can_run_kernels, has_blocks, kernels_trouble, learn_with_kernels
@@ -132,8 +132,7 @@ class Learner:
         if quick and settings.speed == "compiled":
             self._spread = torch.compile(self._spread)  # type: ignore[assignment]
         self._statistics = _NormStatistics(self.network)
-        self._mean = torch.tensor(meta.mean, device=device).view(1, 3, 1, 1) * 255
-        self._std = torch.tensor(meta.std, device=device).view(1, 3, 1, 1) * 255
+        self._mean, self._std = of_bytes(network, meta, device)
 
     def learn(self, batches: Sequence[Mapping[str, Tensor]], rate: float) -> StepOutcome:
         """One step at a learning rate; `batches` are this process's micro-batches. NotFinite before anything moves;
@@ -187,7 +186,7 @@ class Learner:
         return nullcontext()
 
     def _normalised(self, image: Tensor) -> Tensor:
-        """(..., h, w, 3) uint8 to (..., 3, h, w)."""
+        """(..., h, w, C) uint8 to (..., C, h, w)."""
         leading = image.shape[:-3]
         values = (image.flatten(0, -4).permute(0, 3, 1, 2).float() - self._mean) / self._std
         return values.contiguous(memory_format=torch.channels_last).unflatten(0, leading)

@@ -75,7 +75,8 @@ def export_onnx(network: nn.Module, meta: ModelMeta, path: str | Path, *, overwr
     import onnx
 
     network = network.eval().to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    shape = (3, meta.input_size[1], meta.input_size[0])
+    channels = 4 if getattr(network, "last_pose", False) else 3
+    shape = (channels, meta.input_size[1], meta.input_size[0])
     generator = torch.Generator().manual_seed(0)
     # Two pictures: the exporter takes a batch of one for a constant.
     example = torch.randn((2, *shape), generator=generator)

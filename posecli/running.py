@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from posecli.checkpoint import ModelMeta
+from posecli.checkpoint import ModelMeta, of_bytes
 from posecli.errors import PoseError, UsageError
 from posecli.files import is_finite
 from posecli.geometry import warp
@@ -130,8 +130,7 @@ class RunningNetwork:
         # In one pass over the tensors, of which a network has hundreds.
         order: dict[str, Any] = {} if self.device.type == "mps" else {"memory_format": torch.channels_last}
         self.network = network.eval().to(self.device, **order)
-        self._mean = torch.tensor(meta.mean, device=self.device).view(1, 3, 1, 1) * 255
-        self._std = torch.tensor(meta.std, device=self.device).view(1, 3, 1, 1) * 255
+        self._mean, self._std = of_bytes(network, meta, self.device)
 
     @property
     def name(self) -> str:
@@ -179,6 +178,11 @@ class RunningNetwork:
             self._observer = self._copy = None
 
     @property
+    def last_pose(self) -> bool:
+        """Whether the network is shown where somebody was a frame ago (`codecs.last_pose`)."""
+        return bool(getattr(self.network, "last_pose", False))
+
+    @property
     def role(self) -> str:
         """What its stages are called by in a profile."""
         return "pose " if self.top_down else "finder "
@@ -194,12 +198,19 @@ class RunningNetwork:
         bgr = self.meta.extra.get("channels") == "bgr"
         with torch.inference_mode():
             return resampled(
-                images, wanted, self._mean, self._std, device=self._mean.device, dtype=self._numbers(), bgr=bgr
+                images,
+                wanted,
+                self._mean[:, :3],
+                self._std[:, :3],
+                device=self._mean.device,
+                dtype=self._numbers(),
+                bgr=bgr,
             )
 
     def maps(self, crops: np.ndarray | Tensor, mirror: Callable[[Tensor], Tensor] | None = None) -> Any:
         """The network's raw output for uint8 crops (B, h, w, 3), normalised on the device, or for such as are there and
-        normalised already (B, 3, h, w); first mirrored if asked."""
+        normalised already (B, 3, h, w); first mirrored if asked. A network with ``last_pose`` takes four channels, or
+        three where nobody was seen before."""
         give_way()
         missing = self.options.batch - len(crops) if self.options.filled else 0
         with stage(f"{self.role}network", pool=torch.get_num_threads() > 1):
@@ -241,13 +252,15 @@ class RunningNetwork:
 
     def _maps(self, crops: np.ndarray | Tensor, mirror: Callable[[Tensor], Tensor] | None) -> Any:
         network = self._running() if self._observer is None else None
+        if self.last_pose and crops.shape[1 if isinstance(crops, Tensor) else 3] == 3:
+            crops = with_channel(crops, None)
         if isinstance(crops, Tensor):
             values = crops if mirror is None else mirror(crops)
         else:
             crops = np.ascontiguousarray(crops)
             table = self._table if self._observer is None and self._carrier is None else None
             if table is not None:
-                crops = cv2.LUT(crops.reshape(-1, crops.shape[2], 3), table).reshape(crops.shape)
+                crops = cv2.LUT(crops.reshape(-1, *crops.shape[2:]), table).reshape(crops.shape)
             batch = torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2)
             if mirror is not None:
                 batch = mirror(batch)
@@ -263,15 +276,15 @@ class RunningNetwork:
             return self._called(network, values if values.dtype == torch.uint8 else values.to(self._numbers()))
 
     def _normalised(self, batch: Tensor) -> Tensor:
-        """Bytes (B, 3, h, w) as the network wants them."""
+        """Bytes (B, C, h, w) as the network wants them."""
         values = (batch.float() - self._mean) / self._std
         return values.flip(1) if self.meta.extra.get("channels") == "bgr" else values
 
     def _bytes_to(self, grid: Grid | None) -> np.ndarray | None:
-        """(1, 256, 3) what bytes become on a grid; None without one, or where channels change places."""
+        """(1, 256, C) what bytes become on a grid; None without one, or where channels change places."""
         if grid is None or self.meta.extra.get("channels") == "bgr":
             return None
-        every = torch.arange(256, dtype=torch.uint8).view(1, 1, 1, 256).expand(1, 3, 1, 256)
+        every = torch.arange(256, dtype=torch.uint8).view(1, 1, 1, 256).expand(1, self._mean.shape[1], 1, 256)
         return np.ascontiguousarray(quantised(self._normalised(every), *grid)[0].permute(1, 2, 0).numpy())
 
     def _called(self, network: nn.Module, values: Tensor) -> Any:
@@ -424,6 +437,16 @@ class RunningNetwork:
             return nullcontext()
         # Converted weights are not to be remembered: what is recorded would read them where they no longer are.
         return torch.autocast(self.device.type, kind, cache_enabled=self.device.type != "cuda")
+
+
+def with_channel(crops: np.ndarray | Tensor, more: np.ndarray | None) -> np.ndarray | Tensor:
+    """Crops as `RunningNetwork.maps` takes them with a fourth channel (B, h, w) uint8; None: nothing is there."""
+    if not isinstance(crops, Tensor):
+        last = np.zeros(crops.shape[:3], np.uint8) if more is None else more
+        return np.concatenate([crops, last[..., None]], 3)
+    if more is None:
+        return torch.cat([crops, torch.zeros_like(crops[:, :1])], 1)
+    return torch.cat([crops, torch.from_numpy(more)[:, None].to(crops) / 255], 1)
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -3,7 +3,8 @@
 Tensors meet by name and shape, also where one side keeps the part under a prefix (a top-down HRNet is DEKR's
 ``backbone.``). Tensors that have a share for each joint (heads, and layers that take heat maps in) meet joint by joint:
 joints that both skeletons know are carried over, the others start afresh. The first convolution of a network that takes
-blue first (some official code) is turned to red first.
+blue first (some official code) is turned to red first, and that of a network that is shown a last pose (`models.fpn`)
+meets one that is not.
 """
 
 from __future__ import annotations
@@ -170,7 +171,7 @@ def _plan(network: nn.Module, meta: ModelMeta, donor: Donor) -> tuple[dict[str, 
             else:
                 new[name] = mixed
                 report.by_joint.append(name)
-        elif given.shape == tensor.shape:
+        elif (given := _with_last_pose(given, tensor)).shape == tensor.shape:
             new[name] = (given.flip(1) if turned and _sees_colours(given) else given).to(tensor.dtype)
             report.taken.append(name)
         else:
@@ -192,6 +193,17 @@ def _order(meta: ModelMeta) -> str:
 def _sees_colours(kernel: Tensor) -> bool:
     """Whether a tensor is that of a convolution over three channels: of those, ours have pictures before them."""
     return kernel.ndim == 4 and kernel.shape[1] == 3
+
+
+def _with_last_pose(kernel: Tensor, wanted: Tensor) -> Tensor:
+    """The kernel of a convolution over a picture's three colours for a network that is shown a last pose besides (0:
+    it changes nothing at first), or the other way; others as they are."""
+    if kernel.ndim == wanted.ndim == 4 and kernel.shape[2:] == wanted.shape[2:]:
+        if (kernel.shape[1], wanted.shape[1]) == (3, 4):
+            return torch.cat([kernel, torch.zeros_like(kernel[:, :1])], 1)
+        if (kernel.shape[1], wanted.shape[1]) == (4, 3):
+            return kernel[:, :3]
+    return kernel
 
 
 def _same_order(shared: np.ndarray | None, donor: Donor) -> bool:

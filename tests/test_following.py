@@ -42,6 +42,7 @@ class World:
 
     skeleton = BODY19
     threshold = 0.3
+    last_pose = False
 
     def __init__(self) -> None:
         self.there: list[Sequence[float]] = []

@@ -59,13 +59,14 @@ class Trunk(nn.Module):
         stem_channels: int = 32,
         channels: int = 64,
         stride: int = 4,
+        channels_in: int = 3,
     ):
         super().__init__()
         if stride not in (4, 8):
             raise ValueError(f"stride 4 or 8 wanted, got {stride}")
         self.stride = stride
         self.out_channels = channels
-        self.backbone = ResNet(widths, blocks, stem_channels)
+        self.backbone = ResNet(widths, blocks, stem_channels, channels_in)
         used = {s: width for s, width in zip((4, 8, 16, 32), widths, strict=True) if s >= stride}
         self.pyramid = FeaturePyramid(used, channels)
 
@@ -97,6 +98,9 @@ class PoseFPN(nn.Module):
     (`examples/train_quality.py`), as the second stage of a detector judges the first one's boxes (Ren, He, Girshick,
     Sun, "Faster R-CNN", NeurIPS 2015, https://arxiv.org/abs/1506.01497) and Mask Scoring R-CNN its masks (Huang et al.,
     CVPR 2019, https://arxiv.org/abs/1903.00241).
+
+    With ``last_pose`` it sees a fourth channel, where the person was a frame ago (`codecs.last_pose`); 0 everywhere in
+    pictures and at first sight. One without is one whose kernels for it are 0.
     """
 
     stride = 4
@@ -111,11 +115,13 @@ class PoseFPN(nn.Module):
         channels: int = 64,
         quality: bool = False,
         judge: int = 0,
+        last_pose: bool = False,
     ):
         super().__init__()
         if judge and not quality:
             raise ValueError(f"judge = {judge} is for networks with quality")
-        self.trunk = Trunk(widths, blocks, stem_channels, channels, self.stride)
+        self.last_pose = last_pose
+        self.trunk = Trunk(widths, blocks, stem_channels, channels, self.stride, 4 if last_pose else 3)
         self.head = nn.Conv2d(channels, keypoints, 1)
         self.quality = nn.Linear(channels + judge, 1) if quality else None
         self.judge = nn.Sequential(conv_norm(widths[2], judge, 1), BasicBlock(judge)) if judge else None
@@ -126,7 +132,8 @@ class PoseFPN(nn.Module):
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
     def forward(self, image: Tensor) -> HeatmapOutput | JudgedOutput:
-        """(B, 3, H, W), H and W multiples of 32, to (B, K, H / 4, W / 4), and quality (B,) if it was asked for."""
+        """(B, 3, H, W), with ``last_pose`` (B, 4, H, W), H and W multiples of 32, to (B, K, H / 4, W / 4), and quality
+        (B,) if it was asked for."""
         features, coarse = self.trunk.levels(image)
         heatmap = self.head(features)
         if self.quality is None:

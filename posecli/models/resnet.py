@@ -103,13 +103,19 @@ class ResNet(nn.Module):
     """
 
     def __init__(
-        self, widths: Sequence[int] = (64, 128, 256, 384), blocks: Sequence[int] = (2, 3, 4, 2), stem_channels: int = 32
+        self,
+        widths: Sequence[int] = (64, 128, 256, 384),
+        blocks: Sequence[int] = (2, 3, 4, 2),
+        stem_channels: int = 32,
+        channels_in: int = 3,
     ):
         super().__init__()
         if len(widths) != 4 or len(blocks) != 4:
             raise ValueError(f"four widths and four block counts wanted, got {list(widths)} and {list(blocks)}")
         self.widths = tuple(widths)
-        self.stem = nn.Sequential(conv_norm(3, stem_channels, 3, 2), conv_norm(stem_channels, widths[0], 3, 2))
+        self.stem = nn.Sequential(
+            conv_norm(channels_in, stem_channels, 3, 2), conv_norm(stem_channels, widths[0], 3, 2)
+        )
         stages, channels = [], widths[0]
         for index, (width, count) in enumerate(zip(widths, blocks, strict=True)):
             stage = [HalfBottleneck(channels, width, stride=1 if index == 0 else 2)]

@@ -17,6 +17,7 @@ from posecli import augment
 from posecli.checkpoint import ModelMeta, build
 from posecli.codecs.background import add_background
 from posecli.codecs.integral import distribution, expectation, integral_l1
+from posecli.codecs.last_pose import drawn
 from posecli.codecs.softmax import encode_softmax, softmax_cross_entropy_2d
 from posecli.codecs.top_down import TEACHING, teacher, to_map
 from posecli.data import SQUARE, Source, person_box, read_image, shape_of
@@ -68,6 +69,7 @@ class TopDownTask(Task):
     Attributes:
         stride: input pixels that a map pixel stands for. background: place of a further map that is high where no joint
             is (`codecs.background`), or None. Both as the network's attributes of these names say.
+        last_pose: whether the network is shown where somebody was a frame ago, as its attribute of this name says.
     """
 
     terms: ClassVar[Mapping[str, float]] = {"heatmap": 1.0}
@@ -90,11 +92,13 @@ class TopDownTask(Task):
                 "gaussian": {"heatmap": settings.integral_weight * _PIXELS_OF_A_JOINT},
             }[settings.integral_heat]
         self.background: str | None = None
+        self.last_pose = False
         arguments = {"keypoints": skeleton.num_keypoints, **settings.builder_arguments()}
         network = outline(lambda: build(self.meta(settings.model, arguments), "training settings"))
         self.stride = int(getattr(network, "stride", 4))
         self.size_step = int(getattr(network, "size_step", 1))
         self.background = getattr(network, "background", None)
+        self.last_pose = bool(getattr(network, "last_pose", False))
         if arguments.get("quality"):
             raise UsageError(
                 "quality is learnt once the network is done, from boxes with people and without",
@@ -211,6 +215,8 @@ class TopDownTask(Task):
     def sample(self, source: int, index: int, rng: Generator, size: tuple[int, int]) -> dict[str, np.ndarray]:
         settings = self.settings
         image, xy, labelled = self._person(source, index, rng, size)
+        if self.last_pose:
+            image = np.dstack([image, self._last_pose(xy, labelled, source, rng, size)])
         places = {"xy": xy.astype(np.float32), "weight": labelled.astype(np.float32)} if self.logits else {}
         if self.logits and settings.integral_heat != "gaussian":
             return {"image": image, **places}
@@ -228,6 +234,17 @@ class TopDownTask(Task):
         if self.with_places:
             more["xy"] = xy.astype(np.float32)
         return {"image": image, "target": target, "weight": weight, **more}
+
+    def _last_pose(
+        self, xy: np.ndarray, labelled: np.ndarray, source: int, rng: Generator, size: tuple[int, int]
+    ) -> np.ndarray:
+        """(h, w) uint8: where a person, whose joints (K, 2) are labelled or not (K,), may have been a frame ago."""
+        record, person = self._people[source][int(rng.integers(self.counts[source]))]
+        data = self.sources[source]
+        places, visibility = data.people(data.dataset.records[record])
+        other = places[person], visibility[person] > 0
+        last, known = augment.remembered(xy, labelled, other, np.array(self.skeleton.flip_index), rng)
+        return drawn(last, known, size, self.skeleton)
 
     def _more_targets(self, encode: Callable[[float], tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
         """Further targets of a sample; `encode` makes maps (K, h, w) and weights (K,) of a sigma."""
