@@ -35,17 +35,19 @@ from torch.nn import functional
 from train_finder import SKELETON, StopSignal, training_pools
 
 from posecli import looks
+from posecli.augment import remembered
 from posecli.augment_pictures import Canvas, PictureMixer
-from posecli.checkpoint import ModelMeta, build, read_parts, save_model
+from posecli.checkpoint import ModelMeta, build, of_bytes, read_parts, save_model
+from posecli.codecs.last_pose import drawn
 from posecli.files import replace_when_done
-from posecli.geometry import box_iou, warp
+from posecli.geometry import apply_affine, box_iou, warp
 from posecli.inference import PoseModel
 from posecli.metrics.oks import oks_matrix
 from posecli.models.fpn import PoseFPN
 from posecli.models.layers import HeatmapOutput, highest
 from posecli.readout import TOP_DOWN, size_for
 from posecli.running import pick_device
-from posecli.types import Crop
+from posecli.types import Crop, Instance
 
 #: Of the network, which are learnt here.
 PARTS = ("quality", "judge")
@@ -55,6 +57,9 @@ CHUNK, SIDES = 100, (200, 420)
 MOST, MOST_LABELS, OFF = 12, 4, 0.12
 #: And beside how many of the finder's best, in how many places.
 NEIGHBOURS, PLACES = 2, 2
+#: For a network that is shown last poses: how often it looks once more where it has looked, and by which shares of the
+#: box that has moved meanwhile; the least score of a joint that is shown, as in `infer`.
+AGAIN, MOVES, SHOWN = 0.7, (0.03, 0.03, 0.1), 0.15
 #: A person's area over that of the box, where no mask tells.
 AREA = 0.53
 #: In what shares of the input's sides boxes are looked at whose shorter side is at most that share of the longer one,
@@ -148,16 +153,14 @@ class Looker:
         network = build(finder_meta)
         network.load_state_dict(finder_state)
         self.finder = PoseModel(network, looking(finder_meta, LOOKS), device=self.device)
-        mean, std = (
-            torch.tensor(v, device=self.device).view(1, 3, 1, 1) * 255 for v in (self.meta.mean, self.meta.std)
-        )
-        self._mean, self._std = mean, std
+        self._mean, self._std = of_bytes(self.network, self.meta, self.device)
         sizes = np.array([self.meta.input_size, *(one["size"] for one in self.meta.extra["narrow"])])
         self._most = int((sizes // 16).prod(1).max())
 
     @torch.inference_mode()
-    def look(self, image: np.ndarray, boxes: np.ndarray) -> tuple[Seen, np.ndarray]:
-        """What is seen in boxes (N, 4), the OKS left open, and poses (N, K, 2), in pixels of the picture."""
+    def look(self, image: np.ndarray, boxes: np.ndarray, last: np.ndarray | None = None) -> tuple[Seen, np.ndarray]:
+        """What is seen in boxes (N, 4), the OKS left open, and poses (N, K, 3): places in the picture, scores.
+        A network with ``last_pose`` is shown the poses ``last`` (N, K, 3), or nothing."""
         inputs = np.array([size_for(box, self.meta) for box in boxes])
         channels = self.network.trunk.backbone.widths[2]
         seen = Seen(
@@ -166,21 +169,30 @@ class Looker:
             inputs[:, ::-1] // 16,
             np.full(len(boxes), np.nan, np.float32),
         )
-        poses = np.zeros((len(boxes), len(SKELETON.keypoints), 2))
+        poses = np.zeros((len(boxes), len(SKELETON.keypoints), 3))
         for size in np.unique(inputs, axis=0).tolist():
             rows = np.flatnonzero((inputs == size).all(1))
             meta = replace(self.meta, input_size=tuple(size))
             crops: list[Crop] = [TOP_DOWN[meta.codec].crop(box, meta) for box in boxes[rows]]
-            pixels = torch.from_numpy(np.stack([warp(image, crop) for crop in crops])).to(self.device)
+            bytes_ = np.stack([warp(image, crop) for crop in crops])
+            if self.network.last_pose:
+                known = np.zeros((len(rows), *poses.shape[1:])) if last is None else last[rows]
+                more = [
+                    drawn(apply_affine(crop.matrix, pose[:, :2]), pose[:, 2] >= SHOWN, crop.size_wh, SKELETON)
+                    for crop, pose in zip(crops, known, strict=True)
+                ]
+                bytes_ = np.concatenate([bytes_, np.stack(more)[..., None]], 3)
+            pixels = torch.from_numpy(bytes_).to(self.device)
             values = ((pixels.permute(0, 3, 1, 2).float() - self._mean) / self._std).contiguous(
                 memory_format=torch.channels_last
             )
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
                 features, coarse = self.network.trunk.levels(values)
                 output = HeatmapOutput(self.network.head(features).float())
-            xy = TOP_DOWN[meta.codec].decode(output, None, meta)[0].cpu().numpy()
+            xy, scores = (values.cpu().numpy() for values in TOP_DOWN[meta.codec].decode(output, None, meta))
             back = np.stack([crop.inverse for crop in crops])
-            poses[rows] = xy @ back[:, :, :2].transpose(0, 2, 1) + back[:, None, :, 2]
+            poses[rows, :, :2] = xy @ back[:, :, :2].transpose(0, 2, 1) + back[:, None, :, 2]
+            poses[rows, :, 2] = scores
             seen.features[rows] = highest(features.float()).cpu().numpy()
             seen.coarse[rows, :, : coarse[0, 0].numel()] = coarse.half().flatten(2).cpu().numpy()
         return seen, poses
@@ -208,10 +220,43 @@ class Looker:
             boxes = np.array([[0.0, 0.0, 1.0, 1.0]])  # what is seen there is left out again
             return self.look(canvas.image, boxes)[0].of(np.zeros(0, int))
         seen, poses = self.look(canvas.image, boxes)
-        targets = [target(pose, box, canvas) for pose, box in zip(poses, boxes, strict=True)]
+        if self.network.last_pose:
+            there, last = followed(boxes, poses, canvas, rng)
+            if len(there):
+                more, now = self.look(canvas.image, there, last)
+                seen, boxes, poses = (
+                    Seen.joined([seen, more]),
+                    np.concatenate([boxes, there]),
+                    np.concatenate([poses, now]),
+                )
+        targets = [target(pose[:, :2], box, canvas) for pose, box in zip(poses, boxes, strict=True)]
         told = np.array([value is not None for value in targets])
         oks = np.array([np.nan if value is None else value for value in targets], np.float32)
         return replace(seen, oks=oks).of(told)
+
+
+def followed(boxes: np.ndarray, poses: np.ndarray, canvas: Canvas, rng: Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes (N, 4) and last poses (N, K, 3) as a video has them a frame later: around most of what was seen in the
+    first boxes, right or wrong, moved on a little; and around labels."""
+    there, last = [], []
+    for box, pose in zip(boxes, poses, strict=True):
+        if rng.random() >= AGAIN:
+            continue
+        side = float((box[2:] - box[:2]).max())
+        xy, score = pose[:, :2].astype(np.float32), pose[:, 2].astype(np.float32)
+        person = Instance(xy, np.full(len(pose), 2), score, 1.0, box)
+        by = rng.normal(0, rng.choice(MOVES), 2) * side
+        there.append(np.asarray(looks.moved_box(person, person).box_xyxy, float) + np.tile(by, 2))
+        last.append(np.column_stack([xy + by, score]))
+    for box, xy, visibility in zip(canvas.boxes[:MOST_LABELS], canvas.xy, canvas.visibility, strict=False):
+        was, known = remembered(xy, visibility > 0, (xy, visibility > 0), np.array(SKELETON.flip_index), rng)
+        if known.any():
+            there.append(box + (rng.normal(0, OFF / 2, (2, 2)) * (box[2:] - box[:2])).reshape(4))
+            last.append(np.column_stack([was, known]))
+    large = [n for n, box in enumerate(there) if (box[2:] - box[:2]).min() > 8]
+    if not large:
+        return np.zeros((0, 4)), np.zeros((0, *poses.shape[1:]))
+    return np.stack([there[n] for n in large]), np.stack([last[n] for n in large])
 
 
 def canvas_of(mixer: PictureMixer, number: int) -> tuple[Canvas, Generator]:

@@ -33,7 +33,9 @@ def calibrate(model: PoseModel, images: Iterable[np.ndarray]) -> int:
             if part is not None:
                 stack.enter_context(part.calibrated())
         for image in images:
-            model.predict([image])
+            people = model.predict([image])[0]
+            if model.last_pose:  # as in the next frame of a video
+                model.look([image], [[person.changed(track_id=n) for n, person in enumerate(people)]])
             count += 1
         if not count:
             raise PoseError("no sample pictures", model.name, "give some dozens of pictures or a video")

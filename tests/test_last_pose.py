@@ -10,6 +10,7 @@ import torch
 from learning import make_people
 
 from posecli import augment
+from posecli.calibration import calibrate
 from posecli.checkpoint import ModelMeta, load_checkpoint, save_model
 from posecli.codecs.last_pose import drawn, is_trunk
 from posecli.following import Follower
@@ -158,6 +159,17 @@ def test_in_whole_numbers() -> None:
         assert np.corrcoef(*made[name])[0, 1] > 0.98, name
     by_the_pose = [there - without for there, without in zip(made["shown"], made["not"], strict=True)]
     assert np.corrcoef(*by_the_pose)[0, 1] > 0.8
+
+
+def test_ranges_are_those_with_a_last_pose_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = model()
+    xy = np.nan_to_num(standing()).astype(np.float32)
+    person = Instance(xy, np.full(17, 2), np.full(17, 0.9, np.float32), 0.9, np.array([8.0, 8, 60, 70]))
+    monkeypatch.setattr(found, "predict", lambda images: [[person]])
+    monkeypatch.setattr(found, "make_ready", lambda **_: None)
+    assert calibrate(found, [np.zeros((80, 80, 3), np.uint8)]) == 1
+    low, high = found.meta.extra["ranges"]["input"]
+    assert low < -1.5 and high > 0.9  # black, and the last pose
 
 
 def test_following_moves_the_last_pose_on() -> None:

@@ -260,11 +260,28 @@ def test_how_well_it_tells(lessons: ModuleType) -> None:
     assert lessons.measured(np.array([0.1, 0.9]), np.array([0.9, 0.0]))["auc"] == 0.0
 
 
-def test_it_is_taught_and_goes_on(tmp_path: Path, lessons: ModuleType) -> None:
+def test_following_as_it_is_learnt_from(lessons: ModuleType) -> None:
+    """Last poses lie around the boxes that come with them: what was seen, moved on, and the labels."""
+    made = canvas()
+    box = np.array([10.0, 10, 60, 90])
+    pose = np.column_stack([made.xy[0], np.full(len(made.xy[0]), 0.9)])
+    boxes, last = lessons.followed(np.stack([box] * 50), np.stack([pose] * 50), made, np.random.default_rng(0))
+    seen = slice(0, 30)
+    assert 20 < len(boxes) <= 51 and last.shape == (len(boxes), 19, 3)
+    low, high = last[seen, :, :2].min(1), last[seen, :, :2].max(1)
+    overlap = np.minimum(boxes[seen, 2:], high) - np.maximum(boxes[seen, :2], low)
+    assert (overlap > 0.6 * (high - low)).all()
+    nobody = lessons.followed(box[None], pose[None], Canvas(200, 100, 19), np.random.default_rng(5))
+    assert [len(part) for part in nobody] in ([0, 0], [1, 1])
+
+
+@pytest.mark.parametrize("last_pose", [False, True])
+def test_it_is_taught_and_goes_on(tmp_path: Path, lessons: ModuleType, last_pose: bool) -> None:
     data = make_default_data(tmp_path / "sets")
     torch.manual_seed(0)
     skeleton = SKELETONS["body19"]
-    pose = ModelMeta("pose-fpn", {"keypoints": 19, **TINY}, skeleton, (64, 64), codec="softmax")
+    more = {"last_pose": True} if last_pose else {}
+    pose = ModelMeta("pose-fpn", {"keypoints": 19, **TINY, **more}, skeleton, (64, 64), codec="softmax")
     save_model(tmp_path / "pose.safetensors", build(pose).state_dict(), pose)
     finder = ModelMeta("dekr-finder", FINDER, skeleton, (64, 64), codec="people")
     save_model(tmp_path / "finder.safetensors", build(finder).state_dict(), finder)
