@@ -6,8 +6,8 @@ guessed, and often lie on whoever stands in front. Size tells those near from th
 it costs little at most, since people sit down. A match of colours makes up for some distance, so that somebody who
 turned round while hidden is known again, and a mismatch is dear, so that people who cross are not exchanged. Both never
 cost so much that a person in plain sight loses the identity by them alone: light changes, and things pass in front.
-Where one person is seen and two tracks want it, the older has a say: a second skeleton over somebody, of a few frames,
-must not take the identity along when the two become one again.
+Where one person is seen and two tracks want it, one that began a moment ago over somebody else must not have it: a
+second skeleton of a few frames would take the identity along when the two become one again.
 The sum of costs over all pairs is made least, beside the cost of a new identity for each person left over. Somebody who
 was hidden and wears the same may be anywhere within a walk: whoever turns round behind a wall is not where he was
 going.
@@ -43,7 +43,8 @@ _STRANGE = 18.0  # looks further than this from what is known are not learnt
 _SURE = 3  # looks after which that is so
 _WRONG = 8  # strange looks on end at somebody in plain sight: what is known is wrong, and learnt anew
 _LONG = 50  # looks averaged
-_YOUNG, _GROWN = 2.0, 1.0  # what a new track costs where others want the person; seconds till that is nothing
+_YOUNG, _GROWN = 1.0, 1.0  # what such a track costs at first where others want the person; seconds till nothing
+_OVER = 0.3  # IoU with another's box at first sight that makes it one
 _LEAST = 1e-3  # that taking somebody for a track is worth where it is worth anything
 _MEETS = 0.25  # share of a box's width that lies in another's
 
@@ -79,7 +80,9 @@ class ColouredTracker(OksTracker):
         looks += np.nan_to_num(np.minimum((grown / _GROWTH) ** 2 / 2, _RESIZED))
         cost += np.minimum(looks, _MOST)
         worth = -np.log(self.least) - cost
-        young = _YOUNG * np.maximum(1 - np.array([t.time - t.since for t in tracks]) / _GROWN, 0.0)
+        young = np.array([
+            _YOUNG * max(1 - (t.time - t.since) / _GROWN, 0.0) if t.over >= _OVER else 0.0 for t in tracks
+        ])  # fmt: skip
         # It decides between tracks; nobody becomes somebody new by it.
         return np.where(worth > 0, np.maximum(worth - young, _LEAST), 0.0)
 

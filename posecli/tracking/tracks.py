@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from posecli.assignment import assign
-from posecli.geometry import keypoint_box
+from posecli.geometry import box_iou, keypoint_box
 from posecli.tracking import colours
 from posecli.types import Instance, Skeleton
 
@@ -38,7 +38,7 @@ class Track:
         spread: pixels, running mean (`spread_of`).
         velocity: (2,) pixels a second.
         time: seconds.
-        since: seconds, when it was first seen.
+        since: seconds, when it was first seen. over: IoU of its box then with the nearest other person's.
         frames: in which it was seen.
         colours: (2, 9) what was seen of clothes so far (`colours.read`), NaN for parts that were not.
         looks: (2,) sightings that stands for.
@@ -54,6 +54,7 @@ class Track:
     velocity: np.ndarray
     time: float
     since: float
+    over: float = 0.0
     frames: int = 0
     colours: np.ndarray = field(default_factory=lambda: colours.read(None))
     looks: np.ndarray = field(default_factory=lambda: np.zeros(len(colours.PARTS)))
@@ -199,6 +200,13 @@ class Tracker(ABC):
         """Tracks go on with those who were taken for them."""
         if not pairs:
             return
+        if any(track.frames == 0 for track, _ in pairs):
+            boxes = np.stack([person.box for _, person in pairs])
+            overlap = box_iou(boxes, boxes)
+            np.fill_diagonal(overlap, 0.0)
+            for (track, _), most in zip(pairs, overlap.max(1).tolist(), strict=True):
+                if track.frames == 0:
+                    track.over = most
         moved = np.stack([person.xy for _, person in pairs]) - np.stack([track.xy for track, _ in pairs])
         both = ~np.isnan(moved[..., 0])
         count = both.sum(1)

@@ -141,11 +141,11 @@ def test_a_second_skeleton_over_somebody_does_not_take_the_identity_along(frames
     looks = numbers(RED, BLUE)
     for n in range(50):
         assert tracker.link([person(100, 100, colours=looks)], n / 25) == [1]
-    for n in range(50, 50 + frames):  # two poses of the one, a hand's breadth apart
-        assert tracker.link([person(100, 100, colours=looks), person(112, 100, colours=looks)], n / 25) == [1, 2]
+    for n in range(50, 50 + frames):  # two poses of the one, a few pixels apart
+        assert tracker.link([person(100, 100, colours=looks), person(108, 100, colours=looks)], n / 25) == [1, 2]
     # One is left, and it is more like the second's.
     for n in range(50 + frames, 80):
-        assert tracker.link([person(108, 100, colours=looks)], n / 25) == [1]
+        assert tracker.link([person(106, 100, colours=looks)], n / 25) == [1]
 
 
 def test_whoever_stays_when_another_goes_keeps_the_number() -> None:
