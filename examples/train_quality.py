@@ -38,7 +38,7 @@ from posecli import looks
 from posecli.augment import remembered
 from posecli.augment_pictures import Canvas, PictureMixer
 from posecli.checkpoint import ModelMeta, build, of_bytes, read_parts, save_model
-from posecli.codecs.last_pose import drawn
+from posecli.codecs.last_pose import LEAST_SCORE, drawn
 from posecli.files import replace_when_done
 from posecli.geometry import apply_affine, box_iou, warp
 from posecli.inference import PoseModel
@@ -46,7 +46,7 @@ from posecli.metrics.oks import oks_matrix
 from posecli.models.fpn import PoseFPN
 from posecli.models.layers import HeatmapOutput, highest
 from posecli.readout import TOP_DOWN, size_for
-from posecli.running import pick_device
+from posecli.running import pick_device, with_channel
 from posecli.types import Crop, Instance
 
 #: Of the network, which are learnt here.
@@ -58,8 +58,8 @@ MOST, MOST_LABELS, OFF = 12, 4, 0.12
 #: And beside how many of the finder's best, in how many places.
 NEIGHBOURS, PLACES = 2, 2
 #: For a network that is shown last poses: how often it looks once more where it has looked, and by which shares of the
-#: box that has moved meanwhile; the least score of a joint that is shown, as in `infer`.
-AGAIN, MOVES, SHOWN = 0.7, (0.03, 0.03, 0.1), 0.15
+#: box that has moved meanwhile.
+AGAIN, MOVES = 0.7, (0.03, 0.03, 0.1)
 #: A person's area over that of the box, where no mask tells.
 AREA = 0.53
 #: In what shares of the input's sides boxes are looked at whose shorter side is at most that share of the longer one,
@@ -174,15 +174,15 @@ class Looker:
             rows = np.flatnonzero((inputs == size).all(1))
             meta = replace(self.meta, input_size=tuple(size))
             crops: list[Crop] = [TOP_DOWN[meta.codec].crop(box, meta) for box in boxes[rows]]
-            bytes_ = np.stack([warp(image, crop) for crop in crops])
+            shown: Any = np.stack([warp(image, crop) for crop in crops])
             if self.network.last_pose:
                 known = np.zeros((len(rows), *poses.shape[1:])) if last is None else last[rows]
                 more = [
-                    drawn(apply_affine(crop.matrix, pose[:, :2]), pose[:, 2] >= SHOWN, crop.size_wh, SKELETON)
+                    drawn(apply_affine(crop.matrix, pose[:, :2]), pose[:, 2] >= LEAST_SCORE, crop.size_wh, SKELETON)
                     for crop, pose in zip(crops, known, strict=True)
                 ]
-                bytes_ = np.concatenate([bytes_, np.stack(more)[..., None]], 3)
-            pixels = torch.from_numpy(bytes_).to(self.device)
+                shown = with_channel(shown, np.stack(more))
+            pixels = torch.from_numpy(shown).to(self.device)
             values = ((pixels.permute(0, 3, 1, 2).float() - self._mean) / self._std).contiguous(
                 memory_format=torch.channels_last
             )

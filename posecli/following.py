@@ -368,23 +368,25 @@ def _boxes(people: Sequence[Instance]) -> np.ndarray:
     return np.array([np.asarray(p.box_xyxy) for p in people], dtype=np.float64).reshape(-1, 4)
 
 
+def _steps(known: _Followed, time: float, step: np.ndarray | None) -> list[float]:
+    """By how many pixels (x, y) a person has moved on: ``step`` (2,), else by its velocity; within what people do."""
+    x0, y0, x1, y1 = np.asarray(known.person.box_xyxy, dtype=np.float64).tolist()
+    most = _FASTEST * max(x1 - x0, y1 - y0)
+    steps = (known.velocity * (time - known.time) if step is None else step).tolist()
+    return [min(max(by, -most), most) for by in steps]
+
+
 def _moved(known: _Followed, time: float, step: np.ndarray | None = None) -> np.ndarray:
-    """(4,) where to look for a person: around the last pose, moved on (by ``step`` (2,) pixels, else at its velocity);
-    its last box where that is nearly the same."""
+    """(4,) where to look for a person: around the last pose, moved on (`_steps`); its last box where that is nearly the
+    same."""
     box = np.asarray(known.person.box_xyxy, dtype=np.float64)
     x0, y0, x1, y1 = box.tolist()
-    side = max(x1 - x0, y1 - y0)
-    most = _FASTEST * side
-    steps = (known.velocity * (time - known.time) if step is None else step).tolist()
     wanted = np.array(looks.moved_box(known.person, known.person).box_xyxy, np.float64)
-    wanted += [min(max(by, -most), most) for by in steps] * 2
+    wanted += _steps(known, time, step) * 2
     moved = max(abs(a - b) for a, b in zip(wanted.tolist(), (x0, y0, x1, y1), strict=True))
-    return box if moved <= _STEADY * side else wanted
+    return box if moved <= _STEADY * max(x1 - x0, y1 - y0) else wanted
 
 
 def _moved_joints(known: _Followed, time: float, step: np.ndarray | None) -> np.ndarray:
-    """(K, 2) where a person's joints should be now, all moved as `_moved` moves the box."""
-    box = np.asarray(known.person.box_xyxy, dtype=np.float64)
-    most = _FASTEST * float((box[2:] - box[:2]).max())
-    by = known.velocity * (time - known.time) if step is None else step
-    return (known.person.xy + np.clip(by, -most, most)).astype(np.float32)
+    """(K, 2) where a person's joints should be now."""
+    return known.person.xy + np.asarray(_steps(known, time, step), np.float32)

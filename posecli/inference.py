@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from posecli import looks, pose_scores
 from posecli.checkpoint import ModelMeta, check_input_size, load_checkpoint, load_finder
 from posecli.codecs.coords import PLACES
-from posecli.codecs.last_pose import drawn
+from posecli.codecs.last_pose import LEAST_SCORE, drawn
 from posecli.codecs.top_down import CASCADE
 from posecli.errors import PoseError, UsageError
 from posecli.files import sha256_of
@@ -45,8 +45,6 @@ from posecli.zoo import fetch, find_entry, suggestions
 __all__ = ["DEFAULT_MODEL", "PoseModel", "PredictOptions", "find_weights", "load_model"]
 
 DEFAULT_MODEL = "default"
-# Joints of a last pose from this score on are shown to a network that looks at it.
-_SEEN = 0.15
 # Pixels that a finder looks at in the time that it takes to call it: each of its convolutions is set up anew.
 _CALL = 30_000
 
@@ -475,11 +473,10 @@ class PoseModel(RunningNetwork):
             with taking(halves):
                 with stage("crops"):
                     pixels = self.crops(images, [(i, crop) for (i, _), crop in zip(part, crops, strict=True)])
+                    shown = with_channel(pixels, self._last_poses(part, crops)) if self.last_pose else pixels
                 # In the mirror nobody was seen before: the last pose's sides would be exchanged.
                 mirrored = self.maps(pixels, _mirror) if flip_test else None
-                if self.last_pose:
-                    pixels = with_channel(pixels, self._last_poses([p for _, p in part], crops))
-                maps = self._timed_maps(pixels, meta)
+                maps = self._timed_maps(shown, meta)
             with stage("pose read maps", pool=torch.get_num_threads() > 1):
                 xy, score = codec.decode(maps, mirrored, meta)
                 judged = read_quality(maps, mirrored)
@@ -499,14 +496,15 @@ class PoseModel(RunningNetwork):
             found[i].append(seen_now[n])
         return found
 
-    def _last_poses(self, people: Sequence[Instance], crops: Sequence[Crop]) -> np.ndarray:
-        """(N, h, w) uint8: where people with an identity were last, drawn into their crops."""
+    def _last_poses(self, people: Sequence[tuple[int, Instance]], crops: Sequence[Crop]) -> np.ndarray:
+        """(N, h, w) uint8: where people with an identity were last, drawn into their crops; each with its picture."""
+        empty = np.zeros(crops[0].size_wh[::-1], np.uint8)
         return np.stack(
             [
-                drawn(apply_affine(crop.matrix, p.xy), p.score >= _SEEN, crop.size_wh, self.skeleton)
-                if p.track_id is not None
-                else np.zeros(crop.size_wh[::-1], np.uint8)
-                for p, crop in zip(people, crops, strict=True)
+                empty
+                if p.track_id is None
+                else drawn(apply_affine(crop.matrix, p.xy), p.score >= LEAST_SCORE, crop.size_wh, self.skeleton)
+                for (_, p), crop in zip(people, crops, strict=True)
             ]
         )
 

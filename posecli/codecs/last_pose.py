@@ -17,7 +17,9 @@ import numpy as np
 
 from posecli.types import Skeleton
 
-__all__ = ["drawn", "is_trunk"]
+__all__ = ["LEAST_SCORE", "drawn", "is_trunk"]
+
+LEAST_SCORE = 0.15  # from which on a joint of a last pose is shown
 
 _LIMBS = ("elbow", "wrist", "hand", "knee", "ankle", "foot", "toe", "heel")
 _LEFT, _RIGHT, _MIDDLE = 255, 110, 180
