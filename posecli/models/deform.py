@@ -11,8 +11,10 @@ Geng et al., "Bottom-Up Human Pose Estimation via Disentangled Keypoint Regressi
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from posecli.models.layers import is_exporting
@@ -84,6 +86,77 @@ def _bilinear(source: Tensor, rows: Tensor, columns: Tensor, height: int, width:
             total = value if total is None else total + value
     assert total is not None
     return total
+
+
+class DeformConv2d(nn.Conv2d):
+    """A convolution that samples where it is told; one number for each of stride, padding and dilation."""
+
+    def forward(self, x: Tensor, offset: Tensor) -> Tensor:  # type: ignore[override]
+        """(B, C, h, w) and offsets (B, 2 T, h', w') of its T taps, as of `deform_conv2d`, to (B, C', h', w')."""
+        padding = cast(int, self.padding[0])
+        return deform_conv2d(x, offset, self.weight, self.bias, int(self.stride[0]), padding, int(self.dilation[0]))
+
+
+class DeformSamples(nn.Module):
+    """What the taps of a deformable convolution read, as channels of one map, for inference on a CPU.
+
+    A pixel's channels are a row of a table, and each sample the sum of four such rows, by the operator that PyTorch has
+    for sums of rows (`embedding_bag`): rows are read as they lie in memory, where `deform_conv2d` gathers each channel
+    by itself. A 1x1 convolution makes the result of it (`in_two_steps`).
+    """
+
+    def __init__(self, conv: DeformConv2d):
+        super().__init__()
+        self.stride, self.padding = int(conv.stride[0]), cast(int, conv.padding[0])
+        self.dilation, self.kernel = int(conv.dilation[0]), (int(conv.kernel_size[0]), int(conv.kernel_size[1]))
+
+    def forward(self, x: Tensor, offset: Tensor) -> Tensor:
+        """(B, C, h, w) and offsets (B, 2 T, h', w') to (B, T C, h', w') in the type of ``x``, channels last; a tap's
+        channels lie side by side."""
+        batch, channels, height, width = x.shape
+        out_h, out_w = offset.shape[-2:]
+        kernel_h, kernel_w = self.kernel
+        taps = kernel_h * kernel_w
+        # Half precision cannot tell pixels apart.
+        moved = offset.float().permute(0, 2, 3, 1).reshape(batch, out_h, out_w, taps, 2)
+        down = torch.arange(kernel_h).repeat_interleave(kernel_w) * self.dilation - self.padding
+        right = torch.arange(kernel_w).repeat(kernel_h) * self.dilation - self.padding
+        rows, row_weights = _both_sides(
+            moved[..., 0] + (down + self.stride * torch.arange(out_h).view(-1, 1, 1)).float(), height
+        )
+        columns, column_weights = _both_sides(
+            moved[..., 1] + (right + self.stride * torch.arange(out_w).view(-1, 1)).float(), width
+        )
+        first = (torch.arange(batch, dtype=torch.int32) * (height * width)).view(-1, 1, 1, 1, 1, 1)
+        corners = first + rows[..., :, None] * width + columns[..., None, :]
+        weights = row_weights[..., :, None] * column_weights[..., None, :]
+        table = x.permute(0, 2, 3, 1).reshape(-1, channels)
+        sampled = functional.embedding_bag(
+            corners.view(-1, 4), table, per_sample_weights=weights.view(-1, 4).to(x.dtype), mode="sum"
+        )
+        return sampled.view(batch, out_h, out_w, taps * channels).permute(0, 3, 1, 2)
+
+
+def _both_sides(at: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """The pixels before and after positions (...) along an axis of a size, int32, and what each counts: (..., 2). Those
+    beyond the map count nothing and are moved into it, as is what is no number."""
+    at = at.nan_to_num(-1).clamp_(-1, size)
+    low = at.floor()
+    part = at - low
+    pixels = torch.stack([low, low + 1], -1)
+    weights = torch.stack([1 - part, part], -1) * ((pixels >= 0) & (pixels < size))
+    return pixels.clamp_(0, size - 1).int(), weights
+
+
+def in_two_steps(conv: DeformConv2d) -> tuple[DeformSamples, nn.Conv2d] | None:
+    """A deformable convolution as samples and an ordinary 1x1 convolution of them; None for weights in groups."""
+    if conv.groups != 1:
+        return None
+    taps = conv.weight[0, 0].numel()
+    mix = nn.Conv2d(taps * conv.in_channels, conv.out_channels, 1, bias=conv.bias is not None, device="meta")
+    mix.weight = nn.Parameter(conv.weight.permute(0, 2, 3, 1).flatten(1)[..., None, None], requires_grad=False)
+    mix.bias = conv.bias
+    return DeformSamples(conv), mix
 
 
 def regular_grid(like: Tensor) -> Tensor:

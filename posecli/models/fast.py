@@ -3,7 +3,8 @@
 `fuse` makes a copy whose norms are folded into convolutions (`models.fuse`), whose convolutions do the addition and the
 ReLU after them while the values are in registers, and whose weights lie in the order that the processor's kernels want
 (oneDNN, by the operators that PyTorch's own compiler calls). DEKR's adaptive blocks get a form of their own
-(`models.adaptive`). No compiler is needed; where one is, `compiled` lets the adaptive blocks run as C++.
+(`models.adaptive`), deformable convolutions take two steps (`models.deform.in_two_steps`). No compiler is needed; where
+one is, `compiled` lets the adaptive blocks run as C++.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import operator
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from posecli.models.adaptive import MOST_CHANNELS, CompiledAdaptiveBlocks
+from posecli.models.deform import DeformConv2d, DeformSamples, in_two_steps
 from posecli.models.dekr import AdaptiveBlocks
 from posecli.models.fuse import fold_norms
 
@@ -141,7 +143,7 @@ class _Tracer(fx.Tracer):
     """Looks into modules down to PyTorch's own."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        if isinstance(m, AdaptiveBlocks | CompiledAdaptiveBlocks | FusedConv):
+        if isinstance(m, AdaptiveBlocks | CompiledAdaptiveBlocks | FusedConv | DeformConv2d | DeformSamples):
             return True
         return super().is_leaf_module(m, module_qualified_name)
 
@@ -225,7 +227,7 @@ def _quicken_own(module: nn.Module, dtype: torch.dtype) -> None:
     """Lets the convolutions that a part without a graph calls itself have their weights in order; they keep their
     names. Small ones otherwise run by PyTorch's own code, group by group."""
     for conv in module.children():
-        if isinstance(conv, nn.Conv2d) and conv.padding_mode == "zeros" and not isinstance(conv.padding, str):
+        if _can_join(conv):
             object.__setattr__(conv, "forward", FusedConv(conv, False, dtype))
 
 
@@ -234,7 +236,10 @@ def _graph(
 ) -> fx.GraphModule | None:
     """What a method of the module does as one graph, or None where it has choices to make (or there is no such)."""
     graph = traced(module, method) if graph is None else graph
-    return None if graph is None else fx.GraphModule(_joined(module, graph, dtype), graph, type(module).__name__)
+    if graph is None:
+        return None
+    _sample_first(module, graph)
+    return fx.GraphModule(_joined(module, graph, dtype), graph, type(module).__name__)
 
 
 def traced(module: nn.Module, method: str = "forward") -> fx.Graph | None:
@@ -252,6 +257,27 @@ def traced(module: nn.Module, method: str = "forward") -> fx.Graph | None:
         return None
 
 
+def _sample_first(module: nn.Module, graph: fx.Graph) -> None:
+    """Makes deformable convolutions in two steps, of which the second is like any other convolution."""
+    for node in [node for node in graph.nodes if node.op == "call_module"]:
+        conv = module.get_submodule(node.target)
+        steps = in_two_steps(conv) if isinstance(conv, DeformConv2d) else None
+        if steps is None:
+            continue
+        conv.samples, conv.mix = steps
+        with graph.inserting_before(node):
+            sampled = graph.call_module(f"{node.target}.samples", node.args)
+            node.replace_all_uses_with(graph.call_module(f"{node.target}.mix", (sampled,)))
+        graph.erase_node(node)
+
+
+def _can_join(module: nn.Module) -> TypeGuard[nn.Conv2d]:
+    """Whether it is a convolution that `FusedConv` takes the place of."""
+    if not isinstance(module, nn.Conv2d) or isinstance(module, DeformConv2d):
+        return False
+    return module.padding_mode == "zeros" and not isinstance(module.padding, str)
+
+
 def _joined(module: nn.Module, graph: fx.Graph, dtype: torch.dtype) -> dict[str, Any]:
     """Replaces convolutions and what follows them by `FusedConv`; returns what the graph then calls, by name."""
     made: dict[str, FusedConv] = {}
@@ -261,7 +287,7 @@ def _joined(module: nn.Module, graph: fx.Graph, dtype: torch.dtype) -> dict[str,
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
     for node, conv in called.items():
-        if not isinstance(conv, nn.Conv2d) or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+        if not _can_join(conv):
             continue
         chain, other = [node], None
         after = _only_user(node)

@@ -23,11 +23,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import cast
 
 from torch import Tensor, nn
 
-from posecli.models.deform import deform_conv2d
+from posecli.models.deform import DeformConv2d
 from posecli.models.layers import Bottleneck, HeatmapOutput, initialise
 from posecli.models.resnet import PaperResNet
 
@@ -44,14 +43,6 @@ class SqueezeExcite(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) to the same shape."""
         return x * self.fc(x.mean((-2, -1)))[..., None, None]
-
-
-class DeformConv2d(nn.Conv2d):
-    """A convolution that samples where it is told (`deform.deform_conv2d`)."""
-
-    def forward(self, x: Tensor, offset: Tensor) -> Tensor:  # type: ignore[override]
-        """(B, C, h, w) and offsets (B, 2 x 9, h', w'), dy0 dx0 dy1 ..., to (B, C', h', w')."""
-        return deform_conv2d(x, offset, self.weight, self.bias, int(self.stride[0]), cast(int, self.padding[0]))
 
 
 class SEBottleneck(Bottleneck):

@@ -11,7 +11,14 @@ from reference import load_post
 from torch.nn import functional
 
 from posecli.models import deform
-from posecli.models.deform import adaptive_conv, adaptive_conv_plain, adaptive_offset, deform_conv2d
+from posecli.models.deform import (
+    DeformConv2d,
+    adaptive_conv,
+    adaptive_conv_plain,
+    adaptive_offset,
+    deform_conv2d,
+    in_two_steps,
+)
 
 
 def test_before_pytorch_2_7():
@@ -177,3 +184,39 @@ def test_half_precision_keeps_the_positions_of_any_taps(dtype: torch.dtype) -> N
     half = deform_conv2d(x, offset, weight, padding=1)
     assert half.dtype == dtype
     assert (half.float() - plain).abs().max() < 0.01 * plain.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("shape", "size_in"),
+    [
+        pytest.param({"kernel_size": 3, "padding": 1}, (7, 9), id="same"),
+        pytest.param({"kernel_size": 3, "padding": 1, "stride": 2}, (8, 5), id="stride2"),
+        pytest.param({"kernel_size": (1, 3), "padding": 2, "dilation": 2, "bias": False}, (4, 9), id="dilated"),
+    ],
+)
+@pytest.mark.parametrize("reach", [0.3, 6.0])
+@torch.no_grad()
+def test_samples_then_an_ordinary_convolution(shape, size_in, reach):
+    """Equal to the definition, with samples within, across and far outside the map."""
+    torch.manual_seed(0)
+    conv = DeformConv2d(3, 5, **shape)
+    samples, mix = in_two_steps(conv)
+    x = torch.randn(2, 3, *size_in).contiguous(memory_format=torch.channels_last)
+    out_size = torch.nn.functional.conv2d(x, conv.weight, None, conv.stride, conv.padding, conv.dilation).shape[-2:]
+    taps = conv.weight[0, 0].numel()
+    offset = reach * torch.randn(2, 2 * taps, *out_size)
+    expected = conv(x, offset)
+    sampled = samples(x, offset)
+    assert sampled.shape == (2, 3 * taps, *out_size) and sampled.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(mix(sampled), expected, rtol=1e-5, atol=1e-5)
+    halved = samples(x.bfloat16(), offset)
+    assert halved.dtype == torch.bfloat16
+    torch.testing.assert_close(halved.float(), sampled, rtol=0.02, atol=0.02 * float(sampled.abs().max()))
+    # Positions that are no numbers read nothing, and nothing beyond the map.
+    wild = torch.full_like(offset, float("nan"))
+    wild[:, ::2] = float("inf")
+    assert samples(x, wild).abs().max() == 0
+
+
+def test_weights_in_groups_stay_one_step():
+    assert in_two_steps(DeformConv2d(4, 4, 3, groups=2)) is None

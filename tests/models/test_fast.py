@@ -16,6 +16,7 @@ from posecli.errors import PoseError
 from posecli.models import MODELS, compiled
 from posecli.models.adaptive import CompiledAdaptiveBlocks
 from posecli.models.compiled import build, find_compiler
+from posecli.models.deform import DeformConv2d, DeformSamples
 from posecli.models.dekr import AdaptiveBlocks
 from posecli.models.fast import FusedConv, fuse, keep_memory, traced
 from posecli.models.fuse import fold_norms
@@ -65,6 +66,24 @@ def test_same_maps_at_any_size(name: str) -> None:
             assert getattr(found, "_fields", None) == getattr(expected, "_fields", None)
         maps = [(a, b) for a, b in zip(found, expected, strict=True) if isinstance(b, Tensor)]
         assert worst(tuple(a for a, _ in maps), tuple(b for _, b in maps)) < 1e-3
+
+
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-3), (torch.bfloat16, 0.1)])
+def test_deformable_convolutions_are_joined_too(dtype: torch.dtype, most: float) -> None:
+    torch.manual_seed(0)
+    network = MODELS["fastpose-tiny"](keypoints=3, dcn=True).eval()
+    blocks = [m for m in network.modules() if isinstance(m, DeformConv2d)]
+    for name, values in network.named_parameters():
+        if name.endswith("conv2_offset.weight"):
+            nn.init.normal_(values, std=0.1)
+    quick = fuse(network, dtype)
+    assert isinstance(quick, fx.GraphModule)
+    made = list(quick.modules())
+    assert sum(isinstance(m, DeformSamples) for m in made) == len(blocks) > 2
+    assert not any(isinstance(m, nn.Conv2d) for m in made)
+    picture = torch.randn(2, 3, 64, 96)
+    with torch.inference_mode():
+        assert worst(tuple(quick(picture.to(dtype))), tuple(network(picture))) < most
 
 
 def test_convolutions_take_additions_and_relus_with_them() -> None:
