@@ -28,6 +28,7 @@ import cv2
 import numpy as np
 
 from posecli import looks
+from posecli.codecs.last_pose import is_trunk
 from posecli.geometry import box_iou
 from posecli.grouping.pose_nms import unlike
 from posecli.inference import PoseModel
@@ -58,6 +59,8 @@ _HELD_CERTAINTY = 0.75  # of the finder that this takes
 _HELD_SIDE = 0.15  # of the picture's longer side, that the person's box must have: others are many, and each takes time
 _WORTH = 0.85  # of the display threshold: people below it are only looked at when the finder runs
 _CLEAR = 1.3  # times the display threshold: losing somebody below it is no surprise
+_MOVES = 0.05  # of the box's longer side: joints that moved so far since they were steady are shown where they are
+_STEADIED = 0.1  # share of what they move by that is shown of joints that hardly move
 _FASTEST = 0.5  # of the box's longer side: the furthest that velocity may move a box
 
 
@@ -70,6 +73,8 @@ class _Followed:
     calm: float  # its score by itself, which is written as the threshold while it is held
     usual: float  # running mean of the mean joint score
     frames: int  # in which it was seen
+    steady: np.ndarray  # (K, 2) its joints, which follow slowly where they hardly move
+    lively: float  # `_lively`: how much they do
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,7 @@ class Follower:
         self._size = (float(size_wh[0]), float(size_wh[1]))
         self._links = OksTracker(model.skeleton, max_age=_GAP)
         self._carry = carry
+        self._trunk = np.array([is_trunk(name) for name in model.skeleton.keypoints])
         self._known: dict[int, _Followed] = {}
         self._current: list[int] = []
         self._lost: dict[int, int] = {}
@@ -217,23 +223,35 @@ class Follower:
         scores = np.stack([person.score for person in people])
         earlier = [person if known is None else known.person for known, person in zip(last, people, strict=True)]
         both = (scores >= _SURE_JOINT) & (np.stack([person.score for person in earlier]) >= _SURE_JOINT)
-        moved = np.stack([p.xy for p in people]) - np.stack([p.xy for p in earlier])
+        xy = np.stack([person.xy for person in people])
+        moved = xy - np.stack([person.xy for person in earlier])
         steps = np.where(both[..., None], moved, 0).sum(1, dtype=np.float64) / np.maximum(both.sum(1), 1)[:, None]
+        before = np.stack([p.xy if known is None else known.steady for known, p in zip(last, people, strict=True)])
+        lively = self._lively(xy - before, both & self._trunk, _boxes(people))
+        steady = np.where(both[..., None], before + lively[:, None, None] * (xy - before), xy)
         found = []
-        for known, person, mean, step in zip(last, people, scores.mean(1).tolist(), steps, strict=True):
+        for n, (known, person, mean) in enumerate(zip(last, people, scores.mean(1).tolist(), strict=True)):
             # Lines written without following have the score only, which is never above the certainty.
             certainty = float(person.extra.get("certainty", person.person_score))
             calm = float(person.extra.get("calm", person.person_score))
             if known is None:
-                found.append(_Followed(person, certainty, np.zeros(2), time, calm, mean, 1))
+                found.append(_Followed(person, certainty, np.zeros(2), time, calm, mean, 1, person.xy, 1.0))
                 continue
             velocity = known.velocity
             if time > known.time:
                 # Half of the new velocity: noise of the joints must not throw the box away.
-                velocity = 0.5 * velocity + 0.5 * step / (time - known.time)
-            usual = 0.8 * known.usual + 0.2 * mean
-            found.append(_Followed(person, certainty, velocity, time, calm, usual, known.frames + 1))
+                velocity = 0.5 * velocity + 0.5 * steps[n] / (time - known.time)
+            usual, frames = 0.8 * known.usual + 0.2 * mean, known.frames + 1
+            found.append(_Followed(person, certainty, velocity, time, calm, usual, frames, steady[n], float(lively[n])))
         return found
+
+    @staticmethod
+    def _lively(moved: np.ndarray, shown: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """How much of what their joints moved by (P, K, 2) is shown of people (P,), by the joints that are (P, K): all
+        of it of those who move, little of those who hardly do, where it is noise and the echo of noise."""
+        by = np.abs(moved).max(2)
+        sides = np.maximum((boxes[:, 2:] - boxes[:, :2]).max(1), 1.0)
+        return np.clip(by.max(1, where=shown, initial=0) / (_MOVES * sides), _STEADIED, 1.0).astype(np.float32)
 
     def _clear(self, known: _Followed) -> bool:
         return known.person.person_score >= _CLEAR * self._model.threshold
@@ -388,5 +406,6 @@ def _moved(known: _Followed, time: float, step: np.ndarray | None = None) -> np.
 
 
 def _moved_joints(known: _Followed, time: float, step: np.ndarray | None) -> np.ndarray:
-    """(K, 2) where a person's joints should be now."""
-    return known.person.xy + np.asarray(_steps(known, time, step), np.float32)
+    """(K, 2) where a person's joints should be now. Noise is kept from them: the network that is shown them would give
+    it back."""
+    return known.steady + np.float32(known.lively) * np.asarray(_steps(known, time, step), np.float32)

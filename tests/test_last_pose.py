@@ -187,6 +187,42 @@ def test_following_moves_the_last_pose_on() -> None:
     assert np.allclose(moved.xy[there] - xy[there], (3, 0), atol=0.5)  # half of what is new counts
 
 
+def test_noise_is_kept_from_last_poses_but_not_motion() -> None:
+    """Who stands still is shown with a third of the noise or less; who then steps aside is shown there at once."""
+    rng = np.random.default_rng(0)
+    still = np.nan_to_num(standing(40, 50)).astype(np.float32)
+    there = ~np.isnan(standing()[:, 0])
+    score = np.where(there, 0.9, 0).astype(np.float32)
+    box = np.array([20.0, 20, 60, 80])
+
+    def shown(xy: np.ndarray, n: int) -> np.ndarray:
+        follower.see([Instance(xy, np.full(17, 2), score, 0.9, box, extra={"certainty": 0.9})], n / 25)
+        (carried,) = follower._carried((n + 1) / 25).values()
+        return carried.xy[there]
+
+    follower, noise, last = Follower(model(), 1.0, (200, 100)), [], []
+    for n in range(40):
+        xy = still + rng.normal(0, 0.3, still.shape).astype(np.float32)
+        last.append(shown(xy, n))
+        noise.append(xy[there])
+    moved = [np.abs(np.diff(poses[20:], axis=0)).mean() for poses in (last, noise)]
+    assert moved[0] < moved[1] / 3
+    aside = shown(still + (8, 0), 40)
+    assert ((aside - still[there])[:, 0] > 7.5).all()
+
+
+def test_joints_that_were_not_sure_are_shown_where_they_are() -> None:
+    follower = Follower(model(), 1.0, (200, 100))
+    still = np.nan_to_num(standing(40, 50)).astype(np.float32)
+    score = np.full(17, 0.9, np.float32)
+    score[5] = 0
+    for n, xy in enumerate((np.where(score[:, None] > 0, still, np.nan), still)):
+        follower.see([Instance(xy, np.full(17, 2), score, 0.9, np.array([20.0, 20, 60, 80]))], n / 25)
+        score = np.full(17, 0.9, np.float32)
+    (carried,) = follower._carried(2 / 25).values()
+    assert np.allclose(carried.xy, still)
+
+
 def test_train_and_infer(tmp_path: Path) -> None:
     data = make_people(tmp_path / "data")
     settings = resolve(
