@@ -39,6 +39,7 @@ from posecli.geometry import apply_affine, box_iou, fit_picture, warp
 from posecli.learner import follow_average, keep_freed_memory
 from posecli.running import pick_device
 from posecli.skeletons import SKELETONS
+from posecli.surgery import with_last_pose
 
 SKELETON = SKELETONS["body19"]
 BASKETBALL = {
@@ -370,7 +371,7 @@ def main() -> None:
         trunk = {n.removeprefix("trunk."): v for n, v in state.items() if n.startswith("trunk.")}
         # The finder's pyramid ends a level earlier.
         own = network.backbone.state_dict()
-        trunk = {n: v for n, v in trunk.items() if n in own}
+        trunk = {n: with_last_pose(v, own[n]) for n, v in trunk.items() if n in own}  # a finder sees colours only
         fresh = {f"backbone.{n}" for n in go_on_from(network.backbone, trunk, args.init)}
     network = network.to(device).to(memory_format=torch.channels_last)
     average = {k: v.clone() for k, v in network.state_dict().items()}

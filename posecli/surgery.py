@@ -171,7 +171,7 @@ def _plan(network: nn.Module, meta: ModelMeta, donor: Donor) -> tuple[dict[str, 
             else:
                 new[name] = mixed
                 report.by_joint.append(name)
-        elif (given := _with_last_pose(given, tensor)).shape == tensor.shape:
+        elif (given := with_last_pose(given, tensor)).shape == tensor.shape:
             new[name] = (given.flip(1) if turned and _sees_colours(given) else given).to(tensor.dtype)
             report.taken.append(name)
         else:
@@ -195,7 +195,7 @@ def _sees_colours(kernel: Tensor) -> bool:
     return kernel.ndim == 4 and kernel.shape[1] == 3
 
 
-def _with_last_pose(kernel: Tensor, wanted: Tensor) -> Tensor:
+def with_last_pose(kernel: Tensor, wanted: Tensor) -> Tensor:
     """The kernel of a convolution over a picture's three colours for a network that is shown a last pose besides (0:
     it changes nothing at first), or the other way; others as they are."""
     if kernel.ndim == wanted.ndim == 4 and kernel.shape[2:] == wanted.shape[2:]:
