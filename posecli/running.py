@@ -443,7 +443,10 @@ def with_channel(crops: np.ndarray | Tensor, more: np.ndarray | None) -> np.ndar
     """Crops as `RunningNetwork.maps` takes them with a fourth channel (B, h, w) uint8; None: nothing is there."""
     if not isinstance(crops, Tensor):
         last = np.zeros(crops.shape[:3], np.uint8) if more is None else more
-        return np.concatenate([crops, last[..., None]], 3)
+        joined = np.empty((*crops.shape[:3], 4), np.uint8)
+        for colours, shown, both in zip(crops, last, joined, strict=True):  # numpy's own takes ten times as long
+            cv2.mixChannels([colours, shown], [both], [0, 0, 1, 1, 2, 2, 3, 3])
+        return joined
     if more is None:
         return torch.cat([crops, torch.zeros_like(crops[:, :1])], 1)
     return torch.cat([crops, torch.from_numpy(more)[:, None].to(crops) / 255], 1)

@@ -12,6 +12,8 @@ Estimation with Iterative Error Feedback", CVPR 2016, https://arxiv.org/abs/1507
 
 from __future__ import annotations
 
+from functools import cache
+
 import cv2
 import numpy as np
 
@@ -44,19 +46,30 @@ def drawn(xy: np.ndarray, there: np.ndarray, size_wh: tuple[int, int], skeleton:
         (h, w) uint8, 0 where nothing is; all 0 if no joint of the trunk is there.
     """
     width, height = size_wh
-    there = np.asarray(there, bool) & np.array([is_trunk(name) for name in skeleton.keypoints])
+    trunk, lines, discs = _parts(skeleton)
+    there = np.asarray(there, bool) & trunk
     if not there.any():
         return np.zeros((height, width), np.uint8)
     # At half the size, which the network reduces it to at once; OpenCV wants places that are not too far outside.
     small = np.zeros((height // 2, width // 2), np.uint8)
     far = 4 * max(size_wh)
     places = np.round(np.clip(np.where(there[:, None], xy, 0), -far, far) / 2 * (1 << _SHIFT)).astype(int).tolist()
-    for a, b in skeleton.edges:
-        if there[a] and there[b]:
-            cv2.line(small, places[a], places[b], _grey(skeleton, a, b), 2, cv2.LINE_8, _SHIFT)
-    for k in np.flatnonzero(there).tolist():
-        cv2.circle(small, places[k], 2 << _SHIFT, _grey(skeleton, k), -1, cv2.LINE_8, _SHIFT)
+    known = there.tolist()
+    for a, b, grey in lines:
+        if known[a] and known[b]:
+            cv2.line(small, places[a], places[b], grey, 2, cv2.LINE_8, _SHIFT)
+    for k, grey in discs:
+        if known[k]:
+            cv2.circle(small, places[k], 2 << _SHIFT, grey, -1, cv2.LINE_8, _SHIFT)
     return cv2.resize(small, size_wh, interpolation=cv2.INTER_LINEAR)
+
+
+@cache
+def _parts(skeleton: Skeleton) -> tuple[np.ndarray, list[tuple[int, int, int]], list[tuple[int, int]]]:
+    """What is drawn of a skeleton: (K,) bool, its joints; its edges and its joints, each with a grey."""
+    trunk = np.array([is_trunk(name) for name in skeleton.keypoints])
+    lines = [(a, b, _grey(skeleton, a, b)) for a, b in skeleton.edges if trunk[a] and trunk[b]]
+    return trunk, lines, [(k, _grey(skeleton, k)) for k in np.flatnonzero(trunk).tolist()]
 
 
 def _grey(skeleton: Skeleton, *joints: int) -> int:
