@@ -151,15 +151,16 @@ def targets_of(canvas: Canvas, stride: int) -> dict[str, np.ndarray]:
 class Samples(torch.utils.data.Dataset):
     """Batch number ``i`` of a run: seeded by the number, so that a resumed run goes on with the same canvases."""
 
-    def __init__(self, mixer: PictureMixer, first: int, batch: int, sizes: list[int], stride: int):
+    def __init__(self, mixer: PictureMixer, first: int, batch: int, sizes: list[int], stride: int, seed: int = 1):
         self.mixer, self.first, self.batch, self.sizes, self.stride = mixer, first, batch, sizes, stride
+        self.seed = seed
 
     def __len__(self) -> int:
         return 1 << 30
 
     def __getitem__(self, i: int) -> dict[str, np.ndarray]:
         cv2.setNumThreads(0)  # workers are the parallelism
-        rng = np.random.default_rng([1, self.first + i])
+        rng = np.random.default_rng([self.seed, self.first + i])
         size = self.sizes[rng.integers(len(self.sizes))]
         # Larger canvases in smaller batches: the same memory and time.
         count = max(4, round(self.batch * (self.sizes[0] / size) ** 2))
@@ -328,6 +329,7 @@ def main() -> None:
     parser.add_argument(
         "--workers", type=int, default=1, help="processes that make canvases; the canvases stay the same"
     )
+    parser.add_argument("--seed", type=int, default=1, help="another for each run that goes on from one before (--on)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--save-every", type=float, default=5.0, help="minutes")
@@ -336,7 +338,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     stop = StopSignal()
     device = pick_device(args.device)
-    torch.manual_seed(1)
+    torch.manual_seed(args.seed)
     keep_freed_memory()
     pools, backgrounds, tuning, quiet = training_pools(args.data, args.masks, args.scenes, args.closeups)
     meta = ModelMeta(
@@ -426,7 +428,7 @@ def main() -> None:
     mixer = PictureMixer(SKELETON, pools, backgrounds, largest=args.largest, **(more if args.masks else {}))
     weights = {**WEIGHTS, **dict(args.weights)}
     last, saved_at, sums, seen = time.monotonic(), used, {}, 0
-    for batch in batches(Samples(mixer, step, args.batch, args.sizes, stride), args.workers):
+    for batch in batches(Samples(mixer, step, args.batch, args.sizes, stride, args.seed), args.workers):
         if progress() >= 1:
             break
         if stop.came:
