@@ -9,7 +9,9 @@ Coordinates: map pixel u lies on input pixel ``stride u``. The official targets 
 ``official=True`` reproduces them, the default follows the evident intention:
 
 - the centre of a person without labelled joints stands at the picture's origin;
-- a person's size counts unlabelled joints as (0, 0);
+- a person's size counts unlabelled joints as (0, 0). The extent of the labelled ones alone would make somebody with a
+  single joint a hundred times as small as others and the loss mostly theirs, so a size is never below what the
+  annotated area tells; somebody with one labelled joint of several and no area has no known size and teaches no offset;
 - the wider Gaussian of centres is used from channel 17 on only, so not with 14 joints;
 - where two people's centres are close, the smaller one's offsets should stand; but the remembered size is one float32
   map for all joints, so that a larger person who brings a joint that the smaller one lacks takes over others too, and a
@@ -50,8 +52,9 @@ def person_centres(
         least_area: see above.
 
     Returns:
-        joints (N, K + 1, 3), the centre's visibility 0 or 1; and (N,) W^2 + H^2 of the joints' extent, at least 1
-        (by default) so that its root can divide.
+        joints (N, K + 1, 3), the centre's visibility 0 or 1; and (N,) W^2 + H^2 of the joints' extent. By default it
+        is at least twice the annotated area (what fills a box of W x H covers no more than half of W^2 + H^2) and at
+        least 1, so that its root can divide; infinite where nothing tells it.
     """
     keypoints = np.asarray(keypoints, dtype=np.float64)
     people, count = keypoints.shape[:2]
@@ -66,7 +69,9 @@ def person_centres(
         low = np.where(labelled[..., None], keypoints[..., :2], np.inf).min(1, initial=np.inf)
         high = np.where(labelled[..., None], keypoints[..., :2], -np.inf).max(1, initial=-np.inf)
         extent = np.where(np.any(labelled, axis=1, keepdims=True), high - low, 0)
-        area = np.maximum((extent**2).sum(-1), 1)
+        covered = np.full(people, np.nan) if annotated_area is None else np.asarray(annotated_area, np.float64)
+        area = np.fmax(np.maximum((extent**2).sum(-1), 1), 2 * covered)
+        area[np.isnan(covered) & (labelled.sum(1) == 1) & (count > 1)] = np.inf
     total = labelled.sum(1)
     joints[:, -1, :2] = xy[:, :-1].sum(1) / np.maximum(total, 1)[:, None]
     joints[:, -1, 2] = 1 if official else total > 0
@@ -129,7 +134,7 @@ def encode_offset(
     Args:
         joints: (N, K + 1, 3) map pixels, the centre last.
         area: (N,) W^2 + H^2 of each person; the official code measures it in input pixels, so 1/sqrt(area) is the
-            inverse of the person's size there.
+            inverse of the person's size there. Infinite: no offset of that person counts.
         size: (w, h) of the map.
         radius: offsets stand at pixels from ``int(c) - radius`` to ``int(c) + radius - 1`` around the centre c.
         official: see the module (whose offsets stand where people overlap). By default the smaller person's do,

@@ -68,6 +68,18 @@ def test_small_people_have_no_centre():
     assert joints[:, -1, 2].tolist() == [0, 1]
 
 
+def test_size_of_people_with_one_labelled_joint():
+    """The extent of one joint is nothing: the annotated area tells the size, or nothing does and no offset counts."""
+    people = np.stack([person(30, 30, 20), person(20, 20, 20), person(40, 40, 20)])
+    people[1:, 1:, 2] = 0
+    joints, area = person_centres(people, np.array([np.nan, 3200.0, np.nan]))
+    assert area[1] == 6400 and area[2] == np.inf and np.isfinite(area[0])
+    _, weight = encode_offset(joints, area, (64, 64))
+    assert weight.max() == pytest.approx(1 / np.sqrt(area[0]))
+    assert (weight[0] > 0).any() and not weight[0, 40, 40]
+    assert person_centres(people[1:, :1])[1].tolist() == [1, 1]  # of a skeleton of one joint everybody is alike
+
+
 def test_no_people():
     joints, area = person_centres(np.zeros((0, 14, 3)), np.zeros(0))
     heatmap, weight = encode_heatmap(joints, (16, 12))
