@@ -3,14 +3,15 @@
 Tensors meet by name and shape, also where one side keeps the part under a prefix (a top-down HRNet is DEKR's
 ``backbone.``). Tensors that have a share for each joint (heads, and layers that take heat maps in) meet joint by joint:
 joints that both skeletons know are carried over, the others start afresh. The first convolution of a network that takes
-blue first (some official code) is turned to red first, and that of a network that is shown a last pose (`models.fpn`)
-meets one that is not.
+blue first (some official code) is turned to red first, that of one that wants other means and deviations of colours
+(pixels divided by 256, say) is brought to ours, and that of a network that is shown a last pose (`models.fpn`) meets
+one that is not.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,7 @@ def _plan(network: nn.Module, meta: ModelMeta, donor: Donor) -> tuple[dict[str, 
     turned = donor.meta is not None and _order(donor.meta) != _order(meta)
     joints = donor.meta.skeleton.num_keypoints if donor.meta else 0
     new: dict[str, Tensor] = {}
+    first: list[str] = []  # kernels over colours
     for name, tensor in own.items():
         source = names.get(name)
         given = donor.state[source] if source is not None else None
@@ -172,10 +174,15 @@ def _plan(network: nn.Module, meta: ModelMeta, donor: Donor) -> tuple[dict[str, 
                 new[name] = mixed
                 report.by_joint.append(name)
         elif (given := with_last_pose(given, tensor)).shape == tensor.shape:
+            colours = given.ndim == 4 and given.shape[1] in (3, 4)  # (4: and a last pose)
             new[name] = (given.flip(1) if turned and _sees_colours(given) else given).to(tensor.dtype)
             report.taken.append(name)
+            first += [name] if colours else []
         else:
             report.fresh.append(name)
+    if donor.meta is not None:
+        order = slice(None, None, -1) if turned else slice(None)
+        report.notes += _renormalised(network, new, first, (donor.meta.mean[order], donor.meta.std[order]), meta)
     used = {names[name] for name in new}
     report.unused = [name for name in donor.state if name not in used]
     if report.by_joint and not report.new_joints and _same_order(shared, donor):
@@ -193,6 +200,48 @@ def _order(meta: ModelMeta) -> str:
 def _sees_colours(kernel: Tensor) -> bool:
     """Whether a tensor is that of a convolution over three channels: of those, ours have pictures before them."""
     return kernel.ndim == 4 and kernel.shape[1] == 3
+
+
+def _renormalised(
+    network: nn.Module,
+    new: dict[str, Tensor],
+    kernels: Sequence[str],
+    known: tuple[Sequence[float], Sequence[float]],
+    meta: ModelMeta,
+) -> tuple[str, ...]:
+    """Brings kernels over pictures, in place, from the colours' means and deviations that they were taught with
+    (``known``, in our order of colours) to those of ``meta``; what to say of it.
+
+    (x - m) / s = (z S + M - m) / s for z = (x - M) / S: the factor goes into the kernel, what is added into its bias or
+    into the mean of the norm behind it. The same maps come out, but at the picture's border, where zeros stand for
+    another colour.
+    """
+    mean, std = (torch.tensor(v, dtype=torch.float64) for v in known)
+    wanted_mean, wanted_std = (torch.tensor(v, dtype=torch.float64) for v in (meta.mean, meta.std))
+    if torch.allclose(mean, wanted_mean, atol=1e-4) and torch.allclose(std, wanted_std, atol=1e-4):
+        return ()
+    modules = list(network.named_modules())
+    for name in kernels:
+        place = next((n for n, (owner, _) in enumerate(modules) if f"{owner}.weight" == name), None)
+        kernel = new[name].double()
+        added = (kernel[:, :3].sum((2, 3)) * ((wanted_mean - mean) / std)).sum(1)
+        changed = torch.cat([kernel[:, :3] * (wanted_std / std)[:, None, None], kernel[:, 3:]], 1)
+        new[name] = changed.to(new[name].dtype)
+        owner = name.removesuffix(".weight")
+        norm = next(
+            (
+                n
+                for n, m in modules[(place or 0) + 1 :]
+                if isinstance(m, nn.BatchNorm2d) and m.num_features == len(added)
+            ),
+            None,
+        )
+        if f"{owner}.bias" in new:
+            new[f"{owner}.bias"] = (new[f"{owner}.bias"].double() + added).to(new[f"{owner}.bias"].dtype)
+        elif norm is not None and f"{norm}.running_mean" in new:
+            before = new[f"{norm}.running_mean"]
+            new[f"{norm}.running_mean"] = (before.double() - added).to(before.dtype)
+    return ("taught with other means and deviations of colours: the first convolution is brought to ours",)
 
 
 def with_last_pose(kernel: Tensor, wanted: Tensor) -> Tensor:

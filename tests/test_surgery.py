@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,11 +48,42 @@ def test_same_network_is_taken_whole(tmp_path: Path) -> None:
 def test_a_network_that_took_blue_first_takes_red_first(tmp_path: Path) -> None:
     old, meta = made("simple-baseline-tiny", COCO, 1)
     new, _ = made("simple-baseline-tiny", COCO, 2)
-    transplant(new, meta, saved(tmp_path / "a.safetensors", old, meta.with_extra(channels="bgr")))
+    blue_first = replace(meta.with_extra(channels="bgr"), mean=meta.mean[::-1], std=meta.std[::-1])
+    transplant(new, meta, saved(tmp_path / "a.safetensors", old, blue_first))
     picture = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         ours, theirs = new.eval()(picture).heatmap, old.eval()(picture.flip(1)).heatmap
     torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("architecture", ["simple-baseline-tiny", "cpm-tiny"])  # a norm behind it; a bias
+def test_a_network_that_takes_other_colours_sees_the_same(tmp_path: Path, architecture: str) -> None:
+    old, meta = made(architecture, COCO, 1)
+    new, _ = made(architecture, COCO, 2)
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (meta.mean, meta.std))
+    taught = replace(meta, std=(1.0, 0.5, 0.25))
+    report = transplant(new, meta, saved(tmp_path / "a.safetensors", old, taught))
+    assert "brought to ours" in str(report)
+    picture = torch.rand(1, 3, 64, 64)
+
+    def maps(network: nn.Module, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return network.eval()((picture - mean) / std).heatmap
+
+    known = torch.tensor(taught.std).view(1, 3, 1, 1)
+    torch.testing.assert_close(maps(new, mean, std), maps(old, mean, known), rtol=1e-3, atol=1e-3)
+    # Another mean, too: the first maps are the same but at the border.
+    taught = replace(taught, mean=(0.5, 0.0, 0.25), extra={"channels": "bgr"})
+    transplant(new, meta, saved(tmp_path / "b.safetensors", old, taught))
+    shift = torch.tensor(taught.mean).view(1, 3, 1, 1)
+
+    def first(network: nn.Module, picture: torch.Tensor) -> torch.Tensor:
+        begin = [m for m in network.eval().modules() if not list(m.children())][:2]  # convolution, norm or ReLU
+        with torch.no_grad():
+            return begin[1](begin[0](picture))[..., 8:-8, 8:-8]
+
+    theirs = first(old, (picture.flip(1) - shift) / known)
+    torch.testing.assert_close(first(new, (picture - mean) / std), theirs, rtol=1e-3, atol=1e-4)
 
 
 def test_heads_of_another_skeleton_keep_the_joints_they_share(tmp_path: Path) -> None:
