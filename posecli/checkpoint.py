@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
 from torch import nn
 
 from posecli.errors import PoseError, reason
@@ -165,11 +164,9 @@ def save_model(
         everything |= tensors(finder[0], FINDER)
         description["finder"] = finder[1].to_json()
     with replace_when_done(path) as part:
-        save_file(everything, str(part), metadata={"posecli": json.dumps(description)})
-        # safetensors makes files that only their owner may read.
-        mask = os.umask(0)
-        os.umask(mask)
-        part.chmod(0o666 & ~mask)
+        # Written by us: safetensors' own writer makes files that only their owner may read, and of a full disk it says
+        # nothing that can be told from a bug.
+        part.write_bytes(serialised(everything, metadata={"posecli": json.dumps(description)}))
 
 
 def lossless(values: Iterable[torch.Tensor]) -> tuple[torch.dtype | None, bool]:

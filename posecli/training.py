@@ -39,7 +39,7 @@ from posecli.settings import RESUMABLE, TrainSettings, absolute_paths, read_toml
 from posecli.surgery import same_build, transplant
 from posecli.tasks import Task, make_task
 from posecli.tasks.top_down import TopDownTask
-from posecli.training_data import mirror_trouble, never_labelled, read_data, read_validation
+from posecli.training_data import check_pictures, mirror_trouble, never_labelled, read_data, read_validation
 from posecli.validation import Validation
 
 LOG_EVERY = 50
@@ -127,6 +127,9 @@ def _stored_settings(out: Path, changes: Mapping[str, Any]) -> TrainSettings:
         raise PoseError("no saved state to resume from", str(out))
     stored = read_toml(out / "config.toml")
     settings = resolve(stored)
+    if settings.max_minutes and "epochs" in changes and "max_minutes" not in changes:
+        what = f"the run is max_minutes = {settings.max_minutes:g} long; epochs would change nothing"
+        raise PoseError(what, str(out), "--set max_minutes=... makes it longer")
     # The same command once more may name the same files from its own folder.
     wanted = absolute_paths(resolve(stored, changes))
     before, now = (absolute_paths(s, followed=True) for s in (settings, wanted))
@@ -200,6 +203,8 @@ class _Run:
         self.task: Task = make_task(settings, sources, self.skeleton)
         self.mixture = Mixture(self.task.counts, settings.data_weights, settings.epoch_samples, settings.seed)
         self.validation = read_validation(settings, self.skeleton)
+        if processes.first:
+            check_pictures(sources, self.validation)
         for trouble in (mirror_trouble(self.skeleton, settings.flip), never_labelled(self.skeleton, sources)):
             if trouble and processes.first:
                 warnings.warn(trouble, stacklevel=2)
@@ -418,11 +423,15 @@ class _Run:
             ),
             self.processes,
         )
+        metric = self.settings.metric
+        if metric not in values:  # none of the few looked at (``val_limit``) has what it takes
+            hint = "a larger val_limit, or 0 for all of it"
+            raise PoseError(f"no {metric} on the val_limit validation pictures", self.settings.val, hint)
         self.validated, self.validated_at = values, self.step
         self._tell(
             event="validation", **self._where(share, clock), **values, seconds=round(time.monotonic() - before, 2)
         )
-        if self.best is None or values[self.settings.metric] > self.best[self.settings.metric]:
+        if self.best is None or values[metric] > self.best[metric]:
             self.best = {**values, "step": self.step}
             if self.processes.first:
                 save_model(self.out / "best.safetensors", state, self._scored(values))
@@ -454,8 +463,14 @@ class _Run:
             "meter": self.meter.state(),
             "log_bytes": self.log.size() if self.log else 0,
         }
-        with replace_when_done(self.out / "state.pt") as part:
-            torch.save(state, part)
+        path = self.out / "state.pt"
+        with replace_when_done(path) as part:
+            try:
+                torch.save(state, part)
+            except RuntimeError as error:  # what torch makes of a write that failed
+                what = f"the run's state cannot be written: {str(error).splitlines()[0]}"
+                hint = "is there room on the disk? --resume goes on from the state saved before, if there is one"
+                raise PoseError(what, str(path), hint) from None
         # In this order: a run that is killed in between goes on, and saves them then (`_load_state`).
         self._save_last(weights)
 

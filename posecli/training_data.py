@@ -15,7 +15,7 @@ from posecli.skeletons import get_skeleton
 from posecli.types import Skeleton, side_of
 from posecli.validation import Validation
 
-__all__ = ["mirror_trouble", "never_labelled", "read_data", "read_validation"]
+__all__ = ["check_pictures", "mirror_trouble", "never_labelled", "read_data", "read_validation"]
 
 
 def read_data(settings: TrainSettings) -> tuple[Skeleton, list[Source]]:
@@ -54,6 +54,19 @@ def read_validation(settings: TrainSettings, skeleton: Skeleton) -> Validation |
         hint = "give --metric mean-oks, or another torso in a skeleton.toml"
         raise PoseError(f"no PCK on the validation set: nobody in it has {length}", settings.val, hint)
     return validation
+
+
+def check_pictures(sources: Sequence[Source], validation: Validation | None) -> None:
+    """PoseError where pictures of labelled people are not there: now, not when their turn comes."""
+    for source, records in [
+        *((s, [r for r in s.dataset.records if (s.people(r)[1] > 0).any()]) for s in sources),
+        *([(validation.source, validation.records)] if validation else []),
+    ]:
+        missing = [r.file_name for r in records if not (Path(source.dataset.root) / r.file_name).exists()]
+        if missing:
+            some = f"{len(missing)} of {len(records)} pictures with labelled people are not there"
+            hint = f"the first is {missing[0]}, sought in {source.dataset.root}; --image-root or --val-image-root"
+            raise PoseError(some, source.name, f"{hint} say where they are")
 
 
 def never_labelled(skeleton: Skeleton, sources: Sequence[Source]) -> str:

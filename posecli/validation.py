@@ -46,7 +46,7 @@ class Validation:
         if not records:
             raise PoseError("no person with labelled joints to validate on", source.name)
         self.most = max(len(self._people(r)) for r in records)
-        self._clips = _clips(source, limit)
+        self._clips = _clips(source, {id(r) for r in records}, limit)
         if limit and limit < len(records):
             records = [records[i] for i in np.linspace(0, len(records) - 1, limit).round().astype(int)]
         self.records = records
@@ -140,16 +140,20 @@ def given_boxes_xywh(people: Sequence[Instance]) -> np.ndarray:
     return np.array(boxes, np.float64).reshape(-1, 4)
 
 
-def _clips(source: Source, limit: int) -> list[list[tuple[Record, float]]]:
-    """The videos of a data set, frames in order with their seconds, a picture of no video by itself; of more than
-    ``limit`` frames some videos, evenly spread."""
+def _clips(source: Source, with_people: set[int], limit: int) -> list[list[tuple[Record, float]]]:
+    """The videos of a data set with anybody in a record of ``with_people`` (identities of records), frames in order
+    with their seconds, a picture of no video by itself; of more than ``limit`` frames some videos, evenly spread."""
     rates = {video.id: video.fps for video in source.dataset.videos}
     groups: dict[object, list[tuple[Record, float]]] = {}
     for number, record in enumerate(source.dataset.records):
         rate = rates.get(record.video_id, 0.0) if record.video_id is not None else 0.0
         key = ("alone", number) if record.video_id is None or record.frame_id is None else record.video_id
         groups.setdefault(key, []).append((record, (record.frame_id or 0) / (rate if rate > 0 else 30.0)))
-    clips = [sorted(clip, key=lambda moment: moment[1]) for clip in groups.values()]
+    clips = [
+        sorted(clip, key=lambda moment: moment[1])
+        for clip in groups.values()
+        if any(id(record) in with_people for record, _ in clip)
+    ]
     frames = sum(map(len, clips))
     if limit and limit < frames:
         count = max(1, round(len(clips) * limit / frames))

@@ -162,11 +162,12 @@ def test_two_networks_in_one_file_stay_apart(tiny_model: Path) -> None:
 def test_an_interrupted_save_leaves_the_old_file(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = weights.read_bytes()
 
-    def fail(*arguments: object, **options: object) -> None:
-        Path(str(arguments[1])).write_bytes(b"half")
+    def fail(path: Path, content: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(content[: len(content) // 2])
         raise OSError("disk full")
 
-    monkeypatch.setattr("posecli.checkpoint.save_file", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(OSError, match="disk full"):
         save_model(weights, MODELS["hrnet-tiny"](keypoints=17), META)
     assert weights.read_bytes() == before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -21,11 +22,11 @@ import torch
 from made_clips import make_clip
 from safetensors.torch import load_file
 
-from posecli.checkpoint import load_checkpoint
+from posecli.checkpoint import ModelMeta, load_checkpoint, save_model
 from posecli.data import LYING, SQUARE, UPRIGHT, Loader, Mixture, _video, in_steps, make_source, read_image, shape_of
 from posecli.distributed import Processes
 from posecli.errors import PoseError, UsageError
-from posecli.formats import coco
+from posecli.formats import coco, read_coco_style
 from posecli.inference import PoseModel, load_model
 from posecli.learner import learning_rate
 from posecli.readout import BOTTOM_UP, size_for
@@ -154,6 +155,30 @@ def test_a_setting_that_would_change_nothing_is_refused(cli, tmp_path: Path, mod
     """It was taken without a word, and the samples were as ever."""
     done = cli("train", "--data", tmp_path / "none.json", "--model", model, "--set", setting, "--out", tmp_path / "run")
     assert done.code == 2 and f"{setting.split('=')[0]} means nothing for {model}" in done.err
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"model": "pose-fpn", "lr_steps": [0.5]}, "lr_steps means nothing with schedule = 'cosine'"),
+        ({"model": "hrnet-tiny", "schedule": "constant", "lr_factor": 0.5}, "lr_factor means nothing with schedule"),
+        ({"model": "integral-tiny", "integral_weight": 2.0}, "integral_weight means nothing with integral_heat"),
+    ],
+)
+def test_a_setting_of_a_way_that_is_not_gone_is_refused(values: dict[str, object], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        check_meaning(resolve(values))
+
+
+def test_the_later_word_on_the_length_of_a_run_holds(toy: Path, tmp_path: Path) -> None:
+    """Minutes of a configuration silently beat --epochs."""
+    assert resolve({"model": "pose-fpn", "max_minutes": 5.0}, {"epochs": 2}).max_minutes == 0
+    assert resolve({"model": "pose-fpn", "max_minutes": 5.0}, {"lr": 0.1}).max_minutes == 5
+    both = resolve({"model": "pose-fpn", "epochs": 3}, {"epochs": 2, "max_minutes": 5.0})
+    assert (both.epochs, both.max_minutes) == (2, 5)
+    train(small(toy, max_minutes=0.005), tmp_path / "run")
+    with pytest.raises(PoseError, match="epochs would change nothing"):
+        train(None, tmp_path / "run", resume=True, changes={"epochs": 9})
 
 
 @pytest.mark.parametrize("values", [{"model": "tompson", "phases": [0.2, 0.4]}, {"model": "hg-tiny", "half_body": 0.3}])
@@ -1030,7 +1055,7 @@ def test_a_validation_without_the_length_that_pck_wants_is_refused(toy: Path, tm
         train(small(path, val=str(path), metric="pck", min_joints=4), tmp_path / "run")
     with pytest.raises(PoseError, match="nothing to learn from") as caught:
         train(small(path), tmp_path / "run")
-    assert "'people with fewer than 5 labelled joints (min_joints)': 6" in caught.value.hint
+    assert "6 people with fewer than 5 labelled joints (min_joints); --set min_joints=1" in caught.value.hint
     result = train(small(path, val=str(path), epochs=1, min_joints=4), tmp_path / "run")
     assert result.validation is not None and set(result.validation) == {"mean-oks"}
 
@@ -1073,3 +1098,60 @@ def test_joints_that_nobody_is_labelled_with_are_told(toy: Path, tmp_path: Path)
     """A labelling tool's skeleton has joints that nobody set; the network's maps of them stay random."""
     with pytest.warns(UserWarning, match="nobody is labelled with left_eye, right_eye, left_ear"):
         train(small(toy, skeleton="coco17", epochs=1, warmup=0), tmp_path / "run")
+
+
+def test_pictures_that_are_not_there_are_told_before_the_first_step(toy: Path, tmp_path: Path) -> None:
+    value = json.loads(toy.read_text())
+    value["images"][3]["file_name"] = "images/nowhere.png"
+    path = toy.with_name("missing.json")
+    path.write_text(json.dumps(value))
+    with pytest.raises(PoseError, match="1 of 6 pictures with labelled people are not there") as caught:
+        train(small(toy, val=str(path)), tmp_path / "run")
+    assert "nowhere.png" in caught.value.hint and not (tmp_path / "run/state.pt").exists()
+    with pytest.raises(PoseError, match="are not there"):
+        train(small(path), tmp_path / "run")
+    value["annotations"] = [a for a in value["annotations"] if a["image_id"] != 4]  # nobody looks at it
+    path.write_text(json.dumps(value))
+    assert train(small(path, epochs=1), tmp_path / "run").steps == 3
+
+
+def test_a_skeleton_of_few_joints_is_learnt_unasked(tmp_path: Path) -> None:
+    """Five labelled joints, the usual least of some models, nobody has there."""
+    path = make_toy(tmp_path / "data")
+    value = json.loads(path.read_text())
+    for annotation in value["annotations"]:
+        annotation["keypoints"] = annotation["keypoints"][:9]
+    value["categories"][0]["keypoints"] = NAMES[:3]
+    value["categories"][0]["skeleton"] = []
+    value["categories"][0]["posecli"] = {"name": "toy3", "sigmas": [0.03, 0.08, 0.08], "flip_pairs": [[1, 2]]}
+    path.write_text(json.dumps(value))
+    assert train(small(path, epochs=1), tmp_path / "run").steps == 3
+
+
+def test_of_videos_those_with_labelled_people_are_looked_at(toy: Path) -> None:
+    """One of two videos has nobody: few pictures wanted, it alone was seen, and people were divided by."""
+    value = json.loads(toy.read_text())
+    value["videos"] = [{"id": n, "file_name": f"v{n}", "fps": 25.0} for n in (1, 2)]
+    for n, image in enumerate(value["images"]):
+        image.update(video_id=1 + n // 3, frame_id=n % 3)
+    value["annotations"] = value["annotations"][3:]
+    path = toy.with_name("videos.json")
+    path.write_text(json.dumps(value))
+    dataset = read_coco_style(path)
+    validation = Validation(make_source(dataset, dataset.skeleton, "videos"), dataset.skeleton, limit=3)
+    assert [[r.video_id for r, _ in clip] for clip in validation._clips] == [[2, 2, 2]]
+
+
+def test_a_disk_that_is_full_is_told(toy: Path, tmp_path: Path) -> None:
+    """What torch says of it looked like a bug of ours."""
+    meta = ModelMeta("pose-fpn", {}, get_skeleton("coco17"), (64, 64))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, hard))
+    try:
+        with pytest.raises(PoseError, match="the run's state cannot be written") as caught:
+            train(small(toy, epochs=1), tmp_path / "run")
+        assert "room on the disk" in caught.value.hint and not list(tmp_path.glob("run/.*"))
+        with pytest.raises(OSError, match=r"too large|No space"):
+            save_model(tmp_path / "a.safetensors", {"a": torch.zeros(30_000)}, meta)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

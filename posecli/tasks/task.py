@@ -69,7 +69,11 @@ class Task(abc.ABC):
     def _check_counts(self) -> None:
         for source, count in zip(self.sources, self.counts, strict=True):
             if not count:
-                raise PoseError("nothing to learn from", source.name, f"left out: {self.left_out}")
+                why = ", ".join(f"{count} {what}" for what, count in self.left_out.items()) or "nobody is labelled"
+                most = max(self.left_out, key=self.left_out.__getitem__, default="")
+                setting = next((key for key in ("min_joints", "min_side", "min_area") if f"({key})" in most), "")
+                remedy = f"; --set {setting}=1 asks for less" if setting else ""
+                raise PoseError("nothing to learn from", source.name, f"left out: {why}{remedy}")
 
     def shapes(self) -> list[np.ndarray]:
         """The shape of each source's samples (count,), see `posecli.data.shape_of`; whole pictures have none."""

@@ -129,6 +129,7 @@ class TopDownTask(Task):
     def _usable(self, source: Source) -> list[tuple[int, int]]:
         """(record, person) indices of the people that are learnt from."""
         people = []
+        least = min(self.settings.min_joints, self.skeleton.num_keypoints)  # nobody has more
         for r in self._labelled(source):
             record = source.dataset.records[r]
             xy, visibility = source.people(record)
@@ -138,8 +139,8 @@ class TopDownTask(Task):
                     self._count("crowds and ignored regions")
                 elif not (visibility[p] > 0).any():
                     self._count("people without labelled joints")
-                elif (visibility[p] > 0).sum() < self.settings.min_joints:
-                    self._count(f"people with fewer than {self.settings.min_joints} labelled joints (min_joints)")
+                elif (visibility[p] > 0).sum() < least:
+                    self._count(f"people with fewer than {least} labelled joints (min_joints)")
                 elif box is None or max(box[2] - box[0], box[3] - box[1]) < max(self.settings.min_side, 1):
                     self._count(f"people without a box, or smaller than {self.settings.min_side:g} pixels (min_side)")
                 elif not _shows(box, xy[p, visibility[p] > 0]):
