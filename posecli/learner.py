@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -66,6 +67,13 @@ def learning_rate(settings: TrainSettings, step: int, progress: float) -> float:
     if settings.schedule == "step":
         return settings.lr * warm * settings.lr_factor ** sum(progress >= share for share in settings.lr_steps)
     return settings.lr * warm
+
+
+def draws_of(seed: int, step: int, accumulate: int, rank: int, world: int) -> list[int]:
+    """What the network draws by (dropout) in each micro-batch of a step of one of ``world`` processes: its own, and the
+    same however a step's micro-batches are shared out."""
+    numbers = [a * world + rank for a in range(accumulate)]
+    return [int(np.random.SeedSequence([seed, step, n]).generate_state(1, np.uint64)[0] >> 1) for n in numbers]
 
 
 def keep_freed_memory() -> None:
@@ -134,9 +142,12 @@ class Learner:
         self._statistics = _NormStatistics(self.network)
         self._mean, self._std = of_bytes(network, meta, device)
 
-    def learn(self, batches: Sequence[Mapping[str, Tensor]], rate: float) -> StepOutcome:
-        """One step at a learning rate; `batches` are this process's micro-batches. NotFinite before anything moves;
-        PoseError where a norm needs more samples than one."""
+    def learn(
+        self, batches: Sequence[Mapping[str, Tensor]], rate: float, draws: Sequence[int] | None = None
+    ) -> StepOutcome:
+        """One step at a learning rate; `batches` are this process's micro-batches, `draws` what dropout draws by in
+        each of them (`draws_of`; None: goes on drawing). NotFinite before anything moves; PoseError where a norm needs
+        more samples than one."""
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self.network.train()
@@ -150,6 +161,8 @@ class Learner:
         self._statistics.begin()
         for number, batch in enumerate(batches):
             last = number == len(batches) - 1
+            if draws is not None:
+                torch.manual_seed(draws[number])
             with self._exchange(last), self._measured():
                 with self._autocast():
                     image = self.task.arranged(self.network, self._normalised(batch["image"]))

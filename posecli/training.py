@@ -32,7 +32,7 @@ from posecli.distributed import Processes, join_processes
 from posecli.errors import PoseError
 from posecli.files import leave_lost_terminal, replace_when_done
 from posecli.inference import PoseModel, PredictOptions, find_weights
-from posecli.learner import Learner, NotFinite, StepOutcome, keep_freed_memory, learning_rate
+from posecli.learner import Learner, NotFinite, StepOutcome, draws_of, keep_freed_memory, learning_rate
 from posecli.run_log import Meter, RunLog, clear_run, refuse_used
 from posecli.running import pick_device
 from posecli.settings import RESUMABLE, TrainSettings, absolute_paths, read_toml, resolve, to_toml
@@ -329,7 +329,7 @@ class _Run:
             if self.task.unsurveyed(self.learner.network):
                 self._survey()
             try:
-                outcome = self.learner.learn(batches, rate)
+                outcome = self.learner.learn(batches, rate, self._draws())
             except NotFinite as error:
                 self._stop_nonfinite(batches, error.outcome, rate)
             self.step += 1
@@ -348,6 +348,10 @@ class _Run:
                 last_saved = time.monotonic()
             if stop and share < 1:
                 raise KeyboardInterrupt
+
+    def _draws(self) -> list[int]:
+        settings, processes = self.settings, self.processes
+        return draws_of(settings.seed, self.step, settings.accumulate, processes.rank, processes.world)
 
     def _survey(self) -> None:
         """Shows the task samples like those it learns from: the first epoch's, `SURVEYED` of them at most."""

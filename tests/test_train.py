@@ -28,7 +28,7 @@ from posecli.distributed import Processes
 from posecli.errors import PoseError, UsageError
 from posecli.formats import coco, read_coco_style
 from posecli.inference import PoseModel, load_model
-from posecli.learner import learning_rate
+from posecli.learner import draws_of, learning_rate
 from posecli.readout import BOTTOM_UP, size_for
 from posecli.settings import TrainSettings, check_meaning, gentle, parse_assignments, read_toml, resolve, to_toml
 from posecli.skeletons import get_skeleton
@@ -809,6 +809,14 @@ def test_accumulating_equals_one_large_batch(toy: Path, tmp_path: Path) -> None:
         train(settings, tmp_path / name, report=lambda r, seen=lines: seen.append(r))
         norms.append(next(r for r in lines if r["event"] == "train")["loss_offset"])
     assert norms[0] == pytest.approx(norms[1], rel=0.15)  # batch normalisation sees other micro-batches
+
+
+def test_dropout_draws_the_same_however_a_step_is_shared() -> None:
+    """Each process drew what the others did."""
+    alone = draws_of(1, 7, 4, 0, 1)
+    assert len(set(alone)) == 4 and alone != draws_of(1, 8, 4, 0, 1)
+    shared = [draws_of(1, 7, 2, rank, 2) for rank in (0, 1)]
+    assert [shared[n % 2][n // 2] for n in range(4)] == alone
 
 
 WITH_THREADS_TOLD = """
