@@ -105,7 +105,7 @@ def merge(
             if told is not None:
                 told(names, change)
         prefix = Path(os.path.relpath(dataset.root or ".", root)).as_posix()
-        filmed = [*dataset.videos, *_unlisted_videos(dataset, _folder_name(names))]
+        filmed = [*dataset.videos, *unlisted_videos(dataset, _folder_name(names))]
         renumbered = {v.id: len(videos) + n for n, v in enumerate(filmed, 1)}
         videos += [replace(v, id=renumbered[v.id], file_name=_joined(prefix, v.file_name)) for v in filmed]
         licence_ids = _join_licences(dataset, licences)
@@ -129,9 +129,9 @@ def merge(
     return Dataset(skeleton, tuple(records), tuple(videos), root, info)
 
 
-def _unlisted_videos(dataset: Dataset, folder: str) -> list[Video]:
-    """Entries for the videos that images say they are of and that the data set does not list: among those of other
-    sources a bare number would mean another one's video, or none."""
+def unlisted_videos(dataset: Dataset, folder: str = "") -> list[Video]:
+    """Entries for the videos that images say they are of and that the data set does not list, named by ``folder`` and
+    their number: among those of other sources a bare number would mean another one's video, or none."""
     listed = {v.id for v in dataset.videos}
     frames: dict[Any, list[Record]] = {}
     for record in dataset.records:
@@ -139,7 +139,7 @@ def _unlisted_videos(dataset: Dataset, folder: str) -> list[Video]:
             frames.setdefault(record.video_id, []).append(record)
     return [
         Video(
-            number, f"{folder} video {number}", of[0].file_name if is_video_frame(of[0]) else "", of[0].width,
+            number, f"{folder} video {number}".lstrip(), of[0].file_name if is_video_frame(of[0]) else "", of[0].width,
             of[0].height, 0.0, max(r.frame_id or 0 for r in of) + 1,
         )
         for number, of in frames.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import subprocess
 import sys
@@ -140,6 +141,12 @@ def test_stream_from_standard_input(files) -> None:
         )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["all"]["people"] == 8
+
+
+def test_standard_input_takes_streams_only(cli, files, monkeypatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO('[{"image_id": 1, "keypoints": [1, 2, 1], "score": 1}]'))
+    outcome = cli("evaluate", files[0], "-")
+    assert outcome.code == 1 and "- takes pose streams only; give other forms as a file" in outcome.err
 
 
 def test_no_torch_is_imported(files) -> None:

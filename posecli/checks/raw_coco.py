@@ -37,7 +37,7 @@ def load(
     root: str | Path | None = image_root
     if root is None:
         names = [i["file_name"] for i in value.get("images") or () if isinstance(i, dict) and "file_name" in i]
-        root = image_root_of(path, str(names[0])) if names else path.parent
+        root = image_root_of(path, coco.with_slashes(str(names[0]))) if names else path.parent
     return _columns(value, str(path), str(root), skeleton, "coco")
 
 
@@ -62,14 +62,13 @@ def _columns(
         if not isinstance(value.get(key), list):
             raise PoseError(f"no list {key!r}", path, "is it a COCO keypoint data set?")
     # The categories must be whole: without the joints' names nothing can be said.
-    bare = {"images": [], "annotations": [], "categories": value["categories"]}
-    joints = coco.from_json(bare, path, skeleton=skeleton, warn=lambda message: None).skeleton
-    categories = [c for c in value["categories"] if c.get("keypoints")] or value["categories"]
+    chosen, joints = coco.person_categories(value["categories"], path, skeleton, lambda message: None)
+    listed = {c["id"]: str(c.get("name", "")) for c in value["categories"]}
     findings: list[Finding] = []
     pictures, row = _pictures(value, path, findings)
     rows = Rows(joints.num_keypoints)
     seen: set[Any] = set()
-    wanted = {_hashable(c["id"]) for c in categories}
+    wanted = {c["id"] for c in chosen}
     for n, entry in enumerate(value["annotations"]):
         if not isinstance(entry, dict) or "image_id" not in entry:
             findings.append(Finding("malformed", path, f"annotations[{n}]", "no object with image_id", place=n))
@@ -84,7 +83,11 @@ def _columns(
             what = f"there is no image {entry['image_id']!r}"
             findings.append(Finding("annotation-without-image", path, record, what, place=n))
             continue
-        if _hashable(entry.get("category_id")) in wanted:
+        category = _hashable(entry.get("category_id"))
+        if category not in listed:
+            what = coco.unknown_category(category, listed) if "category_id" in entry else "no category_id"
+            findings.append(Finding("malformed", path, record, what, place=n))
+        elif category in wanted:
             _person(entry, n, f"{record} (image {entry['image_id']})", image, path, joints, rows, findings)
     subject = Subject(path, form, joints, root, pictures, **rows.finish(), raw=value)
     return subject, findings
@@ -104,32 +107,34 @@ def _pictures(value: Mapping[str, Any], path: str, findings: list[Finding]) -> t
         if not isinstance(entry, dict) or "id" not in entry or not isinstance(entry.get("file_name"), str):
             findings.append(Finding("malformed", path, f"images[{n}]", "no object with id and file_name", place=n))
             continue
-        key, record = _hashable(entry["id"]), f"image {entry['id']}"
+        key, record, file_name = _hashable(entry["id"]), f"image {entry['id']}", coco.with_slashes(entry["file_name"])
         if key in row:
             same = entries[key] == entry
             what = "the same entry twice" if same else f"also the id of {entries[key].get('file_name')!r}"
             findings.append(Finding("duplicate-image-id", path, record, what, place=n, value=same))
             continue
-        width, height = entry.get("width"), entry.get("height")
+        width, height = (
+            int(v) if isinstance(v, float) and v.is_integer() else v for v in (entry.get("width"), entry.get("height"))
+        )
         if not (is_whole(width) and is_whole(height) and width > 0 and height > 0):
             what = f"{width!r} x {height!r} is no size"
             findings.append(Finding("wrong-size", path, record, what, place=n))
             width = height = 0
-        in_video = "frame_id" in entry and "video_id" in entry and _is_video(entry["file_name"])
+        in_video = "frame_id" in entry and "video_id" in entry and _is_video(file_name)
         frame = entry.get("frame_id")
         known = _hashable(entry.get("video_id", entry.get("vid_id")))
         video = videos.get(known, {})
-        name = (entry["file_name"], frame if in_video else None)
+        name = (file_name, frame if in_video else None)
         if name in files:
-            findings.append(Finding("duplicate-frame", path, record, f"{entry['file_name']} is {files[name]} too",
+            findings.append(Finding("duplicate-frame", path, record, f"{file_name} is {files[name]} too",
                                     place=n, value=False))  # fmt: skip
         files.setdefault(name, record)
         row[key], entries[key] = len(pictures), entry
         tags = video.get("tags")
         pictures.append(
             Picture(
-                f"{record} ({entry['file_name']}{f', frame {frame}' if in_video else ''})",
-                n, entry["id"], entry["file_name"], int(width or 0), int(height or 0),
+                f"{record} ({file_name}{f', frame {frame}' if in_video else ''})",
+                n, entry["id"], file_name, int(width or 0), int(height or 0),
                 source=known if is_whole(frame) and known is not None else None,
                 frame=int(frame or 0) if is_whole(frame) else 0, in_video=in_video,
                 fps=float(video["fps"]) if is_number(video.get("fps")) and video["fps"] > 0 else None,

@@ -310,11 +310,11 @@ def _has_labelled_clips(src: Path) -> bool:
 def _what_it_may_be(src: Path) -> str:
     if src.suffix == ".json":
         with open(src, "rb") as handle:
-            head = handle.read(200).lstrip()
+            head = handle.read(200).removeprefix(b"\xef\xbb\xbf").lstrip()
         if head.startswith(b"["):
             return "a JSON list without joints: detections are predictions, not labels (infer --boxes takes them)"
         try:
-            with open(src, encoding="utf-8") as handle:
+            with open(src, encoding="utf-8-sig") as handle:
                 json.load(handle)
         except (ValueError, RecursionError) as error:
             return json_fault(error)

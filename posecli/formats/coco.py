@@ -8,7 +8,7 @@ What posecli adds, so that nothing has to be guessed later: the category's block
 flip pairs, head, torso, limbs), ``video_id`` and 0-based ``frame_id`` of images, ``tags`` and ``recording`` of videos,
 ``track_id``, ``head_box`` (x, y, width, height), ``keypoint_scores``, and of people that a model found ``score`` and
 ``heat`` of annotations. An image whose ``file_name``
-is a video is that video's frame ``frame_id``. Keys this module does not know are kept.
+is a video is that video's frame ``frame_id``. Keys this module does not know are kept, also those of the category.
 """
 
 from __future__ import annotations
@@ -26,19 +26,20 @@ import numpy as np
 
 from posecli.errors import PoseError
 from posecli.files import image_root_of, is_finite, json_fault, only_numbers, refuse_device
-from posecli.formats.coco_write import category_json, joint_box, to_json, write, xywh_json
+from posecli.formats.coco_write import category_json, joint_box, own_category, to_json, write, xywh_json
 from posecli.formats.joint_names import skeleton_from_names, spelling
 from posecli.types import Dataset, Instance, Record, Skeleton, Video
 
 _IMAGE_KEYS = {"id", "file_name", "width", "height"}
 _VIDEO_KEYS = {"id", "name", "file_name", "width", "height", "fps", "num_frames", "tags"}
+_SIZE = ("width", "height")
 _ANNOTATION_KEYS = {
     "image_id", "category_id", "keypoints", "num_keypoints", "bbox", "area", "iscrowd", "track_id", "head_box",
     "keypoint_scores",
 }  # fmt: skip
 __all__ = [
-    "absent_files", "box_from_xywh", "category_json", "from_json", "joint_box", "load_json", "read", "to_json", "write",
-    "xywh_json",
+    "absent_files", "box_from_xywh", "category_json", "from_json", "joint_box", "load_json", "person_categories",
+    "read", "to_json", "unknown_category", "with_slashes", "write", "xywh_json",
 ]  # fmt: skip
 Warn = Callable[[str], None]
 _FAR = 2.0**53  # numbers below are finite and floats hold them
@@ -56,7 +57,9 @@ def read(
 
     Coordinates stay float64 and NaN where v is 0; v is kept exactly. ``Instance.extra`` holds the annotation's ``id``,
     its ``segmentation`` (polygons or RLE, untouched) and all unknown keys; ``ignore`` is ``iscrowd``. A box without
-    width and height becomes None. ``Dataset.info`` holds the file's other top-level keys.
+    width and height becomes None. ``Dataset.info`` holds the file's other top-level keys, and under ``categories`` the
+    category of the people where it is not simply ``person`` with id 1. Several categories of the same joints are taken
+    as one; of several with different joints, the one called ``person`` or the one with the joints of ``skeleton``.
 
     Args:
         path: the JSON file.
@@ -84,7 +87,7 @@ def load_json(path: str | Path) -> Any:
     """The parsed file; PoseError with file, line and column when it is not JSON or not readable."""
     refuse_device(path)
     try:
-        with open(path, encoding="utf-8") as handle:
+        with open(path, encoding="utf-8-sig") as handle:  # Windows' editors write a byte order mark
             return json.load(handle)
     except json.JSONDecodeError as error:
         raise PoseError(f"not JSON: {error.msg}", f"{path}, line {error.lineno}, column {error.colno}") from None
@@ -99,19 +102,24 @@ def from_json(value: Mapping[str, Any], where: str, *, skeleton: Skeleton | None
     for key in ("images", "annotations", "categories"):
         if not isinstance(value.get(key), list):
             raise PoseError(f"no list {key!r}", where, "is it a COCO keypoint data set?")
-    category, skeleton = _category(value["categories"], where, skeleton, warn)
+    chosen, skeleton = person_categories(value["categories"], where, skeleton, warn)
     videos = _read_videos(value.get("videos") or [], where)
     heads = _read_images(value["images"], where, {v.id for v in videos} if videos else None)
-    people = _read_annotations(value["annotations"], where, heads, category, skeleton, warn)
+    _say_backslashes((*value["images"], *(value.get("videos") or ())), where, warn)
+    listed = {c["id"]: str(c.get("name", "")) for c in value["categories"]}
+    ids = {c["id"] for c in chosen}
+    people = _read_annotations(value["annotations"], where, heads, ids, listed, skeleton, warn)
     records = tuple(Record(instances=tuple(people.get(image_id, ())), **head) for image_id, head in heads.items())
     info = {k: v for k, v in value.items() if k not in ("images", "annotations", "categories", "videos")}
+    if len(chosen) == 1 and (own := own_category(chosen[0])):
+        info["categories"] = [own]
     return Dataset(skeleton, records, videos, "", info)
 
 
-def _category(
+def person_categories(
     categories: Sequence[Any], where: str, override: Skeleton | None, warn: Warn
-) -> tuple[set[Any], Skeleton]:
-    """Ids of the person categories and the skeleton."""
+) -> tuple[list[Mapping[str, Any]], Skeleton]:
+    """The categories whose annotations are people, and the skeleton; PoseError where that is not clear."""
     for i, category in enumerate(categories):
         if not isinstance(category, dict) or "id" not in category:
             raise PoseError("no 'id'", f"{where}, categories[{i}]")
@@ -129,10 +137,12 @@ def _category(
         people = [c for c in categories if str(c.get("name", "")).lower() == "person"] or list(categories)
         if len(people) != 1:
             raise PoseError("no category named 'person'", where)
-        return {people[0]["id"]}, override
+        return people, override
     if len({tuple(c["keypoints"]) for c in with_joints}) > 1:
+        with_joints = [_one_of(with_joints, where, override)]
+    elif len(with_joints) > 1:
         names = ", ".join(str(c.get("name", c["id"])) for c in with_joints)
-        raise PoseError(f"categories with different joints: {names}", where, "keep one of them")
+        warn(f"{where}: {len(with_joints)} categories ({names}) were taken as one")
     first = with_joints[0]
     skeleton = _skeleton_of(first, f"{where}, category {first['id']}", warn)
     if override is not None:
@@ -144,7 +154,21 @@ def _category(
                 "use --to-skeleton to change the joint set",
             )
         skeleton = override
-    return {c["id"] for c in with_joints}, skeleton
+    return with_joints, skeleton
+
+
+def _one_of(categories: Sequence[Mapping[str, Any]], where: str, override: Skeleton | None) -> Mapping[str, Any]:
+    """Of categories with different joints the only one with the joints asked for, else the only one called person."""
+    if override is None:
+        fit = [c for c in categories if str(c.get("name", "")).lower() == "person"]
+    else:
+        joints = [spelling(n) for n in override.keypoints]
+        fit = [c for c in categories if [spelling(n) for n in c["keypoints"]] == joints]
+    if len(fit) != 1:
+        names = ", ".join(str(c.get("name", c["id"])) for c in categories)
+        hint = "keep one of them, or say which joints are meant with --skeleton"
+        raise PoseError(f"categories with different joints: {names}", where, hint)
+    return fit[0]
 
 
 def _is_id(value: Any) -> bool:
@@ -193,7 +217,7 @@ def _read_videos(entries: Sequence[Any], where: str) -> tuple[Video, ...]:
         tags = entry.get("tags") or []
         if not isinstance(tags, list):
             raise PoseError("'tags' is not a list", at)
-        file_name = str(entry.get("file_name", ""))
+        file_name = with_slashes(str(entry.get("file_name", "")))
         try:
             videos.append(
                 Video(
@@ -213,6 +237,19 @@ def _read_videos(entries: Sequence[Any], where: str) -> tuple[Video, ...]:
     return tuple(videos)
 
 
+def with_slashes(name: str) -> str:
+    """A name as Windows writes it (``sub\\p1.jpg``) as all other systems do. One with a slash stays: there a backslash
+    is a letter."""
+    return name if "/" in name else name.replace("\\", "/")
+
+
+def _say_backslashes(entries: Sequence[Any], where: str, warn: Warn) -> None:
+    names = [str(e.get("file_name", "")) for e in entries]
+    moved = [n for n in names if with_slashes(n) != n]
+    if moved:
+        warn(f"{where}: {len(moved)} file names have backslashes, as on Windows; read as {with_slashes(moved[0])!r}")
+
+
 def _read_images(entries: Sequence[Any], where: str, video_ids: set[int] | None) -> dict[Any, dict[str, Any]]:
     """Image id to the keyword arguments of its `Record`, in file order."""
     heads: dict[Any, dict[str, Any]] = {}
@@ -223,7 +260,8 @@ def _read_images(entries: Sequence[Any], where: str, video_ids: set[int] | None)
         for key in ("id", "file_name", "width", "height"):
             if key not in entry:
                 raise PoseError(f"no {key!r}", at)
-        image_id, width, height = entry["id"], entry["width"], entry["height"]
+        image_id = entry["id"]
+        width, height = (int(v) if isinstance(v, float) and v.is_integer() else v for v in map(entry.get, _SIZE))
         if not _is_id(image_id):
             raise PoseError(f"image id {image_id!r} is neither a number nor a name", at)
         if image_id in heads:
@@ -234,7 +272,7 @@ def _read_images(entries: Sequence[Any], where: str, video_ids: set[int] | None)
             raise PoseError(f"file_name {entry['file_name']!r} is not a name", f"{where}, image {image_id}")
         head: dict[str, Any] = {
             "image_id": image_id,
-            "file_name": entry["file_name"],
+            "file_name": with_slashes(entry["file_name"]),
             "width": width,
             "height": height,
         }
@@ -255,9 +293,10 @@ def _read_images(entries: Sequence[Any], where: str, video_ids: set[int] | None)
 
 
 def _read_annotations(
-    entries: Sequence[Any], where: str, heads: Mapping[Any, Any], category: set[Any], skeleton: Skeleton, warn: Warn
-) -> dict[Any, list[Instance]]:
-    """Image id to its people, in file order."""
+    entries: Sequence[Any], where: str, heads: Mapping[Any, Any], category: set[Any], listed: Mapping[Any, str],
+    skeleton: Skeleton, warn: Warn,
+) -> dict[Any, list[Instance]]:  # fmt: skip
+    """Image id to its people, in file order. ``category`` are the ids of people, ``listed`` the names of all ids."""
     count = skeleton.num_keypoints
     people: dict[Any, list[Instance]] = {}
     seen: set[Any] = set()
@@ -279,6 +318,8 @@ def _read_annotations(
                     raise PoseError("the annotation id is used twice", at)
                 seen.add(entry["id"])
             known = entry["category_id"] in category
+            if not known and entry["category_id"] not in listed:
+                raise PoseError(unknown_category(entry["category_id"], listed), at)
         except TypeError:  # lists and objects cannot be looked up
             raise PoseError("an id is neither a number nor a name", f"{where}, annotations[{i}]") from None
         if not known:
@@ -302,6 +343,12 @@ def _read_annotations(
     if miscounted:
         warn(f"{first_miscounted}: num_keypoints is not the count of v > 0 ({miscounted} such annotations; v is used)")
     return people
+
+
+def unknown_category(category: Any, listed: Mapping[Any, str]) -> str:
+    """What is wrong with the id of a category that the file does not list."""
+    known = ", ".join(f"{i!r} {name}".rstrip() for i, name in list(listed.items())[:5])
+    return f"unknown category id {reprlib.repr(category)} (the file has {known}{', ...' if len(listed) > 5 else ''})"
 
 
 def _points(rows: Sequence[tuple[str, Any]], count: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from posecli.types import Dataset, Instance, Record, Skeleton, Video
 
 # OKS area of a person without a mask: 0.53 of the joint box, as CrowdPose and AI Challenger do.
 AREA_OF_BOX = 0.53
+_CATEGORY = {"id": 1, "name": "person", "supercategory": "person"}
 
 
 def write(dataset: Dataset, path: str | Path, *, overwrite: bool = True) -> None:
@@ -77,22 +79,29 @@ def to_json(dataset: Dataset) -> dict[str, Any]:
         block["area_from_joint_box"] = block.get("area_from_joint_box", 0) + filled
     if block:
         info["posecli"] = block
+    category = category_json(dataset.skeleton, next(iter(rest.pop("categories", ())), None))
     value: dict[str, Any] = {"info": info, **rest}
     if dataset.videos:
         value["videos"] = [_video_json(v) for v in dataset.videos]
     value["images"] = [_image_json(r) for r in dataset.records]
-    value["annotations"] = [_annotation_json(r, i, n) for (r, i), n in zip(people, ids, strict=True)]
-    value["categories"] = [category_json(dataset.skeleton)]
+    value["annotations"] = [_annotation_json(r, i, n, category["id"]) for (r, i), n in zip(people, ids, strict=True)]
+    value["categories"] = [category]
     return value
 
 
-def category_json(skeleton: Skeleton) -> dict[str, Any]:
-    """The category entry that carries a skeleton (edges counted from 1, as COCO does)."""
+def own_category(category: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a category is not about its joints; empty where it says no more than ``person`` and id 1."""
+    own = {k: v for k, v in category.items() if k not in ("keypoints", "skeleton", "posecli")}
+    return own if any(_CATEGORY.get(k) != v for k, v in own.items()) else {}
+
+
+def category_json(skeleton: Skeleton, own: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The category entry that carries a skeleton (edges counted from 1, as COCO does), with the id, name and further
+    keys of `own_category`."""
     block = {k: v for k, v in skeleton.to_json().items() if k not in ("keypoints", "edges") and v}
     return {
-        "id": 1,
-        "name": "person",
-        "supercategory": "person",
+        **_CATEGORY,
+        **own_category(own or {}),
         "keypoints": list(skeleton.keypoints),
         "skeleton": [[a + 1, b + 1] for a, b in skeleton.edges],
         "posecli": {"sigmas": [], "flip_pairs": [], **block},
@@ -132,7 +141,7 @@ def _mask_area(record: Record, instance: Instance) -> float | None:
         return None
 
 
-def _annotation_json(record: Record, instance: Instance, annotation_id: int) -> dict[str, Any]:
+def _annotation_json(record: Record, instance: Instance, annotation_id: int, category_id: Any) -> dict[str, Any]:
     box, area = instance.box_xyxy, instance.area
     joints = joint_box(instance.xy, instance.visibility) if box is None or area is None else None
     if area is None:
@@ -140,7 +149,7 @@ def _annotation_json(record: Record, instance: Instance, annotation_id: int) -> 
     value: dict[str, Any] = {
         "id": annotation_id,
         "image_id": record.image_id,
-        "category_id": 1,
+        "category_id": category_id,
         "keypoints": _keypoints_json(instance),
         "num_keypoints": int(np.count_nonzero(instance.visibility)),
         "bbox": xywh_json(joints if box is None else box),
@@ -151,9 +160,8 @@ def _annotation_json(record: Record, instance: Instance, annotation_id: int) -> 
         value["track_id"] = int(instance.track_id)
     if instance.head_box_xyxy is not None:
         value["head_box"] = xywh_json(instance.head_box_xyxy)
-    scores = instance.score.tolist()
-    if any(s != 1 for s in scores):
-        value["keypoint_scores"] = [round(s, 4) for s in scores]
+    if (instance.score[instance.visibility > 0] != 1).any():  # joints that are missing may have 0: it says nothing
+        value["keypoint_scores"] = [round(s, 4) for s in instance.score.tolist()]
     if instance.person_score != 1:
         value["score"] = float(instance.person_score)
     if instance.heat is not None:

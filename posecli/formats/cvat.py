@@ -30,7 +30,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from xml.parsers import expat
 
@@ -38,18 +38,21 @@ import numpy as np
 
 from posecli.errors import PoseError
 from posecli.files import image_root_of
-from posecli.formats.cvat_write import NOTES, write
+from posecli.formats.cvat_write import NOTES, PERSON_LABEL, write
+from posecli.formats.joint_names import spelling
 from posecli.formats.side_notes import (
     Joints,
     LabelledFrame,
     assemble,
     found_below,
+    is_video_name,
     make_person,
     video_from_json,
     video_json,
 )
 from posecli.formats.sniffing import head_of
-from posecli.types import Dataset, Instance, Video
+from posecli.skeletons import get_skeleton
+from posecli.types import Dataset, Instance, Skeleton, Video
 
 if TYPE_CHECKING:
     from posecli.formats import ReadOptions
@@ -123,13 +126,16 @@ def read(src: str | Path, options: ReadOptions, warn: Warn) -> Dataset:
     if images and tracks:
         raise PoseError("both images and tracks", str(path), "export one task, for images or for video")
     notes = _notes(root.find(f"meta/{NOTES}"), str(path))
-    joints = Joints(_joint_names(root, path), options.skeleton, notes.get("skeleton"), str(path))
+    left_out = _leave_out_other_skeletons(root, options.skeleton, path)
+    if left_out:
+        warn(f"{path}: {left_out} skeletons of other labels were left out")
+    joints = Joints(_joint_names(root), options.skeleton, notes.get("skeleton"), str(path))
     others = sum(1 for shape in root.iter() if shape.tag in _PASSED_OVER)
     if others:
         warn(f"{path}: {others} polygons, masks, tags and the like were left out")
     if tracks or (not images and "video" in notes):
         return _read_videos(root, path, notes, joints, options, warn)
-    return _read_images(images, path, notes, joints, options, warn)
+    return _read_images(images, path, notes, joints, options, warn, _videos_of_tasks(root))
 
 
 def _notes(element: ET.Element | None, where: str) -> dict[str, Any]:
@@ -145,17 +151,53 @@ def _notes(element: ET.Element | None, where: str) -> dict[str, Any]:
     return value
 
 
-def _joint_names(root: ET.Element, path: Path) -> list[str]:
-    """The declared parts of the skeletons in use, then any further names in use."""
-    used = {s.get("label", "") for s in root.iter("track")} | {s.get("label", "") for s in root.iter("skeleton")}
+def _declared(root: ET.Element) -> dict[str, list[str]]:
+    """The parts of each skeleton that the file declares."""
     declared: dict[str, list[str]] = defaultdict(list)
     for label in root.iter("label"):
         parent = label.findtext("parent")
         if parent:
             declared[parent].append(label.findtext("name") or "")
-    parts = [names for parent, names in declared.items() if parent in used or not used]
-    if len({tuple(p) for p in parts}) > 1:
-        raise PoseError("skeletons with different joints", str(path), "keep one kind of skeleton")
+    return declared
+
+
+def _used(root: ET.Element) -> set[str]:
+    return {s.get("label", "") for kind in ("track", "skeleton") for s in root.iter(kind)}
+
+
+def _leave_out_other_skeletons(root: ET.Element, given: Any, path: Path) -> int:
+    """Of skeletons with different joints only those of one label stay in the tree: of the one with the joints asked
+    for, else of the one called person. Returns the number of the others; PoseError where neither is clear."""
+    used = _used(root)
+    parts = {label: names for label, names in _declared(root).items() if label in used or not used}
+    if len({tuple(names) for names in parts.values()}) < 2:
+        return 0
+    if given is None:
+        fit = [label for label in parts if label.lower() == PERSON_LABEL]
+    else:
+        skeleton = given if isinstance(given, Skeleton) else get_skeleton(str(given))
+        joints = {spelling(n) for n in skeleton.keypoints}
+        fit = [label for label, names in parts.items() if {spelling(n) for n in names} == joints]
+    if len(fit) != 1:
+        what = f"skeletons with different joints: {', '.join(parts)}"
+        raise PoseError(what, str(path), "keep one kind of skeleton, or say which joints are meant with --skeleton")
+    others = parts.keys() - set(fit)
+    count = 0
+    for holder in (root, *root.iter("image")):
+        gone = [s for s in holder if s.tag in ("track", "skeleton") and s.get("label", "") in others]
+        count += len(gone)
+        for shape in gone:
+            holder.remove(shape)
+    for labels in root.iter("labels"):
+        for label in [x for x in labels if x.findtext("parent") in others]:
+            labels.remove(label)
+    return count
+
+
+def _joint_names(root: ET.Element) -> list[str]:
+    """The declared parts of the skeletons in use, then any further names in use."""
+    used = _used(root)
+    parts = [names for parent, names in _declared(root).items() if parent in used or not used]
     names = list(parts[0]) if parts else []
     for track in root.iter("track"):
         if track.find("points") is not None:
@@ -269,8 +311,10 @@ def _gather(holder: ET.Element, joints: Joints, where: str) -> tuple[list[_Perso
 
 
 def _read_images(
-    images: list[ET.Element], path: Path, notes: dict[str, Any], joints: Joints, options: ReadOptions, warn: Warn
-) -> Dataset:
+    images: list[ET.Element], path: Path, notes: dict[str, Any], joints: Joints, options: ReadOptions, warn: Warn,
+    videos: Mapping[str, str],
+) -> Dataset:  # fmt: skip
+    """``videos`` are those of `_videos_of_tasks`."""
     frames, left = [], 0
     root = _image_root(images, path) if options.image_root is None else Path(options.image_root)
     of_picture: dict[str, str] = {}
@@ -293,10 +337,23 @@ def _read_images(
         if of_picture.setdefault(known, task) != task:
             hint = "export the tasks one by one, or keep each subset's pictures in a folder of its name (--image-root)"
             raise PoseError(f"tasks {of_picture[known]} and {task} both have it: {known}", where, hint)
+        video = videos.get(task) or (next(iter(videos.values())) if len(videos) == 1 and not task else None)
+        if video is not None and isinstance(note.get("extra") or {}, Mapping):
+            note = {**note, "extra": {"recording": video, **(note.get("extra") or {})}}
         frames.append(LabelledFrame(where, known, width, height, _in_order(people, joints), note))
     if left:
         warn(f"{path}: {left} boxes belong to no person by their group_id and were left out")
     return assemble(joints.skeleton, frames, root)
+
+
+def _videos_of_tasks(root: ET.Element) -> dict[str, str]:
+    """Task id -> name of the video that its pictures are frames of; these are of one recording."""
+    found = {}
+    for task in root.iter("task"):
+        source = (task.findtext("source") or "").strip().replace("\\", "/")
+        if is_video_name(source):
+            found[(task.findtext("id") or "").strip()] = PurePosixPath(source).stem
+    return found
 
 
 def _picture_names(image: ET.Element) -> list[str]:

@@ -18,7 +18,8 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 Warn = Callable[[str], None]
 _HDF5 = b"\x89HDF\r\n\x1a\n"
+_LABELLED = "labeled-data"
 
 
 def recognise(src: Path) -> str | None:
@@ -57,7 +59,7 @@ def recognise(src: Path) -> str | None:
 
 def _of_project(folder: Path) -> list[Path]:
     """The labelled tables of a project, one a folder; CSV goes before H5, which says the same."""
-    base = folder if folder.name == "labeled-data" else folder / "labeled-data"
+    base = folder if folder.name == _LABELLED else folder / _LABELLED
     tables: dict[Path, Path] = {}
     for path in sorted(base.glob("*/CollectedData_*.*")):
         if path.suffix in (".csv", ".h5"):
@@ -98,6 +100,7 @@ def read(src: str | Path, options: ReadOptions, warn: Warn) -> Dataset:
         columns = joint_columns(label, skeleton, {})
         index = _index(lines)
         places: list[tuple[str, int, int, int | None]]
+        recordings: list[str | None] = [None] * len(index)
         if all(name.isdecimal() for _, name in index) and index:
             video = _video(path, options, len(videos) + 1, root)
             videos.append(video)
@@ -109,6 +112,7 @@ def read(src: str | Path, options: ReadOptions, warn: Warn) -> Dataset:
         else:
             folder = root if options.image_root is not None else path.parent
             pictures = FoundPictures(folder, str(path))
+            recordings = [_recording(name, path) for _, name in index]
             places = []
             for _, name in index:
                 found, width, height = pictures.named(name)
@@ -117,7 +121,7 @@ def read(src: str | Path, options: ReadOptions, warn: Warn) -> Dataset:
         rows: dict[str, list[LabelRow]] = {}
         for row in label.rows:
             rows.setdefault(row.where, []).append(row)
-        for (number, _), (name, width, height, frame) in zip(index, places, strict=True):
+        for (number, _), (name, width, height, frame), recording in zip(index, places, recordings, strict=True):
             people = [
                 _person(to_instance(row, columns, skeleton, label.third, width, height, threshold))
                 for row in rows.get(f"{path}, row {number}", ())
@@ -126,6 +130,7 @@ def read(src: str | Path, options: ReadOptions, warn: Warn) -> Dataset:
                 Record(
                     len(records) + 1, name, width, height, tuple(people),
                     None if frame is None else videos[-1].id, frame,
+                    {} if recording is None else {"recording": recording},
                 )
             )  # fmt: skip
     return Dataset(skeleton, tuple(records), tuple(videos), str(root))
@@ -153,6 +158,16 @@ def _index(lines: Lines) -> list[tuple[int, str]]:
     coords = next(n for n, (_, cells) in enumerate(lines) if cells[0].strip().lower() == "coords")
     first = next(i for i, c in enumerate(lines[coords][1]) if c.strip().lower() == "x")
     return [(number, "/".join(c.strip() for c in cells[:first])) for number, cells in lines[coords + 1 :]]
+
+
+def _recording(name: str, table: Path) -> str | None:
+    """The video that a picture was taken from: the folder below ``labeled-data``, in its name or around the table.
+    Frames of one video are too much alike to be on both sides of a split."""
+    for parts in (PurePosixPath(name.replace("\\", "/")).parts[:-1], table.resolve().parent.parts):
+        below = [folder for base, folder in pairwise(parts) if base == _LABELLED]
+        if below:
+            return below[-1]
+    return None
 
 
 def _person(person: Instance) -> Instance:

@@ -19,7 +19,7 @@ from posecli.formats.clip_names import recording_of, tags_of
 from posecli.formats.coco_write import xywh_json
 from posecli.formats.labels import SCORE_THRESHOLD
 from posecli.formats.picture_size import picture_size
-from posecli.formats.side_notes import is_video_frame
+from posecli.formats.side_notes import is_video_frame, is_video_name
 from posecli.predictions import FramePoses, StreamHeader
 from posecli.types import Dataset, Instance, Record, Skeleton, Video
 
@@ -70,16 +70,12 @@ def label_stream(dataset: Dataset, *, whole_names: bool = False) -> Iterator[tup
             records.sort(key=lambda r: 0 if r.frame_id is None else r.frame_id)
         for n, record in enumerate(records):
             frame = n if record.frame_id is None or video is None else record.frame_id
-            if video is not None and (video.fps or is_video_frame(record)):
-                time = frame / video.fps if video.fps else None
-                yield header, FramePoses(frame, record.instances, time, record.image_id)
-            else:
-                yield (
-                    header,
-                    FramePoses(
-                        frame, record.instances, None, record.image_id, record.file_name, record.width, record.height
-                    ),
-                )
+            time = frame / video.fps if video is not None and video.fps else None
+            poses = FramePoses(frame, record.instances, time, record.image_id)
+            # Of a recording that is a folder of pictures only their names tell where the frames are.
+            if video is None or not (is_video_frame(record) or (video.fps and is_video_name(video.file_name))):
+                poses = replace(poses, file=record.file_name, width=record.width, height=record.height)
+            yield header, poses
 
 
 def with_label_keys(person: Instance) -> Instance:
@@ -133,9 +129,12 @@ def labels_of_poses(
     for new, header, poses in one_skeleton(frames, "choose one joint set with --to-skeleton"):
         skeleton = header.skeleton
         is_video = poses.file is None
-        if new and is_video:
+        in_video = is_video or poses.time is not None  # pictures with times are the frames of a recording
+        if new:
+            number = 0
+        if in_video and not number:
             number = len(videos) + 1
-            size = _size(header, None, root)
+            size = _size(header, None, root) if is_video else (header.width or 0, header.height or 0)
             videos.append(_video(number, header, size))
         if not is_video and poses.extra.get("broken") and not poses.width:
             unreadable += 1  # nobody knows how large it is
@@ -146,13 +145,16 @@ def labels_of_poses(
         instances = tuple(_label(p, threshold) for p in people)
         extra = dict(poses.extra) | ({"is_labeled": False} if poses.extra.get("broken") else {})
         image_id = len(records) + 1 if poses.image_id is None else poses.image_id
-        if is_video:
+        if in_video:
             ends[number] = max(ends.get(number, 0), poses.frame + 1)
+        if is_video:
             video = videos[-1]
             record = Record(image_id, video.file_name, video.width, video.height, instances, number, poses.frame, extra)
         else:
             name = _picture(header, str(poses.file), root)
-            record = Record(image_id, name, *_size(header, poses, root / name), instances, extra=extra)
+            width, height = _size(header, poses, root / name)
+            video_id, frame = (number, poses.frame) if in_video else (None, None)
+            record = Record(image_id, name, width, height, instances, video_id, frame, extra)
         records.append(record)
     if skeleton is None:
         raise PoseError("the stream has no frames: nothing to label")

@@ -342,7 +342,8 @@ def write(dataset: Dataset, path: str | Path, *, overwrite: bool = False, warn: 
     """
     refuse_video_frames(dataset, "Label Studio")
     people = [p for r in dataset.records for p in r.instances]
-    drafts = any(p.person_score != 1 or (p.score != 1).any() for p in people)
+    # Of joints that are missing the score says nothing: labels that passed through a stream have 0 there.
+    drafts = any(p.person_score != 1 or (p.score[p.visibility > 0] != 1).any() for p in people)
     tasks = [_task(dataset, record, n, drafts) for n, record in enumerate(dataset.records, 1)]
     with replace_when_done(path, overwrite=overwrite) as part:
         part.write_text(json_text(tasks, indent=1) + "\n", encoding="utf-8")

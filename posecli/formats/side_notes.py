@@ -256,9 +256,14 @@ def found_below(root: Path, name: str) -> str:
 
 def is_video_frame(record: Record) -> bool:
     """Whether the record is a frame inside a video file and not a picture of its own."""
+    return record.frame_id is not None and is_video_name(record.file_name)
+
+
+def is_video_name(name: str) -> bool:
+    """Whether it is a video file's name, by its suffix."""
     from posecli.video import VIDEO_SUFFIXES  # it loads decoders
 
-    return record.frame_id is not None and PurePosixPath(record.file_name).suffix.lower() in VIDEO_SUFFIXES
+    return PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES
 
 
 def refuse_video_frames(dataset: Dataset, form: str) -> None:

@@ -144,14 +144,19 @@ def labels_of(dataset: Dataset, source: str = "", notes: tuple[str, ...] = ()) -
     # pycocotools sorts pictures by id; among equal scores that order decides.
     whole = all(isinstance(i, int) for i in ids)
     records = sorted(dataset.records, key=(lambda r: r.image_id) if whole else (lambda r: str(r.image_id)))
-    row: dict[int | None, int] = {video.id: i for i, video in enumerate(dataset.videos)}
+    videos = dataset.videos
+    if not {r.video_id for r in records} <= {None, *(v.id for v in videos)}:
+        from posecli.convert import unlisted_videos  # it loads decoders
+
+        videos = (*videos, *unlisted_videos(dataset))
+    row: dict[int | None, int] = {video.id: i for i, video in enumerate(videos)}
     in_video = [r.video_id is not None and r.frame_id is not None and r.video_id in row for r in records]
     frames = LabelFrames(
         image_id=[r.image_id for r in records],
         file_name=[r.file_name for r in records],
         video=np.array([row[r.video_id] if v else -1 for r, v in zip(records, in_video, strict=True)], np.int64),
         frame_id=np.array([r.frame_id if v else -1 for r, v in zip(records, in_video, strict=True)], np.int64),
-        videos=dataset.videos,
+        videos=videos,
         size_wh=np.array([(r.width, r.height) for r in records], np.int64).reshape(-1, 2),
         labelled=np.array([r.extra.get("is_labeled") is not False for r in records], bool),
         crowd_index=np.array([_crowd_index(r, source) for r in records], np.float64),
@@ -274,7 +279,7 @@ def read_predictions(
             if not _start(path).startswith(b"["):
                 hint = "a results list is a JSON list of detections"
                 raise PoseError("neither a pose stream nor another form of poses or labels", where, hint)
-            return read_results(path, skeleton)
+            return read_results(path, skeleton, frames)
     from posecli.predictions import read_stream
 
     if where != "-" and path.is_dir():
@@ -282,7 +287,19 @@ def read_predictions(
         if not files:
             raise PoseError("no .jsonl pose stream in this folder", where)
         return _from_stream((item for file in files for item in read_stream(file, warn=say)), where, notes)
-    return _from_stream(read_stream(where if where == "-" else path, warn=say), where, notes)
+    items = read_stream(where if where == "-" else path, warn=say)
+    return _from_stream(_only_streams(items) if where == "-" else items, where, notes)
+
+
+def _only_streams(items: Iterator[tuple[StreamHeader, FramePoses]]) -> Iterator[tuple[StreamHeader, FramePoses]]:
+    """The frames of standard input; whoever sends another form there is told so."""
+    try:
+        first = next(items, None)
+    except PoseError as error:
+        raise PoseError(error.what, error.where, "- takes pose streams only; give other forms as a file") from None
+    if first is not None:
+        yield first
+    yield from items
 
 
 def _is_stream(path: Path) -> bool:
@@ -294,15 +311,32 @@ def _is_stream(path: Path) -> bool:
 
 def _names_ids(path: Path, frames: LabelFrames) -> bool:
     """Whether a list's ``image_id``s, which are text, are the labels' ids (and not names of pictures). Some may be of
-    pictures that nobody labelled."""
-    ids = {i for i in frames.image_id if isinstance(i, str)}
+    pictures that nobody labelled. A number as text that is another picture's name is taken as the name."""
+    ids = {str(i): row for row, i in enumerate(frames.image_id)}
+    names = {Path(n).stem: row for row, n in enumerate(frames.file_name) if not isinstance(frames.image_id[row], str)}
     if not ids:
         return False
     from posecli.formats import coco
 
     value = coco.load_json(path)
     found = [e.get("image_id") for e in value if isinstance(e, dict)] if isinstance(value, list) else []
-    return any(isinstance(i, str) and i in ids for i in found)
+    return any(isinstance(i, str) and i in ids and names.get(i, ids[i]) == ids[i] for i in found)
+
+
+def _as_the_labels_have_them(image_ids: list[Any], frames: LabelFrames | None, notes: list[str]) -> list[Any]:
+    """The results' image ids, numbers as text (or text as numbers) where the labels have the same otherwise."""
+    if frames is None:
+        return image_ids
+    known, by_text = set(frames.image_id), {str(i): i for i in frames.image_id}
+    meant = [i if i in known else by_text.get(str(i), i) for i in image_ids]
+    other = [i for i, m in zip(image_ids, meant, strict=True) if m is not i and m != i]
+    if other:
+        kinds = ("text", "numbers") if isinstance(other[0], str) else ("numbers", "text")
+        notes.append(
+            f"{len(set(other))} image ids are {kinds[0]} in the results ({other[0]!r}) and {kinds[1]} in the labels; "
+            "they were taken as the same"
+        )
+    return meant
 
 
 def _start(path: Path) -> bytes:
@@ -374,25 +408,26 @@ def _from_stream(items: Iterable[tuple[StreamHeader, FramePoses]], where: str, n
     return Predictions(frames, columns, skeleton, True, where, tuple(notes), tuple(boxes_of))
 
 
-def read_results(path: str | Path, skeleton: Skeleton | None = None) -> Predictions:
+def read_results(path: str | Path, skeleton: Skeleton | None = None, frames: LabelFrames | None = None) -> Predictions:
     """A COCO keypoint results list: ``[{"image_id", "keypoints": [x, y, s, ...], "score"}, ...]``.
 
     Every joint counts as found, as pycocotools has it. A detection's area is its box' where the list has boxes, else
-    that of the box around its joints (`COCO.loadRes`).
+    that of the box around its joints (`COCO.loadRes`). ``frames`` are the labels': an id that they have as a number may
+    be text here.
     """
     from posecli.formats import coco
 
     where = str(path)
     results = coco.load_json(path)
-    notes = []
+    notes: list[str] = []
     try:
-        image_ids = [r["image_id"] for r in results]
+        image_ids = _as_the_labels_have_them([r["image_id"] for r in results], frames, notes)
         scores = np.array([r["score"] for r in results], np.float64)
         flat = [r["keypoints"] for r in results]
         boxed = bool(results) and bool(results[0].get("bbox"))
         boxes = np.array([r["bbox"] if boxed else _NO_BOX for r in results], np.float64).reshape(-1, 4)
         heat = np.array([r.get("heat", np.nan) for r in results], np.float64)
-        track = [r.get("track_id", -1) for r in results]
+        track = [-1 if r.get("track_id") is None else r["track_id"] for r in results]
         if not all(isinstance(t, int) and not isinstance(t, bool) for t in track):
             raise ValueError("a track_id is not a whole number")
         lengths = {len(k) for k in flat}
@@ -414,8 +449,8 @@ def read_results(path: str | Path, skeleton: Skeleton | None = None) -> Predicti
     area = boxes[:, 2] * boxes[:, 3] if boxed else own[:, 2] * own[:, 3]
     columns = make_people(rows, xy, found, score=scores, box_xywh=boxes, area=area, heat=heat, track=track)
     size = len(frame_of)
-    frames = PredictedFrames([""] * size, [None] * size, [-1] * size, list(frame_of), np.zeros(size))
-    return Predictions(frames, columns, skeleton, False, where, tuple(notes))
+    found_frames = PredictedFrames([""] * size, [None] * size, [-1] * size, list(frame_of), np.zeros(size))
+    return Predictions(found_frames, columns, skeleton, False, where, tuple(notes))
 
 
 def _first_bad_result(results: Any, where: str, error: Exception) -> PoseError:
@@ -441,8 +476,8 @@ def _first_bad_result(results: Any, where: str, error: Exception) -> PoseError:
                 return PoseError(f"{value!r} is not a finite number", at)
         if bool(box) != bool(results[0].get("bbox")) or len(box) not in (0, 4):
             return PoseError("some results have a box [x, y, width, height], others not", at)
-        track = entry.get("track_id", -1)
-        if isinstance(track, bool) or not isinstance(track, int):
+        track = entry.get("track_id")
+        if track is not None and (isinstance(track, bool) or not isinstance(track, int)):
             return PoseError(f"track_id {track!r} is not a whole number", at)
         if not isinstance(entry["image_id"], int | str):
             return PoseError(f"image_id {entry['image_id']!r} is neither a number nor a name", at)

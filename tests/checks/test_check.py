@@ -305,6 +305,40 @@ def test_what_no_reader_takes_of_labels_is_found(
     assert check([save(clean)]).clean and coco.read(path)
 
 
+@pytest.mark.parametrize("category", [0, "1", None, [1]])
+def test_a_category_that_is_not_listed_is_found(
+    clean: dict[str, Any], save: Callable[..., Path], category: Any
+) -> None:
+    clean["annotations"][6]["category_id"] = category
+    path = save(clean)
+    with pytest.raises(PoseError):
+        coco.read(path, warn=lambda message: None)
+    assert [(f.kind, f.place, "unknown category id" in f.what) for f in check([path]).findings] == [
+        ("malformed", 6, True)
+    ]
+
+
+def test_what_readers_take_of_sizes_names_and_categories_is_clean(
+    clean: dict[str, Any], save: Callable[..., Path]
+) -> None:
+    image = clean["images"][0]
+    clean["images"][0] = {**image, "width": float(image["width"]), "height": float(image["height"])}
+    clean["categories"].append({"id": 2, "name": "dog", "keypoints": ["snout"]})
+    clean["annotations"].append({"id": 99, "image_id": image["id"], "category_id": 2, "keypoints": [1, 2, 2]})
+    path = save(clean)
+    assert check([path]).clean
+    assert coco.read(path, warn=lambda message: None).skeleton == COCO17
+
+
+def test_names_with_backslashes_are_found(clean: dict[str, Any], save: Callable[..., Path]) -> None:
+    path = save(clean)
+    picture = path.parent / clean["images"][0]["file_name"]
+    (path.parent / "sub").mkdir()
+    (path.parent / "sub" / "p.png").write_bytes(picture.read_bytes())
+    clean["images"][0]["file_name"] = "sub\\p.png"
+    assert "file-missing" not in kinds(save(clean))
+
+
 def test_a_label_beyond_every_picture_is_refused_found_and_goes(
     clean: dict[str, Any], save: Callable[..., Path], tmp_path: Path
 ) -> None:

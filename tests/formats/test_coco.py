@@ -258,6 +258,94 @@ def test_wrong_num_keypoints_and_other_categories_are_said(tmp_path: Path) -> No
     assert any("annotation 5: num_keypoints is not the count" in s for s in said)
 
 
+@pytest.mark.parametrize("category", [0, "1"])
+def test_a_category_that_is_not_listed_is_refused(tmp_path: Path, category: Any) -> None:
+    """Everybody would be left out as an annotation of another category."""
+    data = small()
+    data["annotations"][1]["category_id"] = category
+    with pytest.raises(PoseError, match=rf"annotation 6: unknown category id {category!r} \(the file has 1 person\)"):
+        load(data, tmp_path)
+
+
+def test_the_category_keeps_its_id_its_name_and_further_keys(tmp_path: Path) -> None:
+    data = small()
+    data["categories"][0] |= {"id": 3, "name": "player", "supercategory": "sport", "color": "#f00"}
+    for annotation in data["annotations"]:
+        annotation["category_id"] = 3
+    dataset = load(data, tmp_path, warn=pytest.fail)
+    again = coco.to_json(dataset)
+    (category,) = again["categories"]
+    assert {k: category[k] for k in data["categories"][0]} == data["categories"][0]
+    assert {a["category_id"] for a in again["annotations"]} == {3}
+    coco.write(dataset, tmp_path / "again.json")
+    assert coco.to_json(coco.read(tmp_path / "again.json", warn=pytest.fail)) == again
+
+
+def test_several_categories_of_the_same_joints_are_taken_as_one_and_said(tmp_path: Path) -> None:
+    data = small()
+    data["categories"] = [
+        {**data["categories"][0], "id": n, "name": name} for n, name in ((1, "player"), (2, "referee"))
+    ]
+    data["annotations"][1]["category_id"] = 2
+    said: list[str] = []
+    dataset = load(data, tmp_path, warn=said.append)
+    assert len(dataset.records[0].instances) == 2 and len(said) == 1
+    assert said[0].endswith("2 categories (player, referee) were taken as one")
+    assert [c["name"] for c in coco.to_json(dataset)["categories"]] == ["person"]
+
+
+def test_of_categories_with_different_joints_the_people_are_taken(tmp_path: Path) -> None:
+    data = small()
+    data["categories"].append({"id": 2, "name": "dog", "keypoints": ["snout", "tail"]})
+    data["annotations"].append({"id": 9, "image_id": 7, "category_id": 2, "keypoints": [1, 2, 2, 3, 4, 2]})
+    said: list[str] = []
+    dataset = load(data, tmp_path, warn=said.append)
+    assert dataset.skeleton.keypoints[0] == "nose" and len(dataset.records[0].instances) == 2
+    assert len(said) == 1 and "1 annotations of other categories were left out" in said[0]
+    dogs = load(data, tmp_path, skeleton=Skeleton("dog", ("snout", "tail")), warn=said.append)
+    assert len(dogs.records[0].instances) == 1 and coco.to_json(dogs)["categories"][0]["name"] == "dog"
+    data["categories"][0]["name"] = "man"
+    with pytest.raises(PoseError, match=r"categories with different joints: man, dog .*--skeleton"):
+        load(data, tmp_path)
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "bom.json"
+    path.write_text(json.dumps(small()), encoding="utf-8-sig")
+    assert len(coco.read(path, warn=pytest.fail).records) == 1
+
+
+def test_names_with_backslashes_are_folders_and_said_once(tmp_path: Path, make_picture: Any) -> None:
+    data = small()
+    data["images"] = [{**data["images"][0], "id": n, "file_name": f"sub\\p{n}.png"} for n in (7, 8)]
+    data["images"].append({**data["images"][0], "id": 9, "file_name": "x/a\\b.png"})  # a letter of the name there
+    make_picture(tmp_path / "sub" / "p7.png", (64, 48))
+    said: list[str] = []
+    dataset = load(data, tmp_path, warn=said.append)
+    assert [r.file_name for r in dataset.records] == ["sub/p7.png", "sub/p8.png", "x/a\\b.png"]
+    assert len(said) == 1 and "2 file names have backslashes" in said[0]
+    assert coco.absent_files(dataset) == ["sub/p8.png", "x/a\\b.png"]
+
+
+def test_sizes_may_be_whole_numbers_with_a_point(tmp_path: Path) -> None:
+    data = small()
+    data["images"][0] |= {"width": 64.0, "height": 48.0}
+    (record,) = load(data, tmp_path).records
+    assert (record.width, record.height) == (64, 48) and isinstance(record.width, int)
+    data["images"][0]["width"] = 64.5
+    with pytest.raises(PoseError, match=r"64\.5 x 48 is not a picture's size"):
+        load(data, tmp_path)
+
+
+def test_scores_of_missing_joints_say_nothing() -> None:
+    """A stream has 0 there; labels that pass through it must not look like predictions."""
+    visibility = np.array([2, 1, 0])
+    person = Instance(np.zeros((3, 2)), visibility, np.array([1, 1, 0], np.float32))
+    skeleton = Skeleton("three", ("a", "b", "c"))
+    dataset = Dataset(skeleton, (Record(1, "a.jpg", 64, 48, (person,)),))
+    assert "keypoint_scores" not in coco.to_json(dataset)["annotations"][0]
+
+
 def test_ids_that_pycocotools_cannot_take_are_counted_anew(tmp_path: Path) -> None:
     data = small()
     data["annotations"][0]["id"] = 0  # pycocotools takes 0 for "no match"

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from made_labels import assert_same, datasets
 
+from posecli.convert import recording_names
 from posecli.errors import PoseError
 from posecli.formats import WRITERS, detect, read_dataset
 from posecli.skeletons import COCO17
-from posecli.types import Dataset, Instance, Record, Video
+from posecli.types import Dataset, Instance, Record, Skeleton, Video
 
 POINT = '<points label="{}" source="manual" outside="{}" occluded="{}" points="{}"></points>'
 
@@ -197,6 +198,7 @@ def test_a_project_of_pictures_with_its_subsets(tmp_path: Path, make_picture: Ca
     ):
         assert [r.file_name for r in dataset.records] == ["train/a.jpg", "val/a.jpg"]
         assert Path(dataset.root) == tmp_path / "images"
+        assert [r.extra for r in dataset.records] == [{"recording": "one"}, {"recording": "two"}]
 
 
 def test_frames_of_a_video_exported_for_images(tmp_path: Path, make_picture: Callable[..., Path]) -> None:
@@ -205,3 +207,30 @@ def test_frames_of_a_video_exported_for_images(tmp_path: Path, make_picture: Cal
     path = images(tmp_path / "annotations.xml", POINT.format("nose", 0, 0, "1,2"))
     path.write_text(path.read_text().replace("a/p.jpg", "frame_000003"))
     assert read_dataset(path, warn=pytest.fail).records[0].file_name == "frame_000003.PNG"
+    task = "<task><id>1</id><source>day1\\walk.mp4</source>"
+    path.write_text(path.read_text().replace("<task><id>1</id>", task))
+    assert recording_names(read_dataset(path, warn=pytest.fail)) == ["walk", "walk"]
+
+
+def test_of_two_skeletons_the_person_is_taken(tmp_path: Path) -> None:
+    def skeleton(label: str, group: int, joints: dict[str, str]) -> str:
+        points = "".join(POINT.format(name, 0, 0, at) for name, at in joints.items())
+        return f'<skeleton label="{label}" source="manual" z_order="0" group_id="{group}">{points}</skeleton>'
+
+    person, dog = {"nose": "1,2", "left_eye": "3,4"}, {"snout": "5,6", "tail": "7,8"}
+    path = images(tmp_path / "annotations.xml", skeleton("person", 1, person) + skeleton("dog", 2, dog))
+    labels = "".join(
+        f"<label><name>{label}</name><type>skeleton</type></label>"
+        + "".join(f"<label><name>{n}</name><type>points</type><parent>{label}</parent></label>" for n in joints)
+        for label, joints in (("person", person), ("dog", dog))
+    )
+    path.write_text(path.read_text().replace("<mode>", f"<labels>{labels}</labels><mode>"))
+    notes: list[str] = []
+    dataset = read_dataset(path, warn=notes.append)
+    assert dataset.skeleton.keypoints == ("nose", "left_eye") and len(dataset.records[0].instances) == 1
+    assert len(notes) == 1 and "1 skeletons of other labels were left out" in notes[0]
+    dogs = read_dataset(path, skeleton=Skeleton("dog", ("snout", "tail")), warn=notes.append)
+    assert dogs.records[0].instances[0].xy.tolist() == [[5, 6], [7, 8]]
+    path.write_text(path.read_text().replace("person", "man"))
+    with pytest.raises(PoseError, match="skeletons with different joints: man, dog"):
+        read_dataset(path, warn=notes.append)

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from made_labels import HEIGHT, WIDTH, assert_same, datasets
 
+from posecli.convert import split
 from posecli.errors import PoseError
 from posecli.formats import WRITERS, detect, read_dataset
 from posecli.formats.deeplabcut_h5 import plain_values
@@ -109,6 +110,18 @@ def test_a_project_of_labelled_pictures(tmp_path: Path, make_picture: Callable[.
         assert (Path(dataset.root) / dataset.records[1].file_name).is_file()
 
 
+def test_frames_of_a_video_stay_on_one_side_of_a_split(tmp_path: Path, make_picture: Callable[..., Path]) -> None:
+    for video in ("walk", "run"):
+        folder = tmp_path / "labeled-data" / video
+        folder.mkdir(parents=True)
+        (folder / "CollectedData_me.csv").write_text(SEVERAL.replace("labeled-data,walk,", ",,"))
+        for number in (0, 10, 20):
+            make_picture(folder / f"img{number}.png", (64, 48))
+    parts = split(read_dataset(tmp_path), {"train": 0.5, "val": 0.5})
+    folders = [{Path(r.file_name).parent.name for r in part.records} for part in parts.values()]
+    assert sorted(map(sorted, folders)) == [["run"], ["walk"]]
+
+
 def test_pictures_of_one_name_in_several_folders(tmp_path: Path, make_picture: Callable[..., Path]) -> None:
     """The table of all videos that DeepLabCut merges for training; the same picture twice is still an error."""
     path = tmp_path / "CollectedData_me.csv"
@@ -118,6 +131,7 @@ def test_pictures_of_one_name_in_several_folders(tmp_path: Path, make_picture: C
     found = read_dataset(path, warn=pytest.fail).records
     assert [found[i].file_name for i in (0, -1)] == ["labeled-data/walk/img0.png", "labeled-data/run/img0.png"]
     assert found[-1].instances[0].xy[0, 0] == 1.5 and len(found) == 4
+    assert [r.extra["recording"] for r in found] == ["walk", "walk", "walk", "run"]
     path.write_text(path.read_text() + "labeled-data,run,img0.png,1.5,1.0,2.0,3.0,4.0,5.0,6.0,7.0\n")
     with pytest.raises(PoseError, match=r"row 9: img0.png has person 1 twice"):
         read_dataset(path)

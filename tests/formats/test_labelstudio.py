@@ -134,6 +134,17 @@ def test_drafts_and_their_corrections(tmp_path: Path) -> None:
     assert "several annotations" in notes[1]
 
 
+def test_labels_that_passed_through_a_stream_stay_annotations(tmp_path: Path) -> None:
+    """Joints that are missing come back with score 0 there, which made drafts of everybody."""
+    visibility = np.array([2] * 16 + [0])
+    xy = np.where(visibility[:, None] > 0, np.arange(34.0).reshape(17, 2), np.nan)
+    person = Instance(xy, visibility, (visibility > 0).astype(np.float32))
+    path = tmp_path / "tasks.json"
+    WRITERS["labelstudio"](Dataset(COCO17, (Record(3, "p.jpg", 640, 480, (person,)),)), path)
+    (task,) = json.loads(path.read_text())
+    assert task["predictions"] == [] and len(task["annotations"]) == 1
+
+
 @pytest.mark.parametrize(
     ("result", "message"),
     [

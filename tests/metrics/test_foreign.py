@@ -82,6 +82,45 @@ def test_results_by_ids_that_are_text(tmp_path: Path) -> None:
     assert result["frames"]["met_by"] == {"image_id": 2} and result["frames"]["predicted_without_labels"] == 1
 
 
+def test_results_by_numbers_that_are_text(tmp_path: Path) -> None:
+    """Labels of numbers; a name of another picture is still a name."""
+    labels = pictures(["x/a.jpg", "x/b.jpg"])
+    entries = [{"image_id": str(n), "category_id": 1, "keypoints": flat(place(COCO17)), "score": 0.5} for n in (1, 2)]
+    path = save(tmp_path / "results.json", entries)
+    result = evaluate(labels, path, metrics=["oks"])
+    assert result["all"]["mean_OKS"] == pytest.approx(1) and result["frames"]["met_by"] == {"image_id": 2}
+    assert any("2 image ids are text in the results ('1')" in note for note in result["notes"])
+    turned = evaluate(pictures(["2.jpg", "1.jpg"]), path, metrics=["oks"], pred_skeleton=COCO17)
+    assert turned["frames"]["met_by"] == {"picture name": 2}
+
+
+def test_a_track_id_of_null_is_none(tmp_path: Path) -> None:
+    entry = {"image_id": 1, "category_id": 1, "keypoints": flat(place(COCO17)), "score": 0.5}
+    labels = pictures(["a.jpg"])
+    one, two = (
+        evaluate(labels, save(tmp_path / "results.json", [e]), metrics=["oks"])
+        for e in (entry, entry | {"track_id": None})
+    )
+    assert one == two
+
+
+def test_videos_that_the_labels_do_not_list(tmp_path: Path) -> None:
+    """``video_id`` and ``frame_id`` say it as well: the figures are those of labels with ``videos``."""
+    labels = video(3)
+    tracked = tuple(
+        replace(r, file_name=f"v/{n}.jpg", instances=(replace(r.instances[0], track_id=1),))
+        for n, r in enumerate(labels.records)
+    )
+    labels = replace(labels, records=tracked)
+    results = tmp_path / "results.json"
+    export_dataset(labels, results, "coco-results", warn=lambda message: None)
+    listed, unlisted = (
+        evaluate(d, results, metrics=["mota", "idf1"], by=["video"]) for d in (labels, replace(labels, videos=()))
+    )
+    assert listed["all"]["MOTA"] == 1 and listed["all"] == unlisted["all"]
+    assert list(unlisted["groups"]["video"]) == ["video 1"]
+
+
 def test_alphapose_of_a_video(tmp_path: Path) -> None:
     entries = [
         {"image_id": f"{n}.jpg", "category_id": 1, "keypoints": flat(place(COCO17)), "score": 0.5} for n in (0, 2)
