@@ -56,7 +56,7 @@ def architectures(word: str = "") -> list[Architecture]:
         recipe = "" if name.endswith("-finder") else family(name)
         settings = resolve({"model": name}) if recipe else None
         public = [e for e in entries() if e.architecture == name and e.offered]
-        released = [r.skeleton for r in RELEASES if r.architecture == name]
+        released = [r.skeleton for r in RELEASES if r.architecture == name and r.published]
         document = (__import__(type(network).__module__, fromlist=["_"]).__doc__ or "").strip().splitlines()
         found.append(
             Architecture(

@@ -181,8 +181,8 @@ def _plan(network: nn.Module, meta: ModelMeta, donor: Donor) -> tuple[dict[str, 
         else:
             report.fresh.append(name)
     if donor.meta is not None:
-        order = slice(None, None, -1) if turned else slice(None)
-        report.notes += _renormalised(network, new, first, (donor.meta.mean[order], donor.meta.std[order]), meta)
+        known = [list(v)[:: -1 if turned else 1] for v in (donor.meta.mean, donor.meta.std)]
+        report.notes += _renormalised(network, new, first, known, meta)
     used = {names[name] for name in new}
     report.unused = [name for name in donor.state if name not in used]
     if report.by_joint and not report.new_joints and _same_order(shared, donor):
@@ -206,7 +206,7 @@ def _renormalised(
     network: nn.Module,
     new: dict[str, Tensor],
     kernels: Sequence[str],
-    known: tuple[Sequence[float], Sequence[float]],
+    known: Sequence[Sequence[float]],
     meta: ModelMeta,
 ) -> tuple[str, ...]:
     """Brings kernels over pictures, in place, from the colours' means and deviations that they were taught with

@@ -105,6 +105,7 @@ class _Multi:
         labelled = (self.gt.visibility > 0).sum(axis=1)
         self.left_out = self.gt.crowd | (labelled < settings.min_joints) | np.isnan(self.area)
         found = side.predictions.people
+        self.is_stream = side.predictions.is_stream
         at = side.partners.partner[found.frame] if len(found) else np.zeros(0, np.int64)
         seen = np.flatnonzero((at >= 0) & frames_used[at]) if len(found) else at
         self.found = found.take(seen).with_joints(side.common.predicted_index) if len(seen) else None
@@ -160,10 +161,8 @@ class _Multi:
         }
 
     def _similarity(self, found: People, pairs: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-        gt = self.gt
-        return oks.oks_of_pairs(
-            *pairs, gt.xy, gt.visibility, gt.box_xywh, self.area, found.xy, found.visibility, self.sigmas
-        )
+        gt, measured = self.gt, oks.measured_by_ap(found.visibility, self.is_stream)
+        return oks.oks_of_pairs(*pairs, gt.xy, gt.visibility, gt.box_xywh, self.area, found.xy, measured, self.sigmas)
 
     def _classify(self, found: People, detection: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(N, J) kinds, and the similarity each joint is repaired to, of N matched detections."""

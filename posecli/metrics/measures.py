@@ -52,15 +52,17 @@ def measure_side(
     area, rule = oks.resolve_areas(full.area, full.has_mask, full.xy, full.visibility, full.box_xywh)
     pairs = oks.same_frame_pairs(np.where(here, gt.frame, -1), at)
 
-    def similarities(of_area: np.ndarray) -> np.ndarray:
+    def similarities(of_area: np.ndarray, visibility: np.ndarray) -> np.ndarray:
         sigmas = oks.require_sigmas(skeleton)
-        return oks.oks_of_pairs(*pairs, gt.xy, gt.visibility, gt.box_xywh, of_area, found.xy, found.visibility, sigmas)
+        return oks.oks_of_pairs(*pairs, gt.xy, gt.visibility, gt.box_xywh, of_area, found.xy, visibility, sigmas)
+
+    measured = oks.measured_by_ap(found.visibility, predictions.is_stream)
 
     needed = {"oks", *PEOPLE_METRICS} & set(settings.metrics)
     wanted = settings.match == "top-score" or bool(set(TRACKING_METRICS) & set(settings.metrics))
     similarity = None
     if needed or settings.match == "oks" or (wanted and skeleton.sigmas):
-        similarity = similarities(area)
+        similarity = similarities(area, found.visibility)
     rows = np.flatnonzero(here & counts_as_person)
 
     row_of = np.full(len(gt), -1, np.int64)
@@ -112,7 +114,8 @@ def measure_side(
         none = np.isnan(area) & counts_as_person & here
         if none.any():
             side.notes.append(f"{int(none.sum())} people have no area, mask or box: left out of OKS")
-        side.matches = match(area, similarity, labelled < settings.min_joints, oks.AREA_RANGES)
+        for_ap = similarity if measured is found.visibility else similarities(area, measured)
+        side.matches = match(area, for_ap, labelled < settings.min_joints, oks.AREA_RANGES)
         side.areas = {
             name: int((rule[rows] == number).sum())
             for number, name in enumerate(oks.AREA_RULES)
@@ -121,7 +124,7 @@ def measure_side(
     if "crowdpose" in settings.metrics:
         boxed = crowdpose_areas(full.box_xywh)
         few = (labelled < settings.min_joints) | ~counts_for_crowdpose(gt.visibility, skeleton.keypoints)
-        side.crowdpose = match(boxed, similarities(boxed), few, {"all": oks.AREA_RANGES["all"]})
+        side.crowdpose = match(boxed, similarities(boxed, measured), few, {"all": oks.AREA_RANGES["all"]})
         none = np.isnan(boxed) & counts_as_person & here
         if none.any():
             side.notes.append(f"{int(none.sum())} people have no box: left out of CrowdPose's AP")

@@ -165,6 +165,12 @@ def oks_of_pairs(
     return result
 
 
+def measured_by_ap(visibility: np.ndarray, is_stream: bool) -> np.ndarray:
+    """(M, K) the visibility of predicted joints by which AP measures: of a results list every joint counts as found,
+    also ``0, 0, 0``, because pycocotools measures it at (0, 0). Everything else leaves such joints out."""
+    return visibility if is_stream or (visibility > 0).all() else np.full_like(visibility, 2)
+
+
 def oks_matrix(
     gt_xy: np.ndarray, gt_visibility: np.ndarray, area: np.ndarray, pred_xy: np.ndarray, sigmas: Sequence[float]
 ) -> np.ndarray:

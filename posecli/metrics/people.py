@@ -180,7 +180,8 @@ class PredictedFrames:
 class Predictions:
     """Predicted people; ``skeleton`` is None for a results list, which has the order of the labels' category.
 
-    ``people.area`` holds the detection's area as pycocotools would take it. ``boxes`` are the different descriptions of
+    ``people.area`` holds the detection's area as pycocotools would take it; of a results list AP also measures joints
+    that were not found (`oks.measured_by_ap`). ``boxes`` are the different descriptions of
     whose boxes a top-down model looked at, as the stream's headers have them.
     """
 

@@ -411,9 +411,9 @@ def _from_stream(items: Iterable[tuple[StreamHeader, FramePoses]], where: str, n
 def read_results(path: str | Path, skeleton: Skeleton | None = None, frames: LabelFrames | None = None) -> Predictions:
     """A COCO keypoint results list: ``[{"image_id", "keypoints": [x, y, s, ...], "score"}, ...]``.
 
-    Every joint counts as found, as pycocotools has it. A detection's area is its box' where the list has boxes, else
-    that of the box around its joints (`COCO.loadRes`). ``frames`` are the labels': an id that they have as a number may
-    be text here.
+    0, 0, 0 is a joint that was not found. AP measures it all the same, at (0, 0), as pycocotools does
+    (`oks.measured_by_ap`). A detection's area is its box' where the list has boxes, else that of the box around all of
+    its triples (`COCO.loadRes`). ``frames`` are the labels': an id that they have as a number may be text here.
     """
     from posecli.formats import coco
 
@@ -444,8 +444,8 @@ def read_results(path: str | Path, skeleton: Skeleton | None = None, frames: Lab
     if len({r.get("category_id", 1) for r in results}) > 1:
         notes.append("the results carry several category ids; all were taken as people")
     xy = points[..., :2]
-    found = np.full(xy.shape[:2], 2, np.int8)
-    own = joint_boxes_xywh(xy, found)
+    found = np.where((points != 0).any(axis=-1), 2, 0).astype(np.int8)
+    own = joint_boxes_xywh(xy, np.full_like(found, 2))
     area = boxes[:, 2] * boxes[:, 3] if boxed else own[:, 2] * own[:, 3]
     columns = make_people(rows, xy, found, score=scores, box_xywh=boxes, area=area, heat=heat, track=track)
     size = len(frame_of)

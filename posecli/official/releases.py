@@ -26,6 +26,7 @@ class Release:
         family: name of the family whose files may be it; "" for any.
         mean, std: by which images are normalised, per RGB channel of values in [0, 1]; ``extra["channels"]`` is "bgr"
             for networks that take blue first.
+        published: whether there are such files at all; of some code only the training was given out.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Release:
     family: str = ""
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    published: bool = True
 
 
 def choose(

@@ -53,7 +53,17 @@ _EXTRA = {
 }  # fmt: skip
 
 RELEASES = tuple(
-    Release(name, architecture, skeleton, (368, 368), "argmax", _EXTRA, mean=(128 / 255,) * 3, std=(256 / 255,) * 3)
+    Release(
+        name,
+        architecture,
+        skeleton,
+        (368, 368),
+        "argmax",
+        _EXTRA,
+        mean=(128 / 255,) * 3,
+        std=(256 / 255,) * 3,
+        published=architecture == "unipose",
+    )
     for name, architecture, skeleton in (
         ("unipose_lsp", "unipose", "lsp14"),
         ("unipose_mpii", "unipose", "mpii16"),

@@ -121,6 +121,47 @@ def test_videos_that_the_labels_do_not_list(tmp_path: Path) -> None:
     assert list(unlisted["groups"]["video"]) == ["video 1"]
 
 
+def test_joints_not_found_are_left_out_of_a_results_list_too(tmp_path: Path) -> None:
+    """``0, 0, 0`` is no joint at (0, 0); only AP measures it there, as pycocotools does."""
+    labels = video(3)
+    head = np.array([40.0, 0.0, 60.0, 20.0])
+
+    def tracked(moved: float, missing: tuple[int, ...] = ()) -> Instance:
+        person = replace(somebody(moved), track_id=1, head_box_xyxy=head)
+        person.visibility[list(missing)] = 0
+        return person
+
+    labels = replace(labels, records=tuple(replace(r, instances=(tracked(0),)) for r in labels.records))
+    frames = [
+        replace(r, instances=(tracked(n, missing),))
+        for n, (r, missing) in enumerate(zip(labels.records, ((9, 10), (), (16,)), strict=True))
+    ]
+    poses = replace(labels, records=tuple(frames))
+    export_dataset(poses, tmp_path / "poses.jsonl", "stream", warn=lambda message: None)
+    export_dataset(poses, tmp_path / "results.json", "coco-results", warn=lambda message: None)
+    assert json.loads((tmp_path / "results.json").read_text())[0]["keypoints"][27:30] == [0, 0, 0]
+    metrics = ["oks", "epe", "nme", "pck", "posetrack", "mota"]
+    stream, listed = (
+        evaluate(labels, tmp_path / name, metrics=metrics, diagnose=True, pck_reference="box")
+        for name in ("poses.jsonl", "results.json")
+    )
+    assert stream["all"]["EPE"] < 2
+    aps = {key for key in stream["all"] if key.startswith(("AP", "AR"))}
+    others = stream["all"].keys() - aps
+    assert {k: listed["all"][k] for k in others} == {k: stream["all"][k] for k in others}
+    assert listed["curves"] == stream["curves"]
+    assert listed["diagnosis"]["PCK"]["joints"] == stream["diagnosis"]["PCK"]["joints"]
+    assert listed["diagnosis"]["OKS"]["joints"] == stream["diagnosis"]["OKS"]["joints"]
+
+
+def test_a_joint_at_the_corner_with_a_score_was_found(tmp_path: Path) -> None:
+    keypoints = flat(place(COCO17))
+    keypoints[:3] = [0.0, 0.0, 0.7]
+    entry = {"image_id": 1, "category_id": 1, "keypoints": keypoints, "score": 0.5}
+    row = evaluate(pictures(["a.jpg"]), save(tmp_path / "results.json", [entry]), metrics=["epe"])["all"]
+    assert row["EPE"] == pytest.approx(float(np.hypot(20, 10)) / 17)
+
+
 def test_alphapose_of_a_video(tmp_path: Path) -> None:
     entries = [
         {"image_id": f"{n}.jpg", "category_id": 1, "keypoints": flat(place(COCO17)), "score": 0.5} for n in (0, 2)

@@ -67,6 +67,21 @@ def test_equals_pycocotools_where_results_bring_boxes(write_json, random_coco) -
     assert [ours[k] for k in KEYS] == pytest.approx(list(theirs), abs=1e-9)
 
 
+def test_equals_pycocotools_where_joints_were_not_found(write_json, random_coco) -> None:
+    """It measures ``0, 0, 0`` at (0, 0), which is near enough to people in the picture's corner to count."""
+    labels, results = random_coco(11, images=20, people=60, detections=200)
+    random = np.random.default_rng(11)
+    for result in results:
+        points = np.array(result["keypoints"]).reshape(-1, 3)
+        points[random.random(len(points)) < 0.3] = 0
+        result["keypoints"] = points.ravel().tolist()
+    gt, dt = write_json("gt.json", labels), write_json("dt.json", results)
+    ours = evaluate(gt, dt, metrics=["oks"], diagnose=True)
+    theirs = pycocotools_stats(gt, dt, get_skeleton("coco17").sigmas)
+    assert [ours["all"][k] for k in KEYS] == pytest.approx(list(theirs), abs=1e-9)
+    assert ours["diagnosis"]["OKS"]["value"] == pytest.approx(ours["all"]["AP"], abs=1e-12)
+
+
 def test_equals_pycocotools_where_people_are_flagged_ignore(write_json, random_coco) -> None:
     """pycocotools overwrites ``ignore`` with ``iscrowd``: AP counts such people, everything else leaves them out."""
     labels, results = random_coco(9, images=20, people=80, detections=200)
