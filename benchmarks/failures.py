@@ -84,8 +84,10 @@ def tile(case: Case, image: np.ndarray, names: tuple[Skeleton, Skeleton]) -> np.
     """(SIDE, 2 x SIDE, 3) uint8: the person meant as labelled, and what the model shows."""
     labelled, found = names
     x0, y0, x1, y1 = np.asarray(case.meant.box_xyxy, float)
-    half = max(x1 - x0, y1 - y0, 60) * 0.75
-    centre = np.array([(x0 + x1) / 2, (y0 + y1) / 2])
+    size = np.array(image.shape[1::-1])
+    half = min(max(x1 - x0, y1 - y0, 60) * 0.75, size.min() / 2)
+    # The view stays within the picture.
+    centre = np.clip([(x0 + x1) / 2, (y0 + y1) / 2], half, size - half)
     zoom = SIDE / (2 * half)
     matrix = np.array([[zoom, 0, SIDE / 2 - zoom * centre[0]], [0, zoom, SIDE / 2 - zoom * centre[1]]])
     how = cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC
