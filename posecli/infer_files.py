@@ -11,12 +11,12 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from posecli.errors import PoseError, SourceError, UsageError
-from posecli.infer_jobs import Job, Summary, many_pictures
+from posecli.infer_jobs import Job, OverlayError, Summary, many_pictures
 from posecli.infer_options import InferOptions, check_region
 from posecli.inference import PoseModel
 from posecli.person_boxes import BoxLookup
@@ -36,7 +36,7 @@ from posecli.smoothing.stream import Smoothing, smooth_file, smooth_lines
 from posecli.spans import PART
 from posecli.stages import Background
 from posecli.types import Frame, Skeleton
-from posecli.video import FrameSource, PictureWriter, VideoWriter
+from posecli.video import FrameSource, PictureWriter, VideoWriter, is_passed_on, refuse_unwritable
 
 _LIVE = ("camera", "url")  # kinds of sources that can't be read again
 # Frames that wait to be drawn and encoded; a 4K frame takes 25 MB.
@@ -55,11 +55,12 @@ def run_jobs(
     overwrite: bool = False,
     resume: bool = False,
     on_frame: Callable[[Job, FrameSource, FramePoses], None] = lambda job, source, line: None,
-    on_unreadable: Callable[[SourceError], None] | None = None,
+    on_unreadable: Callable[[SourceError | OverlayError], None] | None = None,
 ) -> Iterator[Summary]:
     """Runs the jobs one after the other and yields a summary after each.
 
-    With ``on_unreadable`` a source that can't be opened is told to it, and the others are run.
+    With ``on_unreadable`` a source that can't be opened, or an overlay that can't be written, is told to it, and the
+    others are run. Where an overlay fails on the way, the stream is still finished.
 
     With ``smoothing`` a stream is written as people are found and, when all its sources are finished, once more with
     steady joints; overlays are drawn from that. On standard output, and of live sources by a filter that looks back
@@ -82,9 +83,13 @@ def run_jobs(
                 job.input.name,
                 "--smooth oneeuro, or smooth and render a file",
             )
+    for job in jobs:
+        if job.stream is not None and is_passed_on(job.stream) and (resume or smoothing is not None):
+            what = "the output is a pipe or a device, which can't be read again"
+            raise PoseError(what, str(job.stream), "without --resume and --smooth, or --out NAME.jsonl")
     if not overwrite and not resume:  # of all sources now: the last one's turn may come after hours
         for place in (p for job in jobs for p in (job.stream, job.overlay) if p is not None):
-            if place.exists():
+            if place.exists() and not is_passed_on(place):
                 raise PoseError("the output exists already", str(place), "--overwrite, --resume or another --out")
     if resume and smoothing is not None:
         _require_same_smoothing(jobs, smoothing)
@@ -99,17 +104,19 @@ def run_jobs(
             def writer_of(job: Job = job) -> StreamWriter:
                 place = job.stream or Path("-")
                 if place not in opened:
-                    opened[place] = StreamWriter(job.stream or "-", append=resume, overwrite=overwrite)
+                    replace_it = overwrite or is_passed_on(place)
+                    opened[place] = StreamWriter(job.stream or "-", append=resume, overwrite=replace_it)
                 return opened[place]
 
             run = _Run(job, model, options, boxes, style, smoothing, overwrite or resume, done.get(id(job)), on_frame)
             summary = None
             try:
                 summary = _run(run, writer_of)
-            except SourceError as error:
+            except (SourceError, OverlayError) as error:
                 if on_unreadable is None:
                     raise
                 on_unreadable(error)
+            undrawn = run.undrawn
             if smoothing is not None and job.stream is not None and not run.inline:
                 if summary is not None:
                     waiting.setdefault(job.stream, []).append((job, summary))
@@ -117,9 +124,13 @@ def run_jobs(
                 if last and job.stream in waiting:
                     if job.stream in opened:
                         opened.pop(job.stream).close()
-                    _smooth(job.stream, waiting.pop(job.stream), options, style, smoothing)
+                    _smooth(job.stream, waiting.pop(job.stream), options, style, smoothing, undrawn)
             if summary is not None:
                 yield summary
+            for failure in undrawn:
+                if on_unreadable is None:
+                    raise failure
+                on_unreadable(failure)
     finally:
         for writer in opened.values():
             writer.close()
@@ -146,7 +157,8 @@ def _finished_parts(jobs: Sequence[Job]) -> dict[int, int]:
 
 @dataclass(frozen=True)
 class _Run:
-    """A job with all that it is run with; ``last`` is what `_finished_parts` says of it."""
+    """A job with all that it is run with; ``last`` is what `_finished_parts` says of it; ``undrawn`` takes what is
+    wrong with an overlay whose stream is there."""
 
     job: Job
     model: PoseModel
@@ -157,6 +169,7 @@ class _Run:
     overwrite: bool
     last: int | None
     on_frame: Callable[[Job, FrameSource, FramePoses], None]
+    undrawn: list[OverlayError] = field(default_factory=list)
 
     @property
     def inline(self) -> bool:
@@ -172,16 +185,28 @@ def _smooth(
     options: InferOptions,
     style: Style | None,
     smoothing: Smoothing,
+    undrawn: list[OverlayError],
 ) -> None:
     """Makes a finished stream steady, in its place, and draws the overlays of its jobs."""
     smooth_file(stream, stream, smoothing, overwrite=True, again=False)
     for job, summary in jobs:
         if job.overlay is not None:
-            _draw_again(job, summary, options, style)
+            _draw_again(job, summary, options, style, undrawn)
 
 
-def _draw_again(job: Job, summary: Summary, options: InferOptions, style: Style | None) -> None:
+def _draw_again(
+    job: Job, summary: Summary, options: InferOptions, style: Style | None, undrawn: list[OverlayError]
+) -> None:
     """An overlay of a source that is read once more, from the stream as it stands."""
+    try:
+        with _overlay_failures():
+            _drawn_again(job, summary, options, style)
+    except OverlayError as error:
+        summary.overlay = None
+        undrawn.append(error)
+
+
+def _drawn_again(job: Job, summary: Summary, options: InferOptions, style: Style | None) -> None:
     assert job.stream is not None
     options = _part_of(options, job)
     with contextlib.ExitStack() as stack:
@@ -195,12 +220,41 @@ def _draw_again(job: Job, summary: Summary, options: InferOptions, style: Style 
 
 
 @contextlib.contextmanager
+def _overlay_failures() -> Iterator[None]:
+    """What can't be written in the block as a failure of the overlay."""
+    try:
+        yield
+    except (UsageError, OverlayError):
+        raise
+    except PoseError as error:
+        raise OverlayError(error.what, error.where, error.hint) from error
+
+
+@contextlib.contextmanager
 def _unless_empty(output: VideoWriter | PictureWriter) -> Iterator[None]:
     """Finishes an overlay at the block's end; none is left where there was no frame to draw."""
     with output:
         yield
         if isinstance(output, VideoWriter) and not output.count:
             output.abort()
+
+
+@contextlib.contextmanager
+def _finished(output: VideoWriter | PictureWriter, undrawn: list[OverlayError]) -> Iterator[None]:
+    """Finishes an overlay at the block's end as `_unless_empty`; where that fails, or it has failed before, none is
+    left, and ``undrawn`` knows why."""
+    try:
+        yield
+        with _overlay_failures(), _unless_empty(output):
+            if undrawn:
+                raise undrawn[0]
+    except BaseException as error:
+        if isinstance(output, VideoWriter):
+            output.abort()
+        if not isinstance(error, OverlayError):
+            raise
+        if not undrawn:
+            undrawn.append(error)
 
 
 def _note_overlay(summary: Summary, output: VideoWriter | PictureWriter) -> None:
@@ -223,7 +277,7 @@ def _run(run: _Run, writer_of: Callable[[], StreamWriter]) -> Summary:
         # Asked for only now; with smoothing overlays are drawn later.
         missing = job.overlay is not None and not job.overlay.exists() and job.input.kind not in _LIVE
         if missing and run.smoothing is None:
-            _draw_again(job, summary, options, style)
+            _draw_again(job, summary, options, style, run.undrawn)
         return summary
     output: VideoWriter | PictureWriter | None = None
     with contextlib.ExitStack() as stack:
@@ -246,6 +300,15 @@ def _run(run: _Run, writer_of: Callable[[], StreamWriter]) -> Summary:
         if last is not None:
             assert job.stream is not None
             _require_same_run(job.stream, header)
+            _require_same_frames(job.stream, source, options)
+        # Before a line is written: what an overlay without a place leaves behind would be in the way of the next run.
+        if job.overlay is not None:
+            with _overlay_failures():
+                if last is None and (run.smoothing is None or inline):
+                    output = _overlay(job, source, options, run.overwrite)
+                    stack.enter_context(_finished(output, run.undrawn))
+                elif source.kind != "pictures":
+                    refuse_unwritable(job.overlay)
         # Only now: a source that cannot be opened leaves no file behind.
         writer = writer_of()
         if last is None:
@@ -260,18 +323,23 @@ def _run(run: _Run, writer_of: Callable[[], StreamWriter]) -> Summary:
             if memory is not None:
                 recall(memory, _last_source(job.stream), source, options, boxes, job.input.image_ids)
         draw = None
-        if job.overlay is not None and last is None and (run.smoothing is None or inline):
-            drawn = output = _overlay(job, source, options, run.overwrite)
-            stack.enter_context(_unless_empty(drawn))
+        if output is not None:
+            drawn = output
             look = style or Style()
 
             def encode(item: tuple[Frame, FramePoses]) -> None:
+                if run.undrawn:  # the stream goes on without
+                    return
                 frame, line = item
                 image, _ = draw_line(frame, header, line, look)
-                if isinstance(drawn, VideoWriter):
-                    drawn.write(image, frame.time)
-                else:
-                    drawn.write(image, frame.source)
+                try:
+                    with _overlay_failures():
+                        if isinstance(drawn, VideoWriter):
+                            drawn.write(image, frame.time)
+                        else:
+                            drawn.write(image, frame.source)
+                except OverlayError as error:
+                    run.undrawn.append(error)
 
             draw = stack.enter_context(Background(encode, _WAITING_FRAMES))
         found = poses_of(
@@ -303,10 +371,12 @@ def _run(run: _Run, writer_of: Callable[[], StreamWriter]) -> Summary:
                     draw.put((frame, line))
                 run.on_frame(job, source, line)
         summary.broken, summary.repaired, summary.problems = source.broken, source.repaired, list(source.problems)
-    if output is not None:
+    if run.undrawn:
+        summary.overlay = None
+    elif output is not None:
         _note_overlay(summary, output)
     if job.overlay is not None and last is not None and run.smoothing is None:
-        _draw_again(job, summary, options, style)
+        _draw_again(job, summary, options, style, run.undrawn)
     return summary
 
 
@@ -360,6 +430,22 @@ def _require_same_run(stream: Path, now: StreamHeader) -> None:
                 str(stream),
                 "give the options it was begun with, --overwrite, or another --out",
             )
+
+
+def _require_same_frames(stream: Path, source: FrameSource, options: InferOptions) -> None:
+    """PoseError where a stream's last source begins with another frame than is asked for: frames would be missing, or
+    stand between those wanted."""
+    line = next((line for _, line in _last_source(stream)), None)
+    if line is None:
+        return
+    wanted = source.indices(_range(source, options)[0], None, options.every)
+    if not wanted or wanted[0] != line.frame:
+        asked = f"frame {wanted[0]}" if wanted else "no frame"
+        raise PoseError(
+            f"this stream was begun at frame {line.frame}, not at {asked}",
+            str(stream),
+            "give the --start it was begun with, --overwrite, or another --out",
+        )
 
 
 def _require_same_smoothing(jobs: Sequence[Job], smoothing: Smoothing) -> None:

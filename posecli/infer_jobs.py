@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from posecli.errors import UsageError
+from posecli.errors import PoseError, UsageError
 from posecli.spans import Span
 from posecli.video import PICTURE_SUFFIXES, VIDEO_SUFFIXES, Input, container_of
 
-__all__ = ["STREAM_SUFFIX", "Job", "Summary", "many_pictures", "plan_jobs"]
+__all__ = ["STREAM_SUFFIX", "Job", "OverlayError", "Summary", "many_pictures", "plan_jobs", "refuse_no_folder"]
 
 STREAM_SUFFIX = ".poses.jsonl"
+
+
+class OverlayError(PoseError):
+    """An overlay can't be written: others can, and of this source what is no picture."""
 
 
 @dataclass(frozen=True)
@@ -67,15 +72,17 @@ def plan_jobs(
         folder: where outputs without a name of their own go.
         overlays: where overlays without a name of their own go; by default beside the stream.
 
+    Names are those of the inputs without their suffix, and with it where two would be written to one place.
+
     Raises:
+        PoseError: an output would lie below a file.
         UsageError: outputs that would overwrite each other or an input; an overlay that is no video, picture or folder
             by its name, as its input wants it.
     """
     single = len(inputs) == 1
     one_stream = out is not None and (out == "-" or out.endswith(".jsonl"))
-    jobs = []
-    for item in inputs:
-        stem = _stem(item)
+
+    def planned(item: Input, stem: str) -> Job:
         if out == "-":
             stream, beside = None, folder
         elif one_stream:
@@ -96,17 +103,34 @@ def plan_jobs(
                 container_of(overlay)
             elif render_out is not None:
                 _check_drawn(item, overlay, render_out)
-        jobs.append(Job(item, stream, overlay))
+        return Job(item, stream, overlay)
+
+    def twice(jobs: Sequence[Job]) -> set[Path]:
+        """Places that several jobs would write to."""
+        places = [j.overlay for j in jobs if j.overlay] + ([] if one_stream else [j.stream for j in jobs if j.stream])
+        return {place for place, count in Counter(places).items() if count > 1}
+
+    jobs = [planned(item, _stem(item)) for item in inputs]
+    if alike := twice(jobs):
+        jobs = [planned(j.input, _stem(j.input, whole=True)) if {j.stream, j.overlay} & alike else j for j in jobs]
     read = {Path(i.path).resolve() for i in inputs if i.kind == "video" or many_pictures(i)}
     read |= {(Path(i.path) / name).resolve() for i in inputs for name in i.files}
     for place in (p for job in jobs for p in (job.stream, job.overlay) if p is not None):
         if place.resolve() in read:
             raise UsageError("the output is an input", str(place), "choose another name")
-    places = [j.overlay for j in jobs if j.overlay] + ([] if one_stream else [j.stream for j in jobs if j.stream])
-    if len(set(places)) < len(places):
-        twice = next(p for p in places if places.count(p) > 1)
-        raise UsageError(f"two inputs would be written to {twice}", hint="give them one by one, or --out all.jsonl")
+    if alike := twice(jobs):
+        place = min(alike)
+        raise UsageError(f"two inputs would be written to {place}", hint="give them one by one, or --out all.jsonl")
+    for place in (p for job in jobs for p in (job.stream, job.overlay) if p is not None):
+        refuse_no_folder(place)
     return jobs
+
+
+def refuse_no_folder(place: Path) -> None:
+    """PoseError where an output would lie below something that is no folder."""
+    above = next((p for p in place.parents if p.exists()), None)
+    if above is not None and not above.is_dir():
+        raise PoseError(f"cannot be written: {above} is no folder", str(place), "choose another name or folder")
 
 
 def _check_drawn(item: Input, overlay: Path, render_out: str) -> None:
@@ -125,12 +149,13 @@ def many_pictures(item: Input) -> bool:
     return item.kind == "pictures" and len(item.files) > 1
 
 
-def _stem(item: Input) -> str:
-    """Name of an input's outputs, folders below the one given kept: ``front/scene.mp4`` to ``front/scene``."""
+def _stem(item: Input, *, whole: bool = False) -> str:
+    """Name of an input's outputs, folders below the one given kept: ``front/scene.mp4`` to ``front/scene``; ``whole``:
+    with its suffix."""
     if item.kind in ("camera", "url"):
         return "".join(c if c.isalnum() or c in "-_" else "_" for c in item.name.rsplit("/", 1)[-1]) or item.kind
     name = PurePosixPath(item.name)
     if name.is_absolute() or ".." in name.parts:
         name = PurePosixPath(name.name)
     known = item.kind == "video" or (item.kind == "pictures" and not many_pictures(item)) or name.suffix == ".json"
-    return str(name.with_suffix("") if known else name)
+    return str(name.with_suffix("") if known and not whole else name)

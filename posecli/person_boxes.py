@@ -1,16 +1,17 @@
 """Where people are, for top-down models: boxes of a pose stream, a data set of any form, or COCO detection results.
 
 Frames find their boxes by picture name, by video and frame number, or, for results that know nothing else, by
-``image_id``. Of names that end alike (``front/walk.mp4``, ``side/walk.mp4``) it is the one that has most folders in
-common with where the frame is from. A frame that the file does not name has no people, which is counted. Whose boxes
-they are is told in the header of the stream that is made with them, and from there by `evaluate`.
+``image_id``: that of a COCO JSON, the number that a picture is called by, or a video's frame index plus one. Of names
+that end alike (``front/walk.mp4``, ``side/walk.mp4``) it is the one that has most folders in common with where the
+frame is from. A frame that the file does not name has no people, which is counted. Whose boxes they are is told in the
+header of the stream that is made with them, and from there by `evaluate`.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from posecli.codecs.boxes import keep_boxes
-from posecli.errors import PoseError
+from posecli.errors import PoseError, UsageError
 from posecli.files import ends_alike, sha256_of
 from posecli.formats import coco, read_dataset
 from posecli.geometry import person_box
@@ -42,23 +43,46 @@ class BoxLookup:
         about: where they are from, for the stream's header: ``{"from": "labels", "file": "val.json", ...}``.
         asked: of a file, how many frames it was asked for and named (True) or did not (False).
         at: of a file, ``find`` for frames of a folder.
+        numbered: the file names pictures by number only.
     """
 
     find: Callable[[Frame, int | str], np.ndarray]
     about: Mapping[str, Any] = field(default_factory=lambda: {"from": "given"})
     asked: Counter[bool] = field(default_factory=Counter)
     at: Callable[[Path], Callable[[Frame, int | str], np.ndarray]] | None = None
+    numbered: bool = False
+
+    def check(self, sources: Sequence[Input]) -> None:
+        """UsageError where numbers do not tell which picture of the sources is meant."""
+        unknown = [source for source in sources if not source.image_ids] if self.numbered else []
+        if not unknown:
+            return
+        where, hint = str(self.about.get("file", "")), "give the COCO JSON the ids belong to as the input"
+        if len(sources) > 1:
+            raise UsageError(f"its image ids do not say which of {len(sources)} inputs they are of", where, hint)
+        if unknown[0].kind == "pictures" and not _are_numbers(unknown[0]):
+            raise UsageError("its image ids do not say which picture they are of", where, hint)
 
     def of(self, source: Input) -> BoxLookup:
         """The lookup for one source: where it lies tells names that end alike apart."""
         if self.at is None:
             return self
         path = Path(source.path)
-        return replace(self, find=self.at(path if source.kind == "pictures" else path.parent))
+        find = self.at(path if source.kind == "pictures" else path.parent)
+        if self.numbered and source.kind == "pictures" and not source.image_ids:
+            self.check([source])
+            return replace(self, find=lambda frame, image_id: find(frame, int(PurePosixPath(frame.source).stem)))
+        return replace(self, find=find)
 
     def __call__(self, frame: Frame, image_id: int | str) -> np.ndarray:
         """The boxes of a frame."""
         return self.find(frame, image_id)
+
+
+def _are_numbers(source: Input) -> bool:
+    """Whether pictures are called by numbers, each by another one, as COCO's are: ``000000000139.jpg``."""
+    stems = [PurePosixPath(file).stem for file in source.files]
+    return all(stem.isascii() and stem.isdecimal() for stem in stems) and len(set(map(int, stems))) == len(stems)
 
 
 def whole_picture(scale: float) -> BoxLookup:
@@ -189,7 +213,7 @@ def read_boxes(path: str | Path, min_score: float = 0.0, nms: float = 1.0, warn:
 
         return find
 
-    return BoxLookup(at(Path()), about, asked, at)
+    return BoxLookup(at(Path()), about, asked, at, numbered=kind == "detections")
 
 
 def _leave_out_empty(pictures: list[list[np.ndarray]], where: str, say: Warn) -> None:

@@ -313,10 +313,10 @@ def poses_for(
 ) -> Iterator[tuple[StreamHeader, FramePoses]]:
     """The part of a stream that belongs to a source, lazily.
 
-    A stream may hold several sources. The one of the same name (without suffix) is taken, of several of that name the
-    one with most folders in common with the source's place; of a file that holds only one source, that one whatever
-    its name, with a warning. On a folder of pictures, where none has its name,
-    all of them: videos that are kept as pictures below it.
+    A stream may hold several sources. The one of the same name is taken, or, where none is, of the same name without
+    suffix; of several of that name the one with most folders in common with the source's place; of a file that holds
+    only one source, that one whatever its name, with a warning. On a folder of pictures, where none has its name, all
+    of them: videos that are kept as pictures below it.
 
     Args:
         stream: path, or ``"-"`` for standard input; or poses at hand, named ``where`` in messages.
@@ -334,8 +334,13 @@ def poses_for(
     def near(header: StreamHeader) -> int:
         return ends_alike(str(PurePosixPath(header.source.replace("\\", "/")).parent), folder)
 
+    def alike(header: StreamHeader, part: Callable[[str], str]) -> bool:
+        return part(header.source) in (part(source.name), part(source.path))
+
+    named = _stem  # what of names is compared
+
     def fits(header: StreamHeader) -> bool:
-        return _stem(header.source) in (_stem(source.name), _stem(source.path)) and near(header) >= nearest
+        return alike(header, named) and near(header) >= nearest
 
     take_any = several = False
     if not piped:
@@ -343,6 +348,8 @@ def poses_for(
             headers = read_headers(str(stream), warn=lambda message: None)
         else:
             headers = list({id(header): header for header, _ in at_hand}.values())
+        if any(alike(h, _name) for h in headers):
+            named = _name
         nearest = max((near(h) for h in headers if fits(h)), default=0)
         if headers and not any(fits(h) for h in headers):
             take_any = len(headers) == 1
@@ -387,6 +394,10 @@ def picture_of(source: PictureSource, file: str | None) -> int | None:
         if index is None and parts[cut - 1] == source.root.resolve().name:
             index = source.index_of("/".join(parts[cut:]))
     return index
+
+
+def _name(name: str) -> str:
+    return PurePosixPath(name.replace("\\", "/")).name
 
 
 def _stem(name: str) -> str:

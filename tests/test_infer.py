@@ -634,3 +634,81 @@ def test_a_video_that_cannot_be_opened_does_not_stop_the_others(
     Path("a.mp4").write_bytes(b"no video")
     alone = cli("infer", "a.mp4", "-w", tiny_model, "--out", "alone.jsonl")
     assert alone.code == 1 and len([x for x in alone.err.splitlines() if x.startswith("posecli: ")]) == 1
+
+
+def test_an_overlay_without_a_place_leaves_nothing_in_the_way(
+    here: Path, cli: Callable, clip: Path, tiny_model
+) -> None:
+    """The stream was begun, and the corrected command refused for it."""
+    (here / "drawn.overlay.mp4").mkdir()
+    shutil.copy(clip, "drawn.mp4")
+    shutil.copy(clip, "other.mp4")
+    command = ["infer", "drawn.mp4", "other.mp4", "-w", tiny_model, "--end", "3", "--out", ".", "--render"]
+    run = cli(*command, "--overwrite")
+    assert run.code == 1 and run.out.split() == ["other.poses.jsonl", "other.overlay.mp4"], run.err
+    assert "1 of 2 inputs could not be drawn; the others are done" in run.err
+    assert not Path("drawn.poses.jsonl").exists()
+    (here / "drawn.overlay.mp4").rmdir()
+    assert cli(*command, "--resume").code == 0 and len(lines(here / "drawn.poses.jsonl")) == 4
+
+
+@pytest.mark.parametrize("smooth", [(), ("--smooth", "kalman")])
+def test_an_overlay_that_fails_on_the_way_ends_neither_stream_nor_run(
+    here: Path, cli: Callable, clip: Path, tiny_model, monkeypatch: pytest.MonkeyPatch, smooth: tuple
+) -> None:
+    def full(self, image, time=None) -> None:
+        if self.path.name == "a.overlay.mp4" and self.count == 2:
+            raise posecli.PoseError("cannot be written: No space left on device", str(self.path))
+        write(self, image, time)
+
+    write = posecli.video.VideoWriter.write
+    monkeypatch.setattr(posecli.video.VideoWriter, "write", full)
+    for name in "ab":
+        shutil.copy(clip, f"{name}.mp4")
+    run = cli("infer", "a.mp4", "b.mp4", "-w", tiny_model, "--render", "--out", "o", *smooth)
+    assert run.code == 1 and "a.overlay.mp4: cannot be written" in run.err and "1 of 2 inputs" in run.err, run.err
+    assert sorted(p.name for p in (here / "o").iterdir()) == ["a.poses.jsonl", "b.overlay.mp4", "b.poses.jsonl"]
+    assert len(lines(here / "o/a.poses.jsonl")) == len(lines(here / "o/b.poses.jsonl")) == 31
+
+
+def test_places_that_cannot_hold_a_stream(here: Path, cli: Callable, clip: Path, tiny_model) -> None:
+    shutil.copy(clip, "c.mp4")
+    for out in ("c.mp4/x.jsonl", "c.mp4/x.json", "c.mp4/folder", "/dev/full"):
+        run = cli("infer", clip, "-w", tiny_model, "--end", "2", "--out", out)
+        assert run.code == 1 and " is no folder" in run.err and len(run.err.strip().splitlines()) == 1, run.err
+    os.mkfifo("ff.jsonl")
+    refused = cli("infer", clip, "-w", tiny_model, "--out", "ff.jsonl", "--resume")
+    assert refused.code == 1 and "can't be read again" in refused.err
+    got: list[str] = []
+    reader = threading.Thread(target=lambda: got.append(Path("ff.jsonl").read_text()))
+    reader.start()
+    run = cli("infer", clip, "-w", tiny_model, "--end", "2", "--out", "ff.jsonl")
+    reader.join(30)
+    assert run.code == 0 and len(got[0].splitlines()) == 3, run.err
+
+
+def test_numbers_of_detections_that_do_not_say_which_picture(here: Path, cli: Callable, clip: Path, tiny_model) -> None:
+    """They were taken for places in the list: boxes came on the wrong pictures."""
+    row = {"image_id": 7, "category_id": 1, "bbox": [5, 5, 20, 20], "score": 0.9}
+    (here / "d.json").write_text(json.dumps([row]))
+    for folder, names in (("words", ("cat", "dog")), ("numbers", ("000007", "12"))):
+        (here / folder).mkdir()
+        for name in names:
+            cv2.imwrite(f"{folder}/{name}.png", np.full((40, 40, 3), 90, np.uint8))
+    command = ("-w", tiny_model, "--boxes", "d.json", "--no-second-look", "--out", "o.jsonl")
+    for inputs in (["words"], ["numbers", clip], [clip, "words"]):
+        run = cli("infer", *inputs, *command)
+        assert run.code == 2 and "give the COCO JSON the ids belong to" in run.err, run.err
+        assert not (here / "o.jsonl").exists()
+    assert cli("infer", "numbers", *command).code == 0
+    assert [(f["file"], len(f["persons"])) for f in lines(here / "o.jsonl")[1:]] == [("000007.png", 1), ("12.png", 0)]
+    assert cli("infer", clip, *command, "--overwrite").code == 0
+    assert [f["frame"] for f in lines(here / "o.jsonl")[1:] if f["persons"]] == [6]
+
+
+def test_boxes_of_a_part_of_the_frames_are_told(here: Path, cli: Callable, clip: Path, tiny_model) -> None:
+    assert cli("infer", clip, "-w", tiny_model, "-o", "a.jsonl", "--end", "3").code == 0
+    run = cli("infer", clip, "-w", tiny_model, "-o", "b.jsonl", "--end", "12", "--boxes", "a.jsonl")
+    assert run.code == 0 and "a.jsonl: it names 3 of 12 frames; nobody has a box in the others" in run.err
+    run = cli("infer", clip, "-w", tiny_model, "-o", "c.jsonl", "--end", "3", "--boxes", "a.jsonl")
+    assert run.code == 0 and "names" not in run.err

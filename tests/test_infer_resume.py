@@ -259,3 +259,19 @@ def test_a_stream_cut_off_after_a_broken_frame_has_it_once(here: Path, cli: Call
         result = cli(*base, cut(shutil.copy(here / "a.jsonl", here / "b.jsonl"), kept), "--resume", "--json")
         assert (here / "b.jsonl").read_text() == text
         assert json.loads(result.out)[0]["broken"] == sum(n >= kept for n in lost)
+
+
+@pytest.mark.parametrize("asked", [["--start", "4"], ["--start", "1"], ["--start", "9s"]])
+def test_a_stream_that_begins_elsewhere_is_not_gone_on_with(
+    here: Path, cli: Callable, tiny_model, asked: list[str]
+) -> None:
+    """It had a hole, or frames between those asked for, of which nobody was told."""
+    make_clip(here / "v.mp4", 16)
+    base = ("infer", "v.mp4", "-w", tiny_model, "--every", "3", "--out", "a.jsonl")
+    assert cli(*base, "--end", "6").code == 0
+    kept = (here / "a.jsonl").read_text()
+    result = cli(*base, "--resume", *asked)
+    assert result.code == 1 and "begun at frame 0, not at frame" in result.err, result.err
+    assert (here / "a.jsonl").read_text() == kept
+    assert cli(*base, "--resume", "--start", "0s").code == 0
+    assert [f["frame"] for f in lines(here / "a.jsonl")[1:]] == [0, 3, 6, 9, 12, 15]

@@ -236,3 +236,27 @@ def test_boxes_of_pictures_of_one_name_are_known_by_the_folder(tmp_path: Path) -
     (item,) = list_inputs([tmp_path / "c"])
     with item.open() as opened:
         assert [lookup.of(item)(frame, 1)[:, 0].tolist() for frame in opened.frames()] == [[88.0]]
+
+
+def test_two_videos_of_one_stem(tmp_path: Path, cli, tiny_model: Path, monkeypatch) -> None:
+    """Their outputs keep the suffix, and `render` and a second run know them by it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "two").mkdir()
+    for name, count in (("two/a.mp4", 3), ("two/a.mkv", 5), ("two/b.mp4", 2)):
+        make_clip(tmp_path / name, count)
+    words = ("infer", "two", "-w", tiny_model, "--out", "two", "--render", "--device", "cpu")
+    done = cli(*words)
+    assert done.code == 0, done.err
+    made = sorted(p.name for p in (tmp_path / "two").iterdir() if p.name not in ("a.mp4", "a.mkv", "b.mp4"))
+    assert made == [
+        "a.mkv.overlay.mp4", "a.mkv.poses.jsonl", "a.mp4.overlay.mp4", "a.mp4.poses.jsonl",
+        "b.overlay.mp4", "b.poses.jsonl",
+    ]  # fmt: skip
+    assert [item.name for item in list_inputs(["two"])] == ["a.mkv", "a.mp4", "b.mp4"]
+    assert [item.name for item in list_inputs(["two/*.m*"])] == ["a.mkv", "a.mp4", "b.mp4"]
+    assert cli(*words, "--resume").code == 0
+    both_of = tmp_path / "all.jsonl"
+    both_of.write_bytes(b"".join((tmp_path / f"two/a.{s}.poses.jsonl").read_bytes() for s in ("mp4", "mkv")))
+    for name, count in (("a.mp4", 3), ("a.mkv", 5)):
+        found = list(poses_for(open_source(tmp_path / "two" / name), both_of, pytest.fail))
+        assert {header.source for header, _ in found} == {name} and len(found) == count

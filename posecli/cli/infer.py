@@ -304,7 +304,7 @@ def infer(
     from posecli.smoothing.stream import Smoothing
     from posecli.spans import parse_shard
     from posecli.storage import current
-    from posecli.video import list_inputs
+    from posecli.video import is_passed_on, list_inputs
 
     if weights is not None and model != "default":
         raise UsageError("--model and --weights name two models", hint="give one of them")
@@ -318,7 +318,7 @@ def infer(
     sources = list_inputs(inputs, warn)
     refuse_dash(render_out=render_out)
     refuse_inputs([out, render_out], [*inputs, weights, box_weights, rescore, boxes])
-    if plots and (kind != "stream" or out == "-"):
+    if plots and (kind != "stream" or out == "-" or (out and is_passed_on(Path(out)))):
         raise UsageError("--plots is drawn from a stream", hint="--out NAME.jsonl")
     if plots:  # now, not when all is done
         from posecli.reports.plots import require_matplotlib
@@ -363,7 +363,7 @@ def infer(
     from posecli.cli.infer_parts import infer_parts
     from posecli.cluster import Recipe
     from posecli.infer_files import run_jobs
-    from posecli.infer_jobs import plan_jobs
+    from posecli.infer_jobs import OverlayError, plan_jobs, refuse_no_folder
     from posecli.inference import PredictOptions, load_model
     from posecli.person_boxes import read_boxes, whole_picture
     from posecli.pipeline import decoder_for
@@ -412,6 +412,7 @@ def infer(
             if boxes == "full"
             else read_boxes(boxes, box_min_score, box_nms, warn)
         )
+        lookup.check(sources)
 
     if segments or ray:
         if cluster is not None and (told := cluster.without_gpus(network.device.type)):
@@ -438,6 +439,7 @@ def infer(
         if kind != "stream":
             # The stream is a means here: it lives in a folder of its own until the result is written from it.
             overlays = Path(str(out)).parent
+            refuse_no_folder(Path(str(out)))
             overlays.mkdir(parents=True, exist_ok=True)
             target = stack.enter_context(tempfile.TemporaryDirectory(prefix=".posecli-", dir=overlays)) + "/all.jsonl"
         jobs = plan_jobs(sources, target, render=render, render_out=render_out, overlays=overlays)
@@ -490,6 +492,9 @@ def infer(
             raise typer.Exit(ExitCode.INTERRUPTED) from None
         if lookup is not None and lookup.asked and not lookup.asked[True]:
             warn(f"{boxes}: it names none of the frames that were looked at, so nobody has a box")
+        elif lookup is not None and lookup.asked[False] and lookup.about["from"] in ("labels", "poses"):
+            known, all_ = lookup.asked[True], lookup.asked.total()
+            warn(f"{boxes}: it names {known} of {all_} frames; nobody has a box in the others")
         if kind != "stream" and summaries:
             from posecli.exports import export_stream
 
@@ -503,7 +508,9 @@ def infer(
     for page in () if json_ else pages:
         typer.echo(page)
     if unreadable:
-        said = f"{len(unreadable)} of {len(jobs)} inputs could not be opened"
+        undrawn = sum(isinstance(error, OverlayError) for error in unreadable)
+        what = "opened" if not undrawn else "drawn" if undrawn == len(unreadable) else "opened or drawn"
+        said = f"{len(unreadable)} of {len(jobs)} inputs could not be {what}"
         hint = "--resume does them when they are mended" if kind == "stream" and out != "-" else ""
         raise PoseError(f"{said}; the others are done" if summaries else said, hint=hint)
 

@@ -22,6 +22,7 @@ from posecli.video.frame_source import FrameSource, check_file, check_range
 
 #: Pictures under these names are read, never written: OpenCV has no encoder of HEVC.
 HEIC_SUFFIXES = frozenset((".heic", ".heif"))
+_TIFF = (b"II*\0", b"MM\0*")
 #: Of a HEIF file (ISO/IEC 23008-12) in HEVC: one of these is among the brands in its first box.
 _HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
 
@@ -43,13 +44,28 @@ def read_picture(path: str | Path) -> np.ndarray:
     if _is_heic(data):
         return _read_heic(data, path)
     # IMREAD_COLOR applies the EXIF orientation itself (only IMREAD_UNCHANGED and IGNORE_ORIENTATION do not).
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:
-        image = None
+    image = _decoded(data, cv2.IMREAD_COLOR)
+    if image is None and data[:4] in _TIFF:
+        deep = _decoded(data, cv2.IMREAD_UNCHANGED)
+        if deep is not None and deep.itemsize > 2:
+            what = f"TIFF of {8 * deep.itemsize}-bit samples is not read"
+            raise PoseError(what, str(path), "save as 8 or 16 bit")
     if image is None:
         raise PoseError("not a picture that can be read", str(path), "damaged, or another kind of file under this name")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _decoded(data: bytes, how: int) -> np.ndarray | None:
+    """What OpenCV makes of a picture's bytes, None for nothing."""
+    # Of TIFFs that it can't read it tells on stderr, beside our own error.
+    before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT) if data[:4] in _TIFF else None
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), how)
+    except cv2.error:
+        return None
+    finally:
+        if before is not None:
+            cv2.utils.logging.setLogLevel(before)
 
 
 def _is_heic(data: bytes) -> bool:

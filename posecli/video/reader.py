@@ -33,6 +33,8 @@ from posecli.video.nvidia import decoder_of
 from posecli.video.orientation import TURNED, display_matrix, orient
 
 _NETWORK_TIMEOUT = 20.0
+#: Forms without a container, which hold neither time stamps nor a rate of their own.
+_RAW = ("h264", "hevc", "m4v", "mpegvideo", "obu")
 #: Who decodes a video, see `VideoSource`.
 DECODERS = ("auto", "cpu", "gpu")
 
@@ -74,6 +76,8 @@ class VideoSource(FrameSource):
             self._origin = Fraction(container.start_time or 0, av.time_base)
             rate = stream.average_rate or stream.guessed_rate or Fraction(25)
             nominal = stream.guessed_rate or rate
+            if container.format.name in _RAW:  # frames are timed by the guess: the other is FFmpeg's 25 for all of them
+                rate = nominal
             first = self._first_frame(container, stream)
             # Asked of the first frame only: side data and frame hold each other, which would keep every frame in memory
             # until the next garbage collection.

@@ -281,7 +281,9 @@ def _not_drawn(names: list[str], folder: str) -> list[str]:
     """Files of a folder without the overlays that `infer` makes of its videos (``a.overlay.mp4`` of ``a.mp4``), of a
     single picture, and of its pictures together (``FOLDER.overlay/``): the command that made them, given again to go
     on, would take them for further inputs."""
-    drawn = {f"{PurePosixPath(name).stem}{OVERLAY}" for name in names} | {f"{folder}{OVERLAY}"}
+    places = [PurePosixPath(name) for name in names]
+    # Where two stems are one, overlays are called after whole names: `a.mkv.overlay.mp4`.
+    drawn = {f"{called}{OVERLAY}" for place in places for called in (place.stem, place.name)} | {f"{folder}{OVERLAY}"}
     return [
         name
         for name in names
@@ -301,7 +303,7 @@ def _drawn_on_others(names: Sequence[str]) -> list[str]:
         return "video" if suffix in VIDEO_SUFFIXES else "picture" if suffix in PICTURE_SUFFIXES else "folder"
 
     places = {name: place_of(name) for name in names if not _is_camera(name)}
-    files = {(place.parent, place.stem, kind_of(place)) for place in places.values()}
+    files = {(place.parent, called, kind_of(place)) for place in places.values() for called in (place.stem, place.name)}
     folders = {p if kind_of(p) == "folder" else p.parent for p in places.values() if kind_of(p) != "video"}
 
     def drawn(place: PurePosixPath) -> bool:

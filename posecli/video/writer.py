@@ -21,12 +21,13 @@ import av
 import cv2
 import numpy as np
 
-from posecli.errors import PoseError, UsageError
+from posecli.errors import PoseError, UsageError, reason
 from posecli.files import unfinished
 from posecli.video.conversion import Conversion
 
 _ENCODER = "libx264"
 _BT709 = 1  # code of BT.709 in ITU-T H.273 for primaries, transfer and matrix
+_LAYOUTS = {1: "mono", 2: "stereo"}
 _CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 
 
@@ -36,6 +37,28 @@ def container_of(path: str | Path) -> str:
     if suffix not in _CONTAINERS:
         raise UsageError(f"cannot write video as {suffix or 'a name without suffix'}", str(path), "use .mp4")
     return _CONTAINERS[suffix]
+
+
+def is_passed_on(path: Path) -> bool:
+    """Whether what is written there is held by nobody: a named pipe, a device."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def refuse_unwritable(path: str | Path) -> None:
+    """Makes the folder of a file that is to be written; PoseError where there can be no file of that name: FFmpeg opens
+    it with the first frame only, when there is work done already."""
+    path = Path(path)
+    if is_passed_on(path):
+        raise PoseError("the output is a device or a pipe, not a file", str(path), "choose another name")
+    part = unfinished(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.touch()
+        part.unlink()
+    except OSError as error:
+        blocked = next((p for p in path.parents if p.exists() and not p.is_dir()), None)
+        why = reason(error) if blocked is None else f"{blocked} is a file, not a folder"
+        raise PoseError(f"cannot be written: {why}", str(path), "choose another name or folder") from None
 
 
 class VideoWriter:
@@ -94,12 +117,12 @@ class VideoWriter:
         self._span = span
         self._silent_because = silent_because
         self._last: int | None = None
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._part = unfinished(self.path)
         self._sound: _SoundCopy | None = None
         with contextlib.ExitStack() as stack:
             stack.callback(self.abort)
             options = {"movflags": "+faststart"} if suffix != ".mkv" else {}
+            refuse_unwritable(self.path)
             with self._failures_named():
                 self._output: Any = av.open(os.path.abspath(self._part), "w", format=container, options=options)
             self._stream = self._video_stream(crf, preset, sample_aspect)
@@ -233,7 +256,15 @@ class _SoundCopy:
         if codec not in output.supported_codecs:
             self.outcome = f"left out: {codec} sound does not fit into {output.format.name}"
             return
+        layout = _LAYOUTS.get(track.codec_context.layout.nb_channels)
+        # AVI and MKV state a count of channels only; MP4 wants to know of uncompressed sound which they are.
+        unstated = codec.startswith("pcm_") and track.codec_context.layout.name.endswith(" channels")
+        if unstated and output.format.name == "mp4" and layout is None:
+            self.outcome = f"left out: its {track.codec_context.layout.name} are in no order that mp4 is told"
+            return
         self._target = output.add_stream_from_template(track)
+        if unstated and output.format.name == "mp4":
+            self._target.codec_context.layout = layout
         self._output = output
         self._packets = iter(self._input.demux(track))
         base = track.time_base

@@ -329,3 +329,18 @@ def test_unreachable_url_and_camera() -> None:
         open_source("http://127.0.0.1:9/clip.mp4")
     with pytest.raises(PoseError, match="no camera 97"):
         open_source("97")
+
+
+def test_a_raw_stream_is_timed_by_its_own_rate(tmp_path: Path) -> None:
+    """The rate that was told, and by which seconds were counted, was always 25."""
+    make_clip(tmp_path / "c.mp4", 70, rate=30, bframes=0)
+    with av.open(str(tmp_path / "c.mp4")) as made, av.open(str(tmp_path / "c.h264"), "w") as raw:
+        (track,) = made.streams.video
+        copy = raw.add_stream_from_template(track)
+        for packet in made.demux(track):
+            if packet.size:
+                packet.stream = copy
+                raw.mux(packet)
+    with open_source(tmp_path / "c.h264") as source:
+        times = [frame.time for frame in source.frames()]
+        assert source.fps == pytest.approx(1 / times[1]) and source.position("1s") == times.index(pytest.approx(1.0))

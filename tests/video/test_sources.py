@@ -301,3 +301,13 @@ def test_overlays_of_heic_are_jpeg(tmp_path: Path) -> None:
         writer.write(numbered_image(4), "a.jpg")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.heic.jpg", "a.jpg"]
     assert number_of(read_picture(tmp_path / "out/a.heic.jpg")) == 3
+
+
+def test_a_tiff_of_floats_is_told_as_such(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    cv2.imwrite(str(tmp_path / "f.tif"), np.ones((8, 9, 3), np.float32))
+    with pytest.raises(PoseError, match=r"f\.tif: TIFF of 32-bit samples is not read \(save as 8 or 16 bit\)"):
+        read_picture(tmp_path / "f.tif")
+    assert capfd.readouterr().err == ""
+    (tmp_path / "d.tif").write_bytes(b"II*\0damaged")
+    with pytest.raises(PoseError, match="not a picture that can be read"):
+        read_picture(tmp_path / "d.tif")

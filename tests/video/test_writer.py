@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -210,3 +211,40 @@ def test_without_an_h264_encoder_the_error_says_what_to_do(tmp_path: Path, monke
     monkeypatch.setattr(av, "codecs_available", {"mpeg4"})
     with pytest.raises(PoseError, match="pip install --upgrade av"):
         VideoWriter(tmp_path / "o.mp4", 80, 48, 25)
+
+
+@pytest.mark.parametrize(("layout", "audio"), [("mono", "copied"), ("stereo", "copied"), ("3.0", "left out: its 3 ")])
+@pytest.mark.parametrize("name", ["s.mkv", "s.avi"])
+def test_uncompressed_sound_of_a_container_that_only_counts_channels(
+    tmp_path: Path, name: str, layout: str, audio: str
+) -> None:
+    """MP4 wants to know which channels they are, and refused the whole file."""
+    with av.open(str(tmp_path / name), "w") as output:
+        video, sound = output.add_stream("mpeg4", rate=25), output.add_stream("pcm_s16le", rate=44100)
+        video.width, video.height, video.pix_fmt, sound.layout = 80, 48, "yuv420p", layout
+        for i in range(10):
+            output.mux(video.encode(av.VideoFrame.from_ndarray(numbered_image(i), format="rgb24")))
+        output.mux(video.encode(None))
+        count = sound.codec_context.layout.nb_channels
+        part = av.AudioFrame.from_ndarray(np.ones((1, 4096 * count), np.int16), format="s16", layout=layout)
+        part.sample_rate, part.pts = 44100, 0
+        output.mux(sound.encode(part))
+        output.mux(sound.encode(None))
+    with av.open(str(tmp_path / name)) as made:
+        if not made.streams.audio[0].codec_context.layout.name.endswith(" channels"):
+            audio = "copied"
+    writer = write(tmp_path / "o.mp4", [None] * 10, audio_from=tmp_path / name)
+    assert writer.audio.startswith(audio) and open_source(tmp_path / "o.mp4").num_frames == 10
+    if audio == "copied":
+        assert b"".join(sound_of(tmp_path / "o.mp4")) == b"".join(sound_of(tmp_path / name))
+    assert write(tmp_path / "o.mkv", [None] * 10, audio_from=tmp_path / name).audio == "copied"
+
+
+def test_a_place_without_room_for_a_file_is_noticed_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PoseError, match="file is a file, not a folder"):
+        VideoWriter(tmp_path / "file/o.mp4", 80, 48, 25)
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(PoseError, match="a device or a pipe"):
+        VideoWriter(tmp_path / "pipe.mp4", 80, 48, 25)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "pipe.mp4"]
