@@ -9,6 +9,8 @@ grey.
 from __future__ import annotations
 
 import io
+import struct
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -52,7 +54,36 @@ def read_picture(path: str | Path) -> np.ndarray:
             raise PoseError(what, str(path), "save as 8 or 16 bit")
     if image is None:
         raise PoseError("not a picture that can be read", str(path), "damaged, or another kind of file under this name")
+    if _holds_more(data):
+        warnings.warn(
+            f"{path}: only the first of the pictures in it is looked at; a video shows them all", stacklevel=2
+        )
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _holds_more(data: bytes) -> bool:
+    """Whether a file that can be decoded is a stack of pages (TIFF; thumbnails are none) or moves (PNG, WebP)."""
+    if data[:4] in _TIFF:
+        order = "<" if data[:2] == b"II" else ">"
+
+        def directory(at: int) -> tuple[int, bool]:  # where the next one is, and whether it is a smaller copy
+            (count,) = struct.unpack_from(f"{order}H", data, at)
+            entries = (struct.unpack_from(f"{order}HHII", data, at + 2 + 12 * n) for n in range(count))
+            # (In big-endian files a short stands in the first half of its four bytes.)
+            small = any(
+                tag == 254 and (value if order == "<" else value | value >> 16) & 1 for tag, _, _, value in entries
+            )
+            return struct.unpack_from(f"{order}I", data, at + 2 + 12 * count)[0], small
+
+        try:
+            at, _ = directory(struct.unpack_from(f"{order}I", data, 4)[0])
+            return at != 0 and not directory(at)[1]
+        except struct.error:
+            return False
+    if data[:4] == b"RIFF" and data[12:16] == b"VP8X":
+        return bool(data[20] & 2) and data.count(b"ANMF") > 1
+    at = data.find(b"acTL", 8, max(data.find(b"IDAT"), 8)) if data[:4] == b"\x89PNG" else -1
+    return at > 0 and int.from_bytes(data[at + 4 : at + 8]) > 1
 
 
 def _decoded(data: bytes, how: int) -> np.ndarray | None:

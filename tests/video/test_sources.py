@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import sys
+import warnings
 from pathlib import Path
 
 import cv2
@@ -311,3 +312,27 @@ def test_a_tiff_of_floats_is_told_as_such(tmp_path: Path, capfd: pytest.CaptureF
     (tmp_path / "d.tif").write_bytes(b"II*\0damaged")
     with pytest.raises(PoseError, match="not a picture that can be read"):
         read_picture(tmp_path / "d.tif")
+
+
+def test_of_stacks_and_animations_it_is_said_that_one_picture_is_looked_at(tmp_path: Path) -> None:
+    """A recording kept as a stack of pages gave one line, and nothing was said."""
+    Image = pytest.importorskip("PIL.Image", reason="Pillow writes what moves")
+    pages = [np.full((20, 24, 3), 40 * n, np.uint8) for n in range(3)]
+    cv2.imwritemulti(str(tmp_path / "stack.tif"), pages)
+    images = [Image.fromarray(page) for page in pages]
+    images[0].save(tmp_path / "moves.png", save_all=True, append_images=images[1:], duration=50)
+    images[0].save(tmp_path / "moves.webp", save_all=True, append_images=images[1:], duration=50, lossless=True)
+    for name in ("stack.tif", "moves.png", "moves.webp"):
+        with pytest.warns(UserWarning, match=f"{name}: only the first of the pictures in it"):
+            assert read_picture(tmp_path / name).shape == (20, 24, 3)
+    cv2.imwrite(str(tmp_path / "one.tif"), pages[1])
+    images[1].save(tmp_path / "one.png")
+    images[1].save(tmp_path / "one.webp", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0")
+    # A smaller copy, which cameras put behind a picture, is no page.
+    first, copy = Image.new("RGB", (24, 20), (9, 9, 9)), Image.new("RGB", (6, 5))
+    copy.encoderinfo = {"tiffinfo": {254: 1}}
+    first.save(tmp_path / "thumbnail.tif", save_all=True, append_images=[copy])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name in ("one.tif", "one.png", "one.webp", "thumbnail.tif"):
+            assert read_picture(tmp_path / name).shape == (20, 24, 3)
