@@ -757,6 +757,7 @@ def test_resume_refuses_another_run(toy: Path, tmp_path: Path, monkeypatch: pyte
     again = {"epochs": 3, "data": [toy.name], "seed": 1}
     assert train(None, tmp_path / "run", resume=True, changes=again).steps == 9
     (tmp_path / "link.json").symlink_to(toy)
+    (tmp_path / "images").symlink_to(toy.parent / "images")
     for name in (f"../{toy.parent.name}/{toy.name}", str(tmp_path / "link.json")):
         assert train(None, tmp_path / "run", resume=True, changes={"data": [name]}).steps == 9
     (tmp_path / "run/state.pt").write_bytes(b"not a state")
@@ -1089,7 +1090,7 @@ def test_people_whose_box_is_somewhere_else_are_counted(toy: Path, tmp_path: Pat
     path.write_text(json.dumps(value))
     with pytest.raises(PoseError, match="nothing to learn from") as caught:
         train(small(path), tmp_path / "run")
-    assert "'people whose joints lie elsewhere than their box': 6" in caught.value.hint
+    assert "6 people whose joints lie elsewhere than their box" in caught.value.hint
 
 
 @pytest.mark.parametrize("length", [{"epochs": 4}, {"max_minutes": 0.01}])

@@ -53,8 +53,8 @@ def person_centres(
 
     Returns:
         joints (N, K + 1, 3), the centre's visibility 0 or 1; and (N,) W^2 + H^2 of the joints' extent. By default it
-        is at least twice the annotated area (what fills a box of W x H covers no more than half of W^2 + H^2) and at
-        least 1, so that its root can divide; infinite where nothing tells it.
+        is at least the annotated area (a mask's, or a box's: then W^2 + H^2 is no less than twice as much) and at least
+        1, so that its root can divide; infinite where nothing tells it.
     """
     keypoints = np.asarray(keypoints, dtype=np.float64)
     people, count = keypoints.shape[:2]
@@ -70,7 +70,7 @@ def person_centres(
         high = np.where(labelled[..., None], keypoints[..., :2], -np.inf).max(1, initial=-np.inf)
         extent = np.where(np.any(labelled, axis=1, keepdims=True), high - low, 0)
         covered = np.full(people, np.nan) if annotated_area is None else np.asarray(annotated_area, np.float64)
-        area = np.fmax(np.maximum((extent**2).sum(-1), 1), 2 * covered)
+        area = np.fmax(np.maximum((extent**2).sum(-1), 1), covered)
         area[np.isnan(covered) & (labelled.sum(1) == 1) & (count > 1)] = np.inf
     total = labelled.sum(1)
     joints[:, -1, :2] = xy[:, :-1].sum(1) / np.maximum(total, 1)[:, None]

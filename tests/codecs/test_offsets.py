@@ -73,7 +73,7 @@ def test_size_of_people_with_one_labelled_joint():
     people = np.stack([person(30, 30, 20), person(20, 20, 20), person(40, 40, 20)])
     people[1:, 1:, 2] = 0
     joints, area = person_centres(people, np.array([np.nan, 3200.0, np.nan]))
-    assert area[1] == 6400 and area[2] == np.inf and np.isfinite(area[0])
+    assert area[1] == 3200 and area[2] == np.inf and np.isfinite(area[0])
     _, weight = encode_offset(joints, area, (64, 64))
     assert weight.max() == pytest.approx(1 / np.sqrt(area[0]))
     assert (weight[0] > 0).any() and not weight[0, 40, 40]
