@@ -44,7 +44,7 @@ def replace_when_done(path: str | Path, *, overwrite: bool = True) -> Iterator[P
         PoseError: ``path`` exists and ``overwrite`` is false; it is a device or a pipe, which a file would replace.
     """
     path = Path(path)
-    if path.exists() and not path.is_file() and not path.is_dir():
+    if is_passed_on(path):
         raise PoseError("the output is a device or a pipe, not a file", str(path), "'-' for standard output, or a name")
     if path.exists() and not overwrite:
         raise PoseError("the output exists already", str(path), "choose another name or give --overwrite")
@@ -67,6 +67,18 @@ def replace_when_done(path: str | Path, *, overwrite: bool = True) -> Iterator[P
         if isinstance(error, OSError) and error.filename == str(part):
             error.filename, error.filename2 = str(path), None  # the name that a user knows
         raise
+
+
+def is_passed_on(path: Path) -> bool:
+    """Whether what is written there is held by nobody: a named pipe, a device."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def refuse_no_folder(path: Path) -> None:
+    """PoseError where an output would lie below something that is no folder."""
+    above = next((p for p in path.parents if p.exists()), None)
+    if above is not None and not above.is_dir():
+        raise PoseError(f"cannot be written: {above} is no folder", str(path), "choose another name or folder")
 
 
 def unfinished(path: Path) -> Path:

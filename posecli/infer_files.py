@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from posecli.errors import PoseError, SourceError, UsageError
+from posecli.files import is_passed_on
 from posecli.infer_jobs import Job, OverlayError, Summary, many_pictures
 from posecli.infer_options import InferOptions, check_region
 from posecli.inference import PoseModel
@@ -36,7 +37,7 @@ from posecli.smoothing.stream import Smoothing, smooth_file, smooth_lines
 from posecli.spans import PART
 from posecli.stages import Background
 from posecli.types import Frame, Skeleton
-from posecli.video import FrameSource, PictureWriter, VideoWriter, is_passed_on, refuse_unwritable
+from posecli.video import FrameSource, PictureWriter, VideoWriter, refuse_unwritable
 
 _LIVE = ("camera", "url")  # kinds of sources that can't be read again
 # Frames that wait to be drawn and encoded; a 4K frame takes 25 MB.

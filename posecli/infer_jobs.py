@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from posecli.errors import PoseError, UsageError
+from posecli.files import refuse_no_folder
 from posecli.spans import Span
 from posecli.video import PICTURE_SUFFIXES, VIDEO_SUFFIXES, Input, container_of
 
-__all__ = ["STREAM_SUFFIX", "Job", "OverlayError", "Summary", "many_pictures", "plan_jobs", "refuse_no_folder"]
+__all__ = ["STREAM_SUFFIX", "Job", "OverlayError", "Summary", "many_pictures", "plan_jobs"]
 
 STREAM_SUFFIX = ".poses.jsonl"
 
@@ -124,13 +125,6 @@ def plan_jobs(
     for place in (p for job in jobs for p in (job.stream, job.overlay) if p is not None):
         refuse_no_folder(place)
     return jobs
-
-
-def refuse_no_folder(place: Path) -> None:
-    """PoseError where an output would lie below something that is no folder."""
-    above = next((p for p in place.parents if p.exists()), None)
-    if above is not None and not above.is_dir():
-        raise PoseError(f"cannot be written: {above} is no folder", str(place), "choose another name or folder")
 
 
 def _check_drawn(item: Input, overlay: Path, render_out: str) -> None:

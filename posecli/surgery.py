@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +175,7 @@ def _plan(network: nn.Module, meta: ModelMeta, donor: Donor) -> tuple[dict[str, 
                 new[name] = mixed
                 report.by_joint.append(name)
         elif (given := with_last_pose(given, tensor)).shape == tensor.shape:
-            colours = given.ndim == 4 and given.shape[1] in (3, 4)  # (4: and a last pose)
+            colours = given.ndim == 4 and given.shape[1] == (4 if meta.arguments.get("last_pose") else 3)
             new[name] = (given.flip(1) if turned and _sees_colours(given) else given).to(tensor.dtype)
             report.taken.append(name)
             first += [name] if colours else []
@@ -220,22 +221,16 @@ def _renormalised(
     wanted_mean, wanted_std = (torch.tensor(v, dtype=torch.float64) for v in (meta.mean, meta.std))
     if torch.allclose(mean, wanted_mean, atol=1e-4) and torch.allclose(std, wanted_std, atol=1e-4):
         return ()
-    modules = list(network.named_modules())
+    modules = dict(network.named_modules())
     for name in kernels:
-        place = next((n for n, (owner, _) in enumerate(modules) if f"{owner}.weight" == name), None)
         kernel = new[name].double()
         added = (kernel[:, :3].sum((2, 3)) * ((wanted_mean - mean) / std)).sum(1)
         changed = torch.cat([kernel[:, :3] * (wanted_std / std)[:, None, None], kernel[:, 3:]], 1)
         new[name] = changed.to(new[name].dtype)
         owner = name.removesuffix(".weight")
-        norm = next(
-            (
-                n
-                for n, m in modules[(place or 0) + 1 :]
-                if isinstance(m, nn.BatchNorm2d) and m.num_features == len(added)
-            ),
-            None,
-        )
+        behind = islice(modules.items(), list(modules).index(owner) + 1, None)
+        norms = (n for n, m in behind if isinstance(m, nn.BatchNorm2d) and m.num_features == len(added))
+        norm = next(norms, None)
         if f"{owner}.bias" in new:
             new[f"{owner}.bias"] = (new[f"{owner}.bias"].double() + added).to(new[f"{owner}.bias"].dtype)
         elif norm is not None and f"{norm}.running_mean" in new:

@@ -203,8 +203,7 @@ class _Run:
         self.task: Task = make_task(settings, sources, self.skeleton)
         self.mixture = Mixture(self.task.counts, settings.data_weights, settings.epoch_samples, settings.seed)
         self.validation = read_validation(settings, self.skeleton)
-        if processes.first:
-            check_pictures(sources, self.validation)
+        check_pictures(sources, self.validation)
         for trouble in (mirror_trouble(self.skeleton, settings.flip), never_labelled(self.skeleton, sources)):
             if trouble and processes.first:
                 warnings.warn(trouble, stacklevel=2)

@@ -299,12 +299,13 @@ def infer(
     from pathlib import Path
 
     from posecli.errors import PoseError, UsageError
+    from posecli.files import is_passed_on, refuse_no_folder
     from posecli.infer_options import InferOptions, check_decoder, parse_numbers
     from posecli.on_ray import Cluster
     from posecli.smoothing.stream import Smoothing
     from posecli.spans import parse_shard
     from posecli.storage import current
-    from posecli.video import is_passed_on, list_inputs
+    from posecli.video import list_inputs
 
     if weights is not None and model != "default":
         raise UsageError("--model and --weights name two models", hint="give one of them")
@@ -363,7 +364,7 @@ def infer(
     from posecli.cli.infer_parts import infer_parts
     from posecli.cluster import Recipe
     from posecli.infer_files import run_jobs
-    from posecli.infer_jobs import OverlayError, plan_jobs, refuse_no_folder
+    from posecli.infer_jobs import OverlayError, plan_jobs
     from posecli.inference import PredictOptions, load_model
     from posecli.person_boxes import read_boxes, whole_picture
     from posecli.pipeline import decoder_for

@@ -16,7 +16,7 @@ from posecli.video.frame_source import FrameSource, check_positions, parse_posit
 from posecli.video.pictures import HEIC_SUFFIXES, PictureSource, PictureWriter, read_picture
 from posecli.video.reader import DECODERS, VideoSource
 from posecli.video.sources import PICTURE_SUFFIXES, VIDEO_SUFFIXES, Input, list_inputs, natural_key, open_source
-from posecli.video.writer import VideoWriter, container_of, is_passed_on, refuse_unwritable
+from posecli.video.writer import VideoWriter, container_of, refuse_unwritable
 
 __all__ = [
     "DECODERS",
@@ -32,7 +32,6 @@ __all__ = [
     "VideoWriter",
     "check_positions",
     "container_of",
-    "is_passed_on",
     "list_inputs",
     "natural_key",
     "open_source",

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from posecli.errors import PoseError, UsageError, reason
-from posecli.files import unfinished
+from posecli.files import is_passed_on, refuse_no_folder, unfinished
 from posecli.video.conversion import Conversion
 
 _ENCODER = "libx264"
@@ -39,26 +39,20 @@ def container_of(path: str | Path) -> str:
     return _CONTAINERS[suffix]
 
 
-def is_passed_on(path: Path) -> bool:
-    """Whether what is written there is held by nobody: a named pipe, a device."""
-    return path.exists() and not path.is_file() and not path.is_dir()
-
-
 def refuse_unwritable(path: str | Path) -> None:
     """Makes the folder of a file that is to be written; PoseError where there can be no file of that name: FFmpeg opens
     it with the first frame only, when there is work done already."""
     path = Path(path)
     if is_passed_on(path):
         raise PoseError("the output is a device or a pipe, not a file", str(path), "choose another name")
+    refuse_no_folder(path)
     part = unfinished(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.touch()
         part.unlink()
     except OSError as error:
-        blocked = next((p for p in path.parents if p.exists() and not p.is_dir()), None)
-        why = reason(error) if blocked is None else f"{blocked} is a file, not a folder"
-        raise PoseError(f"cannot be written: {why}", str(path), "choose another name or folder") from None
+        raise PoseError(f"cannot be written: {reason(error)}", str(path), "choose another name or folder") from None
 
 
 class VideoWriter:

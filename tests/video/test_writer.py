@@ -242,7 +242,7 @@ def test_uncompressed_sound_of_a_container_that_only_counts_channels(
 
 def test_a_place_without_room_for_a_file_is_noticed_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(PoseError, match="file is a file, not a folder"):
+    with pytest.raises(PoseError, match="file is no folder"):
         VideoWriter(tmp_path / "file/o.mp4", 80, 48, 25)
     os.mkfifo(tmp_path / "pipe.mp4")
     with pytest.raises(PoseError, match="a device or a pipe"):
