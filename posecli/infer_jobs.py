@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from posecli.errors import PoseError, UsageError
 from posecli.files import refuse_no_folder
+from posecli.infer_options import InferOptions
 from posecli.spans import Span
 from posecli.video import PICTURE_SUFFIXES, VIDEO_SUFFIXES, Input, container_of
 
-__all__ = ["STREAM_SUFFIX", "Job", "OverlayError", "Summary", "many_pictures", "plan_jobs"]
+__all__ = ["LIVE", "STREAM_SUFFIX", "Job", "OverlayError", "Summary", "many_pictures", "part_of_job", "plan_jobs"]
 
 STREAM_SUFFIX = ".poses.jsonl"
+LIVE = ("camera", "url")  # kinds of inputs that can't be read again
 
 
 class OverlayError(PoseError):
@@ -153,3 +155,8 @@ def _stem(item: Input, *, whole: bool = False) -> str:
         name = PurePosixPath(name.name)
     known = item.kind == "video" or (item.kind == "pictures" and not many_pictures(item)) or name.suffix == ".json"
     return str(name.with_suffix("") if known and not whole else name)
+
+
+def part_of_job(options: InferOptions, job: Job) -> InferOptions:
+    """The options for a job that looks at a part of its source."""
+    return options if job.span is None else replace(options, start=job.span.first, end=job.span.stop)

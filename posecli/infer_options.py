@@ -115,3 +115,9 @@ def parse_numbers(text: str, count: int | None, what: str) -> tuple[float, ...]:
     if not numbers or (count is not None and len(numbers) != count) or not np.isfinite(numbers).all():
         raise UsageError(f"{what} {text!r} is not {count or 'some'} numbers separated by commas")
     return numbers
+
+
+def frame_range(source: FrameSource, options: InferOptions) -> tuple[int, int | None]:
+    """First frame and the one after the last, None for all."""
+    start = source.position(options.start) if options.start is not None else 0
+    return start, source.position(options.end) if options.end is not None else None

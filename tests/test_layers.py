@@ -27,7 +27,7 @@ zoo
 models codecs grouping losses tracking smoothing
 checkpoint official readout looks stills pose_scores on_device running inference batching calibration onnx_export
 person_boxes following infer_options as_written recurrence side_by_side pipeline
-spans merging infer_jobs infer_files segments cluster
+spans merging infer_jobs infer_resume infer_overlays infer_files segments cluster
 scenes
 augment augment_pictures settings data distributed tasks validation learner run_log catalogue surgery
 training_data training rescoring
