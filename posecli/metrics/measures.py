@@ -36,138 +36,123 @@ def measure_side(
     frames_used: np.ndarray,
 ) -> Side:
     """All measures of one prediction file."""
-    skeleton = sub_skeleton(labels.skeleton, common.label_index)
-    full, gt = labels.people, labels.people.with_joints(common.label_index)
-    if not len(predictions.people):  # an empty list of results does not say how many joints it has
-        count = int(common.predicted_index.max()) + 1
-        nobody = replace(predictions.people, xy=np.zeros((0, count, 2)), visibility=np.zeros((0, count), np.int8))
-        predictions = replace(predictions, people=nobody)
-    found = predictions.people.with_joints(common.predicted_index)
-    at = partners.partner[found.frame] if len(found) else np.zeros(0, np.int64)
-    at = np.where((at >= 0) & frames_used[at], at, -1)
-    labelled = (gt.visibility > 0).sum(axis=1)
-    here = frames_used[gt.frame] if len(gt) else np.zeros(0, bool)
-    counts_as_person = ~gt.ignore & (labelled >= settings.min_joints)
-
-    area, rule = oks.resolve_areas(full.area, full.has_mask, full.xy, full.visibility, full.box_xywh)
-    pairs = oks.same_frame_pairs(np.where(here, gt.frame, -1), at)
-
-    def similarities(of_area: np.ndarray, visibility: np.ndarray) -> np.ndarray:
-        sigmas = oks.require_sigmas(skeleton)
-        return oks.oks_of_pairs(*pairs, gt.xy, gt.visibility, gt.box_xywh, of_area, found.xy, visibility, sigmas)
-
-    measured = oks.measured_by_ap(found.visibility, predictions.is_stream)
-
-    needed = {"oks", *PEOPLE_METRICS} & set(settings.metrics)
-    wanted = settings.match == "top-score" or bool(set(TRACKING_METRICS) & set(settings.metrics))
-    similarity = None
-    if needed or settings.match == "oks" or (wanted and skeleton.sigmas):
-        similarity = similarities(area, found.visibility)
-    rows = np.flatnonzero(here & counts_as_person)
-
-    row_of = np.full(len(gt), -1, np.int64)
-    row_of[rows] = np.arange(len(rows))
-    mine = row_of[pairs[0]] >= 0
-    chosen = row_of[pairs[0][mine]], pairs[1][mine]
-    if settings.match == "iou" or similarity is None:
-        boxes = (
-            person_boxes(full.box_xywh, full.xy, full.visibility),
-            person_boxes(found.box_xywh, found.xy, found.visibility),
-        )
-        alike = iou_of_pairs(boxes[0][rows][chosen[0]], boxes[1][chosen[1]])
-    else:
-        alike = similarity[mine]
-    partner = pair_people(settings.match, chosen, alike, found.score, len(rows))
-    paired = _paired(labels, common, skeleton, gt, found, rows, partner, settings)
+    scene = _Scene(labels, predictions, common, partners, settings, frames_used)
+    partner = _partners(scene)
+    paired = _paired(labels, common, scene.skeleton, scene.gt, scene.found, scene.rows, partner, settings)
     side = Side(
-        predictions, partners, {}, None, full.track[rows], gt.frame[rows], rows, partner, common,
-        labels.frames.video, paired, crowd_index=labels.frames.crowd_index,
+        scene.predictions, partners, {}, None, labels.people.track[scene.rows], scene.gt.frame[scene.rows], scene.rows,
+        partner, common, labels.frames.video, paired, crowd_index=labels.frames.crowd_index,
     )  # fmt: skip
     side.notes += [*predictions.notes, *contradictions(labels.frames, predictions.frames, partners.partner)]
-
-    inside = np.flatnonzero(here)
-    row_here = np.full(len(gt), -1, np.int64)
-    row_here[inside] = np.arange(len(inside))
-
-    def match(
-        of_area: np.ndarray, values: np.ndarray, few: np.ndarray, ranges: dict[str, tuple[float, float]]
-    ) -> oks.Matches:
-        return oks.match_coco(
-            gt.frame[inside],
-            of_area[inside],
-            (gt.crowd | few | np.isnan(of_area))[inside],
-            gt.crowd[inside],
-            at,
-            found.score,
-            found.area,
-            (row_here[pairs[0]], pairs[1], values),
-            ranges=ranges,
-        )
-
-    flagged = int((gt.ignore & ~gt.crowd & here).sum())
+    flagged = int((scene.gt.ignore & ~scene.gt.crowd & scene.here).sum())
     if flagged and {"oks", "crowdpose"} & set(settings.metrics):
         side.notes.append(
             f"{flagged} people are flagged ignore, not iscrowd: AP counts them, as pycocotools does; the rest does not"
         )
-    if "oks" in settings.metrics and similarity is not None:
-        _add_oks(side, area[rows], oks.require_sigmas(skeleton))
-        none = np.isnan(area) & counts_as_person & here
-        if none.any():
-            side.notes.append(f"{int(none.sum())} people have no area, mask or box: left out of OKS")
-        for_ap = similarity if measured is found.visibility else similarities(area, measured)
-        side.matches = match(area, for_ap, labelled < settings.min_joints, oks.AREA_RANGES)
-        side.areas = {
-            name: int((rule[rows] == number).sum())
-            for number, name in enumerate(oks.AREA_RULES)
-            if (rule[rows] == number).any()
-        }
+    if "oks" in settings.metrics and scene.similarity is not None:
+        _add_oks(side, scene)
     if "crowdpose" in settings.metrics:
-        boxed = crowdpose_areas(full.box_xywh)
-        few = (labelled < settings.min_joints) | ~counts_for_crowdpose(gt.visibility, skeleton.keypoints)
-        side.crowdpose = match(boxed, similarities(boxed, measured), few, {"all": oks.AREA_RANGES["all"]})
-        none = np.isnan(boxed) & counts_as_person & here
-        if none.any():
-            side.notes.append(f"{int(none.sum())} people have no box: left out of CrowdPose's AP")
-        without = int((frames_used & np.isnan(labels.frames.crowd_index)).sum())
-        if without:
-            side.notes.append(f"{without} pictures have no crowdIndex: they count in CrowdPose's AP, but for no level")
+        _add_crowdpose(side, scene)
     shares.add_shares(side, settings)
     if "heat" in settings.metrics:
-        _add_heat(side, predictions, at)
-    shown = found.score >= predictions.frames.threshold[found.frame] if len(found) else np.zeros(0, bool)
+        _add_heat(side, scene.predictions, scene.at)
     if set(TRACKING_METRICS) & set(settings.metrics):
-        head = pck.head_reference(full.xy, full.visibility, full.head_box_xyxy, labels.skeleton)
-        values = np.zeros(len(pairs[0])) if similarity is None else similarity
-        with_area = ~np.isnan(area) if needed else np.ones(len(gt), bool)
-        tracked = track_sides(
-            Tracked(
-                labels.frames, frames_used, gt, counts_as_person & with_area, found, at, shown, pairs, values,
-                np.full(len(gt), np.nan) if head is None else head.length,
-            ),
-            settings.metrics, skeleton.keypoints, threshold=settings.thresholds["tracking"][0],
-            poseval=settings.compat == "poseval",
-        )  # fmt: skip
-        side.sequences, side.tracking = tracked.sequences, tracked.counts
-        side.hota_curve = {name: values.tolist() for name, values in tracked.curve.items()}
-        side.notes += tracked.notes
-
-    empty = np.ones(len(labels.frames), bool)
-    empty[gt.frame] = False
-    taken = np.zeros(len(found), bool)
-    taken[partner[partner >= 0]] = True
-    side.counts = {
-        "people_labelled": int(here.sum()),
-        "people_ignored_regions": int((here & gt.ignore).sum()),
-        "people_with_too_few_joints": int((here & ~gt.ignore & (labelled < settings.min_joints)).sum()),
-        "people_evaluated": len(rows),
-        "people_paired": int((partner >= 0).sum()),
-        "people_missed": int((partner < 0).sum()),
-        "predicted_people": int((at >= 0).sum()),
-        "predicted_people_above_threshold": int(((at >= 0) & shown).sum()),
-        "predicted_people_above_threshold_unpaired": int(((at >= 0) & shown & ~taken).sum()),
-        "predicted_people_above_threshold_on_frames_without_people": int((shown & (at >= 0) & empty[at]).sum()),
-    }
+        _add_tracking(side, scene)
+    side.counts = _counts(scene, partner)
     return side
+
+
+class _Scene:
+    """Labels and predictions of the common joints with what all measures look at.
+
+    Attributes:
+        gt, found: people with the common joints; of ``full``, the labels, all.
+        at: the labels' frame of each predicted person, -1 for none that is used.
+        here: labelled people in frames that are used; ``counted``: those with joints enough that are not to be ignored,
+            and ``rows``, the indices of both.
+        area, rule: of labelled people (square pixels, NaN for none), and which of `oks.AREA_RULES` it is from.
+        pairs: labelled and predicted people of the same frame, indices of both; ``similarity``: their OKS, None where
+            nothing asks for it.
+    """
+
+    def __init__(
+        self,
+        labels: Labels,
+        predictions: Predictions,
+        common: CommonJoints,
+        partners: FramePartners,
+        settings: Settings,
+        frames_used: np.ndarray,
+    ) -> None:
+        if not len(predictions.people):  # an empty list of results does not say how many joints it has
+            count = int(common.predicted_index.max()) + 1
+            nobody = replace(predictions.people, xy=np.zeros((0, count, 2)), visibility=np.zeros((0, count), np.int8))
+            predictions = replace(predictions, people=nobody)
+        self.labels, self.predictions, self.settings, self.frames_used = labels, predictions, settings, frames_used
+        self.skeleton = sub_skeleton(labels.skeleton, common.label_index)
+        self.full, self.gt = labels.people, labels.people.with_joints(common.label_index)
+        self.found = predictions.people.with_joints(common.predicted_index)
+        at = partners.partner[self.found.frame] if len(self.found) else np.zeros(0, np.int64)
+        self.at = np.where((at >= 0) & frames_used[at], at, -1)
+        self.labelled = (self.gt.visibility > 0).sum(axis=1)
+        self.here = frames_used[self.gt.frame] if len(self.gt) else np.zeros(0, bool)
+        self.counted = ~self.gt.ignore & (self.labelled >= settings.min_joints)
+        self.rows = np.flatnonzero(self.here & self.counted)
+        full = self.full
+        self.area, self.rule = oks.resolve_areas(full.area, full.has_mask, full.xy, full.visibility, full.box_xywh)
+        self.pairs = oks.same_frame_pairs(np.where(self.here, self.gt.frame, -1), self.at)
+        self.by_similarity = bool({"oks", *PEOPLE_METRICS} & set(settings.metrics))
+        wanted = settings.match == "top-score" or bool(set(TRACKING_METRICS) & set(settings.metrics))
+        asked = self.by_similarity or settings.match == "oks" or (wanted and self.skeleton.sigmas)
+        self.similarity = self.similarities(self.area, self.found.visibility) if asked else None
+        self.for_ap = oks.measured_by_ap(self.found.visibility, predictions.is_stream)
+
+    @property
+    def shown(self) -> np.ndarray:
+        """Predicted people at or above the display threshold."""
+        if not len(self.found):
+            return np.zeros(0, bool)
+        return self.found.score >= self.predictions.frames.threshold[self.found.frame]
+
+    def similarities(self, area: np.ndarray, visibility: np.ndarray) -> np.ndarray:
+        """OKS of the pairs, by these areas and with these joints found."""
+        sigmas, gt = oks.require_sigmas(self.skeleton), self.gt
+        return oks.oks_of_pairs(*self.pairs, gt.xy, gt.visibility, gt.box_xywh, area, self.found.xy, visibility, sigmas)
+
+    def match(
+        self, area: np.ndarray, values: np.ndarray, few: np.ndarray, ranges: dict[str, tuple[float, float]]
+    ) -> oks.Matches:
+        """COCO's matching of the pairs by these values; whoever is of ``few`` or has no area is ignored."""
+        inside = np.flatnonzero(self.here)
+        row_here = np.full(len(self.gt), -1, np.int64)
+        row_here[inside] = np.arange(len(inside))
+        return oks.match_coco(
+            self.gt.frame[inside],
+            area[inside],
+            (self.gt.crowd | few | np.isnan(area))[inside],
+            self.gt.crowd[inside],
+            self.at,
+            self.found.score,
+            self.found.area,
+            (row_here[self.pairs[0]], self.pairs[1], values),
+            ranges=ranges,
+        )
+
+
+def _partners(scene: _Scene) -> np.ndarray:
+    """(R,) the predicted person that each evaluated one is compared with, -1 for none."""
+    rows, full, found, pairs = scene.rows, scene.full, scene.found, scene.pairs
+    row_of = np.full(len(scene.gt), -1, np.int64)
+    row_of[rows] = np.arange(len(rows))
+    mine = row_of[pairs[0]] >= 0
+    chosen = row_of[pairs[0][mine]], pairs[1][mine]
+    if scene.settings.match == "iou" or scene.similarity is None:
+        labelled = person_boxes(full.box_xywh, full.xy, full.visibility)
+        predicted = person_boxes(found.box_xywh, found.xy, found.visibility)
+        alike = iou_of_pairs(labelled[rows][chosen[0]], predicted[chosen[1]])
+    else:
+        alike = scene.similarity[mine]
+    return pair_people(scene.settings.match, chosen, alike, found.score, len(rows))
 
 
 def _paired(
@@ -197,8 +182,79 @@ def _paired(
     )
 
 
-def _add_oks(side: Side, area: np.ndarray, sigmas: np.ndarray) -> None:
-    """Mean OKS, by person and by joint; (R,) areas."""
+def _add_oks(side: Side, scene: _Scene) -> None:
+    """Mean OKS, by person and by joint, and what AP and AR are made of."""
+    assert scene.similarity is not None
+    area, rule, rows = scene.area, scene.rule[scene.rows], scene.rows
+    _add_mean_oks(side, area[rows], oks.require_sigmas(scene.skeleton))
+    none = np.isnan(area) & scene.counted & scene.here
+    if none.any():
+        side.notes.append(f"{int(none.sum())} people have no area, mask or box: left out of OKS")
+    measured = scene.for_ap
+    values = scene.similarity if measured is scene.found.visibility else scene.similarities(area, measured)
+    side.matches = scene.match(area, values, scene.labelled < scene.settings.min_joints, oks.AREA_RANGES)
+    side.areas = {
+        name: int((rule == number).sum()) for number, name in enumerate(oks.AREA_RULES) if (rule == number).any()
+    }
+
+
+def _add_crowdpose(side: Side, scene: _Scene) -> None:
+    """What CrowdPose's AP is made of."""
+    boxed = crowdpose_areas(scene.full.box_xywh)
+    few = scene.labelled < scene.settings.min_joints
+    few = few | ~counts_for_crowdpose(scene.gt.visibility, scene.skeleton.keypoints)
+    values = scene.similarities(boxed, scene.for_ap)
+    side.crowdpose = scene.match(boxed, values, few, {"all": oks.AREA_RANGES["all"]})
+    none = np.isnan(boxed) & scene.counted & scene.here
+    if none.any():
+        side.notes.append(f"{int(none.sum())} people have no box: left out of CrowdPose's AP")
+    without = int((scene.frames_used & np.isnan(scene.labels.frames.crowd_index)).sum())
+    if without:
+        side.notes.append(f"{without} pictures have no crowdIndex: they count in CrowdPose's AP, but for no level")
+
+
+def _add_tracking(side: Side, scene: _Scene) -> None:
+    """Identities over the frames of each video."""
+    full, settings = scene.full, scene.settings
+    head = pck.head_reference(full.xy, full.visibility, full.head_box_xyxy, scene.labels.skeleton)
+    values = np.zeros(len(scene.pairs[0])) if scene.similarity is None else scene.similarity
+    with_area = ~np.isnan(scene.area) if scene.by_similarity else np.ones(len(scene.gt), bool)
+    tracked = track_sides(
+        Tracked(
+            scene.labels.frames, scene.frames_used, scene.gt, scene.counted & with_area, scene.found, scene.at,
+            scene.shown, scene.pairs, values, np.full(len(scene.gt), np.nan) if head is None else head.length,
+        ),
+        settings.metrics, scene.skeleton.keypoints, threshold=settings.thresholds["tracking"][0],
+        poseval=settings.compat == "poseval",
+    )  # fmt: skip
+    side.sequences, side.tracking = tracked.sequences, tracked.counts
+    side.hota_curve = {name: values.tolist() for name, values in tracked.curve.items()}
+    side.notes += tracked.notes
+
+
+def _counts(scene: _Scene, partner: np.ndarray) -> dict[str, int]:
+    """How many people there are of which kind."""
+    gt, here, at, shown = scene.gt, scene.here, scene.at, scene.shown
+    empty = np.ones(len(scene.labels.frames), bool)
+    empty[gt.frame] = False
+    taken = np.zeros(len(scene.found), bool)
+    taken[partner[partner >= 0]] = True
+    return {
+        "people_labelled": int(here.sum()),
+        "people_ignored_regions": int((here & gt.ignore).sum()),
+        "people_with_too_few_joints": int((here & ~gt.ignore & (scene.labelled < scene.settings.min_joints)).sum()),
+        "people_evaluated": len(scene.rows),
+        "people_paired": int((partner >= 0).sum()),
+        "people_missed": int((partner < 0).sum()),
+        "predicted_people": int((at >= 0).sum()),
+        "predicted_people_above_threshold": int(((at >= 0) & shown).sum()),
+        "predicted_people_above_threshold_unpaired": int(((at >= 0) & shown & ~taken).sum()),
+        "predicted_people_above_threshold_on_frames_without_people": int((shown & (at >= 0) & empty[at]).sum()),
+    }
+
+
+def _add_mean_oks(side: Side, area: np.ndarray, sigmas: np.ndarray) -> None:
+    """By person and by joint; (R,) areas."""
     pair = side.paired
     similar = oks.joint_similarities(pair.gt_xy, pair.pred_xy, pair.found, np.nan_to_num(area), sigmas)
     scored = pair.judged & ~np.isnan(area)[:, None]
