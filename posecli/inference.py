@@ -27,6 +27,7 @@ from posecli import looks, pose_scores
 from posecli.checkpoint import ModelMeta, check_input_size, load_checkpoint, load_finder
 from posecli.codecs.coords import PLACES
 from posecli.codecs.last_pose import LEAST_SCORE, drawn
+from posecli.codecs.sides import SIDES
 from posecli.codecs.top_down import CASCADE
 from posecli.errors import PoseError, UsageError
 from posecli.files import sha256_of
@@ -34,7 +35,18 @@ from posecli.geometry import apply_affine, in_one_size, keypoint_box
 from posecli.models import MODELS
 from posecli.models.rescore import RescoreNet, rescore
 from posecli.profiling import stage
-from posecli.readout import BOTTOM_UP, TOP_DOWN, Person, PredictOptions, narrow_inputs, read_quality, size_for, together
+from posecli.readout import (
+    BOTTOM_UP,
+    TOP_DOWN,
+    Person,
+    PredictOptions,
+    can_read_sides,
+    narrow_inputs,
+    read_quality,
+    reading,
+    size_for,
+    together,
+)
 from posecli.running import RunningNetwork, rows_of, with_channel
 from posecli.sampling import shared_ones, sharing, taking
 from posecli.stills import Stills
@@ -171,6 +183,9 @@ class PoseModel(RunningNetwork):
             raise UsageError(what, meta.architecture, f"known: {', '.join(TOP_DOWN)}")
         if wanted == CASCADE != meta.codec:
             raise UsageError("the codec cascade reads networks that give fine maps too", meta.architecture)
+        if wanted == SIDES and not can_read_sides(meta):
+            hint = "for weights taught by softmax, of shoulders to wrists and hips to ankles"
+            raise UsageError(f"the codec {SIDES} does not read these maps", meta.architecture, hint)
         if wanted is not None and PLACES in (wanted, meta.codec) and wanted != meta.codec:
             raise UsageError("networks that give places have no heat maps, and others no places", meta.architecture)
         super().__init__(network, meta, device=device, options=options, speed=speed)
@@ -448,7 +463,7 @@ class PoseModel(RunningNetwork):
     ) -> list[list[Instance]]:
         """People with boxes as the network sees them there, the crops turned by so many degrees; with ``few_calls``
         those of one picture in inputs of one size where they can be (`readout.together`)."""
-        codec = TOP_DOWN[self.options.codec or self.meta.codec]
+        codec = reading(self.meta, self.options.codec)
         jobs, sizes = [], []
         for i, persons in enumerate(people):
             there = [p for p in persons if p.box_xyxy is not None]

@@ -25,6 +25,7 @@ from posecli.codecs.coords import PLACES, decode_places
 from posecli.codecs.dark import decode_dark, smoothing
 from posecli.codecs.gaussian import average_flipped, mirror_heatmap
 from posecli.codecs.integral import distribution
+from posecli.codecs.sides import SIDES, decode_sides, limb_joints
 from posecli.codecs.softmax import decode_local_mean, decode_softmax
 from posecli.codecs.top_down import CASCADE, CODECS, teacher, to_input
 from posecli.codecs.udp import decode_udp
@@ -50,8 +51,8 @@ class PredictOptions:
         filled: batches that are not full are filled with copies of their last picture, so that the network always sees
             the same shape and what it says of a picture does not depend on how many there are beside it.
         precision: one of `posecli.running.PRECISIONS`.
-        codec: reads the maps of a top-down model (a name of `codecs.top_down.CODECS`; of a cascade the coarse ones).
-            None: the one that taught it.
+        codec: reads the maps of a top-down model (a name of `TOP_DOWN`; of a cascade the coarse ones). None: the one
+            that taught it, but "sides" for one of "softmax" that knows arms and legs.
         person_score: top-down models: what joints add to the score of a person's box: "mean" (times the mean joint
             score) or "sure" (times the mean of the scores above 0.2). None: as the weights say, else "mean" for
             distributions and "sure" for heat maps, as HRNet does.
@@ -198,16 +199,32 @@ def _box_crop(box: np.ndarray, meta: ModelMeta) -> Crop:
 
 
 def _read_softmax(output: Any, mirrored: Any, meta: ModelMeta) -> tuple[Tensor, Tensor]:
+    logits = _joint_logits(output, mirrored, meta)
+    return decode_softmax(logits, meta.input_size[1] // logits.shape[2], _reach(meta))
+
+
+def _read_sides(output: Any, mirrored: Any, meta: ModelMeta) -> tuple[Tensor, Tensor]:
+    limbs = limb_joints(meta.skeleton.keypoints)
+    assert limbs is not None
+    logits = _joint_logits(output, mirrored, meta)
+    return decode_sides(logits, meta.input_size[1] // logits.shape[2], limbs, _reach(meta))
+
+
+def _joint_logits(output: Any, mirrored: Any, meta: ModelMeta) -> Tensor:
+    """(B, K, h, w) of the joints' distributions; with mirrored ones of the mean of both."""
     logits = output.heatmap.float()
-    if mirrored is not None:
-        # The mean of the two distributions, as logits again.
-        both = torch.stack([logits, mirror_heatmap(mirrored.heatmap.float(), meta.skeleton.flip_index)])
-        logits = torch.logsumexp(both.flatten(3).log_softmax(3), 0).view_as(logits)
-    # How far around the highest pixel counts: so far that the scores are right as often as they say.
+    if mirrored is None:
+        return logits
+    both = torch.stack([logits, mirror_heatmap(mirrored.heatmap.float(), meta.skeleton.flip_index)])
+    return torch.logsumexp(both.flatten(3).log_softmax(3), 0).view_as(logits)
+
+
+def _reach(meta: ModelMeta) -> int:
+    """How far around the highest pixel counts: so far that the scores are right as often as they say."""
     reach = meta.extra.get("reach", 2)
     if not isinstance(reach, int) or not 1 <= reach <= 16:
         raise PoseError(f"reach {reach!r}", meta.architecture, "a whole number of map pixels, 1 to 16")
-    return decode_softmax(logits, meta.input_size[1] // logits.shape[2], reach)
+    return reach
 
 
 def _read_heatmap(name: str, output: Any, mirrored: Any, meta: ModelMeta) -> Any:
@@ -275,9 +292,21 @@ def read_quality(output: Any, mirrored: Any) -> Tensor | None:
 
 TOP_DOWN: dict[str, TopDown] = {
     **{name: TopDown(_box_crop, partial(_read_heatmap, name)) for name in CODECS},
+    SIDES: TopDown(_box_crop, _read_sides),
     CASCADE: TopDown(_box_crop, _read_cascade),
     PLACES: TopDown(_box_crop, _read_coordinates),
 }
+
+
+def reading(meta: ModelMeta, codec: str | None) -> TopDown:
+    """How a top-down network's maps are read: as asked for, else as they were taught; distributions of a whole body's
+    joints with both sides together (`codecs.sides`)."""
+    return TOP_DOWN[codec or (SIDES if can_read_sides(meta) else meta.codec)]
+
+
+def can_read_sides(meta: ModelMeta) -> bool:
+    """Whether maps are distributions, and of joints that `codecs.sides` knows."""
+    return meta.codec == "softmax" and limb_joints(meta.skeleton.keypoints) is not None
 
 
 def _fitted(width: int, height: int, scale: float, scales: Sequence[float], meta: ModelMeta) -> Crop:

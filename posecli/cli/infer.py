@@ -62,8 +62,8 @@ def infer(
     codec: Annotated[
         str | None,
         typer.Option(
-            help="Top-down models: how heat maps are read, e.g. argmax, gaussian, dark, udp, integral "
-            "(else as the model was taught)",
+            help="Top-down models: how heat maps are read, e.g. argmax, gaussian, dark, udp, softmax "
+            "(else as the model was taught, left and right limbs together)",
             rich_help_panel=_MODEL,
         ),
     ] = None,

@@ -1,0 +1,162 @@
+"""Two sides read together: where maps show two places they get one each, and sure maps are read as ever."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from posecli.checkpoint import ModelMeta
+from posecli.codecs import sides
+from posecli.codecs.softmax import decode_softmax, encode_softmax
+from posecli.errors import UsageError
+from posecli.inference import PoseModel, PredictOptions
+from posecli.models import MODELS
+from posecli.models.layers import HeatmapOutput
+from posecli.readout import TOP_DOWN, reading
+from posecli.skeletons import get_skeleton
+
+SKELETON = get_skeleton("body19")
+LIMBS = sides.limb_joints(SKELETON.keypoints)
+STRIDE, SIZE = 4, (32, 32)
+
+
+def of(name: str) -> int:
+    return SKELETON.keypoints.index(name)
+
+
+def standing() -> np.ndarray:
+    """Input pixels (19, 2) of somebody who stands, legs and arms apart."""
+    xy = np.full((19, 2), 64.0)
+    for limb, ys, left, right in (
+        (("hip", "knee", "ankle"), (70, 92, 114), (72, 76, 80), (58, 54, 50)),
+        (("shoulder", "elbow", "wrist"), (34, 50, 66), (76, 84, 92), (54, 46, 38)),
+    ):
+        for joint, y, *xs in zip(limb, ys, left, right, strict=True):
+            for side, x in zip(("left", "right"), xs, strict=True):
+                xy[of(f"{side}_{joint}")] = x, y
+    return xy
+
+
+def logits(xy: np.ndarray) -> torch.Tensor:
+    return encode_softmax(torch.from_numpy(xy).float(), SIZE, STRIDE, 1.3).clamp(min=1e-9).log()[None]
+
+
+def mixed(maps: torch.Tensor, shares: dict[str, float]) -> torch.Tensor:
+    """Both sides' maps of each joint as mixtures: so much of the left side's place in both."""
+    p = maps.exp()
+    for joint, share in shares.items():
+        left, right = of(f"left_{joint}"), of(f"right_{joint}")
+        both = share * p[:, left] + (1 - share) * p[:, right]
+        p[:, left], p[:, right] = both, both
+    return p.log()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_sure_maps_are_read_as_ever(seed: int) -> None:
+    xy = standing() + np.random.default_rng(seed).normal(0, 2, (19, 2))
+    maps = logits(xy)
+    plain, scores = decode_softmax(maps, STRIDE)
+    found, others = sides.decode_sides(maps, STRIDE, LIMBS)
+    assert torch.equal(plain, found) and torch.equal(scores, others)
+
+
+def test_two_knees_of_the_same_maps_are_two() -> None:
+    maps = mixed(logits(standing()), {"knee": 0.55})
+    left, right = of("left_knee"), of("right_knee")
+    plain, _ = decode_softmax(maps, STRIDE)
+    assert torch.allclose(plain[0, left], plain[0, right])
+    found, scores = sides.decode_sides(maps, STRIDE, LIMBS)
+    assert (found[0, left] - found[0, right]).norm() > 18
+    # The sure ankles and hips say which is which, and the score is that of the place taken.
+    assert np.allclose(found[0].numpy(), standing(), atol=1)
+    assert scores[0, left] > scores[0, right] > 0.3
+    rest = [n for n in range(19) if n not in (left, right)]
+    assert torch.equal(found[0, rest], plain[0, rest])
+
+
+def test_the_sure_end_of_a_leg_decides() -> None:
+    maps = mixed(logits(standing()), {"knee": 0.5, "hip": 0.5})
+    found, _ = sides.decode_sides(maps, STRIDE, LIMBS)
+    assert np.allclose(found[0, of("left_knee")].numpy(), standing()[of("left_knee")], atol=1)
+    assert np.allclose(found[0, of("right_hip")].numpy(), standing()[of("right_hip")], atol=1)
+
+
+def test_where_maps_show_one_place_both_stay() -> None:
+    xy = standing()
+    for joint in ("hip", "knee", "ankle"):  # seen from the side, one leg before the other
+        xy[of(f"left_{joint}")] = xy[of(f"right_{joint}")]
+    plain, _ = decode_softmax(logits(xy), STRIDE)
+    found, _ = sides.decode_sides(logits(xy), STRIDE, LIMBS)
+    assert torch.allclose(plain, found)
+
+
+def test_people_of_a_batch_are_read_alone_and_mirrored_ones_in_the_mirror() -> None:
+    rng = np.random.default_rng(3)
+    maps = torch.cat([mixed(logits(standing() + rng.normal(0, 3, (19, 2))), {"ankle": 0.6, "wrist": 0.4})] * 2)
+    maps[1] = mixed(logits(standing() + rng.normal(0, 3, (19, 2))), {"knee": 0.52, "elbow": 0.45})[0]
+    found, scores = sides.decode_sides(maps, STRIDE, LIMBS)
+    for n in range(2):
+        alone, own = sides.decode_sides(maps[n : n + 1], STRIDE, LIMBS)
+        assert torch.allclose(found[n], alone[0], atol=1e-4) and torch.allclose(scores[n], own[0], atol=1e-6)
+    mirrored, _ = sides.decode_sides(maps.flip(3)[:, SKELETON.flip_index], STRIDE, LIMBS)
+    back = mirrored[:, SKELETON.flip_index]
+    back[..., 0] = STRIDE * SIZE[0] - 1 - back[..., 0]
+    assert torch.allclose(back, found, atol=1e-3)
+
+
+def test_peaks_are_the_highest_ones_with_their_mass() -> None:
+    p = torch.zeros(1, 1, 20, 24)
+    p[0, 0, 5, 6], p[0, 0, 15, 23], p[0, 0, 5, 8] = 0.5, 0.3, 0.2  # the last within the first's window
+    places, mass = sides.peaks((p + 1e-12).log(), 1)
+    assert np.allclose(places[0, 0, :2], [[6, 5], [23, 15]], atol=1e-4)
+    assert np.allclose(mass[0, 0, :2], [0.5, 0.3], atol=1e-4)
+
+
+def test_chosen_as_all_combinations_tried() -> None:
+    """The chain finds the likeliest of all combinations."""
+    import itertools
+
+    rng = np.random.default_rng(8)
+    places, mass = rng.uniform(0, 128, (4, 6, 3, 2)), rng.dirichlet(np.ones(3), (4, 6))
+    names = sides.LIMBS[0]
+    chosen = sides.choose(places, mass, names, 128)
+
+    def worth(person: int, picks: tuple[int, ...]) -> float:
+        def at(n: int) -> np.ndarray:
+            return places[person, n, picks[n]]
+
+        total = sum(np.log(mass[person, n, pick] + 1e-3) for n, pick in enumerate(picks))
+        pairs = [((names[n], names[n]), 2 * n, 2 * n + 1) for n in range(3)]
+        pairs += [((names[n - 1], names[n]), 2 * n - 2 + side, 2 * n + side) for n in (1, 2) for side in (0, 1)]
+        for kind, a, b in pairs:
+            distance = np.linalg.norm(at(a) - at(b)) / 128
+            total += sides.STRENGTH * np.interp(distance, sides.DISTANCES, sides.WEIGHTS[kind])
+        return float(total)
+
+    for person in range(4):
+        best = max(itertools.product(range(3), repeat=6), key=lambda picks: worth(person, picks))
+        assert tuple(chosen[person]) == best
+
+
+def test_who_reads_so() -> None:
+    def meta(skeleton: str, codec: str) -> ModelMeta:
+        known = get_skeleton(skeleton)
+        return ModelMeta("pose-fpn", {"keypoints": known.num_keypoints}, known, (128, 128), codec=codec)
+
+    assert reading(meta("body19", "softmax"), None) is TOP_DOWN["sides"]
+    assert reading(meta("body19", "softmax"), "softmax") is TOP_DOWN["softmax"]
+    assert reading(meta("body19", "gaussian"), None) is TOP_DOWN["gaussian"]
+    gaussian = meta("body19", "gaussian")
+    network = MODELS["pose-fpn"](keypoints=19)
+    with pytest.raises(UsageError, match="sides does not read these maps"):
+        PoseModel(network, gaussian, device="cpu", options=PredictOptions(codec="sides"))
+    maps = mixed(logits(standing()), {"knee": 0.55})
+    found, _ = TOP_DOWN["sides"].decode(HeatmapOutput(maps), None, meta("body19", "softmax"))
+    twice, _ = TOP_DOWN["sides"].decode(
+        HeatmapOutput(maps), HeatmapOutput(maps.flip(3)[:, SKELETON.flip_index]), meta("body19", "softmax")
+    )
+    assert torch.allclose(found, twice, atol=1e-3)
