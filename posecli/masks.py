@@ -10,6 +10,7 @@ import numpy as np
 
 from posecli.errors import PoseError
 
+_MOST = 2**31  # pixels of a picture; pycocotools counts runs in 32 bits
 _FAR = 1e6  # pixels; what lies beyond is no picture's, and its way there would fill the memory
 
 
@@ -23,7 +24,7 @@ def polygons_of(segmentation: Sequence[Any], where: str = "") -> list[np.ndarray
     for polygon in segmentation:
         try:
             numbers = np.asarray(polygon, np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             numbers = np.array(np.nan)
         if numbers.ndim != 1 or not (np.abs(numbers) < _FAR).all():
             raise PoseError(
@@ -42,23 +43,41 @@ def mask_of(segmentation: Any, width: int, height: int, where: str = "") -> np.n
     """
     from pycocotools import mask as coco_mask
 
+    packed = _packed(segmentation, width, height, where)
+    return np.zeros((height, width), np.uint8) if packed is None else coco_mask.decode(packed)
+
+
+def mask_area(segmentation: Any, width: int, height: int, where: str = "") -> float:
+    """Pixels of `mask_of`, which is not made for that; raises the same."""
+    from pycocotools import mask as coco_mask
+
+    packed = _packed(segmentation, width, height, where)
+    return 0.0 if packed is None else float(coco_mask.area(packed))
+
+
+def _packed(segmentation: Any, width: int, height: int, where: str) -> dict[str, Any] | None:
+    """The mask as pycocotools' own RLE, None without a polygon; checked, for its C code checks nothing."""
+    from pycocotools import mask as coco_mask
+
+    if not 0 <= width * height < _MOST:
+        raise PoseError(f"a picture of {width:g} x {height:g} is too large for masks", where)
     if isinstance(segmentation, list):
         polygons = [polygon.ravel().tolist() for polygon in polygons_of(segmentation, where)]
-        if not polygons:
-            return np.zeros((height, width), np.uint8)
-        return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width)))
+        return coco_mask.merge(coco_mask.frPyObjects(polygons, height, width)) if polygons else None
     try:
         size, counts = list(segmentation["size"]), segmentation["counts"]
         if size == [height, width]:
-            packed = isinstance(counts, (str, bytes))
-            covered = sum(_runs_of(counts) if packed else map(int, counts))
-            if covered != height * width:
+            runs = _runs_of(counts) if isinstance(counts, (str, bytes)) else [int(n) for n in counts]
+            if min(runs, default=0) < 0:
+                raise PoseError("the mask has runs of less than 0 pixels", where)
+            if sum(runs) != height * width:
                 # pycocotools would leave the rest as it lies in memory.
-                raise PoseError(f"the mask's runs cover {covered} of {height * width} pixels", where)
-            return coco_mask.decode(segmentation if packed else coco_mask.frPyObjects(segmentation, height, width))
+                what = f"the mask's runs cover {reprlib.repr(sum(runs))} of {height * width} pixels"
+                raise PoseError(what, where)
+            return coco_mask.frPyObjects({"size": [height, width], "counts": runs}, height, width)
     except (TypeError, ValueError, KeyError, OverflowError) as error:
         raise PoseError(f"cannot read the segmentation: {error!r}", where) from None
-    said = " x ".join(str(n) for n in reversed(size))
+    said = " x ".join(reprlib.repr(n) for n in reversed(size))
     raise PoseError(f"a mask of {said} pixels for a picture of {width} x {height}", where, "make the masks anew")
 
 
@@ -69,7 +88,7 @@ def _runs_of(counts: str | bytes) -> list[int]:
     value = shift = 0
     for byte in counts.encode("ascii") if isinstance(counts, str) else counts:
         bits = byte - 48
-        if not 0 <= bits < 64:
+        if not 0 <= bits < 64 or shift > 60:
             raise ValueError("no run lengths")
         value |= (bits & 31) << shift
         shift += 5

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from posecli.errors import PoseError
+from posecli.files import is_finite
 from posecli.formats import coco, release
 from posecli.skeletons import AIC14
 from posecli.types import Dataset, Instance, Record
@@ -93,7 +94,7 @@ def _read_coco_style(path: Path, options: ReadOptions, warn: release.Warn) -> Da
             raise PoseError(f"v of {joint!r} is 3", f"{path}, annotation {entry.get('id', i)}", hint)
         box = entry.get("bbox")
         if entry.get("area") is None and isinstance(box, list) and len(box) == 4:
-            sizes = [b for b in box[2:] if isinstance(b, (int, float)) and b >= 0]
+            sizes = [float(b) for b in box[2:] if is_finite(b) and b >= 0]
             if len(sizes) == 2:
                 entry["area"] = AREA_OF_BOX * sizes[0] * sizes[1]
     return release.coco_dataset(value, path, AIC14, options.image_root, warn)

@@ -178,7 +178,10 @@ def _is_id(value: Any) -> bool:
 def _skeleton_of(category: Mapping[str, Any], where: str, warn: Warn) -> Skeleton:
     names = [str(n) for n in category["keypoints"]]
     pairs = []
-    for pair in category.get("skeleton") or ():
+    listed = category.get("skeleton") or ()
+    if not isinstance(listed, list | tuple):
+        raise PoseError(f"skeleton {reprlib.repr(listed)} is not a list of edges", where)
+    for pair in listed:
         try:
             a, b = (int(i) for i in pair)
         except (TypeError, ValueError, OverflowError):
@@ -203,7 +206,9 @@ def _skeleton_of(category: Mapping[str, Any], where: str, warn: Warn) -> Skeleto
     return skeleton
 
 
-def _read_videos(entries: Sequence[Any], where: str) -> tuple[Video, ...]:
+def _read_videos(entries: Any, where: str) -> tuple[Video, ...]:
+    if not isinstance(entries, list):
+        raise PoseError("'videos' is not a list", where)
     videos, seen = [], set()
     for i, entry in enumerate(entries):
         at = f"{where}, videos[{i}]"
@@ -219,20 +224,23 @@ def _read_videos(entries: Sequence[Any], where: str) -> tuple[Video, ...]:
             raise PoseError("'tags' is not a list", at)
         file_name = with_slashes(str(entry.get("file_name", "")))
         try:
+            numbers = {key: float(entry.get(key) or 0) for key in ("width", "height", "fps", "num_frames")}
+            if odd := [key for key, number in numbers.items() if not abs(number) < _FAR]:
+                raise ValueError(f"{odd[0]} is {reprlib.repr(entry[odd[0]])}")
             videos.append(
                 Video(
                     id=entry["id"],
                     name=str(entry.get("name") or file_name or entry["id"]),
                     file_name=file_name,
-                    width=int(entry.get("width") or 0),
-                    height=int(entry.get("height") or 0),
-                    fps=float(entry.get("fps") or 0.0),
-                    num_frames=int(entry.get("num_frames") or 0),
+                    width=int(numbers["width"]),
+                    height=int(numbers["height"]),
+                    fps=numbers["fps"],
+                    num_frames=int(numbers["num_frames"]),
                     tags=tuple(str(t) for t in tags),
                     extra={k: v for k, v in entry.items() if k not in _VIDEO_KEYS},
                 )
             )
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise PoseError(f"not a video entry: {error}", at) from None
     return tuple(videos)
 
@@ -266,8 +274,10 @@ def _read_images(entries: Sequence[Any], where: str, video_ids: set[int] | None)
             raise PoseError(f"image id {image_id!r} is neither a number nor a name", at)
         if image_id in heads:
             raise PoseError(f"image id {image_id!r} is used twice", at)
-        if not (isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0):
-            raise PoseError(f"{width!r} x {height!r} is not a picture's size", f"{where}, image {image_id}")
+        if not (isinstance(width, int) and isinstance(height, int) and 0 < width < _FAR and 0 < height < _FAR):
+            raise PoseError(
+                f"{reprlib.repr(width)} x {reprlib.repr(height)} is not a picture's size", f"{where}, image {image_id}"
+            )
         if not isinstance(entry["file_name"], str):
             raise PoseError(f"file_name {entry['file_name']!r} is not a name", f"{where}, image {image_id}")
         head: dict[str, Any] = {
@@ -283,8 +293,10 @@ def _read_images(entries: Sequence[Any], where: str, video_ids: set[int] | None)
             video_id, frame_id = entry["video_id"], entry["frame_id"]
             if not _is_id(video_id) or (video_ids is not None and video_id not in video_ids):
                 raise PoseError(f"unknown video id {video_id!r}", f"{where}, image {image_id}")
-            if not isinstance(frame_id, int) or isinstance(frame_id, bool) or frame_id < 0:
-                raise PoseError(f"frame_id {frame_id!r} is not a 0-based frame number", f"{where}, image {image_id}")
+            if not isinstance(frame_id, int) or isinstance(frame_id, bool) or not 0 <= frame_id < _FAR:
+                raise PoseError(
+                    f"frame_id {reprlib.repr(frame_id)} is not a 0-based frame number", f"{where}, image {image_id}"
+                )
             head |= {"video_id": video_id, "frame_id": frame_id}
             known = known | {"video_id", "frame_id"}
         head["extra"] = {k: v for k, v in entry.items() if k not in known}
@@ -394,6 +406,11 @@ def _instance(at: str, entry: Mapping[str, Any], xy: np.ndarray, visibility: np.
     extra = {k: v for k, v in entry.items() if k not in _ANNOTATION_KEYS}
     if "ignore" in entry and "iscrowd" in entry:
         extra["iscrowd"] = entry["iscrowd"]
+    for key in ("iscrowd", "ignore"):
+        flag = entry.get(key)
+        # The text "0" would count as true, and take the person out of all training and measuring.
+        if flag is not None and not (isinstance(flag, int | float) and flag in (0, 1)):
+            raise PoseError(f"{key} {reprlib.repr(flag)} is not 0 or 1", at)
     area = entry.get("area")
     if area is not None and not (isinstance(area, (int, float)) and 0 <= area <= sys.float_info.max):
         raise PoseError(f"area {area!r} is not a number of pixels", at)

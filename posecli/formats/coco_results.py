@@ -5,12 +5,17 @@ score, ...], "score": 0.9}, ...]``, in no order; ``bbox``, ``track_id`` and furt
 neither joints nor pictures: the joints are said by ``--skeleton``; the picture of ``image_id`` 42 is the one called
 ``42.jpg`` or ``000000000042.jpg`` below ``--image-root``, that of an ``image_id`` that is text the one of that name.
 0, 0, 0 is a joint that was not found.
+
+Joint scores beyond 0 to 1 count as 0 and 1. Person scores above 1 (sums, as some tools write) are divided by the
+largest, those below 0 count as 0; ``coco_score`` keeps them. All of it is said.
 """
 
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +25,7 @@ from posecli.errors import PoseError
 from posecli.formats.coco import box_from_xywh, load_json
 from posecli.formats.found_pictures import FoundPictures
 from posecli.formats.label_poses import labels_of_poses
-from posecli.formats.side_notes import number
+from posecli.formats.side_notes import number, whole
 from posecli.formats.sniffing import head_of
 from posecli.predictions import FramePoses, StreamHeader
 from posecli.skeletons import get_skeleton
@@ -48,12 +53,16 @@ def read(src: str | Path, options: ReadOptions, warn: Warn) -> Dataset:
     """Reads the list as labels, e.g. to correct them: `labels_of_poses` of `read_poses`."""
     src = Path(src)
     root = src.parent if options.image_root is None else Path(options.image_root)
-    frames = read_poses(src, options.skeleton, root)
+    frames = read_poses(src, options.skeleton, root, warn)
     return labels_of_poses(frames, root=root, score_threshold=options.score_threshold, warn=warn)
 
 
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=3)
+
+
 def read_poses(
-    src: Path, skeleton: str | Path | Skeleton | None, root: Path
+    src: Path, skeleton: str | Path | Skeleton | None, root: Path, warn: Warn = _warn
 ) -> Iterator[tuple[StreamHeader, FramePoses]]:
     """The detections as poses of pictures below ``root``, one frame a picture, in the order of the list.
 
@@ -72,11 +81,32 @@ def read_poses(
         if not isinstance(image_id, int | str) or isinstance(image_id, bool):
             raise PoseError(f"image_id is {image_id!r}, neither a number nor a name", where)
         by_image.setdefault(image_id, []).append(detection(entry, chosen, where))
+    _put_in_range(by_image, src, warn)
     pictures = FoundPictures(root, str(src))
     header = StreamHeader(root.resolve().name, chosen)
     for frame, (image_id, people) in enumerate(by_image.items()):
         place = pictures.numbered(image_id) if isinstance(image_id, int) else pictures.named(image_id)
         yield header, FramePoses(frame, tuple(people), None, image_id, *place)
+
+
+def _put_in_range(by_image: dict[int | str, list[Instance]], src: Path, warn: Warn) -> None:
+    """Scores as posecli has them, 0 to 1; see the module's notes."""
+    people = [p for group in by_image.values() for p in group]
+    outside = sum(int(((p.score < 0) | (p.score > 1)).sum()) for p in people)
+    largest = max((p.person_score for p in people), default=0.0)
+    negative = sum(p.person_score < 0 for p in people)
+    if outside:
+        warn(f"{src}: {outside} joint scores below 0 or above 1 count as 0 and 1")
+    if largest > 1:
+        warn(f"{src}: person scores up to {largest:g} were divided by that; coco_score keeps them")
+    if negative:
+        warn(f"{src}: {negative} person scores below 0 count as 0; coco_score keeps them")
+    for group in by_image.values():
+        for n, person in enumerate(group):
+            score = max(person.person_score, 0.0) / max(largest, 1.0)
+            kept = {} if score == person.person_score else {"coco_score": person.person_score}
+            scores = np.clip(person.score, 0, 1)
+            group[n] = replace(person, score=scores, person_score=score, extra={**person.extra, **kept})
 
 
 def _first_count(results: list[Any]) -> int | None:
@@ -100,8 +130,8 @@ def detection(entry: Mapping[str, Any], skeleton: Skeleton, where: str, keys: se
     """One detection as a person; joint scores as they stand. PoseError with ``where`` on anything else."""
     xy, visibility, score = triples(entry.get("keypoints"), skeleton, where)
     track = entry.get("track_id")
-    if track is not None and (not isinstance(track, int) or isinstance(track, bool)):
-        raise PoseError(f"track_id {track!r} is not a whole number", where)
+    if track is not None:
+        track = whole(track, "track_id", where)
     return Instance(
         xy=xy,
         visibility=visibility,

@@ -12,12 +12,15 @@ import numpy as np
 
 from posecli.errors import PoseError
 from posecli.files import json_text, replace_when_done
-from posecli.masks import mask_of
+from posecli.masks import mask_area
 from posecli.types import Dataset, Instance, Record, Skeleton, Video
 
 # OKS area of a person without a mask: 0.53 of the joint box, as CrowdPose and AI Challenger do.
 AREA_OF_BOX = 0.53
 _CATEGORY = {"id": 1, "name": "person", "supercategory": "person"}
+_FAR = 2.0**53  # as the reader has it
+# Further keys of other tools that would be read as ours: what is ours is written from the person itself.
+_OURS = frozenset(("id", "iscrowd", "track_id", "head_box", "keypoint_scores"))
 
 
 def write(dataset: Dataset, path: str | Path, *, overwrite: bool = True) -> None:
@@ -64,6 +67,12 @@ def to_json(dataset: Dataset) -> dict[str, Any]:
     Every annotation gets ``bbox`` (its joint box where the source has none, zeros without joints) and ``area`` (else
     that of its mask, else 0.53 of the joint box; ``info["posecli"]["area_from_joint_box"]`` counts the last).
     Annotation ids are kept when all are unique and positive (pycocotools takes 0 for "unmatched"), else counted from 1.
+    An ``info`` that is text becomes its ``description``, any other that is no object its ``info``. Further keys never
+    take the place of COCO's own.
+
+    Raises:
+        PoseError: naming picture and person, for what the reader would refuse: a negative or endless box or area, a
+            coordinate or track id beyond 2^53.
     """
     people = [(record, instance) for record in dataset.records for instance in record.instances]
     ids: list[Any] = [i.extra.get("id") for _, i in people]
@@ -73,10 +82,12 @@ def to_json(dataset: Dataset) -> dict[str, Any]:
     people = [(r, replace(i, area=_mask_area(r, i)) if m else i) for (r, i), m in zip(people, masked, strict=True)]
     filled = sum(i.area is None for _, i in people)
     rest = dict(dataset.info)
-    info = dict(rest.pop("info", None) or {})
-    block = dict(info.get("posecli") or {})
+    info = _info(rest.pop("info", None))
+    known = info.get("posecli")
+    block = dict(known) if isinstance(known, Mapping) else {}
     if filled:
-        block["area_from_joint_box"] = block.get("area_from_joint_box", 0) + filled
+        before = block.get("area_from_joint_box")
+        block["area_from_joint_box"] = (before if isinstance(before, int) else 0) + filled
     if block:
         info["posecli"] = block
     category = category_json(dataset.skeleton, next(iter(rest.pop("categories", ())), None))
@@ -87,6 +98,13 @@ def to_json(dataset: Dataset) -> dict[str, Any]:
     value["annotations"] = [_annotation_json(r, i, n, category["id"]) for (r, i), n in zip(people, ids, strict=True)]
     value["categories"] = [category]
     return value
+
+
+def _info(value: Any) -> dict[str, Any]:
+    """COCO's ``info`` as the object that it has to be; labelme2coco, for one, writes a text."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    return {"description" if isinstance(value, str) else "info": value} if value else {}
 
 
 def own_category(category: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,7 +127,7 @@ def category_json(skeleton: Skeleton, own: Mapping[str, Any] | None = None) -> d
 
 
 def _video_json(video: Video) -> dict[str, Any]:
-    return {
+    value: dict[str, Any] = {
         "id": video.id,
         "name": video.name,
         "file_name": video.file_name,
@@ -118,8 +136,8 @@ def _video_json(video: Video) -> dict[str, Any]:
         "fps": video.fps,
         "num_frames": video.num_frames,
         "tags": list(video.tags),
-        **video.extra,
     }
+    return value | {k: v for k, v in video.extra.items() if k not in value}
 
 
 def _image_json(record: Record) -> dict[str, Any]:
@@ -128,7 +146,7 @@ def _image_json(record: Record) -> dict[str, Any]:
         value["video_id"] = record.video_id
         if record.frame_id is not None:
             value["frame_id"] = record.frame_id
-    return {**value, **record.extra}
+    return value | {k: v for k, v in record.extra.items() if k not in value}
 
 
 def _mask_area(record: Record, instance: Instance) -> float | None:
@@ -136,7 +154,7 @@ def _mask_area(record: Record, instance: Instance) -> float | None:
     if not instance.extra.get("segmentation"):
         return None
     try:
-        return float(mask_of(instance.extra["segmentation"], record.width, record.height).sum()) or None
+        return mask_area(instance.extra["segmentation"], record.width, record.height) or None
     except PoseError:
         return None
 
@@ -145,7 +163,8 @@ def _annotation_json(record: Record, instance: Instance, annotation_id: int, cat
     box, area = instance.box_xyxy, instance.area
     joints = joint_box(instance.xy, instance.visibility) if box is None or area is None else None
     if area is None:
-        area = 0.0 if joints is None else AREA_OF_BOX * float((joints[2] - joints[0]) * (joints[3] - joints[1]))
+        with np.errstate(all="ignore"):  # what is not finite is refused below
+            area = 0.0 if joints is None else AREA_OF_BOX * float((joints[2] - joints[0]) * (joints[3] - joints[1]))
     value: dict[str, Any] = {
         "id": annotation_id,
         "image_id": record.image_id,
@@ -154,7 +173,7 @@ def _annotation_json(record: Record, instance: Instance, annotation_id: int, cat
         "num_keypoints": int(np.count_nonzero(instance.visibility)),
         "bbox": xywh_json(joints if box is None else box),
         "area": _number(area),
-        "iscrowd": int(instance.extra.get("iscrowd", instance.ignore and not instance.extra.get("ignore"))),
+        "iscrowd": int(bool(instance.extra.get("iscrowd", instance.ignore and not instance.extra.get("ignore")))),
     }
     if instance.track_id is not None:
         value["track_id"] = int(instance.track_id)
@@ -166,8 +185,34 @@ def _annotation_json(record: Record, instance: Instance, annotation_id: int, cat
         value["score"] = float(instance.person_score)
     if instance.heat is not None:
         value["heat"] = float(instance.heat)
-    value.update((k, v) for k, v in instance.extra.items() if k not in ("id", "iscrowd"))
+    value.update((k, v) for k, v in instance.extra.items() if k not in _OURS and k not in value)
+    if value.get("ignore") not in (None, 0, 1):  # of another tool; the reader takes it for a flag
+        del value["ignore"]
+    _refuse_unreadable(value, record, instance)
     return value
+
+
+def _refuse_unreadable(value: Mapping[str, Any], record: Record, instance: Instance) -> None:
+    """PoseError, naming the person, where the reader would refuse the annotation."""
+    odd = ""
+    for name in ("bbox", "head_box"):
+        box = value.get(name)
+        if box is not None and not (all(-_FAR < v < _FAR for v in box) and box[2] >= 0 and box[3] >= 0):
+            odd = f"{name} {box} is not x, y, width, height of a box"
+    if not 0 <= value["area"] < _FAR**2:
+        odd = f"area {value['area']} is not a number of pixels"
+    if not -_FAR < value.get("track_id", 0) < _FAR:
+        odd = f"track_id {value['track_id']} is beyond 2^53"
+    if not all(-_FAR < v < _FAR for v in value["keypoints"]):
+        odd = "a coordinate is not finite or beyond 2^53"
+    if odd:
+        number = next(n for n, person in enumerate(record.instances, 1) if _same(person, instance))
+        raise PoseError(odd, f"image {record.image_id!r} ({record.file_name}), person {number}")
+
+
+def _same(person: Instance, written: Instance) -> bool:
+    """Whether a person is the one that is written, who may have got an area since."""
+    return person.xy is written.xy and person.extra is written.extra
 
 
 def _keypoints_json(instance: Instance) -> list[float]:

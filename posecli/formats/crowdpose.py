@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from posecli.errors import PoseError
+from posecli.files import is_finite
 from posecli.formats import coco, release
 from posecli.skeletons import CROWDPOSE14
 from posecli.types import Dataset
@@ -65,6 +66,6 @@ def _as_coco(entry: dict[str, Any]) -> None:
     if isinstance(points, list) and entry.get("num_keypoints") == sum(v != 0 for v in points[2:36:3]):
         del entry["num_keypoints"]
     if entry.get("area") is None and isinstance(box, list) and len(box) == 4:
-        sizes = [b for b in box[2:] if isinstance(b, (int, float)) and b >= 0]
+        sizes = [float(b) for b in box[2:] if is_finite(b) and b >= 0]
         if len(sizes) == 2:
             entry["area"] = AREA_OF_BOX * sizes[0] * sizes[1]

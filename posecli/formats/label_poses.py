@@ -6,6 +6,7 @@ A stream of labels carries what poses do not have under further keys of a person
 
 from __future__ import annotations
 
+import reprlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from posecli.errors import PoseError
+from posecli.files import is_finite
 from posecli.formats.clip_names import recording_of, tags_of
 from posecli.formats.coco_write import xywh_json
 from posecli.formats.labels import SCORE_THRESHOLD
@@ -140,9 +142,11 @@ def labels_of_poses(
             unreadable += 1  # nobody knows how large it is
             continue
         floor = (header.threshold or 0.0) if min_score is None else min_score
-        people = [p for p in poses.instances if p.person_score >= floor]
+        # A score below 0 is of another tool; where nobody asked for a threshold it leaves nobody out.
+        people = [p for p in poses.instances if max(p.person_score, 0.0) >= floor]
         left_out += len(poses.instances) - len(people)
-        instances = tuple(_label(p, threshold) for p in people)
+        place = f"{header.source}, frame {poses.frame}"
+        instances = tuple(_label(p, threshold, f"{place}, person {n}") for n, p in enumerate(people, 1))
         extra = dict(poses.extra) | ({"is_labeled": False} if poses.extra.get("broken") else {})
         image_id = len(records) + 1 if poses.image_id is None else poses.image_id
         if in_video:
@@ -177,7 +181,7 @@ def _video(number: int, header: StreamHeader, size: tuple[int, int]) -> Video:
     return Video(number, str(path.with_suffix("")), header.source, *size, fps, 0, tags_of(header.source), extra)
 
 
-def _label(person: Instance, threshold: float) -> Instance:
+def _label(person: Instance, threshold: float, where: str) -> Instance:
     visibility = np.where(person.visibility > 0, np.where(person.score > threshold, 2, 1), 0)
     extra = {k: v for k, v in person.extra.items() if k not in _LABEL_KEYS}
     stated, area, box = person.extra.get("visibility"), person.extra.get("area"), person.extra.get("head_box")
@@ -185,19 +189,24 @@ def _label(person: Instance, threshold: float) -> Instance:
         kept = np.array([v if v in (0, 1, 2) else -1 for v in stated])
         # It stands for joints that are there; what the stream has made null since stays missing.
         visibility = np.where((person.visibility > 0) & (kept > 0), kept, visibility)
+    if isinstance(area, (int, float)) and not (is_finite(area) and area >= 0):
+        raise PoseError(f"area {reprlib.repr(area)} is not a number of pixels", where)
     return replace(
         person,
         visibility=visibility,
+        person_score=max(person.person_score, 0.0),
         area=float(area) if isinstance(area, (int, float)) else person.area,
         ignore=person.ignore or person.extra.get("ignore") is True,
-        head_box_xyxy=_box(box) if isinstance(box, list) else person.head_box_xyxy,
+        head_box_xyxy=_box(box, where) if isinstance(box, list) else person.head_box_xyxy,
         extra=extra,
     )
 
 
-def _box(value: list[Any]) -> np.ndarray | None:
+def _box(value: list[Any], where: str) -> np.ndarray | None:
     if len(value) != 4 or not all(isinstance(v, (int, float)) for v in value):
         return None
+    if not (all(map(is_finite, value)) and min(value[2:]) >= 0):
+        raise PoseError(f"head_box {reprlib.repr(value)} is not x, y, width, height of a box", where)
     x, y, w, h = value
     return np.array([x, y, x + w, y + h], dtype=np.float64)
 

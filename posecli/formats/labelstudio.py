@@ -294,6 +294,8 @@ def _regions(
     for region in results:
         if region.get("type") == "choices" and isinstance(region.get("value"), dict):
             stated = region["value"].get("choices") or []
+            if not isinstance(stated, list):
+                raise PoseError(f"choices {stated!r} are no list", f"{where}, region {region.get('id')}")
             choices.setdefault(str(region.get("id")), set()).update(str(c).lower() for c in stated)
     for n, region in enumerate(results):
         at = f"{where}, region {region.get('id', n)}"
@@ -310,6 +312,8 @@ def _regions(
             if value.get("rotation"):
                 raise PoseError(f"the box is turned by {value['rotation']} degrees", at, "boxes are upright")
             w, h = (number(value.get(k), k, at) for k in ("width", "height"))
+            if w < 0 or h < 0:
+                raise PoseError(f"the box is {w:g} wide and {h:g} high", at, "x and y are its upper left corner")
             percent = np.array([x, y, x + w, y + h])
             key = str(region.get("id", f"#{n}"))
             boxes[key] = percent * np.array([width, height, width, height]) / 100

@@ -28,6 +28,7 @@ video share a ``recording``, so that a split keeps them together.
 
 from __future__ import annotations
 
+import reprlib
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +37,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from posecli.errors import PoseError
-from posecli.files import image_root_of
+from posecli.files import image_root_of, is_finite
 from posecli.formats import coco, matlab, release
 from posecli.skeletons import MPII16
 from posecli.types import Dataset, Instance, Record
@@ -226,7 +227,7 @@ def _place(rect: dict[str, Any], at: str) -> dict[str, Any]:
 
 
 def _rough_box(place: dict[str, Any]) -> np.ndarray | None:
-    if "scale" not in place or "center" not in place:
+    if place.get("scale", 0) <= 0 or "center" not in place:  # -1 stands for not known
         return None
     half = PIXELS_OF_SCALE * place["scale"] / 2
     x, y = place["center"]
@@ -284,8 +285,8 @@ def _read_json(path: Path, options: ReadOptions, warn: release.Warn) -> Dataset:
 def _person(row: dict[str, Any], at: str) -> Instance:
     center = release.numbers(row.get("center"), (2,), "center", at) - 1.0
     scale = row.get("scale")
-    if not isinstance(scale, (int, float)) or isinstance(scale, bool) or not np.isfinite([scale, *center]).all():
-        raise PoseError(f"scale {scale!r} or center is not a finite number", at)
+    if scale is None or not is_finite(scale) or not np.isfinite(center).all():
+        raise PoseError(f"scale {reprlib.repr(scale)} or center is not a finite number", at)
     place: dict[str, Any] = {"scale": float(scale), "center": center.tolist()}
     xy, flags = np.full((_COUNT, 2), np.nan), np.zeros(_COUNT)
     if "joints" in row or "joints_vis" in row:  # a test file has neither

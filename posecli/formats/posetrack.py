@@ -18,6 +18,7 @@ Source: M. Andriluka et al., "PoseTrack: A Benchmark for Human Pose Estimation a
 
 from __future__ import annotations
 
+import reprlib
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ import numpy as np
 from posecli.errors import PoseError
 from posecli.files import image_root_of
 from posecli.formats import coco, release
+from posecli.formats.side_notes import is_id
 from posecli.formats.sniffing import refuse_cut_off
 from posecli.skeletons import POSETRACK18
 from posecli.types import Dataset
@@ -88,7 +90,11 @@ def read(src: Path, options: ReadOptions, warn: release.Warn) -> Dataset:
     root = options.image_root if options.image_root is not None else _root(files[0], images)
     _fill_sizes(images, Path(root), where)
     value["videos"] = _videos(images, where)
-    by_image = {i.get("id"): i for i in images}
+    for i, image in enumerate(images):
+        if not is_id(image.get("id")):
+            what = f"image id {reprlib.repr(image.get('id'))} is neither a number nor a name"
+            raise PoseError(what, f"{where}, images[{i}]")
+    known = {i["id"] for i in images}
     for i, entry in enumerate(value["annotations"]):
         at = f"{where}, annotation {entry.get('id', i)}"
         points = entry.get("keypoints")
@@ -96,8 +102,8 @@ def read(src: Path, options: ReadOptions, warn: release.Warn) -> Dataset:
             raise PoseError("v is 2; PoseTrack18 has 0 and 1", at, "--format coco reads COCO's codes")
         if "bbox_head" in entry:
             entry["head_box"] = entry.pop("bbox_head")
-        if entry.get("image_id") not in by_image:
-            raise PoseError(f"unknown image id {entry.get('image_id')!r}", at)
+        if not is_id(entry.get("image_id")) or entry["image_id"] not in known:
+            raise PoseError(f"unknown image id {reprlib.repr(entry.get('image_id'))}", at)
     value["annotations"] += _ignore_regions(value, where, warn)
     return release.coco_dataset(value, files[0], POSETRACK18, root, warn)
 

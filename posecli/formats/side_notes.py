@@ -22,6 +22,8 @@ from posecli.formats.joint_names import skeleton_from_names, spelling
 from posecli.skeletons import SKELETONS, get_skeleton
 from posecli.types import Dataset, Instance, Record, Skeleton, Video
 
+_FAR = 2**53  # what lies beyond is no pixel, frame or id, and no float holds such whole numbers
+
 
 @dataclass(frozen=True)
 class LabelledFrame:
@@ -94,6 +96,8 @@ def make_person(
         )
     except (TypeError, ValueError, OverflowError) as error:
         raise PoseError(f"the notes of a person are damaged: {error}", where) from None
+    if person.track_id is not None:
+        whole(person.track_id, "the noted track_id", where)
     numbers = [*score.tolist(), person.person_score, person.area or 0, person.heat or 0]
     if not all(math.isfinite(v) for v in numbers) or (head_box is not None and not np.isfinite(head_box).all()):
         raise PoseError("a number in the notes of a person is not finite", where)
@@ -120,7 +124,7 @@ def assemble(skeleton: Skeleton, frames: Iterable[LabelledFrame], root: str | Pa
     from 1; videos come from the notes."""
     frames = list(frames)
     ids: list[Any] = [f.notes.get("image_id") for f in frames]
-    if not all(isinstance(i, int | str) and not isinstance(i, bool) for i in ids) or len(set(ids)) < len(ids):
+    if not all(map(is_id, ids)) or len(set(ids)) < len(ids):
         ids = list(range(1, len(frames) + 1))
     videos: dict[Any, Video] = {}
     records = []
@@ -129,14 +133,17 @@ def assemble(skeleton: Skeleton, frames: Iterable[LabelledFrame], root: str | Pa
             video = video_from_json(frame.notes["video"], frame.where)
             videos.setdefault(video.id, video)
         extra, frame_id = frame.notes.get("extra") or {}, frame.notes.get("frame_id")
-        if not isinstance(extra, Mapping) or (frame_id is not None and (not isinstance(frame_id, int) or frame_id < 0)):
+        video_id = frame.notes.get("video_id")
+        if frame_id is not None and whole(frame_id, "the noted frame_id", frame.where) < 0:
+            raise PoseError("the notes of a picture are damaged", frame.where)
+        if not isinstance(extra, Mapping) or not (video_id is None or is_id(video_id)):
             raise PoseError("the notes of a picture are damaged", frame.where)
         if frame.people and extra.get("is_labeled") is False:  # somebody labelled it since
             extra = {k: v for k, v in extra.items() if k != "is_labeled"}
         records.append(
             Record(
                 image_id, frame.file_name, frame.width, frame.height, frame.people,
-                frame.notes.get("video_id"), frame_id, dict(extra),
+                video_id, frame_id, dict(extra),
             )
         )  # fmt: skip
     return Dataset(skeleton, tuple(records), tuple(videos.values()), str(root))
@@ -151,12 +158,17 @@ def video_json(video: Video) -> dict[str, Any]:
 def video_from_json(value: Mapping[str, Any], where: str) -> Video:
     """Reads what `video_json` wrote; PoseError with ``where`` on anything else."""
     try:
+        if not is_id(value["id"]):
+            raise ValueError(f"id {reprlib.repr(value['id'])}")
+        for key in ("width", "height", "fps", "num_frames"):
+            if not abs(float(value[key])) < _FAR:
+                raise ValueError(f"{key} {reprlib.repr(value[key])}")
         return Video(
             value["id"], str(value["name"]), str(value["file_name"]), int(value["width"]), int(value["height"]),
             float(value["fps"]), int(value["num_frames"]), tuple(str(t) for t in value.get("tags") or ()),
             dict(value.get("extra") or {}),
         )  # fmt: skip
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise PoseError(f"the notes of a video are damaged: {error!r}", where) from None
 
 
@@ -243,9 +255,21 @@ def size(value: Any, name: str, where: str) -> int:
     """A picture's width or height in pixels out of a file."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
-        raise PoseError(f"{name} is {value!r}, not a size in pixels", where)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < _FAR:
+        raise PoseError(f"{name} is {reprlib.repr(value)}, not a size in pixels", where)
     return value
+
+
+def whole(value: Any, name: str, where: str) -> int:
+    """A whole number out of a file, within 2^53; PoseError with ``where`` on anything else."""
+    if isinstance(value, bool) or not isinstance(value, int) or not -_FAR < value < _FAR:
+        raise PoseError(f"{name} {reprlib.repr(value)} is not a whole number", where)
+    return value
+
+
+def is_id(value: Any) -> bool:
+    """Whether a value out of a file can be an id: a number or a name."""
+    return isinstance(value, int | str) and not isinstance(value, bool)
 
 
 def found_below(root: Path, name: str) -> str:

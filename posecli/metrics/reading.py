@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import re
+import reprlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from posecli.errors import PoseError
+from posecli.files import is_finite
 from posecli.metrics.people import (
     LabelFrames,
     Labels,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 Warn = Callable[[str], None]
 _NO_BOX = (np.nan,) * 4
+_FAR = 2**53  # beyond it no number is a size, a frame or an id, and columns would not hold it
 
 
 @contextlib.contextmanager
@@ -144,6 +147,7 @@ def labels_of(dataset: Dataset, source: str = "", notes: tuple[str, ...] = ()) -
     # pycocotools sorts pictures by id; among equal scores that order decides.
     whole = all(isinstance(i, int) for i in ids)
     records = sorted(dataset.records, key=(lambda r: r.image_id) if whole else (lambda r: str(r.image_id)))
+    _refuse_far(records, source)
     videos = dataset.videos
     if not {r.video_id for r in records} <= {None, *(v.id for v in videos)}:
         from posecli.convert import unlisted_videos  # it loads decoders
@@ -164,7 +168,7 @@ def labels_of(dataset: Dataset, source: str = "", notes: tuple[str, ...] = ()) -
     )
     people = [(f, i) for f, record in enumerate(records) for i in record.instances]
     sizes = [(record.width, record.height) for record in records]
-    areas, masks = zip(*(_area(i, sizes[f]) for f, i in people), strict=True) if people else ((), ())
+    areas, masks = zip(*(_area(i, sizes[f], source) for f, i in people), strict=True) if people else ((), ())
     count = dataset.skeleton.num_keypoints
     boxes = np.array([_NO_BOX if i.box_xyxy is None else i.box_xyxy for _, i in people], np.float64).reshape(-1, 4)
     boxes[:, 2:] -= boxes[:, :2]
@@ -181,6 +185,22 @@ def labels_of(dataset: Dataset, source: str = "", notes: tuple[str, ...] = ()) -
         track=[-1 if i.track_id is None else i.track_id for _, i in people],
     )
     return Labels(dataset.skeleton, frames, columns, source, notes, dataset.root)
+
+
+def _refuse_far(records: Iterable[Record], source: str) -> None:
+    """PoseError for numbers of data sets that no column holds; most readers refuse them already."""
+    for record in records:
+        for name in ("width", "height", "frame_id"):
+            value = getattr(record, name)
+            if value is not None and not abs(value) < _FAR:
+                raise PoseError(f"{name} {reprlib.repr(value)} is too large", f"{source}, image {record.image_id!r}")
+        _refuse_far_tracks(record.instances, f"{source}, image {record.image_id!r}")
+
+
+def _refuse_far_tracks(people: Iterable[Instance], where: str) -> None:
+    for n, person in enumerate(people, 1):
+        if person.track_id is not None and not abs(person.track_id) < _FAR:
+            raise PoseError(f"track_id {reprlib.repr(person.track_id)} is too large", f"{where}, person {n}")
 
 
 def _crowd_index(record: Record, source: str) -> float:
@@ -212,7 +232,7 @@ def _stack(arrays: list[np.ndarray], shape: tuple[int, ...], kind: type) -> np.n
     return np.array(arrays, kind).reshape(-1, *shape)
 
 
-def _area(instance: Instance, size_wh: tuple[int, int]) -> tuple[float, bool]:
+def _area(instance: Instance, size_wh: tuple[int, int], source: str) -> tuple[float, bool]:
     """The given area (NaN for none) and whether a mask stands behind it."""
     mask = instance.extra.get("segmentation")
     if isinstance(mask, list):  # tools also write empty polygons and lines, of two points
@@ -221,17 +241,9 @@ def _area(instance: Instance, size_wh: tuple[int, int]) -> tuple[float, bool]:
         return instance.area, bool(mask)
     if not mask:
         return np.nan, False
-    from pycocotools import mask as masks
+    from posecli.masks import mask_area
 
-    width, height = size_wh
-    try:
-        if isinstance(mask, list):
-            encoded = masks.merge(masks.frPyObjects(mask, height, width))
-        else:
-            encoded = masks.frPyObjects(mask, height, width) if isinstance(mask["counts"], list) else mask
-        return float(masks.area(encoded)), True
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
-        raise PoseError(f"cannot read the segmentation: {error}", f"annotation {instance.extra.get('id')}") from None
+    return mask_area(mask, *size_wh, f"{source}, annotation {instance.extra.get('id')}"), True
 
 
 def read_predictions(
@@ -370,6 +382,7 @@ def _from_stream(items: Iterable[tuple[StreamHeader, FramePoses]], where: str, n
         # Labels written as poses (`convert labels.json --out labels.jsonl`) have crowds, and people with a box only.
         shown = [p for p in poses.instances if (p.visibility > 0).any() and p.extra.get("ignore") is not True]
         left_out += len(poses.instances) - len(shown)
+        _refuse_far_tracks(poses.instances, f"{where}, {header.source} frame {poses.frame}")
         rows += [len(sources)] * len(shown)
         people += shown
         sources.append(header.source)
@@ -428,7 +441,7 @@ def read_results(path: str | Path, skeleton: Skeleton | None = None, frames: Lab
         boxes = np.array([r["bbox"] if boxed else _NO_BOX for r in results], np.float64).reshape(-1, 4)
         heat = np.array([r.get("heat", np.nan) for r in results], np.float64)
         track = [-1 if r.get("track_id") is None else r["track_id"] for r in results]
-        if not all(isinstance(t, int) and not isinstance(t, bool) for t in track):
+        if not all(isinstance(t, int) and not isinstance(t, bool) and abs(t) < _FAR for t in track):
             raise ValueError("a track_id is not a whole number")
         lengths = {len(k) for k in flat}
         count = next(iter(lengths)) // 3 if lengths else (skeleton.num_keypoints if skeleton else 1)
@@ -439,9 +452,10 @@ def read_results(path: str | Path, skeleton: Skeleton | None = None, frames: Lab
             raise ValueError("a box is not finite")
         frame_of: dict[Any, int] = {}
         rows = [frame_of.setdefault(i, len(frame_of)) for i in image_ids]
+        categories = {r.get("category_id", 1) for r in results}
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _first_bad_result(results, where, error) from None
-    if len({r.get("category_id", 1) for r in results}) > 1:
+    if len(categories) > 1:
         notes.append("the results carry several category ids; all were taken as people")
     xy = points[..., :2]
     found = np.where((points != 0).any(axis=-1), 2, 0).astype(np.int8)
@@ -471,14 +485,18 @@ def _first_bad_result(results: Any, where: str, error: Exception) -> PoseError:
             return PoseError(f"{len(keypoints) // 3} keypoints where others have {expected // 3}", at)  # type: ignore[operator]
         expected = len(keypoints)
         box = entry.get("bbox") or []
-        for value in [entry["score"], *keypoints, *(box if isinstance(box, list) else [box])]:
-            if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
-                return PoseError(f"{value!r} is not a finite number", at)
+        if not isinstance(box, list):
+            return PoseError(f"bbox {reprlib.repr(box)} is not a list x, y, width, height", at)
+        for value in [entry["score"], *keypoints, *box]:
+            if not is_finite(value):
+                return PoseError(f"{reprlib.repr(value)} is not a finite number", at)
         if bool(box) != bool(results[0].get("bbox")) or len(box) not in (0, 4):
             return PoseError("some results have a box [x, y, width, height], others not", at)
         track = entry.get("track_id")
-        if track is not None and (isinstance(track, bool) or not isinstance(track, int)):
-            return PoseError(f"track_id {track!r} is not a whole number", at)
+        if track is not None and (isinstance(track, bool) or not isinstance(track, int) or abs(track) >= _FAR):
+            return PoseError(f"track_id {reprlib.repr(track)} is not a whole number", at)
         if not isinstance(entry["image_id"], int | str):
             return PoseError(f"image_id {entry['image_id']!r} is neither a number nor a name", at)
+        if isinstance(entry.get("category_id"), list | dict):
+            return PoseError(f"category_id {entry['category_id']!r} is neither a number nor a name", at)
     return PoseError(f"not a COCO results list: {error}", where)
