@@ -49,7 +49,7 @@ def recognise(src: Path) -> str | None:
     if re.match(rb"\[\s*\{", head) and re.search(_NUMBERS, head) and re.search(rb'"image_id"\s*:\s*"', head):
         return "a list of detections with image_id (picture names) and keypoints"
     people = rb'(bodies"\s*:\s*\[\s*(\{\s*"joints"|\])|people"\s*:\s*\[\s*(\{\s*"pose_keypoints_2d"|\]))'
-    if re.match(rb'\{\s*"[^"]+\.\w{2,5}"\s*:\s*\{\s*"version"\s*:\s*[\d."]+\s*,\s*"' + people, head):
+    if re.match(rb'\{\s*"[^"]+\.\w{2,5}"\s*:\s*\{\s*"version"\s*:\s*("[^"]*"|[\d.]+)\s*,\s*"' + people, head):
         return "bodies by picture name"
     return None
 
@@ -86,6 +86,9 @@ def read_poses(
     by_name: dict[str, list[Instance]] = {}
     for name, flat, entry, where in entries:
         by_name.setdefault(name, []).append(_person(flat, entry, chosen, where))
+    unscored = sum("score" not in entry for _, _, entry, _ in entries)
+    if unscored:
+        warn(f"{src}: {unscored} people have no score: theirs is 1, which ranks them first")
     _put_in_range(by_name, src, warn)
     video = video_of(src, image_root)
     if video is not None:
@@ -171,6 +174,10 @@ def _frames_of_video(
         stem = PurePosixPath(name).stem
         if not stem.isdecimal():
             raise PoseError(f"{name!r} is not the number of a frame of {header.source}", where)
+        if len(stem) > 18:
+            raise PoseError(f"{stem[:20]}... is no frame of {header.source}", where, "another video's results?")
+        if int(stem) in people:
+            raise PoseError(f"{name!r}: frame {int(stem)} has another name before", where, "keep one of them")
         people[int(stem)] = group
     last = max(people, default=-1)
     if length and last >= length:

@@ -83,7 +83,7 @@ def read_array(path: Path) -> LabelFile:
         kind,
         _names(arrays, points.shape[2], path),
         num_frames=len(points) if frames is None and times is None else None,
-        fps=float(np.ravel(arrays["fps"])[0]) if "fps" in arrays else None,
+        fps=_fps(arrays["fps"], path) if "fps" in arrays else None,
     )
 
 
@@ -154,6 +154,8 @@ def _moments(arrays: Mapping[str, Any], count: int, path: Path) -> tuple[np.ndar
         value = np.ravel(arrays[name]) if name in arrays else None
         if value is not None and (value.dtype.kind not in "fiu" or len(value) != count or not (value >= 0).all()):
             raise PoseError(f"{name} is not {count} numbers from 0", str(path))
+        if value is not None and not (value < 2.0**62).all():
+            raise PoseError(f"{name} holds {value.max():g}, which is in no video", str(path))
         found.append(value)
     frames, times = found
     if frames is not None and (frames != frames.astype(np.int64)).any():
@@ -162,6 +164,13 @@ def _moments(arrays: Mapping[str, Any], count: int, path: Path) -> tuple[np.ndar
         if value is not None and len(np.unique(value)) < count:
             raise PoseError(f"{name} holds a value twice", str(path))
     return frames, None if frames is not None else times
+
+
+def _fps(value: np.ndarray, path: Path) -> float:
+    rate = np.ravel(value)
+    if rate.dtype.kind not in "fiu" or len(rate) != 1 or not np.isfinite(rate[0]) or rate[0] <= 0:
+        raise PoseError(f"fps is {np.array2string(rate, threshold=4)}, not a rate", str(path))
+    return float(rate[0])
 
 
 def _names(arrays: Mapping[str, Any], count: int, path: Path) -> tuple[str, ...] | None:

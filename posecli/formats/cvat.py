@@ -8,12 +8,14 @@ are the video's own. Sizes stand in ``original_size``, the frames of the task in
 ``frame_filter`` (``step=5``). ``outside`` is visibility 0, ``occluded`` 1, neither 2.
 
 Also read: loose ``<points>`` labelled with a joint's name, joined into people by ``group_id``. A box is a ``<box
-label="person_box">`` (in video a track of its own) with the ``group_id`` of its person. CVAT itself writes every frame
-of a track; frames between two of another writer's key frames are not interpolated, which is said.
+label="person_box">`` (in video a track of its own) with the ``group_id`` of its person; boxes of other things are left
+out, which is said. CVAT itself writes every frame of a track; frames between two of another writer's key frames are not
+interpolated, which is said.
 
 A project is exported as one file of several ``<task>``. For video each is a video of its own, to which tracks belong by
-``task_id``. For images the pictures lie in a folder for each ``subset``. Pictures that are frames of a video are named
-without their suffix (``frame_000012`` for ``frame_000012.PNG``).
+``task_id``; their frame numbers count on from one task of a subset to the next (`_offsets`). For images the pictures
+lie in a folder for each ``subset``. Pictures that are frames of a video are named without their suffix
+(``frame_000012`` for ``frame_000012.PNG``).
 
 What CVAT has no field for stands in the text attribute ``posecli`` of a skeleton, which CVAT keeps if its label
 declares one, and under ``<meta>``, which it rewrites (`side_notes`). Document types and entities are refused.
@@ -38,7 +40,7 @@ import numpy as np
 
 from posecli.errors import PoseError
 from posecli.files import image_root_of
-from posecli.formats.cvat_write import NOTES, PERSON_LABEL, write
+from posecli.formats.cvat_write import BOX_LABEL, NOTES, PERSON_LABEL, write
 from posecli.formats.joint_names import spelling
 from posecli.formats.side_notes import (
     Joints,
@@ -133,6 +135,9 @@ def read(src: str | Path, options: ReadOptions, warn: Warn) -> Dataset:
     others = sum(1 for shape in root.iter() if shape.tag in _PASSED_OVER)
     if others:
         warn(f"{path}: {others} polygons, masks, tags and the like were left out")
+    strange = _leave_out_other_boxes(root)
+    if strange:
+        warn(f"{path}: {strange} boxes whose label is not that of a person were left out")
     if tracks or (not images and "video" in notes):
         return _read_videos(root, path, notes, joints, options, warn)
     return _read_images(images, path, notes, joints, options, warn, _videos_of_tasks(root))
@@ -194,6 +199,29 @@ def _leave_out_other_skeletons(root: ET.Element, given: Any, path: Path) -> int:
     return count
 
 
+def _leave_out_other_boxes(root: ET.Element) -> int:
+    """Only boxes labelled as people's stay in the tree: ``person``, ``person_box``, the same with the label of the
+    skeletons in place of ``person``; where all have one label and stand in groups, that label is
+    a person's by another name. Returns the number of the others."""
+    people = {s.get("label", "") for s in root.iter("skeleton")}
+    people |= {t.get("label", "") for t in root.iter("track") if t.find("skeleton") is not None}
+    names = {p.lower() for p in people if p} | {PERSON_LABEL}
+    known = names | {f"{p}_box" for p in names} | {BOX_LABEL}
+    holders = [*root.iter("image"), *root.iter("track")]
+    boxes = [
+        (holder, box, holder if holder.tag == "track" else box) for holder in holders for box in holder.findall("box")
+    ]
+    labels = {named.get("label", "").lower() for _, _, named in boxes}
+    if len(labels) == 1 and all(named.get("group_id", "0") not in ("", "0") for _, _, named in boxes):
+        known |= labels
+    count = 0
+    for holder, box, named in boxes:
+        if named.get("label", "").lower() not in known:
+            holder.remove(box)
+            count += box.get("outside") != "1"
+    return count
+
+
 def _joint_names(root: ET.Element) -> list[str]:
     """The declared parts of the skeletons in use, then any further names in use."""
     used = _used(root)
@@ -222,7 +250,7 @@ def _number(element: ET.Element, key: str, where: str) -> float:
 
 def _whole(text: str | None, name: str, where: str) -> int:
     if text is None or not re.fullmatch(r"\s*\d{1,12}\s*", text):
-        raise PoseError(f"{name} is {text!r}, not a number from 0", where)
+        raise PoseError(f"{name} is {(text or '')[:40]!r}, not a number from 0", where)
     return int(text)
 
 
@@ -380,7 +408,7 @@ def _read_videos(
     """The video of a task, or the videos of a project's tasks."""
     tracks, tasks = root.findall("track"), [t for t in root.iter("task") if t.find("source") is not None]
     if len(tasks) < 2:
-        only, folder = _read_video(root, tracks, 1, path, notes, joints, options, warn)
+        only, folder = _read_video(root, tracks, 1, 0, path, notes, joints, options, warn)
         return assemble(joints.skeleton, only, folder)
     of_task: dict[str, list[ET.Element]] = {(t.findtext("id") or "").strip(): [] for t in tasks}
     for track in tracks:
@@ -392,9 +420,12 @@ def _read_videos(
     frames: list[LabelledFrame] = []
     folders: list[Path] = []
     names: set[str] = set()
+    offsets = _offsets(root, path)
     for number, task in enumerate(tasks, 1):
-        mine = of_task[(task.findtext("id") or "").strip()]
-        found, folder = _read_video(task, mine, number, path, notes, joints, options, warn)
+        task_id = (task.findtext("id") or "").strip()
+        found, folder = _read_video(
+            task, of_task[task_id], number, offsets[task_id], path, notes, joints, options, warn
+        )
         frames += found
         folders.append(folder)
         name = found[0].file_name if found else str(number)
@@ -406,22 +437,52 @@ def _read_videos(
     return assemble(joints.skeleton, frames, folders[0])
 
 
+def _offsets(root: ET.Element, path: Path) -> dict[str, int]:
+    """Task id -> what CVAT adds to the task's frame numbers in a project's file: ``start_frame`` and ``step * size`` of
+    every task before it in its subset (``_init_task_frame_offsets`` of CVAT's ``dataset_manager/bindings.py``)."""
+    found: dict[str, int] = {}
+    ends: dict[str, int] = defaultdict(int)
+    for task in root.iter("task"):
+        subset = (task.findtext("subset") or "").strip()
+        found[(task.findtext("id") or "").strip()] = ends[subset]
+        start, step = _start_and_step(task, path)
+        size = (task.findtext("size") or "").strip()
+        count = _whole(size, "size", str(path)) if size else len(_task_frames(task, [], path))
+        ends[subset] += start + step * count
+    return found
+
+
+def _start_and_step(root: ET.Element, path: Path) -> tuple[int, int]:
+    """The task's first frame, and the distance to the next."""
+    start = _text(root, "start_frame")
+    found = re.search(r"step\s*=\s*(\d{1,12})", _text(root, "frame_filter"))
+    return _whole(start, "start_frame", str(path)) if start else 0, max(int(found[1]), 1) if found else 1
+
+
+def _text(root: ET.Element, key: str) -> str:
+    element = next(root.iter(key), None)
+    return (element.text or "").strip() if element is not None else ""
+
+
 def _read_video(
-    root: ET.Element, tracks: list[ET.Element], video_id: int, path: Path, notes: dict[str, Any], joints: Joints,
-    options: ReadOptions, warn: Warn,
+    root: ET.Element, tracks: list[ET.Element], video_id: int, offset: int, path: Path, notes: dict[str, Any],
+    joints: Joints, options: ReadOptions, warn: Warn,
 ) -> tuple[list[LabelledFrame], Path]:  # fmt: skip
     """The frames of one video, and the folder its name is relative to.
 
     Args:
         root: the task, or the whole file where that is of one task. tracks: those of the task.
+        offset: what is added to the task's frame numbers in the file.
     """
     noted = notes.get("frames") if isinstance(notes.get("frames"), dict) else None
     if noted is not None and all(str(k).isdecimal() for k in noted):
         task = sorted(int(k) for k in noted)
     else:
         task, noted = _task_frames(root, tracks, path), None
+    # The numbers of a job's head count the frames of its task, not those of the video.
+    inside = None if noted is not None or next(root.iter("job"), None) is not None else set(task)
     people: dict[int, list[_Person]] = defaultdict(list)
-    boxes: dict[tuple[str, int], np.ndarray] = {}
+    boxes: list[tuple[tuple[str, int], np.ndarray]] = []
     groups: dict[tuple[str, int], _Person] = {}
     gaps = 0
     for n, track in enumerate(tracks):
@@ -432,13 +493,17 @@ def _read_video(
             if shape.tag not in ("skeleton", "points", "box"):
                 continue
             where = f"{path}, track {number}, frame {shape.get('frame')}"
-            frame = _whole(shape.get("frame"), "frame", where)
+            frame = _whole(shape.get("frame"), "frame", where) - offset
             away = shape.get("outside") == "1"
             if shape.tag == "skeleton":
                 person = _Person(where, [p for s in shape.findall("points") for p in _points(s, joints, where)])
                 person.notes = _notes(shape.find(f"attribute[@name='{NOTES}']"), where)
                 person.track = number
                 away = not any(p[3] for p in person.joints) and not person.notes
+            # Older CVAT ends a track one frame behind the task.
+            if not away and inside is not None and frame not in inside:
+                raise PoseError(*_not_of_task(task, offset, where))
+            if shape.tag == "skeleton":
                 if not away:
                     people[frame].append(person)
                     if group:
@@ -446,18 +511,19 @@ def _read_video(
             elif not away and shape.tag == "points":
                 key = (group or f"track {number}", frame)
                 if key not in groups:
-                    groups[key] = _Person(where, track=int(group) if group.isdecimal() else number)
+                    of_group = _whole(group, "group_id", where) if group.isdecimal() else number
+                    groups[key] = _Person(where, track=of_group)
                     people[frame].append(groups[key])
                 labelled = ET.Element("points", {**shape.attrib, "label": track.get("label", "")})
                 groups[key].joints += _points(labelled, joints, where)
             elif not away:
-                boxes[group, frame] = _box(shape, where)
+                boxes.append(((group, frame), _box(shape, where)))
             if before is not None and not before[1]:
                 gaps += bisect_left(task, frame) > bisect_right(task, before[0])
             before = (frame, away)
     left = 0
-    for key, box in boxes.items():
-        if key in groups:
+    for key, box in boxes:
+        if key[0] and key in groups and groups[key].box is None:
             groups[key].box = box
         else:
             left += 1
@@ -479,22 +545,26 @@ def _read_video(
 
 def _task_frames(root: ET.Element, tracks: list[ET.Element], path: Path) -> list[int]:
     """The frames that the task has."""
-    said = {k: next(root.iter(k), None) for k in ("start_frame", "stop_frame", "size", "frame_filter")}
-    text = {k: (e.text or "").strip() if e is not None else "" for k, e in said.items()}
-    found = re.search(r"step\s*=\s*(\d+)", text["frame_filter"])
-    step = max(int(found[1]), 1) if found else 1
-    start = _whole(text["start_frame"], "start_frame", str(path)) if text["start_frame"] else 0
-    if text["stop_frame"]:
-        stop = _whole(text["stop_frame"], "stop_frame", str(path))
-    elif text["size"]:
-        stop = start + (_whole(text["size"], "size", str(path)) - 1) * step
+    start, step = _start_and_step(root, path)
+    if last := _text(root, "stop_frame"):
+        stop = _whole(last, "stop_frame", str(path))
+    elif size := _text(root, "size"):
+        stop = start + (_whole(size, "size", str(path)) - 1) * step
     else:
         used = [_whole(s.get("frame"), "frame", str(path)) for t in tracks for s in t if s.get("frame")]
         stop = max(used, default=start - 1)
-        step = reduce(math.gcd, [f - start for f in used], 0) or 1 if not found else step
+        if not _text(root, "frame_filter"):
+            step = reduce(math.gcd, [f - start for f in used], 0) or 1
     if (stop - start) // step > 10_000_000:
         raise PoseError(f"a task of frames {start} to {stop}", str(path), "no video is that long")
     return list(range(start, stop + 1, step))
+
+
+def _not_of_task(task: list[int], offset: int, where: str) -> tuple[str, str, str]:
+    """What is wrong with a frame that is none of the task's: message, place and hint."""
+    has = f"frames {task[0] + offset} to {task[-1] + offset} of the file" if task else "no frames"
+    counted = f", counted on by {offset} from the tasks before it" if offset else ""
+    return f"no frame of its task, which has {has}{counted}", where, "export the tasks one by one"
 
 
 def _video(
@@ -507,9 +577,14 @@ def _video(
         return video, folder
     source = next(root.iter("source"), None)
     name = ((source.text if source is not None else None) or "").strip().replace("\\", "/").rsplit("/", 1)[-1]
+    given = None if options.image_root is None else Path(options.image_root)
+    # A job's file does not name the video of its task.
+    if given is not None and given.is_file() and is_video_name(given.name) and name in ("", given.name):
+        name, given = given.name, given.parent
     if not name:
-        raise PoseError("the task does not name its video", str(path), "of a task of pictures, export 'for images'")
-    folder = image_root_of(path, name) if options.image_root is None else Path(options.image_root)
+        hint = "of a job, say which video with --image-root VIDEO; of a task of pictures, export 'for images'"
+        raise PoseError("the task does not name its video", str(path), hint)
+    folder = image_root_of(path, name) if given is None else given
     count, fps = max(frames, default=-1) + 1, 0.0
     stated = next(root.iter("original_size"), None)
     sizes = [stated.findtext(k) for k in ("width", "height")] if stated is not None else ["", ""]

@@ -13,6 +13,7 @@ numbers count, where that is not the video's), ``recording`` (videos of one reco
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from posecli.errors import PoseError
+from posecli.files import is_finite
 from posecli.formats.coco import box_from_xywh, load_json
 from posecli.formats.labels import LabelFile, LabelRow, Third, check_unique
 
@@ -36,21 +38,37 @@ def read_frame_json(path: Path) -> LabelFile:
     return _label_file(path, "JSON", value, frames)
 
 
-def read_frame_json_folder(folder: Path, files: Sequence[Path]) -> LabelFile:
-    """Reads a folder of JSON files, one a frame: ``{"persons": [...]}``; the last number in a file's name is its frame.
-    Joint names may stand in any of the files (all the same)."""
+def frame_of_picture(stem: str, pictures: Sequence[Path], where: str) -> int | None:
+    """The place of the picture that a frame's label file is named after; None where the number in its name may count
+    frames from 0. PoseError where it may not: the pictures have other numbers in their names."""
+    found = [i for i, picture in enumerate(pictures) if picture.stem == stem]
+    if len(found) == 1:
+        return found[0]
+    numbers = [re.findall(r"\d+", picture.stem) for picture in pictures]
+    if len(found) > 1 or any(n and int(n[-1]) != i for i, n in enumerate(numbers)):
+        what = f"{len(found)} pictures are called {stem!r}, and its number is no place among {pictures[0].name} ..."
+        raise PoseError(what, where, "name it after its picture")
+    return None
+
+
+def read_frame_json_folder(folder: Path, files: Sequence[Path], pictures: Sequence[Path] = ()) -> LabelFile:
+    """Reads a folder of JSON files, one a frame: ``{"persons": [...]}``; a file's frame is the one of ``pictures`` that
+    it is named after, else the last number in its name. Joint names may stand in any of the files (all the same)."""
     frames: list[tuple[str, Any]] = []
     head: dict[str, Any] = {}
     for path in files:
         value = load_json(path)
         if not isinstance(value, dict) or not isinstance(value.get("persons"), list):
             raise PoseError("no list 'persons'", str(path))
-        numbers = re.findall(r"\d+", path.stem)
+        numbers = [int(n) for n in re.findall(r"\d+", path.stem)]
+        if pictures and "frame" not in value and "time" not in value:
+            place = frame_of_picture(path.stem, pictures, str(path))
+            numbers += [] if place is None else [place]
         if not numbers and "frame" not in value and "time" not in value:
             raise PoseError("neither its name nor its content says which frame it is", str(path))
         if "keypoints" in value and head.setdefault("keypoints", value["keypoints"]) != value["keypoints"]:
             raise PoseError("other joint names than in the files before", str(path))
-        frames.append((str(path), {"frame": int(numbers[-1]), **value} if numbers and "time" not in value else value))
+        frames.append((str(path), {"frame": numbers[-1], **value} if numbers and "time" not in value else value))
     return _label_file(folder, "folder of JSON frames", head, frames)
 
 
@@ -62,8 +80,11 @@ def _label_file(path: Path, form: str, head: Mapping[str, Any], frames: Sequence
     if third not in ("visibility", "score"):
         raise PoseError(f"'third' is {third!r}", str(path), '"visibility" or "score"')
     fps = head.get("fps")
-    if fps is not None and not (isinstance(fps, (int, float)) and fps > 0):
-        raise PoseError(f"'fps' is {fps!r}, not a rate", str(path))
+    if fps is not None and not (is_finite(fps) and fps > 0):
+        raise PoseError(f"'fps' is {reprlib.repr(fps)}, not a rate", str(path))
+    tags = head.get("tags")
+    if tags is not None and not (isinstance(tags, list) and all(isinstance(t, (str, int, float)) for t in tags)):
+        raise PoseError(f"'tags' is {reprlib.repr(tags)}, not a list of words", str(path))
     rows: list[LabelRow] = []
     labelled = []
     for where, entry in frames:
@@ -73,13 +94,15 @@ def _label_file(path: Path, form: str, head: Mapping[str, Any], frames: Sequence
         if frame is not None:
             time = None
             if not isinstance(frame, int) or isinstance(frame, bool) or frame < 0:
-                raise PoseError(f"'frame' is {frame!r}, not a number counted from 0", where)
+                raise PoseError(f"'frame' is {reprlib.repr(frame)}, not a number counted from 0", where)
             labelled.append(frame)
-        elif not isinstance(time, (int, float)) or not np.isfinite(time) or time < 0:
+        elif time is None or not is_finite(time) or time < 0:
             raise PoseError("neither 'frame' (from 0) nor 'time' (seconds)", where)
-        persons = entry.get("persons", [])
-        if not isinstance(persons, list):
-            raise PoseError("'persons' is not a list", where)
+        persons = entry.get("persons")
+        if not isinstance(persons, list):  # without it nobody said that the frame is empty
+            moment = f"frame {reprlib.repr(frame)}" if time is None else f"{time:g} s"
+            what = "'persons' is not a list" if "persons" in entry else "no list 'persons'"
+            raise PoseError(f"{what} in {moment}", where, "an empty list says that nobody is there")
         for n, person in enumerate(persons):
             rows.append(_row(person, f"{where}, persons[{n}]", names, frame, time))
     # One that is not tracked has no identity to be met twice.
@@ -103,8 +126,8 @@ def _row(person: Any, where: str, names: Sequence[str] | None, frame: int | None
     if track_id is not None and (not isinstance(track_id, int) or isinstance(track_id, bool)):
         raise PoseError(f"track_id {track_id!r} is not a whole number", where)
     area = person.get("area")
-    if area is not None and not (isinstance(area, (int, float)) and np.isfinite(area) and area >= 0):
-        raise PoseError(f"area {area!r} is not a number of pixels", where)
+    if area is not None and not (is_finite(area) and area >= 0):
+        raise PoseError(f"area {reprlib.repr(area)} is not a number of pixels", where)
     return LabelRow(
         where=where,
         xy=points[:, :2],
@@ -137,5 +160,5 @@ def _points(keypoints: Sequence[Any], where: str) -> np.ndarray:
                 continue
             if isinstance(number, bool) or not isinstance(number, (int, float)):
                 raise PoseError(f"keypoint {i} is {point!r}, not x, y, v", where)
-            points[i, j] = number if np.isfinite(number) else np.inf
+            points[i, j] = number if is_finite(number) else np.inf
     return points

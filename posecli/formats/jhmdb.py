@@ -214,7 +214,12 @@ def _splits(base: Path) -> dict[str, dict[str, str]]:
     """Video name to split number to ``train`` or ``test``, from ``splits/``."""
     found: dict[str, dict[str, str]] = {}
     for path in sorted((base / "splits").glob("*_test_split?.txt")):
-        for n, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            line_number = error.object[: error.start].count(b"\n") + 1
+            raise PoseError("not UTF-8 text", f"{path}, line {line_number}") from None
+        for n, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             name, _, code = line.strip().rpartition(" ")

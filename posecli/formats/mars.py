@@ -10,6 +10,7 @@ and maps the files' names by ``[rename]``.
 
 from __future__ import annotations
 
+import reprlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from posecli.skeletons import get_skeleton, read_renames, read_skeleton_toml
 from posecli.types import Dataset, Instance, Record, Skeleton, Video
 
 Warn = Callable[[str], None]
+_MOST_FRAMES = 10**15  # what no video has, and whole numbers of 64 bits still hold
 
 
 def _warn(message: str) -> None:
@@ -86,7 +88,8 @@ def read(
         raise PoseError("no video and no folder of frame images in it", str(root))
     base = root.parent if root.is_file() else root
     found = {clip.name: find_labels(clip, base) for clip in clips}
-    labels = {name: None if path is None else read_labels(path) for name, path in found.items()}
+    pictures = {clip.name: clip.pictures for clip in clips}
+    labels = {name: None if path is None else read_labels(path, pictures[name]) for name, path in found.items()}
     chosen, renames = _skeleton(root, base, skeleton, [x for x in labels.values() if x is not None], warn)
     if root.is_dir():
         _warn_of_leftovers(base, clips, found, warn)
@@ -102,13 +105,14 @@ def read(
     return Dataset(chosen, tuple(records), tuple(videos), str(base))
 
 
-def read_labels(path: Path) -> LabelFile:
-    """Reads a label file (or folder of them) of any form, chosen by suffix and content."""
+def read_labels(path: Path, pictures: Sequence[Path] = ()) -> LabelFile:
+    """Reads a label file (or folder of them, a file a frame, of a video or ``pictures``) of any form, chosen by suffix
+    and content."""
     refuse_device(path)
     if path.is_dir():
         if openpose.is_openpose_folder(path):
-            return openpose.read_openpose(path)
-        return read_frame_json_folder(path, sorted(path.glob("*.json")))
+            return openpose.read_openpose(path, pictures)
+        return read_frame_json_folder(path, sorted(path.glob("*.json")), pictures)
     readers = {".json": read_frame_json, ".csv": read_csv, ".h5": read_table}
     return readers.get(path.suffix, read_array)(path)
 
@@ -205,7 +209,7 @@ def _people(
     # 60/s and 59.94/s differ by a thousandth: only what is rounding counts as the same rate.
     if fps is not None and facts.fps and abs(fps - facts.fps) <= 1e-4 * facts.fps:
         fps = None
-    numbers = np.array([_number(r, part.clip) for r in rows], dtype=np.int64)
+    numbers = np.array([_number(r, part) for r in rows], dtype=np.int64)
     times = np.array([np.nan if r.time is None else r.time for r in rows], dtype=np.float64)
     # One without an identity collides with nobody.
     keys = [r.track_id if r.track_id is not None else ("row", i) for i, r in enumerate(rows)]
@@ -232,9 +236,13 @@ def _people(
     return people
 
 
-def _number(row: LabelRow, clip: Clip) -> int:
+def _number(row: LabelRow, part: _Part) -> int:
     """The row's frame number, by its picture's name where it states one; -1 for a row with a time."""
+    clip = part.clip
     if row.file is None:
+        if row.frame is not None and row.frame >= _MOST_FRAMES:
+            what = f"frame {reprlib.repr(row.frame)}, but the video has {part.facts.num_frames} frames"
+            raise PoseError(what, row.where)
         return -1 if row.frame is None else row.frame
     index = next((i for i, p in enumerate(clip.pictures) if p.name == row.file), None)
     if index is None:

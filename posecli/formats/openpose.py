@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from posecli.files import is_finite, only_numbers
 from posecli.formats.coco import load_json
 from posecli.formats.coco_results import chosen_skeleton
 from posecli.formats.found_pictures import StatedPictures, stated_header, video_header, video_of
+from posecli.formats.frame_json import frame_of_picture
 from posecli.formats.label_poses import labels_of_poses
 from posecli.formats.labels import LabelFile, LabelRow, Third
 from posecli.predictions import FramePoses, StreamHeader
@@ -45,8 +46,9 @@ def is_openpose_folder(folder: Path) -> bool:
     return any(folder.glob("*_keypoints.json"))
 
 
-def read_openpose(folder: Path) -> LabelFile:
+def read_openpose(folder: Path, pictures: Sequence[Path] = ()) -> LabelFile:
     """Reads a folder of OpenPose JSON as labels with confidences; hands, face and 3D points are kept as extra keys.
+    A file's frame is the one of ``pictures`` that it is named after, else the number in its name.
 
     Raises:
         PoseError: with the file (and person), for a name without a frame number, a frame twice, a list that is not
@@ -56,10 +58,11 @@ def read_openpose(folder: Path) -> LabelFile:
     frames: dict[int, Path] = {}
     for path in sorted(folder.glob("*_keypoints.json")):
         match = _FRAME.search(path.name)
-        if match is None:
+        place = frame_of_picture(path.name.removesuffix("_keypoints.json"), pictures, str(path)) if pictures else None
+        if match is None and place is None:
             hint = "expected name_000000000012_keypoints.json"
             raise PoseError("no frame number in the file's name", str(path), hint)
-        frame = int(match[1])
+        frame = place if place is not None else int(match[1]) if match is not None else 0
         if frame in frames:
             raise PoseError(f"frame {frame} is in {frames[frame].name} already", str(path))
         frames[frame] = path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import mmap
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,6 +26,13 @@ def refuse_cut_off(paths: Iterable[Path]) -> None:
         if path.is_file() and not _tail_of(path).endswith((b"}", b"]")):
             what = "an empty file" if path.stat().st_size == 0 else "not JSON: it ends in the middle"
             raise PoseError(what, str(path), "restore it, or take it out of the folder")
+        # Cut after a bracket it ends like a whole one; labelme's may then lack the words it is known by.
+        if path.is_file() and file_has(path, b'"shapes"'):
+            try:
+                json.loads(path.read_bytes())
+            except (ValueError, RecursionError):
+                what = "not JSON: it is damaged or ends in the middle"
+                raise PoseError(what, str(path), "restore it, or take it out of the folder") from None
 
 
 def _tail_of(path: Path) -> bytes:

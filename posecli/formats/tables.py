@@ -38,6 +38,7 @@ _SCORE_NAMES = {"score", "conf", "confidence", "likelihood", "prob"}
 _PERSON_NAMES = {"person", "track_id", "id"}
 _BOXES = ("box", "head_box")
 _ABOUT = ("source", "width", "height", "person_score")  # further columns of tables that `posecli convert` wrote
+_LONGEST = 18  # digits of a whole number that 64 bits surely hold
 Lines = list[tuple[int, list[str]]]
 
 
@@ -139,6 +140,8 @@ class _People:
         if not cell:
             raise PoseError("no person", where)
         if self.numbered:
+            if len(cell) > _LONGEST:
+                raise PoseError(f"person is a number of {len(cell)} digits", where)
             return int(cell), {}
         return self.names.setdefault(cell, len(self.names) + 1), {"person": cell}
 
@@ -295,6 +298,10 @@ def read_deeplabcut(path: Path, lines: Lines) -> LabelFile:
     first = next((i for i, c in enumerate(coords) if c == "x"), 0)
     if not first:
         raise PoseError("no column 'x'", f"{path}, row {len(heads)}")
+    named = list(zip(*(head[k][first:] for k in heads[1:-1]), coords[first:], strict=True))
+    repeated = next((c for i, c in enumerate(named) if c in named[:i]), None)
+    if repeated is not None:
+        raise PoseError(f"column {' '.join(repeated)!r} stands twice", f"{path}, rows 1 to {len(heads)}")
     parts = list(dict.fromkeys(head["bodyparts"][first:]))
     people = list(dict.fromkeys(head["individuals"][first:])) if "individuals" in head else [""]
     kind = Third.SCORE if "likelihood" in coords else Third.NOTHING
@@ -302,6 +309,8 @@ def read_deeplabcut(path: Path, lines: Lines) -> LabelFile:
     for number, cells in lines[len(heads) :]:
         where = f"{path}, row {number}"
         index = cells[first - 1].strip()
+        if index.isdecimal() and len(index) > _LONGEST:
+            raise PoseError(f"frame is a number of {len(index)} digits", where)
         frame, file = (int(index), None) if index.isdecimal() else (None, re.split(r"[/\\]", index)[-1])
         picture = "" if file is None else "/".join(cells[:first])  # several folders may have one of that name
         labelled += [] if frame is None else [frame]

@@ -88,8 +88,9 @@ def read_poses(
     need not be there.
 
     Raises:
-        PoseError: naming file and line, for anything that is no detection; no skeleton, or one with another number of
-            joints; a picture or video that is not there, or one of two pictures of that name; frames beyond the end.
+        PoseError: naming file and line, for anything that is no detection; a frame twice; no skeleton, or one with
+            another number of joints; a picture or video that is not there, or one of two pictures of that name; frames
+            beyond the end.
     """
     files = _files(src)
     if not files:
@@ -97,7 +98,8 @@ def read_poses(
     chosen = chosen_skeleton(skeleton, None, str(src))
     video = video_of(src, image_root)
     if video is not None:
-        yield from _frames(src, files, *video_header(video, chosen), warn)
+        mine = _of_video(src, files, video, warn)
+        yield from _frames(src, mine, *video_header(video, chosen), warn)
         return
     root = _root(src, image_root)
     pictures = stated or FoundPictures(root, str(src))
@@ -125,6 +127,18 @@ def read_poses(
     for stem, paths in by_video.items():
         known = videos[stem]
         yield from _frames(src, paths, stated_header(known, chosen), known.num_frames, warn)
+
+
+def _of_video(src: Path, files: list[Path], video: Path, warn: Warn) -> list[Path]:
+    """The files named after the video; several videos may share a folder. One not named after a frame stays, to be
+    refused."""
+    stems = {path: match["stem"] for path in files if (match := _FRAME.fullmatch(path.stem)) is not None}
+    mine = [path for path in files if stems.get(path, video.stem) == video.stem]
+    if not mine:
+        raise PoseError(f"none of {len(files)} files is named after {video.name}", str(files[0]), "another video's?")
+    if len(mine) < len(files):
+        warn(f"{src}: {len(files) - len(mine)} files are not named after {video.name} and were left out")
+    return mine
 
 
 def _root(src: Path, image_root: str | Path | None) -> Path:
@@ -161,7 +175,10 @@ def _frames(
         match = _FRAME.fullmatch(path.stem)
         if match is None or int(match["number"]) < 1:
             raise PoseError(f"not named after a frame of {header.source}, as NAME_12.txt is", str(path))
-        people[int(match["number"]) - 1], with_score = _people(path, header.skeleton, header.width, header.height)
+        frame = int(match["number"]) - 1
+        if frame in people:
+            raise PoseError(f"a second file of frame {frame + 1} of {header.source}", str(path), "keep one of them")
+        people[frame], with_score = _people(path, header.skeleton, header.width, header.height)
         scored += with_score
     last = max(people, default=-1)
     if length and last >= length:

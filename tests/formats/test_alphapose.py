@@ -64,10 +64,14 @@ def test_frames_of_a_video(tmp_path: Path, make_video: Callable[..., Path]) -> N
 def test_the_other_forms(tmp_path: Path, make_picture: Callable[..., Path], form: str) -> None:
     make_picture(tmp_path / "p.jpg", (64, 48))
     people, key = ("bodies", "joints") if form == "cmu" else ("people", "pose_keypoints_2d")
-    value = {"p.jpg": {"version": 0.1, people: [{key: FLAT}]}, "q.jpg": {"version": 0.1, people: []}}
+    version = "AlphaPose v0.3" if form == "cmu" else 0.1
+    value = {"p.jpg": {"version": version, people: [{key: FLAT}]}, "q.jpg": {"version": version, people: []}}
     path = save(tmp_path / "r.json", value)
     assert detect(path) == ("alphapose", "bodies by picture name")
-    assert read_dataset(path, skeleton="halpe26").records[0].instances[0].xy[1].tolist() == [11, 20.5]
+    notes: list[str] = []
+    dataset = read_dataset(path, skeleton="halpe26", warn=notes.append)
+    assert dataset.records[0].instances[0].xy[1].tolist() == [11, 20.5]
+    assert len(notes) == 1 and "1 people have no score" in notes[0]
 
 
 @pytest.mark.parametrize(
@@ -93,3 +97,11 @@ def test_errors_name_file_and_entry(
 def test_joints_are_never_guessed_from_their_number(tmp_path: Path) -> None:
     with pytest.raises(PoseError, match=r"26 a person.*--skeleton"):
         read_dataset(save(tmp_path / "r.json", [person("p.jpg")]))
+
+
+def test_two_names_of_one_frame_are_refused(tmp_path: Path, make_video: Callable[..., Path]) -> None:
+    """The second took the place of the first."""
+    make_video(tmp_path / "walk.mp4", 5)
+    path = save(tmp_path / "walk.json", [person("1.jpg", score=0.5), person("01.jpg", score=0.5)])
+    with pytest.raises(PoseError, match=r"'01\.jpg': frame 1 has another name before"):
+        read_dataset(path, skeleton="halpe26")

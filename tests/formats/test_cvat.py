@@ -127,7 +127,7 @@ BOMB = '<!DOCTYPE a [<!ENTITY x "ha"><!ENTITY y "&x;&x;&x;">]>'
         (POINT.format("tentacle", 0, 0, "1,2"), "", "unknown joint 'tentacle'"),
         (POINT.format("nose", 0, 0, "1,2") * 2, "", "a second 'nose' for one person"),
         (POINT.format("nose", 0, 0, "1,2;3,4"), "", "2 points in one shape"),
-        ('<box label="b" xtl="1" ytl="2" xbr="x" ybr="4"></box>', "", "xbr is 'x'"),
+        ('<box label="person_box" xtl="1" ytl="2" xbr="x" ybr="4"></box>', "", "xbr is 'x'"),
     ],
 )
 def test_errors_name_file_and_record(tmp_path: Path, body: str, head: str, message: str) -> None:
@@ -159,9 +159,9 @@ PROJECT = (
 def test_a_project_of_videos_keeps_each_ones_tracks(tmp_path: Path) -> None:
     """CVAT's writer gives tracks their ``task_id`` there; all were taken as people of the first video."""
     tracks = "".join(
-        f'<track id="{n}" label="person" source="manual" task_id="{task}" subset="default"><skeleton frame="1" '
+        f'<track id="{n}" label="person" source="manual" task_id="{task}" subset="default"><skeleton frame="{frame}" '
         f'keyframe="1" z_order="0">{POINT.format("nose", 0, 0, place)}</skeleton></track>'
-        for n, (task, place) in enumerate(((11, "300,200"), (10, "5,6")))
+        for n, (task, frame, place) in enumerate(((11, 3, "300,200"), (10, 1, "5,6")))
     )
     path = tmp_path / "annotations.xml"
     path.write_text(PROJECT.format(tracks))
@@ -234,3 +234,96 @@ def test_of_two_skeletons_the_person_is_taken(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("person", "man"))
     with pytest.raises(PoseError, match="skeletons with different joints: man, dog"):
         read_dataset(path, warn=notes.append)
+
+
+def project_of_videos(path: Path, tasks: list[tuple[str, int, int, int]], frames: list[tuple[int, int]]) -> Path:
+    """A project's export for video: a task's subset, first frame, step and size; the frames of tracks by their task."""
+    heads = "".join(
+        f"<task><id>{n}</id><size>{size}</size><subset>{subset}</subset><start_frame>{start}</start_frame><stop_frame>"
+        f"{start + step * (size - 1)}</stop_frame><frame_filter>step={step}</frame_filter><original_size><width>64"
+        f"</width><height>48</height></original_size><source>v{n}.mp4</source></task>"
+        for n, (subset, start, step, size) in enumerate(tasks)
+    )
+    tracks = "".join(
+        f'<track id="{n}" label="person" task_id="{task}"><skeleton frame="{frame}" keyframe="1" z_order="0">'
+        f"{POINT.format('nose', 0, 0, '5,6')}</skeleton></track>"
+        for n, (task, frame) in enumerate(frames)
+    )
+    head = f"<meta><project><tasks>{heads}</tasks></project></meta>"
+    path.write_text(f"<annotations><version>1.1</version>{head}{tracks}</annotations>")
+    return path
+
+
+def test_frames_of_a_projects_tasks_count_on_in_each_subset(tmp_path: Path) -> None:
+    """CVAT adds the frames of the tasks before; people landed on other frames of the second video."""
+    tasks = [("train", 10, 5, 4), ("train", 2, 1, 3), ("val", 0, 1, 3)]  # the first ends at 10 + 5 * 4 = 30
+    path = project_of_videos(tmp_path / "a.xml", tasks, [(0, 15), (1, 30 + 3), (2, 1)])
+    dataset = read_dataset(path, warn=pytest.fail)
+    found = [(r.file_name, r.frame_id) for r in dataset.records if r.instances]
+    assert found == [("v0.mp4", 15), ("v1.mp4", 3), ("v2.mp4", 1)]
+    assert [r.frame_id for r in dataset.records] == [10, 15, 20, 25, 2, 3, 4, 0, 1, 2]
+    for task, frame in ((1, 3), (1, 35), (0, 16), (2, 31)):
+        project_of_videos(path, tasks, [(task, frame)])
+        with pytest.raises(PoseError, match=f"track 0, frame {frame}: no frame of its task"):
+            read_dataset(path, warn=pytest.fail)
+
+
+def test_only_boxes_of_people_are_a_persons(tmp_path: Path) -> None:
+    """A bag grouped with its owner became the owner's box, and a car that is turned refused the whole file."""
+    sides = 'occluded="0" xtl="1" ytl="2" xbr="{}" ybr="40"'
+    body = (
+        f'<skeleton label="person" z_order="0" group_id="4">{POINT.format("nose", 0, 0, "10,20")}</skeleton>'
+        f'<box label="bag" {sides.format(9)} group_id="4"></box><box label="car" {sides.format(8)} rotation="30"></box>'
+        f'<box label="Person" {sides.format(30)} group_id="4"></box>'
+    )
+    notes: list[str] = []
+    person = read_dataset(images(tmp_path / "a.xml", body), warn=notes.append).records[0].instances[0]
+    assert person.box_xyxy is not None and person.box_xyxy.tolist() == [1, 2, 30, 40]
+    assert len(notes) == 1 and "2 boxes whose label is not that of a person" in notes[0]
+
+
+def test_people_of_another_name_have_their_boxes(tmp_path: Path) -> None:
+    body = (
+        '<points label="nose" occluded="0" points="10,20" z_order="0" group_id="4"></points>'
+        '<box label="player" occluded="0" xtl="1" ytl="2" xbr="30" ybr="40" group_id="4"></box>'
+    )
+    notes: list[str] = []
+    person = read_dataset(images(tmp_path / "a.xml", body), warn=notes.append).records[0].instances[0]
+    assert person.box_xyxy is not None and person.box_xyxy.tolist() == [1, 2, 30, 40] and not notes
+
+
+def test_boxes_of_tracks(tmp_path: Path) -> None:
+    """Boxes without a group took each other's place, so that fewer were counted as left out."""
+    path = project_of_videos(tmp_path / "a.xml", [("", 0, 1, 3)], [(0, 1)])
+    side = 'keyframe="1" outside="0" occluded="0" xtl="1" ytl="2" xbr="3" ybr="4"'
+    labels = ("car", "person_box", "person_box", "person_box")
+    boxes = "".join(
+        f'<track id="{n + 5}" label="{a}"><box frame="1" {side}></box></track>' for n, a in enumerate(labels)
+    )
+    path.write_text(path.read_text().replace("</annotations>", f"{boxes}</annotations>"))
+    notes: list[str] = []
+    dataset = read_dataset(path, warn=notes.append)
+    assert dataset.records[1].instances[0].box_xyxy is None
+    assert "1 boxes whose label" in notes[0] and "3 boxes belong to no person" in notes[1] and len(notes) == 2
+
+
+def test_a_group_of_thousands_of_digits_is_refused(tmp_path: Path) -> None:
+    path = project_of_videos(tmp_path / "a.xml", [("", 0, 1, 3)], [])
+    point = '<points frame="1" keyframe="1" outside="0" occluded="0" points="1,2"></points>'
+    track = f'<track id="7" label="nose" group_id="{"9" * 5000}">{point}</track>'
+    path.write_text(path.read_text().replace("</annotations>", f"{track}</annotations>"))
+    with pytest.raises(PoseError, match="track 7, frame 1: group_id is '9999"):
+        read_dataset(path, warn=pytest.fail)
+
+
+def test_a_jobs_video_is_given(tmp_path: Path, make_video: Callable[..., Path]) -> None:
+    """The head of a job's export does not name the video."""
+    video = make_video(tmp_path / "walk.mp4", 5)
+    path = project_of_videos(tmp_path / "a.xml", [("", 0, 1, 3)], [(0, 1)])
+    text = re.sub(r"<source>.*</source>", "", path.read_text()).replace("task>", "job>")
+    path.write_text(text.replace("<project><tasks>", "").replace("</tasks></project>", ""))
+    with pytest.raises(PoseError, match="--image-root VIDEO"):
+        read_dataset(path, warn=pytest.fail)
+    dataset = read_dataset(path, image_root=video, warn=pytest.fail)
+    assert dataset.videos[0].file_name == "walk.mp4" and Path(dataset.root) == tmp_path
+    assert [len(r.instances) for r in dataset.records] == [0, 1, 0]

@@ -187,6 +187,7 @@ def test_names_are_read_and_nothing_is_unpickled(protocol: int, capsys: pytest.C
     [
         (SEVERAL.replace("img10", "img11"), "picture 'labeled-data/walk/img11.png' is not in"),
         (SEVERAL.replace("8.0,9.0", "8.0,b"), "row 6: nose y is 'b', not a number"),
+        ("scorer,a,a,a\nbodyparts,nose,nose,nose\ncoords,x,y,X\n0,1,2,3\n", "column 'nose x' stands twice"),
         (SEVERAL.replace("coords", "cords"), "not a DeepLabCut table"),
     ],
 )

@@ -111,6 +111,9 @@ def test_faults_beside_it_are_named(tmp_path: Path) -> None:
     (root / "splits/catch_test_split1.txt").write_text("Ball_game_1.avi 1\nOther.avi train\n")
     with pytest.raises(PoseError, match=r"catch_test_split1\.txt, line 2: 'Other\.avi train'"):
         read_dataset(root)
+    (root / "splits/catch_test_split1.txt").write_bytes(b"Ball_game_1.avi 1\n\xff\xfe.avi 1\n")
+    with pytest.raises(PoseError, match=r"catch_test_split1\.txt, line 2: not UTF-8"):
+        read_dataset(root)
 
 
 def test_sample(shared: Path) -> None:

@@ -40,6 +40,11 @@ def test_a_cut_off_file_is_not_passed_over(tmp_path: Path, length: int) -> None:
     (tmp_path / "zzz.json").write_bytes(first.read_bytes()[:length])
     with pytest.raises(PoseError, match=r"zzz\.json: (an empty file|not JSON: it ends in the middle)"):
         read_dataset(tmp_path, "labelme")
+    for bracket in (b"]", b"}"):  # at its end it looks whole
+        text = first.read_bytes()
+        (tmp_path / "zzz.json").write_bytes(text[: text.index(bracket, text.index(b'"points"')) + 1])
+        with pytest.raises(PoseError, match=r"zzz\.json: not JSON"):
+            read_dataset(tmp_path, "labelme")
     (tmp_path / "zzz.json").write_text('{"of": "another kind"}')
     assert len(read_dataset(tmp_path, "labelme").records) == 1
 

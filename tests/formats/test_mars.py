@@ -357,6 +357,7 @@ BAD_CSV = [
     ("frame,nose_x\n0,1\n", "clip.csv, row 1: joint 'nose' has no column for x and for y"),
     ("frame,nose_x,nose_y,what\n0,1,2,3\n", "clip.csv, row 1: column 'what' is none of"),
     ("nose_x,nose_y\n1,2\n", "clip.csv, row 1: no column 'frame' or 'time'"),
+    ("frame,nose_x,nose_y\n1e30,1,2\n", "clip.csv, row 2: frame 1000"),
     ("frame,nose_x,nose_x\n0,1,2\n", "clip.csv, row 1: column 'nose_x' stands twice"),
     ("", "clip.csv: the file is empty"),
     ("frame,joint,x,y,v\n0,nose,1,2,2\n0,nose,1,2,2\n", "clip.csv, row 3: joint 'nose' of person 1 stands twice"),
@@ -389,7 +390,17 @@ BAD_JSON = [
     (lambda v: v.pop("frames"), "no list 'frames'"),
     (lambda v: v["frames"][1].update(frame=-2), "frames[1]: 'frame' is -2"),
     (lambda v: v["frames"][1].update(frame=5), "frames[1], persons[0]: frame 5, but the video has 5 frames"),
-    (lambda v: v["frames"].append({"frame": 7}), "labels for 8 frames, but the video has 5"),
+    (lambda v: v["frames"].append({"frame": 7}), "frames[2]: no list 'persons' in frame 7"),
+    (lambda v: v["frames"].append({"frame": 7, "persons": None}), "frames[2]: 'persons' is not a list in frame 7"),
+    (lambda v: v["frames"][1].update(frame=10**400), "frames[1], persons[0]: frame 1000"),
+    (lambda v: v["frames"][1].update(frame=2**63), "persons[0]: frame 9223372036854775808, but the video has 5"),
+    (lambda v: v["frames"][1].update(frame=None, time=10**400), "frames[1]: neither 'frame' (from 0) nor 'time'"),
+    (lambda v: v["frames"][1]["persons"][0].update(area=10**400), "frames[1], persons[0]: area 1000"),
+    (lambda v: v["frames"][0]["persons"][0]["keypoints"][1].__setitem__(0, 10**400), "'left_hand' is not finite"),
+    (lambda v: v.update(fps=10**400), "'fps' is 1000"),
+    (lambda v: v.update(tags=5), "'tags' is 5, not a list of words"),
+    (lambda v: v.update(tags="front"), "'tags' is 'front', not a list of words"),
+    (lambda v: v["frames"].append({"frame": 7, "persons": []}), "labels for 8 frames, but the video has 5"),
     (lambda v: v["frames"][1]["persons"][0]["keypoints"].pop(), "frames[1], persons[0]: 2 keypoints where the file"),
     (lambda v: v["frames"][1]["persons"][0].update(keypoints=[[1, "a", 2]] * 3), "keypoint 0 is [1, 'a', 2]"),
     (lambda v: v["frames"][0]["persons"][0]["keypoints"][1].__setitem__(0, float("nan")), "'left_hand' is not finite"),
@@ -596,3 +607,58 @@ def test_csv_of_other_hands(tmp_path: Path) -> None:
     rows = read_csv(tmp_path / "a.csv").rows
     assert [r.track_id for r in rows] == [1, 2, 1]
     assert rows[1].extra == {"person": "ben"} and rows[0].where.endswith("row 3")
+
+
+def picture_labels(folder: Path, form: str, names: list[str]) -> None:
+    """A label file a name, with the nose at the name's place in the list."""
+    folder.mkdir(parents=True)
+    for n, name in enumerate(names):
+        people: dict[str, Any] = {"persons": [{"keypoints": [[n, 5, 2], [6, 7, 2], [8, 9, 2]]}], "keypoints": JOINTS}
+        if form == "openpose":
+            people = {"people": [{"pose_keypoints_2d": [n + 0.5, 5, 1, 6, 7, 1, 8, 9, 1]}]}
+            name += "_keypoints"
+        (folder / f"{name}.json").write_text(json.dumps(people))
+
+
+@pytest.mark.parametrize("form", ["json", "openpose"])
+def test_label_files_named_after_pictures(tmp_path: Path, make_picture: Any, form: str) -> None:
+    """The number of 000001.json was taken as a place, so that labels moved on by a picture."""
+    (tmp_path / "skeleton.toml").write_text(TOML)
+    for i in (1, 2, 3):
+        make_picture(tmp_path / f"walk/{i:06d}.png", (64, 48))
+    picture_labels(tmp_path / "labels/walk", form, ["000001", "000003"])
+    found = [[int(p.xy[0, 0]) for p in r.instances] for r in read_dataset(tmp_path).records]
+    assert found == [[0], [], [1]]
+    (tmp_path / "labels/walk").rename(tmp_path / "old")
+    picture_labels(tmp_path / "labels/walk", form, ["walk_1"])
+    with pytest.raises(PoseError, match=r"walk_1.*0 pictures are called 'walk_1'.*name it after its picture"):
+        read_dataset(tmp_path)
+    (tmp_path / "walk").rename(tmp_path / "gone")
+    for i in (0, 1, 2):
+        make_picture(tmp_path / f"walk/{i:06d}.png", (64, 48))
+    for path in sorted((tmp_path / "gone").iterdir()):
+        path.unlink()
+    assert [len(r.instances) for r in read_dataset(tmp_path).records] == [0, 1, 0]
+
+
+def test_a_table_with_a_person_or_a_frame_of_thousands_of_digits(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(f"frame,person,nose_x,nose_y\n0,{'9' * 5000},1,2\n")
+    with pytest.raises(PoseError, match=r"t\.csv, row 2: person is a number of 5000 digits"):
+        read_csv(path)
+    path.write_text(f"scorer,a,a\nbodyparts,nose,nose\ncoords,x,y\n{'9' * 5000},1,2\n")
+    with pytest.raises(PoseError, match=r"t\.csv, row 4: frame is a number of 5000 digits"):
+        read_csv(path)
+
+
+@pytest.mark.parametrize("fps", [np.array("fast"), np.zeros(0), np.array(np.nan), np.array(np.inf), np.array(0)])
+def test_a_rate_of_arrays_is_a_number(fps: np.ndarray, folder: Path) -> None:
+    np.savez(folder / "clip.npz", keypoints=array(), fps=fps)
+    with pytest.raises(PoseError, match=r"clip\.npz: fps is .*, not a rate"):
+        read_dataset(folder)
+
+
+def test_frames_of_arrays_are_in_reach(folder: Path) -> None:
+    np.savez(folder / "clip.npz", keypoints=array(), frames=np.array([0, 1, 2, 3, 1e30]))
+    with pytest.raises(PoseError, match=r"clip\.npz: frames holds 1e\+30"):
+        read_dataset(folder)

@@ -234,3 +234,27 @@ def test_own_splits(tmp_path: Path, cli: Callable) -> None:
     (path / "data.yaml").write_text((path / "data.yaml").read_text().replace("val: images/val\n", ""))
     done = cli("convert", path, "--out", tmp_path / "p.json", "--split", "own")
     assert done.code == 1 and "nothing says which split it is of" in done.err
+
+
+def test_predictions_of_two_videos_in_one_folder(tmp_path: Path, make_video: Callable[..., Path]) -> None:
+    """A frame of the other video took the place of this one's."""
+    video = make_video(tmp_path / "a.mp4", 4)
+    folder = tmp_path / "labels"
+    folder.mkdir()
+    for name, people in (("a_1", 2), ("b_1", 1), ("b_3", 1)):
+        (folder / f"{name}.txt").write_text(found_line() * people)
+    skeleton = Skeleton("three", ("nose", "left_eye", "right_eye"))
+
+    def read(notes: list[str]) -> Dataset:
+        return read_dataset(folder, "yolo_predictions", skeleton=skeleton, image_root=video, warn=notes.append)
+
+    notes: list[str] = []
+    assert [len(r.instances) for r in read(notes).records] == [2, 0, 0, 0]
+    assert any("2 files are not named after a.mp4" in note for note in notes)
+    (folder / "a_01.txt").write_text(found_line())
+    with pytest.raises(PoseError, match=r"a second file of frame 1 of a\.mp4"):
+        read([])
+    for path in folder.glob("a_*"):
+        path.unlink()
+    with pytest.raises(PoseError, match=r"none of 2 files is named after a\.mp4"):
+        read([])
