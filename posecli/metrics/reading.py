@@ -197,6 +197,12 @@ def _refuse_far(records: Iterable[Record], source: str) -> None:
         _refuse_far_tracks(record.instances, f"{source}, image {record.image_id!r}")
 
 
+def is_measured(person: Instance) -> bool:
+    """Whether a person of a stream is measured: labels written as poses (`convert labels.json --out labels.jsonl`) have
+    crowds, and people with a box only."""
+    return bool((person.visibility > 0).any()) and person.extra.get("ignore") is not True
+
+
 def _refuse_far_tracks(people: Iterable[Instance], where: str) -> None:
     for n, person in enumerate(people, 1):
         if person.track_id is not None and not abs(person.track_id) < _FAR:
@@ -379,8 +385,7 @@ def _from_stream(items: Iterable[tuple[StreamHeader, FramePoses]], where: str, n
                 f"{where}, source {header.source!r}",
                 "evaluate them one by one",
             )
-        # Labels written as poses (`convert labels.json --out labels.jsonl`) have crowds, and people with a box only.
-        shown = [p for p in poses.instances if (p.visibility > 0).any() and p.extra.get("ignore") is not True]
+        shown = [p for p in poses.instances if is_measured(p)]
         left_out += len(poses.instances) - len(shown)
         _refuse_far_tracks(poses.instances, f"{where}, {header.source} frame {poses.frame}")
         rows += [len(sources)] * len(shown)

@@ -13,7 +13,7 @@ from posecli.errors import PoseError, UsageError
 from posecli.metrics import evaluate
 from posecli.metrics.measures import Side
 from posecli.metrics.people import Labels
-from posecli.metrics.reading import read_results
+from posecli.metrics.reading import is_measured, read_results
 from posecli.predictions import FramePoses, StreamHeader, read_stream
 from posecli.reports.examples import person_values
 from posecli.reports.pictures import is_video
@@ -244,18 +244,19 @@ def _add_people(
     frames: Sequence[tuple[StreamHeader, FramePoses]], judged: np.ndarray,
 ) -> None:  # fmt: skip
     """The predicted people of each frame of the labels; those without a labelled partner are false, on frames that
-    somebody has labelled (``judged``)."""
+    somebody has labelled (``judged``). Who is not measured (`is_measured`) is neither."""
     taken = set(side.partner[side.partner >= 0].tolist())
-    number = 0
+    number = 0  # of the measured people, as `side.partner` counts them
     for (_, line), labelled in zip(frames, side.partners.partner.tolist(), strict=True):
         for person in line.instances:
+            measured = is_measured(person)
             if labelled >= 0:
                 item = items[item_of_frame[labelled]]
-                paired = number in taken
-                false = bool(judged[labelled]) and not paired
+                paired = measured and number in taken
+                false = measured and bool(judged[labelled]) and not paired
                 item.predictions.append(Shown(person, None, "paired" if paired else "false" if false else ""))
                 item.false += false
-            number += 1
+            number += measured
 
 
 def item_json(item: Item, picture: str | None, size_wh: tuple[int, int], tags: Sequence[str]) -> dict[str, Any]:

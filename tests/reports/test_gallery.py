@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from reports.conftest import ODD_SHOWN, SIZE, Page, Sample
 
+from posecli.predictions import FramePoses, StreamHeader
 from posecli.reports.gallery import spread
-from posecli.reports.items import of_dataset
+from posecli.reports.items import add_predictions, of_dataset
 from posecli.skeletons import COCO17
-from posecli.types import Dataset, Record, Video
+from posecli.types import Dataset, Instance, Record, Video
 
 
 def data_of(path: Path) -> dict:
@@ -157,3 +158,23 @@ def test_what_is_refused(cli, sample: Sample, tmp_path: Path, words: tuple[str, 
     done = cli("browse", *asked, "--out", tmp_path / "g.html")
     assert (done.code, what in done.err, "Traceback" in done.err) == (code, True, False)
     assert not (tmp_path / "g.html").exists()
+
+
+def test_people_who_are_not_measured_do_not_shift_the_others(tmp_path: Path) -> None:
+    """Somebody without a joint was counted where people were marked, and whoever came later had another's mark."""
+
+    def person(x: float, joints: bool = True) -> Instance:
+        xy = np.stack([np.linspace(0, 50, 17), np.linspace(0, 150, 17)], 1) + x if joints else np.full((17, 2), np.nan)
+        box = np.array([x, x, x + 50, x + 150.0])
+        return Instance(xy.astype(np.float32), np.full(17, 2 if joints else 0), np.ones(17, np.float32), 0.9, box)
+
+    records = tuple(Record(n, name, 640, 480, (person(100),)) for n, name in enumerate(("a.jpg", "b.jpg"), 1))
+    dataset = Dataset(COCO17, records, root=str(tmp_path))
+    header = StreamHeader("", COCO17)
+    found = ((person(300, joints=False), person(100), person(400)), (person(100),))
+    frames = [(header, FramePoses(n, p, file=r.file_name)) for n, (p, r) in enumerate(zip(found, records, strict=True))]
+    collection = of_dataset(dataset, str(tmp_path))
+    add_predictions(collection, dataset, frames)
+    notes = [[p.note for p in item.predictions] for item in collection.items]
+    assert notes == [["", "paired", "false"], ["paired"]]
+    assert [(item.missed, item.false) for item in collection.items] == [(0, 1), (0, 0)]
