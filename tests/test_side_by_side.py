@@ -15,7 +15,7 @@ import torch
 
 from posecli.bench import network_of
 from posecli.infer_options import InferOptions
-from posecli.inference import PoseModel, load_model
+from posecli.inference import PoseModel, PredictOptions, load_model
 from posecli.pipeline import infer, poses_of
 from posecli.predictions import FramePoses, frame_to_json
 from posecli.side_by_side import overlaps
@@ -49,9 +49,9 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def model(tiny_model: Path) -> PoseModel:
-    return load_model(tiny_model, "cpu")
+@pytest.fixture(scope="module", params=["sides", "softmax"])
+def model(tiny_model: Path, request: pytest.FixtureRequest) -> PoseModel:
+    return load_model(tiny_model, "cpu", options=PredictOptions(codec=request.param))
 
 
 def lines_of(film: Path, model: PoseModel, **options: Any) -> list[dict[str, Any]]:
@@ -83,7 +83,8 @@ def test_lines_are_those_of_one_thread(
         with monkeypatch.context() as patch:
             patch.setattr("posecli.side_by_side._LARGE", 0)
             assert lines_of(film, model, **options) == plain
-    if not options:
+    # Read each by itself, the maps of random weights give people whose clothes are looked at.
+    if not options and model.options.codec == "softmax":
         assert sum("same" in line for line in plain) >= 4 and [n for n, line in enumerate(plain) if "cut" in line]
         assert any("colours" in p for line in plain if "same" in line for p in line["persons"])
         assert max(len(line["persons"]) for line in plain) >= 2  # who are shared out

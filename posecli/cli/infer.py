@@ -374,7 +374,7 @@ def infer(
         raise UsageError("--scales is for bottom-up models", network.name, "leave it out")
     lookup = box_lookup(boxes, box_min_score, box_nms, network, sources)
     if not in_parts:
-        infer_here(sources, network, lookup, options, smoothing, output, share)
+        infer_here(sources, network, lookup, boxes, options, smoothing, output, share)
         return
 
     if cluster is not None and (told := cluster.without_gpus(network.device.type)):

@@ -28,12 +28,15 @@ def infer_here(
     sources: list[Input],
     network: PoseModel,
     lookup: BoxLookup | None,
+    boxes: str | None,
     options: InferOptions,
     smoothing: Smoothing,
     output: Output,
     share: tuple[int, int] | None,
 ) -> None:
     """Looks at the sources (or this share of them), writes what is asked for, and tells what came of it.
+
+    ``boxes`` names the lookup's file in messages.
 
     Raises:
         PoseError: an output is there already; or inputs could not be opened or drawn, and the others are done.
@@ -105,7 +108,7 @@ def infer_here(
             report_error("interrupted; go on with --resume" if resumable else "interrupted; nothing was kept")
             raise typer.Exit(ExitCode.INTERRUPTED) from None
         if lookup is not None:
-            _warn_of_boxes(lookup)
+            _warn_of_boxes(lookup, boxes)
         if not streams and summaries:
             export_stream(str(target), str(out), output.kind, overwrite=output.overwrite, warn=warn)
             for summary in summaries:
@@ -132,9 +135,9 @@ def _refuse_outputs(jobs: list[Job], output: Output) -> None:
         raise PoseError("the output exists already", str(there[0]), hint)
 
 
-def _warn_of_boxes(lookup: BoxLookup) -> None:
+def _warn_of_boxes(lookup: BoxLookup, file: str | None) -> None:
     """Where a file of boxes did not name frames that were looked at."""
-    file, known, all_ = lookup.about.get("file"), lookup.asked[True], lookup.asked.total()
+    known, all_ = lookup.asked[True], lookup.asked.total()
     if all_ and not known:
         warn(f"{file}: it names none of the frames that were looked at, so nobody has a box")
     elif known < all_ and lookup.about["from"] in ("labels", "poses"):
