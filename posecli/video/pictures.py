@@ -27,6 +27,8 @@ HEIC_SUFFIXES = frozenset((".heic", ".heif"))
 _TIFF = (b"II*\0", b"MM\0*")
 #: Of a HEIF file (ISO/IEC 23008-12) in HEVC: one of these is among the brands in its first box.
 _HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
+#: And in AV1.
+_AVIF = {b"avif", b"avis"}
 
 
 def read_picture(path: str | Path) -> np.ndarray:
@@ -58,6 +60,8 @@ def read_picture(path: str | Path) -> np.ndarray:
         warnings.warn(
             f"{path}: only the first of the pictures in it is looked at; a video shows them all", stacklevel=2
         )
+    if _brands(data) & _AVIF:
+        image = _as_avif_says(image, data)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
@@ -100,9 +104,40 @@ def _decoded(data: bytes, how: int) -> np.ndarray | None:
 
 
 def _is_heic(data: bytes) -> bool:
+    return bool(_brands(data) & _HEIC)
+
+
+def _brands(data: bytes) -> set[bytes]:
+    """What a HEIF file's first box says that it is; nothing of any other file."""
+    if data[4:8] != b"ftyp":
+        return set()
     length = int.from_bytes(data[:4], "big")
-    brands = {data[at : at + 4] for at in range(8, min(length, len(data), 256), 4)}
-    return data[4:8] == b"ftyp" and bool(brands & _HEIC)
+    return {data[at : at + 4] for at in range(8, min(length, len(data), 256), 4)}
+
+
+def _as_avif_says(image: np.ndarray, data: bytes) -> np.ndarray:
+    """A decoded AVIF picture turned (``irot``) and mirrored (``imir``) as it is shown, which OpenCV leaves undone."""
+    meta = _box(data, b"meta")
+    properties = _box(_box(meta[4:], b"iprp"), b"ipco")  # meta begins with its version and flags
+    turn, mirror = _box(properties, b"irot"), _box(properties, b"imir")
+    if turn:
+        image = np.rot90(image, turn[0] & 3)
+    if mirror:
+        image = image[:, ::-1] if mirror[0] & 1 else image[::-1]
+    return np.ascontiguousarray(image)
+
+
+def _box(data: bytes, kind: bytes) -> bytes:
+    """What the first box of a kind holds among boxes one after the other (ISO/IEC 14496-12); nothing without one."""
+    at = 0
+    while at + 8 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "big") or len(data) - at
+        if length < 8:  # 1: a length of 64 bits, which no such box has
+            break
+        if data[at + 4 : at + 8] == kind:
+            return data[at + 8 : at + length]
+        at += length
+    return b""
 
 
 def _read_heic(data: bytes, path: Path) -> np.ndarray:

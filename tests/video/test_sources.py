@@ -288,6 +288,23 @@ def test_heic(tmp_path: Path) -> None:
         read_picture(tmp_path / "b.heic")
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_avif_is_turned_as_it_says(tmp_path: Path, orientation: int) -> None:
+    """OpenCV shows them as they lie in the file."""
+    Image = pytest.importorskip("PIL.Image", reason="Pillow writes turned AVIF")
+    if not pytest.importorskip("PIL.features").check("avif"):
+        pytest.skip("Pillow without AVIF")
+    there = np.zeros((48, 96, 3), np.uint8)
+    there[:16, :16], there[:16, 64:], there[32:, :32] = 255, (255, 0, 0), (0, 255, 0)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(there).save(tmp_path / "a.avif", exif=exif.tobytes(), quality=100)
+    Image.fromarray(there).save(tmp_path / "a.jpg", exif=exif, quality=100, subsampling=0)
+    shown = read_picture(tmp_path / "a.jpg")  # by its EXIF orientation
+    assert shown.shape == ((96, 48, 3) if orientation > 4 else (48, 96, 3))
+    assert np.abs(read_picture(tmp_path / "a.avif").astype(int) - shown).mean() < 2
+
+
 def test_heic_without_what_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.heic").write_bytes(base64.b64decode(HEIC))
     monkeypatch.setitem(sys.modules, "pi_heif", None)
