@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -199,25 +200,15 @@ def convert(
 
     What was recognised and a table of what the data set holds are told at the end.
     """
-    from pathlib import Path
-
     from posecli.errors import UsageError
     from posecli.exports import form_of
+    from posecli.formats import ReadOptions
     from posecli.formats.pose_stream import is_named
     from posecli.on_ray import Cluster
     from posecli.skeletons import get_skeleton
 
-    if out == "-":
-        raise UsageError("--out - is not possible: the output is renamed when complete", hint="give a file name")
-    if frames is not None and no_frames:
-        raise UsageError("--frames and --no-frames contradict each other")
-    if quality is not None and frames is None:
-        raise UsageError("--quality is for --frames")
-    cluster = Cluster.asked(ray, ray_workers, ray_cpus)
-    if frames is None and (resume or ray):
-        raise UsageError(f"{'--resume' if resume else '--ray'} is for --frames")
-    if resume and overwrite:
-        raise UsageError("--resume goes on with what is there, --overwrite replaces it", hint="give one of them")
+    _refuse_contradictions(out, frames, no_frames, quality, bool(ray), resume, overwrite)
+    pictures = _Frames(frames, quality, workers, resume, Cluster.asked(ray, ray_workers, ray_cpus))
     sources = _with_streams_of_folders(sources)
     streams = [s for s in sources if format_ != "mediapipe" and is_named(s)]
     if streams and len(streams) < len(sources):
@@ -226,8 +217,7 @@ def convert(
         raise UsageError("--no-derived is for --to-skeleton")
     target = None if to_skeleton is None else get_skeleton(to_skeleton)
     kind = _kind(to, out, bool(streams))
-    talk = console(quiet)
-    asked = _Asked(target, not no_derived, drop_empty, overwrite, json_, quiet)
+    asked = _Asked(out, kind, split, target, not no_derived, every, drop_empty, overwrite, json_, quiet)
     folders = [] if streams else _openpose_folders(sources, format_, kind)
     as_poses = bool(folders) or (bool(streams) and form_of(kind, poses=True).write_frames is not None)
     if streams or folders:
@@ -249,54 +239,85 @@ def convert(
     elif min_score is not None:
         raise UsageError("--min-score is for pose streams")
     if as_poses:
-        _convert_poses(streams or folders, out, kind, asked, min_score, skeleton, image_root)
+        _convert_poses(streams or folders, asked, min_score, skeleton, image_root)
         return
+    readers = None if frames is not None else workers
+    reading = ReadOptions(skeleton, image_root, every, label_fps, score_threshold, readers)
+    read = partial(_read_poses, streams, reading, min_score) if streams else partial(_read, sources, format_, reading)
+    _convert_labels(sources, asked, pictures, read)
+
+
+def _refuse_contradictions(
+    out: str, frames: str | None, no_frames: bool, quality: int | None, ray: bool, resume: bool, overwrite: bool
+) -> None:
+    from posecli.errors import UsageError
+
+    if out == "-":
+        raise UsageError("--out - is not possible: the output is renamed when complete", hint="give a file name")
+    if frames is not None and no_frames:
+        raise UsageError("--frames and --no-frames contradict each other")
+    if quality is not None and frames is None:
+        raise UsageError("--quality is for --frames")
+    if frames is None and (resume or ray):
+        raise UsageError(f"{'--resume' if resume else '--ray'} is for --frames")
+    if resume and overwrite:
+        raise UsageError("--resume goes on with what is there, --overwrite replaces it", hint="give one of them")
+
+
+def _convert_labels(
+    sources: list[str], asked: _Asked, pictures: _Frames, read: Callable[[_Asked, dict[str, SkeletonChange]], Dataset]
+) -> None:
+    """A data set, as ``read`` gives it, into a form of labels, in parts where it is split."""
+    from pathlib import Path
 
     from posecli.convert import own_splits, parse_shares
     from posecli.convert import split as split_by_recording
-    from posecli.formats import ReadOptions
+    from posecli.errors import UsageError
 
-    rewrite = overwrite or resume  # labels take no time: only frames are gone on with
-    shares = None if split is None or split == "own" else parse_shares(split)
-    path = Path(out)
-    paths = {name: path.with_name(f"{path.stem}_{name}{path.suffix}") for name in shares or ()} or {"": path}
-    _refuse_existing(paths.values() if split != "own" else (), rewrite)
-    for source in sources if frames is not None else ():
+    rewrite = asked.overwrite or pictures.resume  # labels take no time: only frames are gone on with
+    own = asked.split == "own"
+    shares = None if asked.split is None or own else parse_shares(asked.split)
+    paths = _places(asked.out, shares)
+    if not own:
+        _refuse_existing(paths.values(), rewrite)
+    folder = pictures.folder
+    for source in sources if folder is not None else ():
         # There the pictures would be read as more videos the next time.
-        if Path(source).is_dir() and Path(source).resolve() in Path(str(frames)).resolve().parents:
-            raise UsageError(f"--frames {frames} lies in the source {source}", hint="choose a folder beside it")
+        if Path(source).is_dir() and Path(source).resolve() in Path(str(folder)).resolve().parents:
+            raise UsageError(f"--frames {folder} lies in the source {source}", hint="choose a folder beside it")
 
-    reading = ReadOptions(
-        skeleton, image_root, every, label_fps, score_threshold, None if frames is not None else workers
-    )
     changes: dict[str, SkeletonChange] = {}
-    if streams:
-        dataset = _read_poses(streams, reading, min_score, asked, changes)
-    else:
-        dataset = _read(sources, format_, reading, asked, changes)
-    dataset = _chosen(dataset, sources, every, asked)
+    dataset = _chosen(read(asked, changes), sources, asked)
     if shares:
         split_by_recording(dataset, shares)  # what cannot be split shows before frames are extracted
-    if split == "own":
-        paths = {name: path.with_name(f"{path.stem}_{name}{path.suffix}") for name in own_splits(dataset)}
+    if own:
+        paths = _places(asked.out, own_splits(dataset))
         _refuse_existing(paths.values(), rewrite)
-    if frames is not None:
-        dataset = _extract(dataset, frames, workers, quality, overwrite, resume, cluster, quiet, talk)
-    if split == "own":
+    if folder is not None:
+        dataset = _extract(dataset, folder, pictures, asked)
+    if own:
         parts = own_splits(dataset)
     else:
         parts = split_by_recording(dataset, shares, warn=warn) if shares else {"": dataset}
-    summaries = {str(place): _write(parts[part], place, kind, rewrite) for part, place in paths.items()}
+    summaries = {str(place): _write(parts[part], place, asked.kind, rewrite) for part, place in paths.items()}
     for summary in summaries.values() if changes else ():
         summary["to_skeleton"] = {source: change.to_json() for source, change in changes.items()}
-    if not quiet:
+    if not asked.quiet:
         for name, summary in summaries.items():
-            _table(talk, name, summary)
-    if json_:
+            _table(console(), name, summary)
+    if asked.json:
         print_json(summaries)
     else:
         for name in summaries:
             typer.echo(name)
+
+
+def _places(out: str, parts: Iterable[str] | None) -> dict[str, Path]:
+    """Where each part goes: OUT_NAME; without parts the whole to OUT."""
+    from pathlib import Path
+
+    path = Path(out)
+    return {name: path.with_name(f"{path.stem}_{name}{path.suffix}") for name in parts or ()} or {"": path}
 
 
 def _refuse_existing(places: Iterable[Path], overwrite: bool) -> None:
@@ -311,12 +332,27 @@ def _refuse_existing(places: Iterable[Path], overwrite: bool) -> None:
 class _Asked:
     """Options of the output."""
 
+    out: str
+    kind: str
+    split: str | None
     target: Skeleton | None
     derive: bool
+    every: int
     drop_empty: bool
     overwrite: bool
     json: bool
     quiet: bool
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """Options of the pictures that videos' frames are written as; without a folder they stay in the videos."""
+
+    folder: str | None
+    quality: int | None
+    workers: int | None
+    resume: bool
+    cluster: Cluster | None
 
 
 def _read(
@@ -382,12 +418,12 @@ def _read_poses(
     return labels_of_poses(frames, root=root, min_score=min_score, score_threshold=options.score_threshold, warn=warn)
 
 
-def _chosen(dataset: Dataset, sources: list[str], every: int, asked: _Asked) -> Dataset:
+def _chosen(dataset: Dataset, sources: list[str], asked: _Asked) -> Dataset:
     """The images asked for; PoseError when none is left."""
     from posecli.convert import drop_empty, thin
     from posecli.errors import PoseError
 
-    dataset = thin(dataset, every)
+    dataset = thin(dataset, asked.every)
     if asked.drop_empty:
         dataset, dropped = drop_empty(dataset)
         console(asked.quiet).print(f"{dropped} images without labelled joints left out")
@@ -456,13 +492,7 @@ def _openpose_folders(sources: list[str], format_: str, kind: str) -> list[str]:
 
 
 def _convert_poses(
-    sources: list[str],
-    out: str,
-    kind: str,
-    asked: _Asked,
-    min_score: float | None,
-    skeleton: str | None,
-    image_root: str | None,
+    sources: list[str], asked: _Asked, min_score: float | None, skeleton: str | None, image_root: str | None
 ) -> None:
     """Pose streams or OpenPose folders, frame by frame, into a form of poses."""
     from itertools import chain
@@ -484,17 +514,17 @@ def _convert_poses(
         for s in sources
     )
     count = export_stream(
-        frames, out, kind, to_skeleton=asked.target, derive=asked.derive, overwrite=asked.overwrite,
+        frames, asked.out, asked.kind, to_skeleton=asked.target, derive=asked.derive, overwrite=asked.overwrite,
         min_score=min_score, told=told, warn=warn,
     )  # fmt: skip
-    talk.print(f"{count} people written as {kind}")
+    talk.print(f"{count} people written as {asked.kind}")
     if asked.json:
-        result: dict[str, Any] = {"out": out, "form": kind, "people": count}
+        result: dict[str, Any] = {"out": asked.out, "form": asked.kind, "people": count}
         if changes:
             result["to_skeleton"] = [change.to_json() for change in changes]
         print_json(result)
     else:
-        typer.echo(out)
+        typer.echo(asked.out)
 
 
 def _tell_change(change: SkeletonChange, talk: Console, source: str = "") -> None:
@@ -507,31 +537,21 @@ def _tell_change(change: SkeletonChange, talk: Console, source: str = "") -> Non
         talk.print(said)
 
 
-def _extract(
-    dataset: Dataset,
-    folder: str,
-    workers: int | None,
-    quality: int | None,
-    overwrite: bool,
-    resume: bool,
-    cluster: Cluster | None,
-    quiet: bool,
-    talk: Console,
-) -> Dataset:
+def _extract(dataset: Dataset, folder: str, how: _Frames, asked: _Asked) -> Dataset:
     from posecli.errors import PoseError
     from posecli.frames import JPEG_QUALITY, extract_frames, is_video_frame
 
     total = sum(is_video_frame(r) for r in dataset.records)
     if not total:
         raise PoseError("no image of this data set is a frame of a video", dataset.root, "leave --frames out")
-    quality = JPEG_QUALITY if quality is None else quality
-    with progress(quiet) as bar:
+    quality = JPEG_QUALITY if how.quality is None else how.quality
+    with progress(asked.quiet) as bar:
         task = bar.add_task("frames", total=total)
         result = extract_frames(
-            dataset, folder, workers=workers, quality=quality, overwrite=overwrite, resume=resume, cluster=cluster,
-            progress=lambda count: bar.advance(task, count), warn=warn,
+            dataset, folder, workers=how.workers, quality=quality, overwrite=asked.overwrite, resume=how.resume,
+            cluster=how.cluster, progress=lambda count: bar.advance(task, count), warn=warn,
         )  # fmt: skip
-    talk.print(f"{total} frames in {folder} (JPEG, quality {quality})")
+    console(asked.quiet).print(f"{total} frames in {folder} (JPEG, quality {quality})")
     return result
 
 
