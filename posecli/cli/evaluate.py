@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -159,23 +160,14 @@ def evaluate(
     Frames meet by picture name, video name and frame, or image_id; joints meet by name. OKS-AP is COCO's; the others
     count each labelled person once, paired with one predicted person.
     """
-    from importlib.util import find_spec
-
-    from posecli.errors import MissingExtra, PoseError, UsageError
-    from posecli.metrics import evaluate as compare
+    from posecli.errors import UsageError
     from posecli.metrics.options import refuse_unused
     from posecli.on_ray import Cluster
     from posecli.skeletons import get_skeleton
     from posecli.storage import current
 
-    for option, path in (("--heat-plot", heat_plot), ("--report", report)):
-        if path is not None and find_spec("matplotlib") is None:
-            raise MissingExtra("matplotlib", "plots", option)
-    refuse_dash(heat_csv=heat_csv, heat_plot=heat_plot, report=report, each=each)
-    refuse_inputs([heat_csv, heat_plot, report], [gt, pred, pred2])
-    for path in (heat_csv, heat_plot, report):
-        if path is not None and path.exists() and not overwrite:
-            raise PoseError("the output exists already", str(path), "choose another name or give --overwrite")
+    extras = _Extras(heat_csv, heat_plot, report, examples, image_root, by, diagnose, overwrite)
+    _refuse_outputs(extras, each, [gt, pred, pred2])
     if pred == pred2 == "-":
         raise UsageError("both predictions can't come from standard input", hint="give a file")
     if (heat_csv or heat_plot) and metrics is not None and "heat" not in _names(metrics):
@@ -184,13 +176,11 @@ def evaluate(
         refuse_without("--report", context, "examples")
     limits = _thresholds(thresholds)
     refuse_unused(_names(metrics), pck_reference, pckh_reference, limits or {})
-    asked = [] if by == "none" else _names(by)
-    seen: list[Any] = []  # whom the report draws
     if report is not None and bootstrap is None:
         bootstrap = 1000
     options: dict[str, Any] = {
         "metrics": _names(metrics), "match": match, "misses": misses,
-        "by": asked if report is None else [*asked, "joint"], "thresholds": limits,
+        "by": extras.rows if report is None else [*extras.rows, "joint"], "thresholds": limits,
         "bootstrap": bootstrap, "seed": seed, "min_joints": min_joints, "joints": _names(joints) or None,
         "pck_reference": pck_reference, "pckh_reference": pckh_reference, "compat": compat,
         "only_predicted": only_predicted, "diagnose": diagnose or report is not None,
@@ -198,58 +188,102 @@ def evaluate(
         "pred_skeleton": get_skeleton(pred_skeleton) if pred_skeleton else None, "image_root": image_root,
     }  # fmt: skip
     cluster = Cluster.asked(ray, ray_workers, ray_cpus)
-    if each is None and (resume or ray):
-        raise UsageError(f"{'--resume' if resume else '--ray'} is for --each")
-    if each is not None:
-        if pred2 is not None or pred == "-" or any((report, heat_csv, heat_plot)):
-            raise UsageError("--each gives a result for each pair of files", hint="reports and PRED2: pair by pair")
-        if resume and overwrite:
-            raise UsageError("--resume goes on with what is there, --overwrite replaces it", hint="give one of them")
-        if ray and current() is not None:
-            raise UsageError("--ray wants files that all machines see, not URLs")
-        evaluate_each(
-            gt, Path(pred), each, options, cluster=cluster, resume=resume, overwrite=overwrite, json=json, quiet=quiet
-        )
+    if each is None:
+        if resume or ray:
+            raise UsageError(f"{'--resume' if resume else '--ray'} is for --each")
+        result = _compared(gt, pred, pred2, options, extras, quiet)
+        if json:
+            print_json(result)
+        else:
+            _print_result(result)
         return
+    if pred2 is not None or pred == "-" or any((report, heat_csv, heat_plot)):
+        raise UsageError("--each gives a result for each pair of files", hint="reports and PRED2: pair by pair")
+    if resume and overwrite:
+        raise UsageError("--resume goes on with what is there, --overwrite replaces it", hint="give one of them")
+    if ray and current() is not None:
+        raise UsageError("--ray wants files that all machines see, not URLs")
+    evaluate_each(
+        gt, Path(pred), each, options, cluster=cluster, resume=resume, overwrite=overwrite, json=json, quiet=quiet
+    )
+
+
+@dataclass(frozen=True)
+class _Extras:
+    """What is written beside the table, and what the table shows."""
+
+    heat_csv: Path | None
+    heat_plot: Path | None
+    report: Path | None
+    examples: int
+    image_root: Path | None
+    by: str
+    diagnose: bool
+    overwrite: bool
+
+    @property
+    def files(self) -> list[Path | None]:
+        return [self.heat_csv, self.heat_plot, self.report]
+
+    @property
+    def rows(self) -> list[str]:
+        """The kinds of rows asked for."""
+        return [] if self.by == "none" else _names(self.by)
+
+
+def _refuse_outputs(extras: _Extras, each: Path | None, inputs: list[str | Path | None]) -> None:
+    """Errors of outputs that can't be written, before anything is measured."""
+    from importlib.util import find_spec
+
+    from posecli.errors import MissingExtra, PoseError
+
+    for option, path in (("--heat-plot", extras.heat_plot), ("--report", extras.report)):
+        if path is not None and find_spec("matplotlib") is None:
+            raise MissingExtra("matplotlib", "plots", option)
+    refuse_dash(heat_csv=extras.heat_csv, heat_plot=extras.heat_plot, report=extras.report, each=each)
+    refuse_inputs(extras.files, inputs)
+    for path in extras.files:
+        if path is not None and path.exists() and not extras.overwrite:
+            raise PoseError("the output exists already", str(path), "choose another name or give --overwrite")
+
+
+def _compared(
+    gt: Path, pred: str, pred2: str | None, options: dict[str, Any], extras: _Extras, quiet: bool
+) -> dict[str, Any]:
+    """The result as it is printed; files asked for are written."""
+    from posecli.metrics import evaluate as compare
+    from posecli.metrics.local_score import plot_heat, write_heat_csv
+    from posecli.storage import current
+
+    seen: list[Any] = []  # whom the report draws
+    on_sides = None if extras.report is None else lambda labels, sides: seen.append((labels, sides))
     with console(quiet).status("comparing"):  # a spinner on terminals, nothing elsewhere
-        result = compare(
-            gt,
-            pred,
-            pred2,
-            **options,
-            warn=warn,
-            on_sides=None if report is None else lambda labels, sides: seen.append((labels, sides)),
-        )
+        result = compare(gt, pred, pred2, **options, warn=warn, on_sides=on_sides)
     if (storage := current()) is not None:
         for part in (result, result.get("second", {})):
             part.update((key, storage.said(part[key])) for key in ("labels", "predictions") if key in part)
-    if by == "tag":  # the default must not complain about labels without tags
+    if extras.by == "tag":  # the default must not complain about labels without tags
         result["notes"] = [n for n in result["notes"] if n != "no rows by tag: the labels have no tags"]
-    if heat_csv is not None or heat_plot is not None:
-        from posecli.metrics.local_score import plot_heat, write_heat_csv
+    if extras.heat_csv is not None:
+        write_heat_csv(result["heat_curve"], extras.heat_csv, overwrite=extras.overwrite)
+    if extras.heat_plot is not None:
+        plot_heat(result["heat_curve"], extras.heat_plot, overwrite=extras.overwrite)
+    if extras.report is None:
+        return result
+    from posecli.reports import write_report
 
-        if heat_csv is not None:
-            write_heat_csv(result["heat_curve"], heat_csv, overwrite=overwrite)
-        if heat_plot is not None:
-            plot_heat(result["heat_curve"], heat_plot, overwrite=overwrite)
-    if report is not None:
-        from posecli.reports import write_report
-
-        labels, sides = seen[0]
-        with console(quiet).status("writing the report"):
-            write_report(
-                result, report, labels=labels, sides=sides, image_root=image_root, examples=examples,
-                streams=[p for p in (pred, pred2) if p and p != "-"], overwrite=overwrite,
-            )  # fmt: skip
-        for part in [result] + ([result["second"]] if "second" in result else []):  # what only the report asked for
-            for kind in ("joint", "limb") if "joint" not in asked else ():
-                part["groups"].pop(kind, None)
-            if not diagnose:
-                part.pop("diagnosis", None)
-    if json:
-        print_json(result)
-    else:
-        _print_result(result)
+    labels, sides = seen[0]
+    with console(quiet).status("writing the report"):
+        write_report(
+            result, extras.report, labels=labels, sides=sides, image_root=extras.image_root, examples=extras.examples,
+            streams=[p for p in (pred, pred2) if p and p != "-"], overwrite=extras.overwrite,
+        )  # fmt: skip
+    for part in [result] + ([result["second"]] if "second" in result else []):  # what only the report asked for
+        for kind in ("joint", "limb") if "joint" not in extras.rows else ():
+            part["groups"].pop(kind, None)
+        if not extras.diagnose:
+            part.pop("diagnosis", None)
+    return result
 
 
 def _print_result(result: dict[str, Any]) -> None:
