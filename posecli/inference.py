@@ -27,7 +27,7 @@ from posecli import looks, pose_scores
 from posecli.checkpoint import ModelMeta, check_input_size, load_checkpoint, load_finder
 from posecli.codecs.coords import PLACES
 from posecli.codecs.last_pose import LEAST_SCORE, drawn
-from posecli.codecs.sides import SIDES
+from posecli.codecs.sides import SIDES, limb_joints
 from posecli.codecs.top_down import CASCADE
 from posecli.errors import PoseError, UsageError
 from posecli.files import sha256_of
@@ -44,6 +44,7 @@ from posecli.readout import (
     narrow_inputs,
     read_quality,
     reading,
+    reads_sides,
     size_for,
     together,
 )
@@ -309,6 +310,7 @@ class PoseModel(RunningNetwork):
             skeleton=self.skeleton,
             box_scale=float(self.meta.extra.get("box_scale", 1.25)),
             flip_test=self._flip_test(True),
+            limbs=limb_joints(self.skeleton.keypoints) if reads_sides(self.meta, self.options.codec) else None,
         )
 
     def finished(self, people: Sequence[Instance]) -> list[Instance]:

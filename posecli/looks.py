@@ -16,6 +16,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from posecli.codecs.sides import LIMBS, choose
 from posecli.geometry import box_iou
 from posecli.grouping.pose_nms import oks_matrix
 from posecli.types import Instance
@@ -60,6 +61,10 @@ _APART = 0.5  # and likeness (`likeness`) to everybody else below which it is so
 _DOUBT = 0.65  # times the odds of whom it was looked beside
 _KNOWN_JOINT = 0.3  # a pose is told from others by joints from this score on
 _REACH = 0.1  # joints that lie this share of the person's box apart support each other little (1 / e)
+_CROP = 1.25  # size of a look's crop over the person's box, which `codecs.sides` counts distances in
+
+#: Places of a limb's left and right joints, from one end to the other (`codecs.sides.limb_joints`).
+Limb = Sequence[tuple[int, int]]
 
 
 def of_boxes(boxes: np.ndarray, keypoints: int) -> list[Instance]:
@@ -166,12 +171,17 @@ def newcomers(seen: Sequence[Instance], poses: Sequence[Instance], sigmas: Seque
     return new
 
 
-def agreed(looks: Sequence[Instance]) -> Instance:
+def agreed(looks: Sequence[Instance], limbs: Sequence[Limb] | None = None) -> Instance:
     """The first of the looks with each joint where most of them see it.
 
     Every look's place for a joint is supported by all looks, by the square of their score for it and by how near they
     put it; the place with the most support wins and is then the mean of its supporters. The joint's score is the root
     of the mean support, so a joint that the looks place apart gets a low one. The pose's quality is the mean of theirs.
+
+    Args:
+        looks: at one person.
+        limbs: of `codecs.sides.limb_joints`: their joints are decided together as in one look (`codecs.sides`), so that
+            looks that exchange the legs don't put both at one place. None: each joint by itself.
     """
     first = looks[0]
     if len(looks) == 1:
@@ -183,6 +193,10 @@ def agreed(looks: Sequence[Instance]) -> Instance:
     nearness = np.exp(-(apart**2))  # (look, look, K)
     support = (nearness * weight[None]).sum(1)
     best = support.argmax(0)
+    for names, limb in zip(LIMBS if limbs else (), limbs or (), strict=True):
+        pairs = [joint for pair in limb for joint in pair]
+        places, likely = xy[:, pairs].swapaxes(0, 1), np.sqrt(support[:, pairs].T / len(looks))
+        best[pairs] = choose(places[None], likely[None], names, _CROP * max(side, 1.0))[0]
     joints = np.arange(xy.shape[1])
     share = nearness[best, :, joints].T * weight  # (look, K)
     total = share.sum(0)
@@ -199,7 +213,11 @@ def agreed(looks: Sequence[Instance]) -> Instance:
 
 
 def merged(
-    people: Sequence[Instance], first: Sequence[Instance], second: Sequence[Instance], whole: Sequence[Instance]
+    people: Sequence[Instance],
+    first: Sequence[Instance],
+    second: Sequence[Instance],
+    whole: Sequence[Instance],
+    limbs: Sequence[Limb] | None = None,
 ) -> list[Instance]:
     """The people of a picture, each from all looks at them.
 
@@ -209,6 +227,7 @@ def merged(
         whole: the person seen in the whole picture, looked at again in a box around that pose; the better look first.
             It never adds a person, since even an empty scene suggests some pose; it refines the likeliest of the
             finder's people at its place.
+        limbs: of `agreed`.
 
     Returns:
         The people, with the score that they came with.
@@ -224,5 +243,5 @@ def merged(
         if i == main:
             better = float(whole[0].score.mean()) * _WHOLE_PICTURE > float(two.score.mean())
             looks = [*whole, two, one] if better else [two, one, whole[0]]
-        result.append(replace(agreed(looks), person_score=person.person_score))
+        result.append(replace(agreed(looks, limbs), person_score=person.person_score))
     return result

@@ -301,7 +301,12 @@ TOP_DOWN: dict[str, TopDown] = {
 def reading(meta: ModelMeta, codec: str | None) -> TopDown:
     """How a top-down network's maps are read: as asked for, else as they were taught; distributions of a whole body's
     joints with both sides together (`codecs.sides`)."""
-    return TOP_DOWN[codec or (SIDES if can_read_sides(meta) else meta.codec)]
+    return TOP_DOWN[SIDES if reads_sides(meta, codec) else codec or meta.codec]
+
+
+def reads_sides(meta: ModelMeta, codec: str | None) -> bool:
+    """Whether `reading` is the one of `codecs.sides`."""
+    return codec == SIDES if codec else can_read_sides(meta)
 
 
 def can_read_sides(meta: ModelMeta) -> bool:

@@ -39,6 +39,7 @@ class Stills:
         skeleton: of the poses.
         box_scale: of crops over boxes.
         flip_test: whether all but the first look are taken in the mirror, too.
+        limbs: whose joints the looks agree on together (`looks.agreed`); None: on each by itself.
     """
 
     look: Callable[[Sequence[np.ndarray], _People, bool, float], list[list[Instance]]]
@@ -48,6 +49,7 @@ class Stills:
     skeleton: Skeleton
     box_scale: float
     flip_test: bool
+    limbs: Sequence[looks.Limb] | None = None
 
     def people(self, images: Sequence[np.ndarray], found: _People) -> list[list[Instance]]:
         """The people of pictures (H, W, 3) uint8 with their joints, judged, in boxes around these.
@@ -119,7 +121,7 @@ class Stills:
         around = [[better for p in persons if (better := looks.around(p)) is not None] for persons in again]
         closer = self.look(images, around, self.flip_test, 0.0)
         poses = [
-            looks.merged(found, one, two, [*near, *wide])
+            looks.merged(found, one, two, [*near, *wide], self.limbs)
             for found, one, two, near, wide in zip(people, first, second, closer, again, strict=True)
         ]
         # Last looks, now that the outline is known: from nearer by, and with the head held askew.
@@ -143,6 +145,9 @@ class Stills:
         seen = [self.look(images, there, self.flip_test, turn) for turn in turns]
         others = [zip(*of_picture, strict=True) for of_picture in zip(*seen, strict=True)]
         return [
-            [pose if box is None else looks.agreed([pose, *next(more)]) for pose, box in zip(a, b, strict=True)]
+            [
+                pose if box is None else looks.agreed([pose, *next(more)], self.limbs)
+                for pose, box in zip(a, b, strict=True)
+            ]
             for a, b, more in zip(poses, wanted, others, strict=True)
         ]

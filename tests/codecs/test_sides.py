@@ -13,10 +13,12 @@ from posecli.codecs import sides
 from posecli.codecs.softmax import decode_softmax, encode_softmax
 from posecli.errors import UsageError
 from posecli.inference import PoseModel, PredictOptions
+from posecli.looks import agreed
 from posecli.models import MODELS
 from posecli.models.layers import HeatmapOutput
 from posecli.readout import TOP_DOWN, reading
 from posecli.skeletons import get_skeleton
+from posecli.types import Instance
 
 SKELETON = get_skeleton("body19")
 LIMBS = sides.limb_joints(SKELETON.keypoints)
@@ -160,3 +162,28 @@ def test_who_reads_so() -> None:
         HeatmapOutput(maps), HeatmapOutput(maps.flip(3)[:, SKELETON.flip_index]), meta("body19", "softmax")
     )
     assert torch.allclose(found, twice, atol=1e-3)
+
+
+def looked(xy: np.ndarray, score: np.ndarray) -> Instance:
+    box = np.array([32.0, 24, 96, 120])
+    return Instance(xy.astype(np.float32), np.full(19, 2), score.astype(np.float32), 0.9, box)
+
+
+def test_looks_that_exchange_the_legs_put_them_apart() -> None:
+    """By itself each joint goes where its looks see it most surely: both ankles to the left one's place."""
+    xy, score = standing(), np.full(19, 0.8)
+    turned, other = xy.copy(), score.copy()
+    left, right = of("left_ankle"), of("right_ankle")
+    turned[[left, right]] = xy[[right, left]]
+    score[[left, right]] = 0.6, 0.5
+    other[[left, right]] = 0.5, 0.55
+    looks = [looked(xy, score), looked(turned, other)]
+    alone = agreed(looks)
+    assert np.abs(alone.xy[left] - alone.xy[right]).max() < 1
+    together = agreed(looks, LIMBS)
+    assert np.abs(together.xy[left] - xy[left]).max() < 1 and np.abs(together.xy[right] - xy[right]).max() < 1
+    # Nothing else is moved; where the looks agree it only matters whose place the mean is around.
+    rest = np.delete(np.arange(19), [left, right])
+    assert together.xy[rest].tolist() == alone.xy[rest].tolist()
+    same = [looked(xy, score), looked(xy + 1, score)]
+    assert np.abs(agreed(same, LIMBS).xy - agreed(same).xy).max() < 0.1
