@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from made_dots import make_clips
 from posecli.checkpoint import build, load_checkpoint
 from posecli.data import collate, make_source
 from posecli.distributed import Processes
-from posecli.errors import UsageError
+from posecli.errors import PoseError, UsageError
 from posecli.formats import coco
 from posecli.learner import Learner
 from posecli.losses import steadiness_loss
@@ -62,6 +64,33 @@ def test_timelines_follow_videos_and_people(clips):
         frames = [dataset.records[r].frame_id for r, _ in line.items]
         assert frames == sorted(frames) and np.allclose(np.diff(line.seconds), 1 / 25)
     assert windows(lines, 4) == [(0, 0), (0, 2), (0, 4), (1, 0), (1, 2), (1, 4)]
+
+
+def without_tracks(clips, people=1):
+    """The same clips without identities, with that many people in each frame."""
+    content = json.loads(clips.read_text())
+    known = content["annotations"]
+    for person in known:
+        del person["track_id"]
+    content["annotations"] = [{**person, "id": person["id"] + 1000 * n} for n in range(people) for person in known]
+    path = clips.with_name(f"untracked{people}.json")
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_somebody_who_is_always_alone_needs_no_identity(clips):
+    """Each frame stood alone, and its clips were copies of one still picture."""
+    task, _ = task_of(without_tracks(clips), "unipose-lstm-tiny")
+    known, _ = task_of(clips, "unipose-lstm-tiny")
+    assert task.counts == known.counts and task._lines == known._lines and not task.left_out
+    frames = task.sample(0, 0, np.random.default_rng(0), (64, 64))["image"]
+    assert (np.diff(frames.astype(int), axis=0) != 0).any((1, 2, 3)).all()
+
+
+def test_of_several_people_without_identities_nobody_can_be_followed(clips):
+    """Nothing was said, and they were learnt as people who don't move."""
+    with pytest.raises(PoseError, match=r"nothing to learn from.*32 people without an identity \(track_id\)"):
+        task_of(without_tracks(clips, 2), "unipose-lstm-tiny")
 
 
 def test_one_change_holds_for_all_frames_and_labels_move_with_the_dots(clips):

@@ -30,7 +30,16 @@ from posecli.formats import coco, read_coco_style
 from posecli.inference import PoseModel, load_model
 from posecli.learner import draws_of, learning_rate
 from posecli.readout import BOTTOM_UP, size_for
-from posecli.settings import TrainSettings, check_meaning, gentle, parse_assignments, read_toml, resolve, to_toml
+from posecli.settings import (
+    TrainSettings,
+    check_meaning,
+    family,
+    gentle,
+    parse_assignments,
+    read_toml,
+    resolve,
+    to_toml,
+)
 from posecli.skeletons import get_skeleton
 from posecli.tasks import make_task
 from posecli.training import random_states, set_random_states, train
@@ -143,12 +152,17 @@ def test_settings_errors(values: dict[str, object], words: str) -> None:
         resolve(values)
 
 
+#: A cascade's coarse network without the fine one.
+ALONE = {"model": "tompson", "model_arguments": '{"cascade": false}'}
+
+
 @pytest.mark.parametrize(
     ("model", "setting"),
     [
         ("dekr-tiny", "half_body=0.3"), ("dekr-gru-tiny", "box_scale=[1.0, 2.0]"), ("pose-fpn", "scale=[0.5, 2.0]"),
         ("hrnet-tiny", "unlabelled=background"), ("hrnet-tiny", "phases=[0.2, 0.4]"),
-        ("dekr-gru-tiny", "noise_most=25.0"),
+        ("dekr-gru-tiny", "noise_most=25.0"), ("unipose-lstm-tiny", "consistency=0.5"),
+        ("hrnet-tiny", "clip_steps=[2]"), ("deeppose-tiny", "sigma=3.0"),
     ],
 )  # fmt: skip
 def test_a_setting_that_would_change_nothing_is_refused(cli, tmp_path: Path, model: str, setting: str) -> None:
@@ -163,6 +177,12 @@ def test_a_setting_that_would_change_nothing_is_refused(cli, tmp_path: Path, mod
         ({"model": "pose-fpn", "lr_steps": [0.5]}, "lr_steps means nothing with schedule = 'cosine'"),
         ({"model": "hrnet-tiny", "schedule": "constant", "lr_factor": 0.5}, "lr_factor means nothing with schedule"),
         ({"model": "integral-tiny", "integral_weight": 2.0}, "integral_weight means nothing with integral_heat"),
+        ({"model": "integral-tiny", "sigma": 3.0}, "sigma means nothing with integral_heat"),
+        ({"model": "hrnet-tiny", "codec": "integral", "sigma": 3.0}, "sigma means nothing with integral_heat"),
+        ({"model": "dekr-tiny", "clip_frames": 4, "truncate": 2}, "truncate means nothing for dekr-tiny"),
+        ({"model": "dekr-tiny", "clip_steps": [1, 2]}, "clip_steps means nothing with clip_frames = 1"),
+        ({**ALONE, "phases": [0.1, 0.2]}, "phases means nothing for tompson"),
+        ({**ALONE, "fine_sigma": 3.0}, "fine_sigma means nothing for tompson"),
     ],
 )
 def test_a_setting_of_a_way_that_is_not_gone_is_refused(values: dict[str, object], words: str) -> None:
@@ -181,7 +201,16 @@ def test_the_later_word_on_the_length_of_a_run_holds(toy: Path, tmp_path: Path) 
         train(None, tmp_path / "run", resume=True, changes={"epochs": 9})
 
 
-@pytest.mark.parametrize("values", [{"model": "tompson", "phases": [0.2, 0.4]}, {"model": "hg-tiny", "half_body": 0.3}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"model": "tompson", "phases": [0.2, 0.4]}, {"model": "hg-tiny", "half_body": 0.3}, {**ALONE, "sigma": 3.0},
+        {"model": "integral-tiny", "integral_heat": "softmax", "sigma": 3.0}, {"model": "hrnet-tiny", "sigma": 3.0},
+        {"model": "integral-tiny", "codec": "gaussian", "sigma": 3.0},
+        {"model": "dekr-tiny", "clip_frames": 4, "clip_steps": [1, 2], "consistency": 0.1},
+        {"model": "unipose-lstm-tiny", "truncate": 2, "clip_steps": [2]}, {"model": "dekr-gru-tiny", "truncate": 2},
+    ],
+)  # fmt: skip
 def test_a_setting_that_means_something_is_taken(values: dict[str, object]) -> None:
     settings = resolve(values)
     check_meaning(settings)
@@ -193,6 +222,15 @@ def test_settings_refuse_tables(tmp_path: Path) -> None:
     file.write_text("[optimizer]\nlr = 1\n")
     with pytest.raises(PoseError, match="flat"):
         read_toml(file)
+
+
+def test_sizes_of_a_family_have_their_own_defaults() -> None:
+    """DEKR's wider network learns from 640 x 640 pixels, five pictures a device; all else is the family's."""
+    wide, narrow = resolve({"model": "dekr-w48"}), resolve({"model": "dekr-w32"})
+    assert (wide.input_size, wide.batch, narrow.input_size, narrow.batch) == ((640, 640), 5, (512, 512), 10)
+    assert replace(wide, model="dekr-w32", input_size=(512, 512), batch=10) == narrow
+    assert family("dekr-w48") == "dekr" and resolve({"model": "dekr-w48"}, {"batch": 3}).batch == 3
+    check_meaning(resolve({"model": "dekr-w48", "scale": [0.5, 2.0]}))
 
 
 def test_learning_rates() -> None:

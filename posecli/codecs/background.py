@@ -15,22 +15,27 @@ from torch import Tensor
 PLACES = ("first", "last")
 
 
-def add_background(maps: np.ndarray, weight: np.ndarray, place: str) -> tuple[np.ndarray, np.ndarray]:
+def add_background(
+    maps: np.ndarray, weight: np.ndarray, place: str, complete: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
     """Targets with a background: 1 minus the highest joint's value, at every pixel.
 
-    As in the official code its weight is 1 also where joints of the person have no label (their maps are empty).
+    As in the official code its weight is 1 also where joints of the person have no label (their maps are empty). It is
+    0 for people of a data set that has no such joints at all where others have (not `complete`): what one set teaches
+    as a joint the other would teach as background.
 
     Args:
         maps: (K, h, w) targets of the joints, empty for those without label. weight: (K,).
         place: "first" or "last".
+        complete: whether the data set has all joints that are learnt from any.
 
     Returns:
         (K + 1, h, w) and (K + 1,), of the same types.
     """
-    background, one = 1 - maps.max(0, keepdims=True), np.ones(1, weight.dtype)
+    background, counts = 1 - maps.max(0, keepdims=True), np.full(1, complete, weight.dtype)
     if _is_first(place):
-        return np.concatenate([background, maps]), np.concatenate([one, weight])
-    return np.concatenate([maps, background]), np.concatenate([weight, one])
+        return np.concatenate([background, maps]), np.concatenate([counts, weight])
+    return np.concatenate([maps, background]), np.concatenate([weight, counts])
 
 
 def drop_background(maps: Tensor, place: str) -> Tensor:

@@ -16,7 +16,9 @@ kept. Its parts:
       -> 3x3 convolution -> heat maps (K, H/4, W/4)
 
 The variant with ``duc`` shuffles first and convolves after that, several times: (512, H/16, W/16) -> 1024,
-(256, H/8, W/8) -> 512, (128, H/4, W/4) -> 256.
+(256, H/8, W/8) -> 512, (128, H/4, W/4) -> 256. Its trunk of 50 layers was given out with ``unshuffle``
+(`layers/ShuffleResnet.py`): where a stage halves the size, 2x2 pixels become 4 channels before the 3x3 convolution,
+which has stride 1 then, so that no pixel is passed over.
 """
 
 from __future__ import annotations
@@ -46,11 +48,17 @@ class SqueezeExcite(nn.Module):
 
 
 class SEBottleneck(Bottleneck):
-    """The residual block: squeeze-and-excitation where the shape changes, deformable 3x3 with ``deformable``."""
+    """The residual block: squeeze-and-excitation where the shape changes, deformable 3x3 with ``deformable``, pixels to
+    channels in place of its stride with ``unshuffle``."""
 
-    def __init__(self, channels_in: int, channels: int, stride: int = 1, deformable: bool = False):
+    def __init__(
+        self, channels_in: int, channels: int, stride: int = 1, deformable: bool = False, unshuffle: bool = False
+    ):
         super().__init__(channels_in, channels, stride)
         self.deformable = deformable
+        if unshuffle and stride == 2:
+            convolution = nn.Conv2d(4 * channels, channels, 3, 1, 1, bias=False)
+            self.conv2 = nn.Sequential(nn.PixelUnshuffle(2), convolution)  # type: ignore[assignment]
         if deformable:
             self.conv2_offset = nn.Conv2d(channels, 18, 3, stride, 1)
             self.conv2 = DeformConv2d(channels, channels, 3, stride, 1, bias=False)
@@ -98,6 +106,7 @@ class FastPose(nn.Module):
         dcn: deformable convolutions in stages 2 to 4.
         duc: convolutions in each of the three stages after the trunk; None for FastPose itself, which has two.
         width: of the trunk's first stage (64 in the paper).
+        unshuffle: pixels become channels where stages 2 to 4 halve the size; not with ``dcn``.
     """
 
     stride = 4
@@ -110,9 +119,12 @@ class FastPose(nn.Module):
         dcn: bool = False,
         duc: Sequence[int] | None = None,
         width: int = 64,
+        unshuffle: bool = False,
     ):
         super().__init__()
-        makers = [partial(SEBottleneck, deformable=dcn and stage > 0) for stage in range(4)]
+        if dcn and unshuffle:
+            raise ValueError("dcn or unshuffle: deformable convolutions have a stride of their own")
+        makers = [partial(SEBottleneck, deformable=dcn and stage > 0, unshuffle=unshuffle) for stage in range(4)]
         self.preact = PaperResNet(blocks, width, makers)
         channels = self.preact.channels
         if duc is None:

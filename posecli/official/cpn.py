@@ -39,8 +39,19 @@ _EXTRA = {
     "person_score": "mean", "pose_nms": 1.0, "licence": "not stated", "source": "GengDavid/pytorch-cpn@48696a9",
 }  # fmt: skip
 
+# The files that go about are called by their size, not by our names: CPN50_384x288.pth.tar.
 RELEASES = tuple(
-    Release(f"cpn_{depth}_{name}", f"cpn-{depth}", "coco17", size, "cpn", _EXTRA, mean=_MEAN, std=(1.0, 1.0, 1.0))
+    Release(
+        f"cpn_{depth}_{name}",
+        f"cpn-{depth}",
+        "coco17",
+        size,
+        "cpn",
+        _EXTRA,
+        words=(name,),
+        mean=_MEAN,
+        std=(1.0, 1.0, 1.0),
+    )
     for depth in DEPTHS
     for name, size in (("256x192", (192, 256)), ("384x288", (288, 384)))
 )

@@ -25,6 +25,8 @@ def _describe(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Any]] | None:
         return None
     arguments: dict[str, Any] = {"keypoints": state["conv_out.weight"].shape[0]}
     deformable = "preact.layer2.0.conv2_offset.weight" in state
+    if "preact.layer2.0.conv2.1.weight" in state:
+        arguments["unshuffle"] = True
     if "duc1.conv.weight" in state:
         return (f"{architecture}-dcn" if deformable else architecture), arguments
     counts = [
@@ -48,18 +50,22 @@ FAMILY = Family(
     ("fastpose-50", {"keypoints": 17}),
 )
 
-_EXTRA = {"convention": "hrnet", "licence": "non-commercial", "source": "MVIG-SJTU/AlphaPose@c60106d"}
-_PIXELS: dict[str, Any] = {"mean": (0.406, 0.457, 0.480), "std": (1.0, 1.0, 1.0), "family": FAMILY.name}
+#: Of all AlphaPose's files, other networks' too.
+ALPHAPOSE_EXTRA = {"convention": "hrnet", "licence": "non-commercial", "source": "MVIG-SJTU/AlphaPose@c60106d"}
+ALPHAPOSE_PIXELS: dict[str, Any] = {"mean": (0.406, 0.457, 0.480), "std": (1.0, 1.0, 1.0)}
 
 # docs/MODEL_ZOO.md; the other depths are what its configurations allow.
 RELEASES = tuple(
-    Release(name, architecture, "coco17", (192, 256), "gaussian", _EXTRA, **_PIXELS)
+    Release(
+        name, architecture, "coco17", (192, 256), "gaussian", ALPHAPOSE_EXTRA, family=FAMILY.name, **ALPHAPOSE_PIXELS
+    )
     for name, architecture in (
         ("fast_res50_256x192", "fastpose-50"),
         ("fast_dcn_res50_256x192", "fastpose-50-dcn"),
         ("fast_421_res152_256x192", "fastpose-152-duc"),
+        ("fast_421_res50-shuffle_256x192", "fastpose-50-duc"),
         *((f"fast_res{depth}_256x192", f"fastpose-{depth}") for depth in (101, 152)),
         *((f"fast_dcn_res{depth}_256x192", f"fastpose-{depth}-dcn") for depth in (101, 152)),
-        *((f"fast_421_res{depth}_256x192", f"fastpose-{depth}-duc") for depth in (50, 101)),
+        ("fast_421_res101_256x192", "fastpose-101-duc"),
     )
 )

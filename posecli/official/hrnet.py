@@ -1,4 +1,8 @@
-"""HRNet: leoxiaobin/deep-high-resolution-net.pytorch@6f69e46. Our network keeps the official names."""
+"""HRNet: leoxiaobin/deep-high-resolution-net.pytorch@6f69e46, and the same as saved by AlphaPose.
+
+Our network keeps the official names, and so does AlphaPose (`alphapose/models/hrnet.py`), which normalises pictures in
+its own way (`posecli.official.fastpose`): only a file's name tells, ``hrnet_w32_256x192.pth`` without ``pose_``.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from posecli.official.family import Family, same_names
+from posecli.official.fastpose import ALPHAPOSE_EXTRA, ALPHAPOSE_PIXELS
 from posecli.official.releases import Release
 
 WIDTHS = {32: "w32", 48: "w48"}
@@ -23,7 +28,7 @@ FAMILY = Family("HRNet", (WIDTH_NAME, "final_layer.weight"), _describe, same_nam
 
 _EXTRA = {"convention": "hrnet", "licence": "MIT", "source": "leoxiaobin/deep-high-resolution-net.pytorch@6f69e46"}
 
-RELEASES = tuple(
+_OFFICIAL = tuple(
     Release(f"pose_hrnet_{size}_{name}", f"hrnet-{size}", skeleton, input_size, "gaussian", _EXTRA, family="HRNet")
     for skeleton, shapes in (
         ("coco17", {"256x192": (192, 256), "384x288": (288, 384)}),
@@ -32,3 +37,11 @@ RELEASES = tuple(
     for size in WIDTHS.values()
     for name, input_size in shapes.items()
 )
+
+# `docs/MODEL_ZOO.md`, `configs/coco/hrnet/256x192_w32_lr1e-3.yaml`.
+_ALPHAPOSE = Release(
+    "hrnet_w32_256x192", "hrnet-w32", "coco17", (192, 256), "gaussian", ALPHAPOSE_EXTRA, family="HRNet",
+    **ALPHAPOSE_PIXELS,
+)  # fmt: skip
+
+RELEASES = (*_OFFICIAL, _ALPHAPOSE)

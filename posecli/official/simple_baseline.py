@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from posecli.checkpoint import IMAGENET_MEAN, IMAGENET_STD
 from posecli.models.resnet import DEPTHS, depth_of
+from posecli.official.deeppose import CONSTANTS
 from posecli.official.family import Family, Sources
+from posecli.official.fastpose import ALPHAPOSE_EXTRA, ALPHAPOSE_PIXELS
 from posecli.official.releases import Release
 
 _ARCHITECTURES = {blocks: f"simple-baseline-{depth}" for depth, blocks in DEPTHS.items()}
@@ -45,7 +47,9 @@ def _family(name: str, trunk: str, head: str) -> Family:
         }
 
     markers = (f"{trunk}layer4.0.conv3.weight", f"{head}deconv_layers.0.weight", f"{head}final_layer.weight")
-    return Family(name, markers, describe, sources, ("simple-baseline-50", {"keypoints": 17}))
+    # Files of mmpose 1 may have their normalisation on board.
+    constants = CONSTANTS if head == "head." else {}
+    return Family(name, markers, describe, sources, ("simple-baseline-50", {"keypoints": 17}), constants)
 
 
 FAMILIES = (
@@ -131,12 +135,9 @@ _ALPHAPOSE = Release(
     "coco17",
     (192, 256),
     "gaussian",
-    {"convention": "hrnet", "licence": "non-commercial", "source": "MVIG-SJTU/AlphaPose@c60106d"},
+    ALPHAPOSE_EXTRA,
     family=FAMILIES[3].name,
-    # `alphapose/utils/presets/simple_transform.py`: these means for red, green, blue (their order is blue's first), and
-    # no deviation.
-    mean=(0.406, 0.457, 0.480),
-    std=(1.0, 1.0, 1.0),
+    **ALPHAPOSE_PIXELS,
 )
 
 RELEASES = (*_OFFICIAL, *_MMPOSE, _ALPHAPOSE)

@@ -16,7 +16,7 @@ from difflib import get_close_matches
 from typing import Any, get_args, get_origin, get_type_hints
 
 from posecli.errors import UsageError
-from posecli.settings.by_model import MODEL_DEFAULTS, family
+from posecli.settings.by_model import defaults, family
 from posecli.settings.checks import check_meaning, check_values
 from posecli.settings.text import absolute_paths, parse_assignments, read_toml, to_toml
 
@@ -261,7 +261,7 @@ def resolve(*layers: Mapping[str, Any]) -> TrainSettings:
             given.pop("max_minutes", None)  # the later word on how long the run is
     if not given.get("model"):
         raise UsageError("no model", hint="give --model, or model = ... in the configuration")
-    return TrainSettings(**(MODEL_DEFAULTS.get(family(given["model"]), {}) | given))
+    return TrainSettings(**(defaults(given["model"]) | given))
 
 
 def _typed(key: str, value: Any, kind: Any) -> Any:

@@ -19,6 +19,8 @@ _DEKR = {
     "shift": 40.0, "half_body": 0.0, "colour": 0.0, "grey": 0.0, "blur": 0.0, "noise": 0.0, "occlude": 0.0, "ema": 0.0,
     "warmup": 0, "clip": 0.0, "batch": 10, "min_area": 32.0**2,
 }  # fmt: skip
+# The official configuration of the wider network: larger pictures, half as many of them.
+_DEKR_W48 = {"input_size": (640, 640), "batch": 5}
 # DEKR's on clips, a third as many of them; what makes single frames hard (blur, things in the way, darkness,
 # compression) is there to be learnt. Figures of ours (docs/temporal.md).
 _DEKR_GRU = {
@@ -46,7 +48,8 @@ _HOURGLASS = {
     **_PLAIN, "input_size": (256, 256), "lr": 1e-3, "batch": 16, "epochs": 144, "lr_steps": (0.5,), "lr_factor": 0.2,
     "sigma": 1.0, "rotation": 15.0, "box_scale": (0.94, 1.56), "colour": 0.3,
 }  # fmt: skip
-# bearpaw/pytorch-pose@edc7aec, `example/main.py`: batches of 6, a tenth after 60 and 90 of 100 epochs.
+# bearpaw/pytorch-pose@edc7aec, `example/main.py`: batches of 6, a tenth after 60 and 90 of 100 epochs. It steps by
+# RMSprop, as the paper does; Adam at the same rate is nearest to it here.
 _HG = {
     **_HOURGLASS, "lr": 2.5e-4, "batch": 6, "epochs": 100, "lr_steps": (0.6, 0.9), "lr_factor": 0.1, "rotation": 30.0,
 }  # fmt: skip
@@ -73,11 +76,14 @@ _CPM = {
     "warmup": 500, "sigma": 2.0, "rotation": 20.0, "box_scale": (0.88, 1.63),
 }  # fmt: skip
 # The paper's Sec. 4.1 and GengDavid/pytorch-cpn@48696a9, `256.192.model/config.py`: the rate is halved every 6 of 32
-# epochs; 0.7 to 1.35 times the usual region, turned by up to 45 degrees; `sigma` is RefineNet's (a kernel of 7 pixels).
+# epochs, each of which shows everybody four times (`label_transform.py`: as they stand, mirrored, and twice turned by
+# up to 45 degrees): 128 of ours, one sample in four mirrored. The usual region is 1.3 times the box; of it 0.7 to 1.35
+# times are drawn, but never more than the 1.25 that were cut out before (`dataloader/mscocoMulti.py`): 0.91 to 1.625
+# times the box. `sigma` is RefineNet's (a kernel of 7 pixels).
 _CPN = {
-    **_PLAIN, "input_size": (192, 256), "lr": 5e-4, "batch": 32, "epochs": 32, "weight_decay": 1e-5, "sigma": 1.4,
+    **_PLAIN, "input_size": (192, 256), "lr": 5e-4, "batch": 32, "epochs": 128, "weight_decay": 1e-5, "sigma": 1.4,
     "lr_steps": (6 / 32, 12 / 32, 18 / 32, 24 / 32, 30 / 32), "lr_factor": 0.5, "rotation": 22.5, "colour": 0.2,
-    "box_scale": (0.91, 1.75), "val_box_scale": 1.3,
+    "box_scale": (0.91, 1.625), "val_box_scale": 1.3, "flip": 0.25,
 }  # fmt: skip
 # The CVPR 2015 paper's Sec. 3.1 and 3.3: 256 x 256 for MPII, sigma 1.5, turned by up to 20 degrees, 0.5 to 1.5 times
 # the usual size; the NIPS 2014 paper learns by RMSprop with momentum, which Adam is nearest to. Rate, its schedule and
@@ -92,8 +98,10 @@ _UNIPOSE = {
     **_PLAIN, "input_size": (368, 368), "lr": 1e-4, "batch": 8, "epochs": 100, "lr_factor": 0.333, "sigma": 3.0,
     "lr_steps": tuple(0.0965 * n for n in range(1, 11)), "rotation": 0.0, "box_scale": (1.25, 1.25),
 }  # fmt: skip
-# The same, `uniposeLSTM.py`: clips of five frames, one at a time.
-_UNIPOSE_LSTM = {**_UNIPOSE, "batch": 1, "clip_frames": 5}
+# The same, `uniposeLSTM.py`: clips of five frames, one at a time, none mirrored. Its sigma of 1 is of targets as large
+# as the picture (`utils/penn_action_data.py`: 368 x 368), which its maps of 46 x 46 cannot be compared with: there it
+# would be an eighth of a pixel. Ours stays that of UniPose's maps.
+_UNIPOSE_LSTM = {**_UNIPOSE, "batch": 1, "clip_frames": 5, "flip": 0.0}
 
 #: Of an hourglass as in the paper, 4 halvings after a quarter; another depth has another.
 FULL_HOURGLASS = 64
@@ -133,6 +141,14 @@ MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
     "unipose": _UNIPOSE,
     "tompson": _TOMPSON,
 }
+
+#: What single sizes of a family are trained with instead.
+_OF_SIZE: dict[str, dict[str, Any]] = {"dekr-w48": _DEKR_W48}
+
+
+def defaults(model: str) -> dict[str, Any]:
+    """What a model is trained with unless told otherwise: its family's settings, or its own where it has such."""
+    return MODEL_DEFAULTS.get(family(model), {}) | _OF_SIZE.get(model, {})
 
 
 def family(model: str) -> str:

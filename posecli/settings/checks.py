@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 from posecli.errors import UsageError
-from posecli.settings.by_model import FULL_HOURGLASS, MODEL_DEFAULTS, SIZE_STEPS, family
+from posecli.settings.by_model import FULL_HOURGLASS, SIZE_STEPS, defaults, family
 
 if TYPE_CHECKING:
     from posecli.settings import TrainSettings
@@ -142,8 +142,9 @@ def _check_learning(settings: TrainSettings) -> None:
         raise _wrong(settings, "val_every", "whole epochs (minutes with max_minutes)")
 
 
-_ONE_PERSON, _WHOLE, _CASCADE = "see one person", "see whole pictures", "have a second network: tompson"
-_SINGLE = "learn from single pictures"
+_ONE_PERSON, _WHOLE, _MAPS = "see one person", "see whole pictures", "learn heat maps"
+_CASCADE = "have a second network: tompson with its cascade"
+_SINGLE, _CLIPS, _MEMORY = "learn from single pictures", "can learn from clips", "remember: dekr-gru, unipose-lstm"
 # What only some models know: there it would change nothing.
 _KNOWN_BY = {
     **dict.fromkeys(("box_scale", "val_box_scale", "rotation_any", "half_body", "min_joints", "min_side"), _ONE_PERSON),
@@ -151,24 +152,44 @@ _KNOWN_BY = {
     **dict.fromkeys(("scale", "min_area", "unlabelled"), _WHOLE),
     **dict.fromkeys(("fine_sigma", "phases"), _CASCADE),
     **dict.fromkeys(("blur_most", "noise_most"), _SINGLE),
+    "clip_steps": _CLIPS,
+    "truncate": _MEMORY,
+    "consistency": _WHOLE,
+    "sigma": _MAPS,
 }
 
 
 def check_meaning(settings: TrainSettings) -> None:
     """UsageError where something was set that means nothing for the model; for new runs, old ones go on as they are."""
-    kinds = {"dekr": {_WHOLE}, "dekr-gru": {_WHOLE}, "tompson": {_ONE_PERSON, _CASCADE}}
-    known = kinds.get(family(settings.model), {_ONE_PERSON}) | (set() if from_clips(settings) else {_SINGLE})
-    usual = type(settings)(settings.model, **MODEL_DEFAULTS.get(family(settings.model), {}))
+    known = _kinds(settings)
+    usual = type(settings)(settings.model, **defaults(settings.model))
     for key, wanted in _KNOWN_BY.items():
         if wanted not in known and getattr(settings, key) != getattr(usual, key):
             what = f"{key} means nothing for {settings.model}"
             raise UsageError(what, "training settings", f"for models that {wanted}")
-    for key, other, wanted in (
-        ("lr_steps", "schedule", "step"),
-        ("lr_factor", "schedule", "step"),
-        ("integral_weight", "integral_heat", "gaussian"),
+    no_steps, no_heat = settings.schedule != "step", settings.integral_heat == "none"
+    only_places = no_heat and (settings.codec or usual.codec) == "integral"
+    for key, other, wanted, off in (
+        ("lr_steps", "schedule", "step", no_steps),
+        ("lr_factor", "schedule", "step", no_steps),
+        ("integral_weight", "integral_heat", "gaussian", no_heat),
+        ("sigma", "integral_heat", "gaussian", only_places),
+        ("clip_steps", "clip_frames", "2", settings.clip_frames == 1),
     ):
-        now = getattr(settings, other)
-        if getattr(settings, key) != getattr(usual, key) and now in ("none", "cosine", "constant"):
-            hint = f"--set {other}={wanted} goes with it"
-            raise UsageError(f"{key} means nothing with {other} = {now!r}", "training settings", hint)
+        if off and getattr(settings, key) != getattr(usual, key):
+            what = f"{key} means nothing with {other} = {getattr(settings, other)!r}"
+            raise UsageError(what, "training settings", f"--set {other}={wanted} goes with it")
+
+
+def _kinds(settings: TrainSettings) -> set[str]:
+    """What is true of the model as it is set, of the values of `_KNOWN_BY`."""
+    kind = family(settings.model)
+    clips, memory = kind in ("dekr", "dekr-gru", "unipose-lstm"), kind in ("dekr-gru", "unipose-lstm")
+    return {
+        _WHOLE if kind in ("dekr", "dekr-gru") else _ONE_PERSON,
+        *([_CASCADE] if kind == "tompson" and settings.builder_arguments().get("cascade", True) else []),
+        *([] if from_clips(settings) else [_SINGLE]),
+        *([_CLIPS] if clips else []),
+        *([_MEMORY] if memory else []),
+        *([] if kind.startswith("deeppose") else [_MAPS]),
+    }

@@ -53,17 +53,29 @@ class Moments:
         return np.cumsum(self.gap)
 
 
+def shared_videos(source: Source) -> set[object]:
+    """The videos some frame of which shows more than one person: without an identity nobody can be followed there."""
+    return {
+        record.video_id
+        for record in source.dataset.records
+        if record.video_id is not None and sum(not person.ignore for person in record.instances) > 1
+    }
+
+
 def timelines(source: Source, items: Sequence[tuple[int, int]], by_track: bool) -> list[Timeline]:
     """The items (record, person) of a source in the order of time, by video (and, if asked, by the person's identity).
 
-    Items of pictures that belong to no video, and people without an identity, stand alone.
+    People without an identity are one and the same in a video that never shows two at once; elsewhere they stand alone,
+    and so do items of pictures that belong to no video.
     """
     rates: dict[object, float] = {video.id: video.fps for video in source.dataset.videos}
+    shared = shared_videos(source) if by_track else set()
     groups: dict[tuple[object, ...], list[tuple[int, tuple[int, int]]]] = {}
     for number, (r, p) in enumerate(items):
         record = source.dataset.records[r]
         track = record.instances[p].track_id if by_track else None
-        alone = record.video_id is None or record.frame_id is None or (by_track and track is None)
+        unknown = track is None and record.video_id in shared
+        alone = record.video_id is None or record.frame_id is None or unknown
         key: tuple[object, ...] = ("alone", number) if alone else (record.video_id, track)
         groups.setdefault(key, []).append((record.frame_id or 0, (r, p)))
     found = []

@@ -91,8 +91,11 @@ class DeepPoseTask(TopDownTask):
         }
 
     def begin_step(self, network: nn.Module, progress: float) -> None:
-        self.phase = self._phase(progress)
-        network.phase = self.phase  # type: ignore[assignment]
+        assert isinstance(network, DeepPose)
+        self.phase = network.phase = self._phase(progress)
+        if self.stages > 1:
+            # A run that was made longer may be back in an earlier stage: what was known of its errors is old then.
+            network.surveyed[self.phase :] = 0
 
     def within(self, progress: float) -> float:
         begin, end = self.bounds[self._phase(progress) :][:2]

@@ -69,6 +69,7 @@ class TopDownTask(Task):
     Attributes:
         stride: input pixels that a map pixel stands for. background: place of a further map that is high where no joint
             is (`codecs.background`), or None. Both as the network's attributes of these names say.
+        complete: of each source, whether it has all joints that any has.
         last_pose: whether the network is shown where somebody was a frame ago, as its attribute of this name says.
     """
 
@@ -121,6 +122,8 @@ class TopDownTask(Task):
         self._find_people()
 
     def _find_people(self) -> None:
+        has = np.stack([source.joints >= 0 for source in self.sources])
+        self.complete = [bool((own | ~has.any(axis=0)).all()) for own in has]
         self.upper = np.array([not any(part in name.lower() for part in _LOWER) for name in self.skeleton.keypoints])
         self._people = [self._usable(source) for source in self.sources]
         self.counts = [len(people) for people in self._people]
@@ -230,7 +233,7 @@ class TopDownTask(Task):
         if self.logits:
             return {"image": image, **places, "target": target}
         if self.background:
-            target, weight = add_background(target, weight, self.background)
+            target, weight = add_background(target, weight, self.background, self.complete[source])
         more = self._more_targets(partial(encode, on_map, labelled, map_size))
         if self.with_places:
             more["xy"] = xy.astype(np.float32)

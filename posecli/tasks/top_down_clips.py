@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,11 +14,11 @@ from torch import Tensor, nn
 from posecli import augment
 from posecli.codecs.background import add_background
 from posecli.codecs.top_down import teacher, to_map
-from posecli.data import person_box, read_image
+from posecli.data import Source, person_box, read_image
 from posecli.errors import UsageError
 from posecli.geometry import apply_affine, crop_from_box, warp
 from posecli.losses import joint_mse
-from posecli.tasks.clips import coloured, moments, pass_by, shaken, timelines, windows
+from posecli.tasks.clips import coloured, moments, pass_by, shaken, shared_videos, timelines, windows
 from posecli.tasks.top_down import TopDownTask
 
 
@@ -26,17 +27,38 @@ class TopDownClipTask(TopDownTask):
 
     bmartacho/UniPose@bf53632 (`uniposeLSTM.py`) sums the losses of a clip's frames. One size, turn, move (in shares of
     the box) and mirroring hold for the clip; the region follows the person's box.
+
+    People are followed by their identity, or because a video never shows two at once. Those of whom neither is known
+    are not learnt from: a clip of one of their frames would teach that people in videos don't move.
     """
 
     def _find_people(self) -> None:
         if self.logits:
             raise UsageError(f"codec {self.codec!r}", "training settings", "clips are learnt by gaussian, dark, udp")
         super()._find_people()
+        self._people = [
+            self._followed(source, people) for source, people in zip(self.sources, self._people, strict=True)
+        ]
+        self.counts = [len(people) for people in self._people]
+        self._check_counts()
         self._lines = [
             timelines(source, people, by_track=True) for source, people in zip(self.sources, self._people, strict=True)
         ]
         self._windows = [windows(lines, self.settings.clip_frames) for lines in self._lines]
         self.counts = [len(found) for found in self._windows]
+
+    def _followed(self, source: Source, people: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Those of the people (record, person) of whom the other frames are known, or who stand in pictures."""
+        records, shared = source.dataset.records, shared_videos(source)
+        frames = Counter(record.video_id for record in records)
+        found = []
+        for r, p in people:
+            video, track = records[r].video_id, records[r].instances[p].track_id
+            if track is None and video in shared and frames[video] > 1:
+                self._count("people without an identity (track_id) in videos of several people")
+            else:
+                found.append((r, p))
+        return found
 
     def sample(self, source: int, index: int, rng: Generator, size: tuple[int, int]) -> dict[str, np.ndarray]:
         settings, data = self.settings, self.sources[source]
@@ -76,7 +98,7 @@ class TopDownClipTask(TopDownTask):
             aim = seen[int(rng.integers(len(seen)))] if len(seen) else np.array(size) / 2
             images = pass_by(images, clip.seconds, aim, patch, rng)
         images = coloured(images, settings, rng)
-        targets = [self._target(*one, size, counts) for one, counts in zip(placed, clip.counts, strict=True)]
+        targets = [self._target(source, *one, size, counts) for one, counts in zip(placed, clip.counts, strict=True)]
         return {
             "image": np.stack(images),
             "gap": clip.gap.astype(np.float32),
@@ -85,7 +107,7 @@ class TopDownClipTask(TopDownTask):
         }
 
     def _target(
-        self, xy: np.ndarray, labelled: np.ndarray, size: tuple[int, int], counts: bool
+        self, source: int, xy: np.ndarray, labelled: np.ndarray, size: tuple[int, int], counts: bool
     ) -> tuple[np.ndarray, np.ndarray]:
         """Maps and weights of a frame; all weights are 0 where it does not count."""
         map_size = (size[0] // self.stride, size[1] // self.stride)
@@ -94,7 +116,7 @@ class TopDownClipTask(TopDownTask):
         on_map = to_map(np.where(labelled[:, None], xy, 0), teacher(self.codec).grid, size, map_size)
         target, weight = encode(on_map, labelled, map_size, self.settings.sigma)
         if self.background:
-            target, weight = add_background(target, weight, self.background)
+            target, weight = add_background(target, weight, self.background, self.complete[source])
         return target, weight * counts
 
     def inputs(self, network: nn.Module, image: Tensor, batch: Mapping[str, Tensor]) -> tuple[Any, ...]:

@@ -13,6 +13,7 @@ from posecli.models import MODELS
 from posecli.models.cpn import OUTPUTS
 from posecli.models.fuse import fold_norms
 from posecli.official import load_official
+from posecli.settings import resolve
 
 
 def test_official_output(shared, tmp_path):
@@ -40,6 +41,26 @@ def test_resnet_101_is_recognised(tmp_path):
     loaded, meta = load_official(tmp_path / "cpn.pth", input_size=(288, 384))
     assert meta.architecture == "cpn-101" and meta.extra["release"] == "cpn_101_384x288"
     assert len(loaded.resnet.layer3) == 23
+
+
+@pytest.mark.parametrize(
+    ("file", "release"), [("CPN50_384x288.pth.tar", "cpn_50_384x288"), ("CPN256x192.pth.tar", "cpn_50_256x192")]
+)
+def test_a_file_says_its_size_in_its_name(tmp_path, file, release):
+    """Whatever stood in the name, a file was taken for the smaller input, with a warning."""
+    with torch.device("meta"):
+        network = MODELS["cpn-50"](keypoints=17)
+    torch.save({n: torch.zeros(()).expand(t.shape) for n, t in network.state_dict().items()}, tmp_path / file)
+    warnings = []
+    _, meta = load_official(tmp_path / file, warn=warnings.append)
+    assert meta.extra["release"] == release and not warnings
+
+
+def test_the_official_schedule():
+    """Each of its 32 epochs shows everybody four times, and its regions end where the cut-out picture does."""
+    found = resolve({"model": "cpn-50"})
+    assert found.epochs == 128 and [round(share * 128) for share in found.lr_steps] == [24, 48, 72, 96, 120]
+    assert found.box_scale == pytest.approx((1.3 * 0.7, 1.3 * min(1.35, 1.25))) and found.flip == 0.25
 
 
 def test_one_of_a_batch_and_folding():

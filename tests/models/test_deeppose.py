@@ -431,6 +431,26 @@ def test_a_run_goes_through_its_stages_and_resumes_exactly(tmp_path: Path) -> No
         torch.testing.assert_close(resumed.state_dict()[name], tensor, atol=0, rtol=0, msg=name)
 
 
+def test_a_longer_run_surveys_stages_that_learn_again(tmp_path: Path) -> None:
+    """A run of 12 steps made twice as long is back in its second stage: the first stage's errors are still those that
+    it learns from, the second's are measured anew before the third learns."""
+    data = make_people(tmp_path / "data", 4)
+    train(run_settings(data), tmp_path / "run")
+    before, _ = load_checkpoint(tmp_path / "run/last.safetensors")
+    seen: list[int] = []
+
+    def note(record: dict[str, object]) -> None:
+        if record["event"] == "survey":
+            seen.append(int(str(record["step"])))
+
+    train(None, tmp_path / "run", resume=True, changes={"epochs": 12}, report=note)
+    assert seen == [16]  # of 24
+    after, _ = load_checkpoint(tmp_path / "run/last.safetensors")
+    assert after.surveyed.tolist() == [1, 1]
+    assert torch.equal(after.error_mean[0], before.error_mean[0])
+    assert not torch.equal(after.error_mean[1], before.error_mean[1])
+
+
 def test_a_run_from_other_weights_surveys_its_own_samples(tmp_path: Path) -> None:
     """The errors that later stages learn from are those of this run's first stage, not of the run before."""
     data = make_people(tmp_path / "data", 4)

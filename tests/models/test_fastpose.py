@@ -11,6 +11,7 @@ from reference import load_case, tensors
 
 from posecli.inference import load_model
 from posecli.models import MODELS
+from posecli.models.fastpose import SEBottleneck
 from posecli.models.fuse import fold_norms
 from posecli.official import load_official
 
@@ -40,6 +41,7 @@ def test_official_output(shared: Path, tmp_path: Path, case_name: str, architect
         ("fastpose-101-duc", {"duc": [2, 1, 1]}, "fast_421_res101_256x192"),
         ("fastpose-101", {}, "fast_res101_256x192"),
         ("fastpose-152-dcn", {}, "fast_dcn_res152_256x192"),
+        ("fastpose-50-duc", {"unshuffle": True}, "fast_421_res50-shuffle_256x192"),
     ],
 )
 def test_other_variants(tmp_path: Path, architecture: str, arguments: dict[str, object], release: str) -> None:
@@ -62,7 +64,23 @@ def test_the_duc_variant_shuffles_before_it_convolves() -> None:
     assert shapes["duc3.1.weight"] == (256, 128, 3, 3) and shapes["conv_out.weight"] == (17, 256, 3, 3)
 
 
-@pytest.mark.parametrize("arguments", [{}, {"dcn": True}, {"duc": (2, 1, 1)}])
+def test_a_stage_that_unshuffles_passes_no_pixel_over() -> None:
+    """Shapes of the official ShuffleResnet, whose 3x3 sees four times the channels; and the order of its channels:
+    4 c + 2 y + x of the pixel (x, y) of each 2x2."""
+    block = SEBottleneck(8, 2, stride=2, unshuffle=True)
+    names = {n: tuple(t.shape) for n, t in block.state_dict().items()}
+    assert names["conv2.1.weight"] == (2, 8, 3, 3) and "conv2.weight" not in names
+    torch.nn.init.zeros_(block.conv2[1].weight)
+    with torch.no_grad():
+        block.conv2[1].weight[0, 4 * 1 + 2 * 1 + 0, 1, 1] = 1
+        image = torch.arange(2 * 4 * 6.0).reshape(1, 2, 4, 6)
+        assert torch.equal(block.conv2(image)[0, 0], image[0, 1, 1::2, 0::2])
+    assert "conv2.weight" in SEBottleneck(8, 2, unshuffle=True).state_dict()
+    with pytest.raises(ValueError, match="dcn or unshuffle"):
+        MODELS["fastpose-tiny"](keypoints=5, dcn=True, unshuffle=True)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"dcn": True}, {"duc": (2, 1, 1)}, {"duc": (2, 1, 1), "unshuffle": True}])
 def test_tiny(arguments: dict[str, object]) -> None:
     """Shapes, one of a batch, and the folded copy that inference runs."""
     torch.manual_seed(0)

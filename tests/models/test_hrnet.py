@@ -5,9 +5,12 @@ import pytest
 import torch
 from reference import load_case, tensors
 
+from posecli.codecs.udp import encode_udp
 from posecli.models import MODELS, HeatmapOutput
 from posecli.models.hrnet import HRNetConcat
 from posecli.models.layers import staged_output
+from posecli.official import load_official
+from posecli.readout import TOP_DOWN
 
 
 def test_official_output(shared):
@@ -22,6 +25,45 @@ def test_official_output(shared):
     assert isinstance(output, HeatmapOutput)
     assert np.abs(output.heatmap.numpy() - golden).max() < 1e-5 * limits["absmax"]
     assert np.abs(exact.heatmap.numpy() - golden).max() < 2 * limits["float32_error"]
+
+
+def published(path, rename=str):
+    """A file of the right names and shapes that takes no space; `rename` makes the publisher's names of ours."""
+    with torch.device("meta"):
+        network = MODELS["hrnet-w32"](keypoints=17)
+    torch.save({rename(n): torch.zeros(()).expand(t.shape) for n, t in network.state_dict().items()}, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("file", "head", "size"),
+    [
+        ("td-hm_hrnet-w32_udp-8xb64-210e_coco-256x192-73ede547_20220914.pth", "head.", (192, 256)),
+        ("td-hm_hrnet-w32_udp-8xb64-210e_coco-384x288-9a3f7c85_20220914.pth", "head.", (288, 384)),
+        ("hrnet_w32_coco_384x288_udp-0f89c63e_20210223.pth", "keypoint_head.", (288, 384)),
+        ("my_udp_network.pth", "head.", (192, 256)),
+    ],
+)
+def test_maps_of_mmposes_udp_files_reach_from_the_first_pixel_to_the_last(tmp_path, file, head, size):
+    """They were read as plain ones, which puts joints up to three pixels off; the tensors are called alike."""
+    path = published(tmp_path / file, lambda n: (head if n.startswith("final_layer.") else "backbone.") + n)
+    warnings = []
+    _, meta = load_official(path, warn=warnings.append)
+    assert (meta.codec, meta.input_size, meta.skeleton.name) == ("udp", size, "coco17") and not warnings
+    width, height = size[0] // 4, size[1] // 4
+    places = np.random.default_rng(0).uniform(0.1, 0.9, (17, 2)) * (np.array(size) - 1)
+    on_map = places * np.array([width - 1, height - 1]) / (np.array(size) - 1)
+    maps, _ = encode_udp(on_map, np.ones(17), (width, height), meta.extra["sigma"])
+    xy, _ = TOP_DOWN[meta.codec].decode(HeatmapOutput(torch.from_numpy(maps)[None]), None, meta)
+    assert np.abs(xy[0].numpy() - places).max() < 0.05
+
+
+def test_alphaposes_file_has_its_own_normalisation(tmp_path):
+    """Its names are the official ones; it was given pictures normalised by ImageNet's mean and deviation."""
+    _, meta = load_official(published(tmp_path / "hrnet_w32_256x192.pth"))
+    assert meta.mean == (0.406, 0.457, 0.480) and meta.std == (1, 1, 1) and meta.input_size == (192, 256)
+    _, meta = load_official(published(tmp_path / "pose_hrnet_w32_256x192.pth"))
+    assert meta.mean == (0.485, 0.456, 0.406)
 
 
 def test_only_the_row_that_is_used_exists():

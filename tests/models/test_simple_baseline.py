@@ -110,6 +110,21 @@ def test_files_of_mmpose(
     assert network.stride == 32 // 2**deconv
 
 
+def test_a_file_of_mmpose_may_have_its_normalisation_on_board(
+    tmp_path: Path, state_50: dict[str, torch.Tensor]
+) -> None:
+    """Such a file was refused: two names were left over."""
+    renamed = {("head." if n.startswith(("deconv_", "final_")) else "backbone.") + n: t for n, t in state_50.items()}
+    renamed["data_preprocessor.mean"] = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
+    renamed["data_preprocessor.std"] = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
+    path = saved(tmp_path / "td-hm_res50_8xb64-210e_coco-256x192-04af38ce.pth", renamed)
+    _, meta = load_official(path)
+    assert meta.mean == (0.485, 0.456, 0.406)
+    renamed["data_preprocessor.mean"] = torch.zeros(3, 1, 1)
+    with pytest.raises(PoseError, match=r"data_preprocessor\.mean \(not the constant"):
+        load_official(saved(tmp_path / "other.pth", renamed), warn=lambda text: None)
+
+
 def test_blue_comes_first(tmp_path: Path, state_50: dict[str, torch.Tensor]) -> None:
     """A blue picture lights the network's first channel, normalised by the mean that ImageNet has for red."""
     model = load_model(saved(tmp_path / "pose_resnet_50_256x192.pth", state_50), "cpu", warn=lambda text: None)
