@@ -26,7 +26,7 @@ SMALL = [name for name in MODELS if name.endswith("-tiny") or name in ("pose-fpn
 
 #: What other members of a family are made of.
 VARIANTS = {
-    "fastpose-tiny": ({"dcn": True}, {"duc": (4, 2, 1)}),
+    "fastpose-tiny": ({"dcn": True}, {"duc": (4, 2, 1)}, {"unshuffle": True}),
     "hourglass-tiny": ({"separable": True},),
     "simple-baseline-tiny": ({"style": "caffe"}, {"deconv": 2, "kernel": 3}),
     "cpm-tiny": ({"background": None},),

@@ -39,6 +39,8 @@ READERS: dict[tuple[str, str], tuple[tuple[str, str, str], ...]] = {
     ("IPR+ResNet", "mmpose 1.x"): ((r"res(\d+)", "integral-resnet-{}", "integral"),),
     ("DSNT+ResNet", "mmpose 1.x"): ((r"res(\d+)", "integral-resnet-{}", "integral"),),
     ("HRNet+DarkPose", "mmpose 1.x"): ((r"hrnet-w(\d+)", "hrnet-w{}", "dark"),),
+    # (The "udp-regress" files have three maps a joint.)
+    ("HRNet+UDP", "mmpose 1.x"): ((r"hrnet-w(\d+)_udp-\d", "hrnet-w{}", "udp"),),
 }
 
 
