@@ -73,7 +73,7 @@ def on_clip(raw: Lines, steady: Lines) -> dict[str, float]:
         use = slow & sure[:-2] & sure[1:-1] & sure[2:]
         before.append(shake(xy, height)[use])
         later.append(shake(new, height)[use])
-        velocity = np.gradient(savitzky_golay(np.arange(len(xy)), xy, 4), axis=0)
+        velocity = np.gradient(savitzky_golay(np.arange(len(xy)), xy, 8), axis=0)
         moving = (np.linalg.norm(velocity, axis=2) > _SLOW * height[:, None]) & sure
         moving[:5] = moving[-5:] = False
         behind += float(((xy - new) * velocity)[moving].sum())

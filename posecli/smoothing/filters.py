@@ -17,16 +17,18 @@ kalman      at the whole track                       none: it is run forwards an
 from __future__ import annotations
 
 import itertools
+from typing import TypeVar
 
 import numpy as np
 
-__all__ = ["OneEuro", "breaks", "kalman", "one_euro", "savitzky_golay"]
+__all__ = ["OneEuro", "breaks", "kalman", "one_euro", "reachable", "savitzky_golay"]
 
 _UNSURE = 0.05  # scores below count as this one
 _ANY_SPEED = 100.0  # sizes a second: standard deviation of the velocity that nothing is known of
-# A joint that moves by more sizes than this in a step of so many seconds is somewhere else, not under way.
-_LEAP, _FASTEST = 0.12, 5.0
+_LEAP, _FASTEST = 0.12, 5.0  # sizes, and sizes a second (`reachable`)
 _SPIKE = 2  # frames after which it may be back
+
+_Seconds = TypeVar("_Seconds", float, np.ndarray)
 
 
 def breaks(
@@ -46,7 +48,7 @@ def breaks(
         return anew, outlier
     scale = np.maximum(size[1:], size[:-1])[:, None]
     step = np.diff(time)[:, None]
-    far = _LEAP + _FASTEST * step
+    far = reachable(step)
     with np.errstate(invalid="ignore"):
         anew[1:] = np.linalg.norm(np.diff(xy, axis=0), axis=2) / scale > far
         for length in range(1, _SPIKE + 1):
@@ -69,11 +71,17 @@ def breaks(
     return anew, outlier
 
 
+def reachable(seconds: _Seconds) -> _Seconds:
+    """Sizes by which a joint may move in so many seconds; one that is further is somewhere else, not under way."""
+    return _LEAP + _FASTEST * seconds
+
+
 class OneEuro:
     """Casiez, Roussel, Vogel, "1 Euro Filter: A Simple Speed-based Low-pass Filter for Noisy Input in Interactive
     Systems", CHI 2012: an exponential mean whose cut-off frequency rises with speed.
 
     The speed is that of the joint in the plane, not of each coordinate, so that turning the camera changes nothing.
+    It goes on over leaps (`breaks`): their speed is great, so it follows at once, and can't know which were outliers.
 
     Args:
         cutoff: hertz at rest (f_cmin); lower is calmer.
@@ -122,18 +130,18 @@ def one_euro(time: np.ndarray, xy: np.ndarray, size: np.ndarray, **settings: flo
 
 
 def savitzky_golay(
-    time: np.ndarray, xy: np.ndarray, half: int, order: int = 2, anew: np.ndarray | None = None
+    time: np.ndarray, xy: np.ndarray, window: float, order: int = 2, anew: np.ndarray | None = None
 ) -> np.ndarray:
     """(T, K, 2) the value at each frame of a polynomial fitted to the frames around it.
 
     Savitzky, Golay, "Smoothing and differentiation of data by simplified least squares procedures", Analytical
     Chemistry 36, 1964. At a constant rate it is `scipy.signal.savgol_filter` with mode "interp"; here the polynomial is
-    fitted to the frames' own times, so that other rates are right too. Each unbroken run of a joint is filtered by
-    itself, the first and last ``half`` frames by the first and last whole window; runs shorter than a window take a
-    smaller one.
+    fitted to the frames' own times, and to so many of them as the rate around each makes of the window, so that other
+    rates are right too. Each unbroken run of a joint is filtered by itself, its first and last frames by the first and
+    last whole window; runs shorter than a window take a smaller one.
 
     Args:
-        half: frames on each side of the one in the middle.
+        window: seconds that the frames around each one span; at least two frames on each side, so that it does smooth.
         order: of the polynomial.
         anew: (T, K) bool: frames at which a joint begins anew (`breaks`).
     """
@@ -146,7 +154,7 @@ def savitzky_golay(
         joints = np.flatnonzero(which.reshape(-1) == number)
         for start, stop in _runs(patterns[:, number]):
             part = xy[start:stop, joints].reshape(stop - start, -1)
-            result[start:stop, joints] = _fitted(time[start:stop], part, half, order).reshape(-1, len(joints), 2)
+            result[start:stop, joints] = _fitted(time[start:stop], part, window, order).reshape(-1, len(joints), 2)
     return result
 
 
@@ -156,20 +164,36 @@ def _runs(number: np.ndarray) -> list[tuple[int, int]]:
     return [(a, b) for a, b in itertools.pairwise(edges) if number[a]]
 
 
-def _fitted(time: np.ndarray, values: np.ndarray, half: int, order: int) -> np.ndarray:
+def _fitted(time: np.ndarray, values: np.ndarray, window: float, order: int) -> np.ndarray:
     """(T, C) polynomial fits of values (T, C) without gaps."""
     length = len(time)
-    width = min(2 * half + 1, length - (length + 1) % 2)
-    if width <= order:
-        return values
-    first = np.clip(np.arange(length) - width // 2, 0, length - width)
-    window = first[:, None] + np.arange(width)
-    offset = time[window] - time[:, None]
-    offset = offset / np.maximum(np.abs(offset).max(axis=1, keepdims=True), 1e-9)
-    powers = offset[:, :, None] ** np.arange(order + 1)
-    # The value at offset 0 is the polynomial's first coefficient: the first row of the pseudo-inverse.
-    weights = np.linalg.pinv(powers)[:, 0]
-    return np.einsum("tw,twc->tc", weights, values[window])
+    result = values.copy()
+    half = _half(time, window)
+    for frames in np.unique(half).tolist():
+        rows = np.flatnonzero(half == frames)
+        width = min(2 * frames + 1, length - (length + 1) % 2)
+        if width <= order:
+            continue
+        first = np.clip(rows - width // 2, 0, length - width)
+        around = first[:, None] + np.arange(width)
+        offset = time[around] - time[rows, None]
+        offset = offset / np.maximum(np.abs(offset).max(axis=1, keepdims=True), 1e-9)
+        powers = offset[:, :, None] ** np.arange(order + 1)
+        # The value at offset 0 is the polynomial's first coefficient: the first row of the pseudo-inverse.
+        weights = np.linalg.pinv(powers)[:, 0]
+        result[rows] = np.einsum("tw,twc->tc", weights, values[around])
+    return result
+
+
+def _half(time: np.ndarray, window: float) -> np.ndarray:
+    """(T,) int: frames on each side of each that half a window of so many seconds holds, at the rate around it."""
+    places = np.arange(len(time))
+    # A window to either side: its mean rate is told by enough frames, and is the same at the ends of a run. (Time
+    # stamps are rounded to a microsecond.)
+    low = np.minimum(np.searchsorted(time, time - window - 1e-5), np.maximum(places - 1, 0))
+    high = np.maximum(np.searchsorted(time, time + window + 1e-5, "right") - 1, np.minimum(places + 1, len(time) - 1))
+    step = np.maximum(time[high] - time[low], 1e-6) / np.maximum(high - low, 1)
+    return np.maximum(np.rint(window / 2 / step), 2).astype(int)
 
 
 def kalman(
@@ -191,7 +215,8 @@ def kalman(
 
     Args:
         score: (T, K) of the joints.
-        measured: (T, K) bool: False for joints that were filled in: they are estimated, not believed.
+        measured: (T, K) bool: False for joints that were filled in and for outliers: these are estimated, not believed.
+            Where a joint was not measured yet it stays as it is.
         anew: (T, K) bool: frames at which a joint begins anew (`breaks`).
         acceleration: sizes a second^2 per root hertz: how suddenly joints speed up; lower is calmer.
         place: sizes by which joints of score 1 are misplaced; at score s it is ``place / s``.

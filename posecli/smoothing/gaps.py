@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from posecli.predictions import FramePoses, StreamHeader
+from posecli.smoothing.filters import reachable
 from posecli.types import Instance
 
-__all__ = ["fill_gaps", "line_time", "people_of"]
+__all__ = ["fill_gaps", "line_time", "people_of", "size_of"]
 
 
 def line_time(header: StreamHeader, line: FramePoses) -> float:
@@ -59,6 +60,17 @@ def people_of(line: FramePoses) -> dict[int, Instance]:
     return people
 
 
+def size_of(person: Instance) -> float:
+    """Longer side in pixels of the person's box, or where it has no extent of the one around the joints; at least 1."""
+    if person.box_xyxy is not None:
+        box = np.asarray(person.box_xyxy, np.float64)
+        longer = float((box[2:] - box[:2]).max())
+        if longer > 0:
+            return max(1.0, longer)
+    found = person.xy[_found(person)]
+    return max(1.0, float(np.ptp(found, axis=0).max())) if len(found) else 1.0
+
+
 def _finished(waiting: _Waiting) -> FramePoses:
     people = dict(waiting.people)
     shown = [p if p.track_id is None else people.pop(p.track_id, p) for p in waiting.line.instances]
@@ -75,6 +87,11 @@ def _fill(held: deque[_Waiting], number: int, person: Instance, time: float, nam
         other = held[at].people.get(number)
         if other is not None:
             last[(last < 0) & _found(other)] = at
+    size = size_of(person)
+    for k in np.flatnonzero(here & (last >= 0) & (last < len(held) - 1)).tolist():
+        before = held[last[k]]
+        moved = float(np.linalg.norm(person.xy[k] - before.people[number].xy[k]))
+        here[k] = moved <= reachable(time - before.time) * max(size, size_of(before.people[number]))
     for at in range(last[last >= 0].min(initial=len(held)) + 1, len(held)):
         mine = here & (last >= 0) & (last < at)
         there = held[at].people.get(number)

@@ -20,7 +20,7 @@ from posecli.errors import PoseError, UsageError
 from posecli.files import replace_when_done
 from posecli.predictions import FramePoses, StreamHeader, StreamWriter, stream_items
 from posecli.smoothing.filters import OneEuro, breaks, kalman, savitzky_golay
-from posecli.smoothing.gaps import fill_gaps, line_time, people_of
+from posecli.smoothing.gaps import fill_gaps, line_time, people_of, size_of
 from posecli.types import Instance, Skeleton
 
 __all__ = ["FILTERS", "SmoothReport", "Smoothing", "smooth_file", "smooth_lines"]
@@ -186,15 +186,6 @@ def _with_raw(person: Instance) -> Instance:
     return replace(person, extra={**person.extra, "raw": raw})
 
 
-def _size(person: Instance) -> float:
-    """Longer side in pixels of the person's box, or of the box around its joints; at least one."""
-    if person.box_xyxy is not None:
-        box = np.asarray(person.box_xyxy, np.float64)
-        return max(1.0, float((box[2:] - box[:2]).max()))
-    found = person.xy[person.visibility > 0]
-    return max(1.0, float(np.ptp(found, axis=0).max())) if len(found) else 1.0
-
-
 def _joints(person: Instance) -> np.ndarray:
     """(K, 2) float64, NaN where missing."""
     return np.where(person.visibility[:, None] > 0, person.xy, np.nan).astype(np.float64)
@@ -218,7 +209,7 @@ def _causal(header: StreamHeader, lines: Iterable[FramePoses]) -> Iterator[Frame
         joints = {}
         for number, person in people_of(line).items():
             used = filters.get(number, (OneEuro(), time))[0]
-            joints[number] = used.update(time, _joints(person), _size(person))
+            joints[number] = used.update(time, _joints(person), size_of(person))
             filters[number] = used, time
         yield _changed(line, joints)
 
@@ -227,59 +218,44 @@ def _in_blocks(header: StreamHeader, lines: Iterable[FramePoses], name: str) -> 
     window: list[FramePoses] = []
     times: list[float] = []
     done = 0  # lines of the window that were given out; they are its first margin
-    half: int | None = None
     for line in lines:
         if line.extra.get("cut"):
-            yield from _filtered(header, window, times, name, half)[done:]
+            yield from _filtered(header, window, times, name)[done:]
             window, times, done = [], [], 0
         window.append(line)
         times.append(line_time(header, line))
         if times[-1] - times[done] < _BLOCK + _MARGIN and len(window) - done < 2 * _MOST:
             continue
-        # The window's length in frames is decided once, or blocks would differ.
-        half = half or _half_window(times)
         ready = max(done + 1, min(len(window), int(np.searchsorted(times, times[-1] - _MARGIN, "right"))))
         if len(window) - done >= 2 * _MOST:
             ready = max(ready, len(window) - _MOST)
-        yield from _filtered(header, window, times, name, half)[done:ready]
+        yield from _filtered(header, window, times, name)[done:ready]
         first = max(int(np.searchsorted(times, times[ready - 1] - _MARGIN)), ready - _MOST)
         window, times, done = window[first:], times[first:], ready - first
-    yield from _filtered(header, window, times, name, half)[done:]
+    yield from _filtered(header, window, times, name)[done:]
 
 
-def _half_window(times: list[float]) -> int:
-    """Frames on each side of a Savitzky-Golay window; at least two, so that it does smooth."""
-    steps = np.diff(times)
-    step = float(np.median(steps[steps > 0])) if (steps > 0).any() else 1.0
-    return max(2, round(_WINDOW / 2 / step))
-
-
-def _filtered(
-    header: StreamHeader, lines: list[FramePoses], times: list[float], name: str, half: int | None
-) -> list[FramePoses]:
+def _filtered(header: StreamHeader, lines: list[FramePoses], times: list[float], name: str) -> list[FramePoses]:
     """All lines of a window with everybody's track through a filter."""
     tracks: dict[int, list[tuple[int, Instance]]] = {}
     for n, line in enumerate(lines):
         for number, person in people_of(line).items():
             tracks.setdefault(number, []).append((n, person))
     changed: list[dict[int, np.ndarray]] = [{} for _ in lines]
-    half = half or (_half_window(times) if len(times) > 1 else 2)
     for number, seen in tracks.items():
         at = np.array([n for n, _ in seen])
         time = np.array(times)[at]
         for part in np.split(np.arange(len(seen)), np.flatnonzero(np.diff(time) > _GONE) + 1):
-            steady = _track([seen[i][1] for i in part], at[part], time[part], name, half, header.skeleton)
+            steady = _track([seen[i][1] for i in part], at[part], time[part], name, header.skeleton)
             for n, xy in zip(at[part].tolist(), steady, strict=True):
                 changed[n][number] = xy
     return [_changed(line, joints) for line, joints in zip(lines, changed, strict=True)]
 
 
-def _track(
-    people: list[Instance], at: np.ndarray, time: np.ndarray, name: str, half: int, skeleton: Skeleton
-) -> np.ndarray:
+def _track(people: list[Instance], at: np.ndarray, time: np.ndarray, name: str, skeleton: Skeleton) -> np.ndarray:
     """(T, K, 2) one person's joints, filtered; ``at`` are the lines they stand in."""
     xy = np.stack([_joints(p) for p in people])
-    size = np.array([_size(p) for p in people])
+    size = np.array([size_of(p) for p in people])
     anew, outlier = breaks(time, xy, size, np.array(skeleton.flip_pairs, int).reshape(-1, 2))
     if name == "kalman":
         filled = np.array([[n in (p.extra.get("filled") or ()) for n in skeleton.keypoints] for p in people])
@@ -288,5 +264,5 @@ def _track(
     # A line in which the person is missing ends a run.
     result = xy.copy()
     for run in np.split(np.arange(len(at)), np.flatnonzero(np.diff(at) > 1) + 1):
-        result[run] = savitzky_golay(time[run], xy[run], half, anew=anew[run])
+        result[run] = savitzky_golay(time[run], xy[run], _WINDOW, anew=anew[run])
     return result

@@ -12,10 +12,10 @@ The sum of costs over all pairs is made least, beside the cost of a new identity
 was hidden and wears the same may be anywhere within a walk: whoever turns round behind a wall is not where he was
 going.
 
-A track's colours are the mean of its first fifty looks, then a slow one; nobody is learnt from while he overlaps
-others, nor from a look that is far from what is known, unless several looks on end say so: then what is known was
-wrong (somebody half behind something when first seen). All of it stands in the stream, so a run that is resumed knows
-what it knew.
+A track's colours are the mean of its first fifty looks, thirty a second at most, then a slow one; nobody is learnt from
+while he overlaps others, nor from a look that is far from what is known, unless several looks on end say so: then what
+is known was wrong (somebody half behind something when first seen). All of it stands in the stream, so a run that is
+resumed knows what it knew.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ _STRANGE = 18.0  # looks further than this from what is known are not learnt
 _SURE = 3  # looks after which that is so
 _WRONG = 8  # strange looks on end at somebody in plain sight: what is known is wrong, and learnt anew
 _LONG = 50  # looks averaged
+_PACE = 30.0  # looks a second: where there are more frames each counts less, since they show the same
 _YOUNG, _GROWN = 1.0, 1.0  # what such a track costs at first where others want the person; seconds till nothing
 _OVER = 0.3  # IoU with another's box at first sight that makes it one
 _LEAST = 1e-3  # that taking somebody for a track is worth where it is worth anything
@@ -98,15 +99,17 @@ class ColouredTracker(OksTracker):
         known, looks = np.stack([t.colours for t, _ in pairs]), np.stack([t.looks for t, _ in pairs])
         strange = (looks.max(1) >= _SURE) & (unlike(now, known) > _STRANGE)
         busy = meets.any(1)
+        counts = np.minimum([t.gap * _PACE for t, _ in pairs], 1.0)
         for i, (track, _) in enumerate(pairs):
-            track.doubts = 0 if not strange[i] else track.doubts + (not busy[i])
-            if track.doubts >= _WRONG:
-                looks[i], track.doubts, strange[i] = 0, 0, False
+            track.doubts = 0.0 if not strange[i] else track.doubts + (not busy[i]) * float(counts[i])
+            if track.doubts >= _WRONG - 1e-6:
+                looks[i], track.doubts, strange[i] = 0, 0.0, False
         there = ~np.isnan(now[..., 0])
         first = there & (looks == 0)
         more = there & ~first & ~(busy | strange)[:, None]
-        looks = np.where(more, np.minimum(looks + 1, _LONG), looks)
-        known = np.where(more[..., None], known + (now - known) / np.maximum(looks, 1)[..., None], known)
+        looks = np.where(more, np.minimum(looks + counts[:, None], _LONG), looks)
+        share = counts[:, None] / np.maximum(looks, 1)
+        known = np.where(more[..., None], known + (now - known) * share[..., None], known)
         # Somebody who is never seen alone is better known by this than by nothing.
         known, looks = np.where(first[..., None], now, known), np.where(first, 1, looks)
         for (track, _), colours, count in zip(pairs, known, looks, strict=True):

@@ -41,8 +41,9 @@ class Track:
         since: seconds, when it was first seen. over: IoU of its box then with the nearest other person's.
         frames: in which it was seen.
         colours: (2, 9) what was seen of clothes so far (`colours.read`), NaN for parts that were not.
-        looks: (2,) sightings that stands for.
-        doubts: sightings on end that were far from it.
+        looks: (2,) sightings that stands for, none of which counts more than a thirtieth of a second does.
+        doubts: sightings on end that were far from it, counted likewise.
+        gap: seconds between the last two sightings.
     """
 
     id: int
@@ -58,7 +59,8 @@ class Track:
     frames: int = 0
     colours: np.ndarray = field(default_factory=lambda: colours.read(None))
     looks: np.ndarray = field(default_factory=lambda: np.zeros(len(colours.PARTS)))
-    doubts: int = 0
+    doubts: float = 0.0
+    gap: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,11 @@ class Seen:
 
 
 def seen(instance: Instance) -> Seen:
-    """What of a person tracking looks at; the area is 0.53 of the box (COCO's usual share), at least one pixel."""
-    box = instance.box_xyxy if instance.box_xyxy is not None else keypoint_box(instance.xy, instance.visibility)
+    """What of a person tracking looks at; the area is 0.53 of the box (COCO's usual share), at least one pixel. A box
+    without extent says nothing: the one around the joints is taken."""
+    box = instance.box_xyxy
+    if box is None or not (box[2:] > box[:2]).all():
+        box = keypoint_box(instance.xy, instance.visibility)
     corners = np.zeros(4) if box is None else np.asarray(box, np.float64)
     area = max(1.0, 0.53 * float((corners[2] - corners[0]) * (corners[3] - corners[1])))
     xy = np.where(instance.visibility[:, None] > 0, instance.xy, np.nan)
@@ -225,5 +230,5 @@ class Tracker(ABC):
             elif not np.isnan(person.spread):
                 track.spread += max(1 / (track.frames + 1), recent[step]) * (person.spread - track.spread)
             track.xy, track.score, track.box, track.area = person.xy, person.score, person.box, person.area
-            track.time = time
+            track.time, track.gap = time, step
             track.frames += 1

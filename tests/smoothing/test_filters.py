@@ -21,7 +21,7 @@ def _kalman(time: np.ndarray, xy: np.ndarray, size: np.ndarray) -> np.ndarray:
 
 FILTERS: dict[str, Filter] = {
     "oneeuro": one_euro,
-    "savgol": lambda time, xy, size: savitzky_golay(time, xy, 6),
+    "savgol": lambda time, xy, size: savitzky_golay(time, xy, 0.4),
     "kalman": _kalman,
 }
 every_filter = pytest.mark.parametrize("name", FILTERS)
@@ -132,20 +132,20 @@ def test_one_euro_at_constant_speed_is_late_by_the_formula() -> None:
 
 
 def test_one_euro_is_the_published_recursion() -> None:
-    """By hand, for one coordinate: T = 0.1 s, sizes of 1 pixel, cut-off 1 Hz, beta 2, derivative at 1 Hz."""
+    """By hand, for one coordinate: T = 0.1 s, sizes of 2 pixels, cut-off 1 Hz, beta 2, derivative at 1 Hz."""
     steady = one_euro(
-        np.array([0.0, 0.1]), np.array([[[0.0, 0.0]], [[1.0, 0.0]]]), np.ones(2), cutoff=1.0, beta=2.0,
+        np.array([0.0, 0.1]), np.array([[[0.0, 0.0]], [[1.0, 0.0]]]), np.full(2, 2.0), cutoff=1.0, beta=2.0,
         derivative_cutoff=1.0,
     )  # fmt: skip
-    share = 1 / (1 + 1 / (2 * np.pi * 0.1))  # 0.38587 of the derivative 10 / s
-    cutoff = 1 + 2 * 10 * share
+    share = 1 / (1 + 1 / (2 * np.pi * 0.1))  # 0.38587 of the derivative 5 / s
+    cutoff = 1 + 2 * 5 * share
     assert steady[1, 0, 0] == pytest.approx(1 / (1 + 1 / (2 * np.pi * cutoff * 0.1)))
 
 
 @pytest.mark.parametrize("length", [3, 8, 13, 14, 60])
 def test_savitzky_golay_is_scipys_at_a_constant_rate(length: int) -> None:
     values = np.random.default_rng(5).normal(0, 10, (length, 3, 2))
-    ours = savitzky_golay(np.arange(length) / 50, values, 6)
+    ours = savitzky_golay(np.arange(length) / 50, values, 0.24)
     width = min(13, length - (length + 1) % 2)
     theirs = savgol_filter(values, width, 2, axis=0, mode="interp")
     np.testing.assert_allclose(ours, theirs, atol=1e-9)
@@ -155,7 +155,20 @@ def test_savitzky_golay_fits_parabolas_at_any_rate() -> None:
     rng = np.random.default_rng(6)
     time = times(rng, 60, 0.9)
     xy = np.stack([3 * time**2 - time, 5 - 40 * time**2], axis=1)[:, None]
-    np.testing.assert_allclose(savitzky_golay(time, xy, 5), xy, atol=1e-8)
+    np.testing.assert_allclose(savitzky_golay(time, xy, 1 / 3), xy, atol=1e-8)
+
+
+def test_savitzky_golay_spans_seconds_where_the_rate_changes() -> None:
+    """Half as many frames a second from the middle on: half as many in the window."""
+    rng = np.random.default_rng(8)
+    time = np.concatenate([np.arange(100) / 60, 100 / 60 + np.arange(100) / 30])
+    xy = rng.normal(0, 10, (200, 3, 2))
+    ours = savitzky_golay(time, xy, 0.4)
+    for part, width in ((slice(0, 60), 25), (slice(140, 200), 13)):
+        inner = slice(part.start, part.stop)
+        theirs = savgol_filter(xy[: inner.stop] if part.start == 0 else xy[100:], width, 2, axis=0, mode="interp")
+        theirs = theirs if part.start == 0 else theirs[inner.start - 100 :]
+        np.testing.assert_allclose(ours[inner][:40], theirs[:40], atol=1e-6)
 
 
 def _dense_smoother(time: np.ndarray, seen: np.ndarray, variance: np.ndarray, push: float) -> np.ndarray:

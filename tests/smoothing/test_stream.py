@@ -19,7 +19,7 @@ from posecli.errors import PoseError, UsageError
 from posecli.predictions import FramePoses, StreamHeader, StreamWriter, header_to_json, read_stream
 from posecli.smoothing import stream
 from posecli.smoothing.filters import kalman
-from posecli.smoothing.gaps import fill_gaps
+from posecli.smoothing.gaps import fill_gaps, size_of
 from posecli.smoothing.stream import Smoothing, smooth_file, smooth_lines
 from posecli.types import Instance, Skeleton
 
@@ -170,6 +170,26 @@ def test_gaps_are_filled_evenly_in_time_and_marked() -> None:
     np.testing.assert_allclose(part.xy[1], end[2:4] / 2, atol=1e-5)
     assert part.extra["filled"] == ["b", "c"]
     np.testing.assert_allclose(part.xy[0], [2, 2])
+
+
+def test_nothing_is_filled_between_places_too_far_apart() -> None:
+    """Six frames at five sizes a second, and the boxes are 200 pixels long: 0.12 + 1 of them."""
+    here = walk(np.random.default_rng(3), 1)[0]
+    for moved, lines in ((220, 7), (240, 2)):
+        filled = list(
+            fill_gaps(
+                HEADER, [line(0, person(1, here)), *map(line, range(1, 6)), line(6, person(1, here + [moved, 0]))], 9
+            )
+        )
+        assert sum(len(each.instances) for each in filled) == lines
+
+
+def test_of_a_box_without_extent_the_joints_say_the_size() -> None:
+    """Sizes of a pixel made every movement a leap."""
+    here = np.array([[0, 0], [30, 10], [20, 120]])
+    nothing = replace(person(1, here), box_xyxy=np.array([5.0, 5, 5, 5]))
+    assert size_of(nothing) == 120 and size_of(person(1, here)) == 200
+    assert size_of(replace(nothing, visibility=np.zeros(3, int))) == 1
 
 
 def test_nothing_is_filled_across_a_cut() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from posecli.skeletons import BODY19, COCO17
 from posecli.tracking import TRACKERS, ColouredTracker, FlowTracker, IouTracker, OksTracker, make
+from posecli.tracking.colours import KEY
 from posecli.types import Instance, Skeleton
 
 POSE = np.random.default_rng(1).uniform([0, 0], [40, 100], (17, 2))
@@ -167,3 +168,26 @@ def test_a_change_of_size_alone_does_not_end_an_identity() -> None:
     tracker = ColouredTracker(COCO17)
     for n in range(50):
         assert tracker.link([sized(100, 1.0 if n < 25 else 0.6)], n / 25) == [1]
+
+
+def test_a_box_without_extent_says_nothing_of_where_somebody_is() -> None:
+    """Its area made every likeness 0, so each frame had new identities."""
+    tracker = OksTracker(COCO17)
+    nowhere = np.array([5.0, 5, 5, 5])
+    for n in range(5):
+        assert tracker.link([person(2.0 * n).changed(box_xyxy=nowhere)], n / 25) == [1]
+
+
+@pytest.mark.parametrize("rate", [30, 120])
+def test_what_is_known_of_colours_is_learnt_anew_after_a_time_not_after_frames(rate: int) -> None:
+    """Somebody in plain sight looks otherwise from now on: believed after 8 thirtieths of a second at any rate."""
+    tracker = ColouredTracker(COCO17)
+    for n in range(rate):
+        tracker.link([person(0).changed(extra={KEY: [[40] * 9, [60] * 9]})], n / rate)
+    (track,) = tracker.tracks
+    assert track.looks.max() == pytest.approx(30, abs=1.1)
+    after = 0
+    while track.colours[0, 0] < 200:
+        tracker.link([person(0).changed(extra={KEY: [[220] * 9, [240] * 9]})], 1 + after / rate)
+        after += 1
+    assert after == pytest.approx(8 * rate / 30, abs=1.1)
