@@ -66,6 +66,8 @@ def replace_when_done(path: str | Path, *, overwrite: bool = True) -> Iterator[P
                 part.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename == str(part):
             error.filename, error.filename2 = str(path), None  # the name that a user knows
+        if isinstance(error, PoseError):
+            error.where = error.where.replace(str(part), str(path))
         raise
 
 
@@ -146,14 +148,29 @@ def only_numbers(lists: Iterable[Iterable[Any]], *, null: bool = False) -> bool:
     return set(map(type, chain.from_iterable(lists))) <= {int, float, *([type(None)] if null else [])}
 
 
-def json_text(value: Any, **how: Any) -> str:
+def place_of_not_finite(value: Any) -> str:
+    """Where in plain values the first number stands that JSON does not know, and which it is: ``annotations[0] (id 7):
+    mine.deep[1] is nan``, the id being that of the last list entry that has one; empty where there is none."""
+    if isinstance(value, float):
+        return "" if math.isfinite(value) else f" is {value}"
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    for key, part in parts:
+        if found := place_of_not_finite(part):
+            step = key if isinstance(value, dict) else f"[{key}]"
+            if not isinstance(value, dict) and isinstance(part, dict) and "id" in part:
+                return f"{step} (id {part['id']!r}): {found}"
+            return f"{step}{found}" if found[0] in "[ " else f"{step}.{found}"
+    return ""
+
+
+def json_text(value: Any, where: str | Path = "", **how: Any) -> str:
     """A value as strict JSON; text stands as it is, but for halves of characters, which UTF-8 cannot hold.
 
     Args:
-        value: plain values. how: of `json.dumps`.
+        value: plain values. where: the file that is written, for the message. how: of `json.dumps`.
 
     Raises:
-        PoseError: a number in it is not finite.
+        PoseError: a number in it is not finite; where it stands is named.
     """
     try:
         text = json.dumps(value, allow_nan=False, ensure_ascii=False, **how)
@@ -161,8 +178,8 @@ def json_text(value: Any, **how: Any) -> str:
     except UnicodeEncodeError:
         return json.dumps(value, allow_nan=False, **how)
     except ValueError:
-        what = "a value kept from the input (a key of its own, a mask) is not finite"
-        raise PoseError(what, hint="posecli check looks at the input") from None
+        what = f"{place_of_not_finite(value)}, kept from the input: JSON has no such number"
+        raise PoseError(what, str(where), "posecli check looks at the input") from None
     return text
 
 
@@ -187,7 +204,8 @@ def image_root_of(labels: str | Path, first_name: str) -> Path:
     split = path.stem.rpartition("_")[2]
     folders = [here, here / "images", here.parent, here.parent / "images", here.parent / split]
     folders += [here.parent / "images" / split, here.parent.parent]
-    return next((f for f in folders if (f / first_name).exists()), here)
+    # `Path.exists` raises where a name is too long to be anywhere.
+    return next((f for f in folders if os.path.exists(f / first_name)), here)
 
 
 def inside(folder: str | Path, name: str, where: str = "") -> Path:

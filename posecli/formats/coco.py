@@ -56,7 +56,8 @@ def read(
     """Reads and checks a COCO keypoint file.
 
     Coordinates stay float64 and NaN where v is 0; v is kept exactly. ``Instance.extra`` holds the annotation's ``id``,
-    its ``segmentation`` (polygons or RLE, untouched) and all unknown keys; ``ignore`` is ``iscrowd``. A box without
+    its ``segmentation`` (polygons or RLE, untouched), all unknown keys, and a ``num_keypoints`` of 0 beside labelled
+    joints (pycocotools ignores such people; `write` counts anew); ``ignore`` is ``iscrowd``. A box without
     width and height becomes None. ``Dataset.info`` holds the file's other top-level keys, and under ``categories`` the
     category of the people where it is not simply ``person`` with id 1. Several categories of the same joints are taken
     as one; of several with different joints, the one called ``person`` or the one with the joints of ``skeleton``.
@@ -404,6 +405,8 @@ def _points(rows: Sequence[tuple[str, Any]], count: int) -> np.ndarray:
 def _instance(at: str, entry: Mapping[str, Any], xy: np.ndarray, visibility: np.ndarray, score: np.ndarray) -> Instance:
     """``score`` (K,) is what joints have where the annotation gives none."""
     extra = {k: v for k, v in entry.items() if k not in _ANNOTATION_KEYS}
+    if entry.get("num_keypoints", 1) == 0 and visibility.any():
+        extra["num_keypoints"] = 0
     if "ignore" in entry and "iscrowd" in entry:
         extra["iscrowd"] = entry["iscrowd"]
     for key in ("iscrowd", "ignore"):

@@ -33,7 +33,7 @@ def write(dataset: Dataset, path: str | Path, *, overwrite: bool = True) -> None
     value = to_json(moved(dataset, here))
     with replace_when_done(path, overwrite=overwrite) as part, open(part, "w", encoding="utf-8") as handle:
         # dumps is several times faster than dump: it takes the C encoder.
-        handle.write(json_text(value, separators=(",", ":")))
+        handle.write(json_text(value, path, separators=(",", ":")))
         handle.write("\n")
 
 

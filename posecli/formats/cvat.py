@@ -13,7 +13,8 @@ out, which is said. CVAT itself writes every frame of a track; frames between tw
 interpolated, which is said.
 
 A project is exported as one file of several ``<task>``. For video each is a video of its own, to which tracks belong by
-``task_id``; their frame numbers count on from one task of a subset to the next (`_offsets`). For images the pictures
+``task_id``; their frame numbers count on from one task of a subset to the next (`_offsets`). A job's file has a
+``<job>`` in place of the ``<task>``, whose frames older CVAT counted otherwise (`_job_frames`). For images the pictures
 lie in a folder for each ``subset``. Pictures that are frames of a video are named without their suffix
 (``frame_000012`` for ``frame_000012.PNG``).
 
@@ -478,8 +479,8 @@ def _read_video(
     if noted is not None and all(str(k).isdecimal() for k in noted):
         task = sorted(int(k) for k in noted)
     else:
-        task, noted = _task_frames(root, tracks, path), None
-    # The numbers of a job's head count the frames of its task, not those of the video.
+        of_job = next(root.iter("job"), None) is not None
+        task, noted = (_job_frames(root, tracks, path, warn) if of_job else _task_frames(root, tracks, path)), None
     inside = None if noted is not None or next(root.iter("job"), None) is not None else set(task)
     people: dict[int, list[_Person]] = defaultdict(list)
     boxes: list[tuple[tuple[str, int], np.ndarray]] = []
@@ -558,6 +559,50 @@ def _task_frames(root: ET.Element, tracks: list[ET.Element], path: Path) -> list
     if (stop - start) // step > 10_000_000:
         raise PoseError(f"a task of frames {start} to {stop}", str(path), "no video is that long")
     return list(range(start, stop + 1, step))
+
+
+def _job_frames(root: ET.Element, tracks: list[ET.Element], path: Path, warn: Warn) -> list[int]:
+    """The frames of the video that the job has.
+
+    CVAT states the video's numbers of its first and last frame; older ones their places among the frames of the task
+    (``JobData`` of ``dataset_manager/bindings.py``), beside which nothing tells where the task begins. Which it is
+    shows where ``step`` is above 1: places follow one another. Of a task that begins elsewhere than with the video the
+    frames with somebody in them may tell where; where they don't, they are all that is known, which is said.
+    """
+    start, step = _start_and_step(root, path)
+    last = _text(root, "stop_frame")
+    used = sorted({_whole(s.get("frame"), "frame", str(path)) for t in tracks for s in t if _has_somebody(s)})
+    if not last:
+        return _task_frames(root, tracks, path)
+    stop = _whole(last, "stop_frame", str(path))
+    size = _text(root, "size")
+    count = _whole(size, "size", str(path)) if size else None
+    by_place = step > 1 and count is not None and count > 1 and stop - start == count - 1
+    apart = step if by_place else 1
+    if (stop - start) * apart // step > 10_000_000:
+        raise PoseError(f"a job of frames {start} to {stop}", str(path), "no video is that long")
+    job = range(start * apart, stop * apart + 1, step)
+    if not used or set(used) <= set(job):
+        return list(job)
+    # The frame of the video that the task begins with: the first and the last frame in use are frames of the job.
+    rest = {(frame - start * apart) % step for frame in used}
+    if job and len(rest) == 1:
+        least = max(used[-1] - job[-1], 0)
+        begins = range(least + (rest.pop() - least) % step, used[0] - job[0] + 1, step)
+        if len(begins) == 1:
+            return [begins[0] + frame for frame in job]
+    warn(
+        f"{path}: frames {start} to {stop} of the job are not counted as those of the video are: only the {len(used)} "
+        "frames with somebody in them were taken (export the task to have the empty ones)"
+    )
+    return used
+
+
+def _has_somebody(shape: ET.Element) -> bool:
+    """Whether a shape of a track shows anything."""
+    if shape.tag == "skeleton":
+        return any(point.get("outside") != "1" for point in shape.findall("points"))
+    return shape.tag in ("points", "box") and shape.get("outside") != "1"
 
 
 def _not_of_task(task: list[int], offset: int, where: str) -> tuple[str, str, str]:

@@ -28,7 +28,7 @@ from posecli.errors import PoseError
 from posecli.files import replace_when_done
 from posecli.formats.found_pictures import FoundPictures, video_of
 from posecli.formats.joint_names import skeleton_from_names
-from posecli.formats.labels import SCORE_THRESHOLD, LabelFile, LabelRow, joint_columns, to_instance
+from posecli.formats.labels import SCORE_THRESHOLD, LabelFile, LabelRow, joint_columns, say_scores_outside, to_instance
 from posecli.formats.side_notes import coordinate, is_video_frame, tell_losses
 from posecli.formats.sniffing import head_of
 from posecli.formats.tables import Lines, csv_lines, read_deeplabcut
@@ -98,6 +98,7 @@ def read(src: str | Path, options: ReadOptions, warn: Warn) -> Dataset:
     videos: list[Video] = []
     for path, label, lines in tables:
         columns = joint_columns(label, skeleton, {})
+        say_scores_outside(label, warn)
         index = _index(lines)
         places: list[tuple[str, int, int, int | None]]
         recordings: list[str | None] = [None] * len(index)

@@ -74,11 +74,18 @@ class StatedPictures:
     Args:
         sizes: picture name to width and height.
         videos: of the data set.
+        frames: of videos that are pictures, by the video's id: picture name to width and height.
     """
 
-    def __init__(self, sizes: Mapping[str, tuple[int, int]], videos: Sequence[Video]) -> None:
+    def __init__(
+        self,
+        sizes: Mapping[str, tuple[int, int]],
+        videos: Sequence[Video],
+        frames: Mapping[int, Mapping[str, tuple[int, int]]] | None = None,
+    ) -> None:
         self.sizes = sizes
         self.videos = videos
+        self._frames = frames or {}
         last: dict[str, set[tuple[int, int]]] = {}
         for name, size in sizes.items():
             last.setdefault(name.replace("\\", "/").rsplit("/", 1)[-1], set()).add(size)
@@ -105,6 +112,13 @@ class StatedPictures:
         if len(names) != 1:
             raise PoseError(f"{len(names)} labelled pictures are called {stem!r}")
         return names[0], *self.sizes[names[0]]
+
+    def pictures_of(self, video: Video) -> dict[str, tuple[str, int, int]]:
+        """Name, width and height of the pictures that are frames of the video, by name without folders and suffix;
+        empty where they are not pictures, or two have one name."""
+        frames = self._frames.get(video.id, {})
+        found = {Path(name.replace("\\", "/")).stem: (name, *size) for name, size in frames.items()}
+        return found if len(found) == len(frames) else {}
 
     def video(self, stems: Sequence[str], only: bool = True) -> Video | None:
         """The video of one of these names, without folders and suffix, else (``only``) the only one there is."""

@@ -228,7 +228,7 @@ def write(dataset: Dataset, path: str | Path, *, overwrite: bool = False, warn: 
                 raise PoseError(f"two pictures would both be labelled in {name}", record.file_name)
             place.parent.mkdir(parents=True, exist_ok=True)
             final = folder / place.relative_to(part)
-            text = json_text(_file_json(dataset, record, final), indent=1)
+            text = json_text(_file_json(dataset, record, final), final, indent=1)
             place.write_text(text + "\n", encoding="utf-8")
 
 

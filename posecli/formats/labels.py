@@ -10,7 +10,7 @@ Coordinates of every form are pixels with pixel centres on integers, counted fro
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,19 @@ class LabelFile:
     labelled: tuple[int, ...] = ()
     fps: float | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def say_scores_outside(label: LabelFile, warn: Callable[[str], None]) -> None:
+    """Tells how many joint scores lie outside 0 to 1 (per cent, logits): they count as 0 and 1."""
+    if label.third is Third.SCORE:
+        say_outside((row.third for row in label.rows), str(label.path), warn)
+
+
+def say_outside(scores: Iterable[np.ndarray], where: str, warn: Callable[[str], None]) -> None:
+    """The same of arrays of scores; what is not finite is no score."""
+    outside = sum(int((np.isfinite(s) & ((s < 0) | (s > 1))).sum()) for s in scores)
+    if outside:
+        warn(f"{where}: {outside} joint scores below 0 or above 1 count as 0 and 1")
 
 
 def joint_columns(label: LabelFile, skeleton: Skeleton, renames: Mapping[str, str]) -> np.ndarray:

@@ -350,7 +350,7 @@ def write(dataset: Dataset, path: str | Path, *, overwrite: bool = False, warn: 
     drafts = any(p.person_score != 1 or (p.score[p.visibility > 0] != 1).any() for p in people)
     tasks = [_task(dataset, record, n, drafts) for n, record in enumerate(dataset.records, 1)]
     with replace_when_done(path, overwrite=overwrite) as part:
-        part.write_text(json_text(tasks, indent=1) + "\n", encoding="utf-8")
+        part.write_text(json_text(tasks, path, indent=1) + "\n", encoding="utf-8")
 
 
 def _task(dataset: Dataset, record: Record, number_: int, drafts: bool) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from posecli.formats.clips import LABEL_SUFFIXES, Clip, ClipFacts, facts_of, fin
 from posecli.formats.deeplabcut import read_table
 from posecli.formats.frame_json import read_frame_json, read_frame_json_folder
 from posecli.formats.joint_names import skeleton_from_names
-from posecli.formats.labels import SCORE_THRESHOLD, LabelFile, LabelRow, joint_columns, to_instance
+from posecli.formats.labels import SCORE_THRESHOLD, LabelFile, LabelRow, joint_columns, say_scores_outside, to_instance
 from posecli.formats.tables import read_csv
 from posecli.skeletons import get_skeleton, read_renames, read_skeleton_toml
 from posecli.types import Dataset, Instance, Record, Skeleton, Video
@@ -205,6 +205,7 @@ def _people(
     if label.names is None and rows and len(rows[0].xy) != skeleton.num_keypoints:
         what = f"{len(rows[0].xy)} joints where skeleton {skeleton.name!r} has {skeleton.num_keypoints}"
         raise PoseError(what, rows[0].where)
+    say_scores_outside(label, warn)
     fps = label_fps if label_fps is not None else label.fps
     # 60/s and 59.94/s differ by a thousandth: only what is rounding counts as the same rate.
     if fps is not None and facts.fps and abs(fps - facts.fps) <= 1e-4 * facts.fps:

@@ -26,12 +26,13 @@ from posecli.files import refuse_device
 from posecli.formats.alignment import align, describe_rates
 from posecli.formats.clips import Clip, ClipFacts, facts_of
 from posecli.formats.coco import joint_box, load_json
-from posecli.formats.labels import SCORE_THRESHOLD, visibility_from_scores
+from posecli.formats.labels import SCORE_THRESHOLD, say_outside, visibility_from_scores
 from posecli.skeletons import MARS22
 from posecli.types import Dataset, Instance, Record, Video
 from posecli.video import VIDEO_SUFFIXES
 
 Warn = Callable[[str], None]
+_FAR = 2.0**53  # whole numbers up to here are what they say
 _JOINTS = MARS22.num_keypoints
 
 
@@ -121,7 +122,7 @@ def read_joints2d(path: Path) -> Joints2d:
             frame, *rest = (float(c) for c in cells)
         except ValueError as error:
             raise PoseError(f"not a number: {error}", at) from None
-        if not np.isfinite(frame) or frame < 0 or frame != int(frame):
+        if not 0 <= frame < _FAR or frame != int(frame):
             raise PoseError(f"{cells[0]!r} is not a frame number", at)
         if int(frame) in seen:
             raise PoseError(f"frame {int(frame)} stands twice", at)
@@ -208,6 +209,7 @@ def _people(
 ) -> dict[int, tuple[Instance, ...]]:
     """Frame index to the person, if any joint is in sight; frames without a label are not among the keys."""
     labels = read_joints2d(path)
+    say_outside([labels.score], str(path), warn)
     fps = label_fps if label_fps is not None else _rate_that_shows(labels.number, facts, first)
     numbers, times = labels.number, np.full(len(labels.number), np.nan)
     if fps is not None:

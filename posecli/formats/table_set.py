@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from posecli.errors import PoseError
 from posecli.formats.found_pictures import StatedPictures
 from posecli.formats.joint_names import skeleton_from_names
-from posecli.formats.labels import SCORE_THRESHOLD, LabelRow, joint_columns, to_instance
+from posecli.formats.labels import SCORE_THRESHOLD, LabelRow, joint_columns, say_scores_outside, to_instance
 from posecli.formats.picture_size import picture_size
 from posecli.formats.tables import read_csv
 from posecli.skeletons import get_skeleton, read_renames
@@ -46,23 +46,24 @@ def read(path: Path, options: ReadOptions, warn: Warn) -> Dataset:
         path: the file.
         options: ``skeleton`` where the joints' names are not those of the set (a `skeleton.toml` may rename them);
             ``image_root``, else the table's folder; ``score_threshold``.
-        warn: told nothing; for the sake of all readers being called alike.
+        warn: is told of scores outside 0 to 1.
 
     Raises:
         PoseError: naming file and row, for what `read_csv` finds wrong, no column ``source``, a row without a source or
             without a frame number, a picture whose size nobody says, two sizes for one picture.
     """
-    return _read(path, options, None)
+    return _read(path, options, None, warn)
 
 
-def read_to_compare(path: Path, options: ReadOptions, stated: StatedPictures) -> Dataset:
+def read_to_compare(path: Path, options: ReadOptions, stated: StatedPictures, warn: Warn) -> Dataset:
     """As `read`, of what is only compared with labels: no file needs to be there. Sizes are the rows', else the
     labels', else 0; joints found outside of a picture stay, as they do in a pose stream."""
-    return _read(path, options, stated)
+    return _read(path, options, stated, warn)
 
 
-def _read(path: Path, options: ReadOptions, stated: StatedPictures | None) -> Dataset:
+def _read(path: Path, options: ReadOptions, stated: StatedPictures | None, warn: Warn) -> Dataset:
     label = read_csv(path, by_source=True)
+    say_scores_outside(label, warn)
     skeleton, renames = _skeleton(options, label.names or (), str(path))
     columns = joint_columns(label, skeleton, renames)
     threshold = SCORE_THRESHOLD if options.score_threshold is None else options.score_threshold

@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from posecli.metrics.both import OverBoth
 from posecli.metrics.measures import Side
 from posecli.metrics.resampling import Key, Sampler
 from posecli.metrics.summary import main_columns
 
 LEVEL = 0.05
+FEW_UNITS = 10  # below, a percentile interval is known to be too narrow
 _SWAPS_AT_ONCE = 2_000_000
 # Differences of sums in another order may differ in their last digits; equal ones must count as equal.
 _TIE = 1e-12
@@ -74,34 +76,39 @@ def verdict(
     scale: float = 100.0,
     unit: str = "points",
     higher_is_better: bool = True,
+    about: str = "",
 ) -> str:
     """Says in words whether a difference holds.
 
     Args:
         name: of the metric. entry: see `difference_entry`. sides: names of the first and the second prediction.
         scale, unit: how the difference is printed. higher_is_better: False for errors.
+        about: what is said behind it.
     """
+    about = f", {about}" if about else ""
     value = scale * entry["value"]
     low, high = (None if v is None else scale * v for v in entry.get("interval") or (None, None))
     chance = _p_text(entry.get("p"))
     if low is None or high is None:
-        return f"{name}: {sides[1]} - {sides[0]} = {value:+.1f} {unit}; nothing says whether that is chance"
+        return f"{name}: {sides[1]} - {sides[0]} = {value:+.1f} {unit}{about}; nothing says whether that is chance"
     if entry["value"] == 0 and low == high == 0:
-        return f"{name}: no difference, {sides[0]} and {sides[1]} are equal on every draw"
+        return f"{name}: no difference, {sides[0]} and {sides[1]} are equal on every draw{about}"
     if not entry["holds"]:
         return (
             f"{name}: no difference shown; {sides[1]} - {sides[0]} = {value:+.1f} {unit} [{low:+.1f}, {high:+.1f}], "
-            f"{chance}"
+            f"{chance}{about}"
         )
     better, worse = (sides[1], sides[0]) if (entry["value"] > 0) == higher_is_better else sides
     size = sorted(abs(v) for v in (low, high))
     return (
-        f"{name}: {better} is better than {worse} by {abs(value):.1f} {unit} [{size[0]:.1f}, {size[1]:.1f}], {chance}"
+        f"{name}: {better} is better than {worse} by {abs(value):.1f} {unit} [{size[0]:.1f}, {size[1]:.1f}], "
+        f"{chance}{about}"
     )
 
 
-def verdicts(result: dict[str, Any], first: Side) -> list[str]:
-    """A sentence for each metric of the main table that both predictions have, over everything evaluated."""
+def verdicts(result: dict[str, Any], first: Side, both: OverBoth | None = None) -> list[str]:
+    """A sentence for each metric of the main table that both predictions have, over everything evaluated; one more
+    where there are few units."""
     names = short_names(result["predictions"], result["second"]["predictions"])
     sentences = []
     for key, heading in main_columns(result):
@@ -118,9 +125,26 @@ def verdicts(result: dict[str, Any], first: Side) -> list[str]:
                 scale=1.0 if pixels else 100.0,
                 unit="px" if pixels else "points",
                 higher_is_better=measure is None or measure.higher_is_better,
+                about="" if both is None else both.words(key),
             )
         )
-    return sentences
+    few = few_units(result["settings"])
+    return [*sentences, few] if sentences and few else sentences
+
+
+def few_units(settings: dict[str, Any]) -> str:
+    """Says in words what few units mean for differences; empty where there are enough, or nothing was drawn.
+
+    Args:
+        settings: of a result of `evaluate`.
+    """
+    units, name = settings["units"], settings["unit"]
+    if not settings["bootstrap"] or not 2 <= units < FEW_UNITS:
+        return ""
+    least = 2 / 2**units
+    text = f"only {units} {name}: intervals are likely too narrow"
+    # All ways to swap were tried: the observed one and its mirror image are always among the largest.
+    return text + (f", and no p can be below {least:.3g}, so no difference can hold" if least > LEVEL else "")
 
 
 def short_names(first: str, second: str) -> tuple[str, str]:

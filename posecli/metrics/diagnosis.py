@@ -103,7 +103,7 @@ class _Multi:
         self.full, self.area = full.take(chosen), area[chosen]
         self.gt = self.full.with_joints(side.common.label_index)
         labelled = (self.gt.visibility > 0).sum(axis=1)
-        self.left_out = self.gt.crowd | (labelled < settings.min_joints) | np.isnan(self.area)
+        self.left_out = self.gt.crowd | self.gt.none_stated | (labelled < settings.min_joints) | np.isnan(self.area)
         found = side.predictions.people
         self.is_stream = side.predictions.is_stream
         at = side.partners.partner[found.frame] if len(found) else np.zeros(0, np.int64)

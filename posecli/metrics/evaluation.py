@@ -11,6 +11,7 @@ import numpy as np
 
 from posecli.errors import PoseError, UsageError
 from posecli.metrics import oks
+from posecli.metrics.both import over_both
 from posecli.metrics.comparison import verdicts
 from posecli.metrics.diagnosis import diagnose as kinds_of_errors
 from posecli.metrics.explain import explain
@@ -173,9 +174,12 @@ def _evaluate(
         if "joint" in settings.by:
             result["second"]["groups"] |= joint_rows(second, compared, frames_used)
         result["difference"] = {"all": {}, "groups": {}}
-    add_intervals(result, first, second, groups, unit, unit_name, settings, notes)
+    both = None if second is None else over_both(first, second)
+    add_intervals(result, first, second, groups, unit, unit_name, settings, notes, both)
+    if both is not None:
+        notes += both.notes()
     if second is not None:
-        result["verdicts"] = verdicts(result, first)
+        result["verdicts"] = verdicts(result, first, both)
     if diagnose:
         result["diagnosis"] = kinds_of_errors(labels, first, settings, frames_used)
         if second is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from posecli.errors import PoseError
@@ -20,6 +20,7 @@ from posecli.formats.found_pictures import StatedPictures
 from posecli.formats.label_poses import label_stream
 from posecli.metrics.people import LabelFrames
 from posecli.types import Instance, Skeleton
+from posecli.video import PICTURE_SUFFIXES
 
 if TYPE_CHECKING:
     from posecli.predictions import FramePoses, StreamHeader
@@ -55,7 +56,11 @@ def stated_pictures(frames: LabelFrames) -> StatedPictures:
         for name, video, (width, height) in zip(frames.file_name, frames.video, frames.size_wh, strict=True)
         if video < 0
     }
-    return StatedPictures(sizes, frames.videos)
+    of_videos: dict[int, dict[str, tuple[int, int]]] = {}
+    for name, video, (width, height) in zip(frames.file_name, frames.video, frames.size_wh, strict=True):
+        if video >= 0 and PurePosixPath(name).suffix.lower() in PICTURE_SUFFIXES:
+            of_videos.setdefault(frames.videos[video].id, {})[name] = (int(width), int(height))
+    return StatedPictures(sizes, frames.videos, of_videos)
 
 
 def read_foreign(
@@ -99,7 +104,7 @@ def _labels_as_poses(
     given = skeleton if "skeleton" in FORMATS[form].takes else None
     root = image_root if "image_root" in FORMATS[form].takes else None
     if form == "csv" and stated is not None:
-        dataset = table_set.read_to_compare(path, ReadOptions(given, root), stated)
+        dataset = table_set.read_to_compare(path, ReadOptions(given, root), stated, warn)
     else:
         dataset = read_dataset(path, form, skeleton=given, image_root=root, warn=warn)
     labelled = [r for r in dataset.records if r.extra.get("is_labeled") is not False]

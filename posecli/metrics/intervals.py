@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 
 from posecli.metrics import crowdpose
-from posecli.metrics.comparison import difference_entry, p_values
-from posecli.metrics.groups import AP_KEYS, Group
+from posecli.metrics.both import OverBoth
+from posecli.metrics.comparison import FEW_UNITS, difference_entry, p_values
+from posecli.metrics.groups import AP_KEYS, Group, group_rows, joint_rows
 from posecli.metrics.measures import Side
 from posecli.metrics.options import Settings
 from posecli.metrics.people import Labels
 from posecli.metrics.resampling import Key, Sampler
 
 _WEIGHTS_AT_ONCE = 5_000_000  # counts held at once: 40 MB
-FEW_UNITS = 10  # below, a percentile interval is known to be too narrow
 AP_LIKE = (*AP_KEYS, *crowdpose.KEYS)  # -1 where there is nobody to find
 _NOT_MEASURED = ("frames", "people", "intervals", "counted")
 
@@ -44,6 +44,7 @@ def add_intervals(
     unit_name: str,
     settings: Settings,
     notes: list[str],
+    both: OverBoth | None = None,
 ) -> None:
     """Percentile intervals (95 %) for every row, joint and limb; with two predictions also for the differences, with p.
 
@@ -51,14 +52,17 @@ def add_intervals(
         result: of `evaluate`; rows get ``intervals``, ``difference`` its entries (see `difference_entry`).
         unit: (F,) the unit of each frame, see `independent_units`; ``unit_name``: what the units are.
         notes: is told of rows with too few units.
+        both: the two predictions over what both measured, where that is less than each has.
     """
     sides = [first] if second is None else [first, second]
+    over = [] if both is None else [_table(side, result, groups, settings) for side in both.sides]
     too_few, few = [], []
     for number, group in enumerate(groups):
         units, local = np.unique(unit[group.frames], return_inverse=True)
         place = np.full(len(unit), -1)
         place[group.frames] = local
         drawn: list[dict[Key, np.ndarray]] = [{} for _ in sides]
+        compared = drawn
         p: dict[Key, float] = {}
         if settings.bootstrap and len(units) < 2:
             too_few.append(group.name)
@@ -67,26 +71,40 @@ def add_intervals(
                 few.append(f"{group.name} ({len(units)})")
             whole = number == 0 and "joint" in settings.by
             samplers = [Sampler(side, group, place, len(units), columns=whole) for side in sides]
-            drawn = _all_draws(samplers, len(units), settings, number)
+            drawn = compared = _all_draws(samplers, len(units), settings, number)
             if second is not None:
-                p = p_values(samplers[0], samplers[1], len(units), settings.bootstrap, [settings.seed, number, 1])
+                seed = [settings.seed, number, 1]
+                p = p_values(samplers[0], samplers[1], len(units), settings.bootstrap, seed)
+                if both is not None:  # on the same draws and swaps
+                    pair = [Sampler(side, group, place, len(units), columns=whole) for side in both.sides]
+                    again = _all_draws(pair, len(units), settings, number)
+                    compared = [own | common for own, common in zip(drawn, again, strict=True)]
+                    p |= p_values(pair[0], pair[1], len(units), settings.bootstrap, seed)
         tables = [result] if second is None else [result, result["second"]]
         for table, values in zip(tables, drawn, strict=True):
             for key, (low, high) in ((k, _interval(v)) for k, v in values.items()):
                 if low is not None:
                     _row(table, group, key).setdefault("intervals", {})[key[0]] = [low, high]
         if second is not None:
-            _add_differences(result, group, drawn, p)
+            _add_differences(result, group, over, compared, p)
             if number == 0 and "joint" in settings.by:
                 for kind in ("joint", "limb"):
                     for name in result["groups"].get(kind, {}):
-                        _add_differences(result, Group(kind, name, group.frames), drawn, p)
+                        _add_differences(result, Group(kind, name, group.frames), over, compared, p)
     if too_few:
         notes.append(f"no intervals for {_some(too_few)}: only one of the {unit_name} to draw from")
     if few:
         notes.append(
             f"the intervals of {_some(few)} rest on fewer than {FEW_UNITS} {unit_name} and are likely too narrow"
         )
+
+
+def _table(side: Side, result: dict[str, Any], groups: list[Group], settings: Settings) -> dict[str, Any]:
+    """Rows of one prediction, those of joints and limbs among them where asked for."""
+    table = group_rows(side, groups, settings)
+    if "joint" in settings.by:
+        table["groups"] |= joint_rows(side, result["joints"]["compared"], groups[0].frames)
+    return table
 
 
 def _some(names: list[str]) -> str:
@@ -104,10 +122,17 @@ def _row(table: dict[str, Any], group: Group, key: Key = ("", "")) -> dict[str, 
 
 
 def _add_differences(
-    result: dict[str, Any], group: Group, drawn: list[dict[Key, np.ndarray]], p: dict[Key, float]
+    result: dict[str, Any],
+    group: Group,
+    over: list[dict[str, Any]],
+    drawn: list[dict[Key, np.ndarray]],
+    p: dict[Key, float],
 ) -> None:
-    """Second minus first for every metric that both have in this row."""
+    """Second minus first for every metric that both have in this row; ``over`` are the tables (first, second) of those
+    that are compared over what both measured."""
     before, after = _row(result, group), _row(result["second"], group)
+    if over:
+        before, after = before | _row(over[0], group), after | _row(over[1], group)
     column = group.name if group.by in ("joint", "limb") else ""
     target = _row(result["difference"], group)
     for name, value in before.items():

@@ -73,7 +73,7 @@ def measure_pair(pair: Pair) -> dict[str, Any]:
     if (storage := current()) is not None:
         result |= {key: storage.said(result[key]) for key in ("labels", "predictions")}
     with replace_when_done(pair.result) as place:
-        place.write_text(json_text(result, indent=2) + "\n", encoding="utf-8")
+        place.write_text(json_text(result, pair.result, indent=2) + "\n", encoding="utf-8")
     return dict(result["all"])
 
 

@@ -37,7 +37,7 @@ def measure_side(
 ) -> Side:
     """All measures of one prediction file."""
     scene = _Scene(labels, predictions, common, partners, settings, frames_used)
-    partner = _partners(scene)
+    partner, without_size = _partners(scene)
     paired = _paired(labels, common, scene.skeleton, scene.gt, scene.found, scene.rows, partner, settings)
     side = Side(
         scene.predictions, partners, {}, None, labels.people.track[scene.rows], scene.gt.frame[scene.rows], scene.rows,
@@ -48,6 +48,16 @@ def measure_side(
     if flagged and {"oks", "crowdpose"} & set(settings.metrics):
         side.notes.append(
             f"{flagged} people are flagged ignore, not iscrowd: AP counts them, as pycocotools does; the rest does not"
+        )
+    unstated = int((scene.gt.none_stated & scene.counted & scene.here).sum())
+    if unstated and {"oks", "crowdpose"} & set(settings.metrics):
+        side.notes.append(
+            f"{unstated} people have num_keypoints 0 and labelled joints: AP ignores them, as pycocotools does; the "
+            "rest does not"
+        )
+    if without_size:
+        side.notes.append(
+            f"{without_size} people have no area, or one of nearly nothing: paired by the size of the predicted person"
         )
     if "oks" in settings.metrics and scene.similarity is not None:
         _add_oks(side, scene)
@@ -60,6 +70,9 @@ def measure_side(
         _add_tracking(side, scene)
     side.counts = _counts(scene, partner)
     return side
+
+
+_WITHOUT_SIGMAS = 0.1  # of each joint, to pair by where the skeleton has none; COCO's reach from 0.025 to 0.107
 
 
 class _Scene:
@@ -115,21 +128,39 @@ class _Scene:
         return self.found.score >= self.predictions.frames.threshold[self.found.frame]
 
     def similarities(self, area: np.ndarray, visibility: np.ndarray) -> np.ndarray:
-        """OKS of the pairs, by these areas and with these joints found."""
+        """OKS of the pairs, by these areas and with these joints found. Whoever has joints and no area is not scored by
+        it; that a prediction is on him shows by `likeness`, or it would count as on nobody."""
         sigmas, gt = oks.require_sigmas(self.skeleton), self.gt
-        return oks.oks_of_pairs(*self.pairs, gt.xy, gt.visibility, gt.box_xywh, area, self.found.xy, visibility, sigmas)
+        values = oks.oks_of_pairs(
+            *self.pairs, gt.xy, gt.visibility, gt.box_xywh, area, self.found.xy, visibility, sigmas
+        )
+        blank = np.flatnonzero((np.isnan(area) & (self.labelled > 0))[self.pairs[0]])
+        if len(blank):
+            values[blank] = self.likeness(self.pairs[0][blank], self.pairs[1][blank])
+        return values
+
+    def likeness(self, g: np.ndarray, p: np.ndarray) -> np.ndarray:
+        """(P,) `oks.oks_by_either_area` of labelled people ``g`` (P,) with the predicted ones ``p`` (P,)."""
+        gt, found, whole = self.gt, self.found, self.predictions.people.take(p)
+        nothing = np.full(len(p), np.nan)
+        own, _ = oks.resolve_areas(nothing, np.zeros(len(p), bool), whole.xy, whole.visibility, whole.box_xywh)
+        sigmas = np.asarray(self.skeleton.sigmas or (_WITHOUT_SIGMAS,) * len(self.skeleton.keypoints), np.float64)
+        return oks.oks_by_either_area(
+            gt.xy[g], gt.visibility[g] > 0, self.area[g], found.xy[p], found.visibility[p] > 0, own, sigmas
+        )
 
     def match(
         self, area: np.ndarray, values: np.ndarray, few: np.ndarray, ranges: dict[str, tuple[float, float]]
     ) -> oks.Matches:
-        """COCO's matching of the pairs by these values; whoever is of ``few`` or has no area is ignored."""
+        """COCO's matching of the pairs by these values; whoever is of ``few``, has no area or no joint by the file's
+        own count is ignored."""
         inside = np.flatnonzero(self.here)
         row_here = np.full(len(self.gt), -1, np.int64)
         row_here[inside] = np.arange(len(inside))
         return oks.match_coco(
             self.gt.frame[inside],
             area[inside],
-            (self.gt.crowd | few | np.isnan(area))[inside],
+            (self.gt.crowd | self.gt.none_stated | few | np.isnan(area))[inside],
             self.gt.crowd[inside],
             self.at,
             self.found.score,
@@ -139,20 +170,30 @@ class _Scene:
         )
 
 
-def _partners(scene: _Scene) -> np.ndarray:
-    """(R,) the predicted person that each evaluated one is compared with, -1 for none."""
+def _partners(scene: _Scene) -> tuple[np.ndarray, int]:
+    """(R,) the predicted person that each evaluated one is compared with, -1 for none; how many of the pairs are of
+    people whose own size says nothing about likeness."""
     rows, full, found, pairs = scene.rows, scene.full, scene.found, scene.pairs
     row_of = np.full(len(scene.gt), -1, np.int64)
     row_of[rows] = np.arange(len(rows))
     mine = row_of[pairs[0]] >= 0
     chosen = row_of[pairs[0][mine]], pairs[1][mine]
     if scene.settings.match == "iou" or scene.similarity is None:
-        labelled = person_boxes(full.box_xywh, full.xy, full.visibility)
+        labelled = person_boxes(full.box_xywh, full.xy, full.visibility)[rows]
         predicted = person_boxes(found.box_xywh, found.xy, found.visibility)
-        alike = iou_of_pairs(labelled[rows][chosen[0]], predicted[chosen[1]])
+        alike = iou_of_pairs(labelled[chosen[0]], predicted[chosen[1]])
+        sized = np.asarray((labelled[:, 2:] > 0).all(axis=1))
     else:
         alike = scene.similarity[mine]
-    return pair_people(scene.settings.match, chosen, alike, found.score, len(rows))
+        # Nor has anybody a size whose area is so small that everybody's OKS is 0: two joints of a face, say.
+        sized = np.zeros(len(rows), bool)
+        sized[chosen[0][alike > 0]] = True
+        sized &= ~np.isnan(scene.area[rows])
+    which = np.flatnonzero(~sized[chosen[0]])
+    if len(which):
+        alike[which] = scene.likeness(rows[chosen[0][which]], chosen[1][which])
+    partner = pair_people(scene.settings.match, chosen, alike, found.score, len(rows))
+    return partner, int(((partner >= 0) & ~sized).sum())
 
 
 def _paired(

@@ -165,6 +165,34 @@ def oks_of_pairs(
     return result
 
 
+def oks_by_either_area(
+    gt_xy: np.ndarray,
+    gt_seen: np.ndarray,
+    gt_area: np.ndarray,
+    pred_xy: np.ndarray,
+    pred_found: np.ndarray,
+    pred_area: np.ndarray,
+    sigmas: np.ndarray,
+) -> np.ndarray:
+    """(P,) likeness of P pairs of which the label has no area of its own, or next to none: OKS by the larger area of
+    the two. Where neither has one (both are points), 1 / (1 + mean distance in pixels) of the joints that both have.
+
+    It serves to find out who is meant; nobody is scored by it.
+
+    Args:
+        gt_xy, pred_xy: (P, K, 2) pixels; gt_seen, pred_found: (P, K) bool.
+        gt_area, pred_area: (P,) pixels^2, NaN for none; sigmas: (K,).
+    """
+    area = np.fmax(gt_area, pred_area)
+    points = np.isnan(area)
+    both = gt_seen & pred_found
+    similar = joint_similarities(gt_xy, pred_xy, pred_found, np.where(points, 1.0, area), sigmas)
+    result = np.where(both, similar, 0.0).sum(axis=1) / np.maximum(gt_seen.sum(axis=1), 1)
+    distance = np.where(both, np.hypot(*np.moveaxis(pred_xy - gt_xy, -1, 0)), 0.0).sum(axis=1)
+    near = np.where(both.any(axis=1), 1 / (1 + distance / np.maximum(both.sum(axis=1), 1)), 0.0)
+    return np.where(points, near, result)
+
+
 def measured_by_ap(visibility: np.ndarray, is_stream: bool) -> np.ndarray:
     """(M, K) the visibility of predicted joints by which AP measures: of a results list every joint counts as found,
     also ``0, 0, 0``, because pycocotools measures it at (0, 0). Everything else leaves such joints out."""

@@ -29,6 +29,8 @@ class People:
         has_mask: (N,) bool: a segmentation mask stands behind ``area``.
         ignore: (N,) bool: crowd, ignore region, or flagged so by the file.
         crowd: (N,) bool: those AP leaves out; without people flagged ``ignore`` only, whom pycocotools counts.
+        none_stated: (N,) bool: the file says ``num_keypoints`` 0 of somebody with labelled joints; pycocotools ignores
+            these.
         head_box_xyxy: (N, 4) float64.
         heat: (N,) float64 local NMS score in [0, 1].
         track: (N,) int64 identity, -1 for none.
@@ -43,6 +45,7 @@ class People:
     has_mask: np.ndarray
     ignore: np.ndarray
     crowd: np.ndarray
+    none_stated: np.ndarray
     head_box_xyxy: np.ndarray
     heat: np.ndarray
     track: np.ndarray
@@ -76,6 +79,7 @@ def make_people(frame: Sequence[int] | np.ndarray, xy: np.ndarray, visibility: n
         "has_mask": np.zeros(count, bool),
         "ignore": np.zeros(count, bool),
         "crowd": np.zeros(count, bool),
+        "none_stated": np.zeros(count, bool),
         "head_box_xyxy": np.full((count, 4), np.nan),
         "heat": np.full(count, np.nan),
         "track": np.full(count, -1, np.int64),

@@ -181,6 +181,7 @@ def labels_of(dataset: Dataset, source: str = "", notes: tuple[str, ...] = ()) -
         has_mask=masks,
         ignore=[i.ignore for _, i in people],
         crowd=[i.ignore and bool(i.extra.get("iscrowd", "ignore" not in i.extra)) for _, i in people],
+        none_stated=[i.extra.get("num_keypoints") == 0 for _, i in people],
         head_box_xyxy=[_NO_BOX if i.head_box_xyxy is None else i.head_box_xyxy for _, i in people],
         track=[-1 if i.track_id is None else i.track_id for _, i in people],
     )

@@ -72,7 +72,7 @@ def interval(row: dict[str, Any], key: str) -> str:
 
 
 def difference_cell(entry: dict[str, Any] | None, key: str = "") -> str:
-    """``"+3.4*"`` and its interval on a second line; the star says that the interval leaves out 0."""
+    """``"+3.4*"`` and its interval on a second line; the star says that it holds."""
     if entry is None:
         return "-"
     scale = _scale(key)

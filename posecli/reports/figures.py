@@ -10,6 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from posecli.metrics.comparison import few_units
 from posecli.metrics.measures import Side
 from posecli.metrics.summary import diagnosis_tables, main_columns
 from posecli.reports import plots
@@ -88,14 +89,16 @@ def curve_plots(result: dict[str, Any], names: Sequence[str], sides: Sequence[Si
         made.append(Plot(f"People by {what}", plot, about="missed people stand at 0"))
     if several:
         rows = [
-            (metric_name(key), e["value"], *(e.get("interval") or (None, None)))
+            (metric_name(key), e["value"], *(e.get("interval") or (None, None)), bool(e.get("holds")))
             for key, _ in main_columns(result)
             for e in [result["difference"]["all"].get(key)]
             if e and result["units"].get(key, "share") != "px"
         ]
         if rows:
             plot = plots.forest_plot(rows, title="differences", xlabel="second − first (x 100)")
-            about = "with 95 % intervals; coloured where the interval leaves out 0"
+            about = "with 95 % intervals; coloured where the difference holds: 0 lies outside and p is at most 0.05"
+            few = few_units(result["settings"])
+            about += f"; {few}" if few else ""
             made.append(Plot("Differences", plot, about=about))
     return made
 

@@ -37,7 +37,7 @@ _ROWS = 40  # of the timeline
 _LOW = 0.75  # of a person's median local NMS score
 _SHORTEST = 3  # frames that a marked stretch lasts at least
 _THUMBNAILS = 8
-_SURE = 0.3  # joints below this score say nothing of speed and jitter
+_SURE = 0.3  # joints below this score say nothing of speed and jitter, where the header has no joint_threshold
 
 
 @dataclass
@@ -188,7 +188,7 @@ def _person(header: StreamHeader, number: int, track: _Track, source: str) -> di
     """The plots of one person."""
     frames, names = track.frames, header.skeleton.keypoints
     xy, score, size = np.stack(track.xy), np.stack(track.score), np.array(track.size)
-    xy[score < _SURE] = np.nan
+    xy[score < (_SURE if header.joint_threshold is None else header.joint_threshold)] = np.nan
     title = f"{source}, id {number}"
     figures: list[dict[str, Any]] = []
     sections: list[Section] = []

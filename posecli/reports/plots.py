@@ -166,19 +166,19 @@ def _names_beside(axes: Axes, names: Sequence[str]) -> None:
 
 
 def forest_plot(
-    rows: Sequence[tuple[str, float, float | None, float | None]], *, title: str, xlabel: str, unit: float = 100
+    rows: Sequence[tuple[str, float, float | None, float | None, bool]], *, title: str, xlabel: str, unit: float = 100
 ) -> Markup:
     """Differences with their intervals, one a line, about a line at 0.
 
     Args:
-        rows: ``(name, value, low, high)``, shown x ``unit``; low and high None without an interval.
+        rows: ``(name, value, low, high, holds)``, shown x ``unit``; low and high None without an interval; coloured
+            is what holds (`posecli.metrics.comparison.difference_entry`): an interval beside 0 alone is not enough.
     """
     with _look(title):
         figure, axes = _figure((4.5, 0.8 + 0.26 * len(rows)))
         axes.axvline(0, color=_INK, linewidth=0.9)
-        for i, (_, value, low, high) in enumerate(rows):
-            clear = low is not None and high is not None and (low > 0 or high < 0)
-            colour = series_colour(1) if clear else _MUTED
+        for i, (_, value, low, high, holds) in enumerate(rows):
+            colour = series_colour(1) if holds else _MUTED
             if low is not None and high is not None:
                 axes.plot([unit * low, unit * high], [i, i], color=colour, linewidth=2.2, solid_capstyle="round")
             axes.plot([unit * value], [i], "o", color=colour, markersize=5)

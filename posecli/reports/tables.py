@@ -173,7 +173,9 @@ def part_tables(result: dict[str, Any]) -> list[dict[str, Any]]:
             for key in keys:
                 one, two = row.get(key), result["second"]["groups"][kind].get(name, {}).get(key)
                 cells += [shown(one), shown(two)]
-                cells.append("–" if one is None or two is None else f"{100 * (two - one):+.1f}")
+                # Not simply two - one: a difference is over what both measured.
+                entry = result["difference"]["groups"].get(kind, {}).get(name, {}).get(key)
+                cells.append("–" if entry is None else f"{100 * entry['value']:+.1f}")
             rows.append(cells)
         tables.append({"title": title, "headings": headings, "rows": rows})
     return tables

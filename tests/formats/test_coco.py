@@ -513,3 +513,15 @@ def test_wrong_file_of_the_samples(shared: Path) -> None:
         coco.read(shared / "data/coco/test_keypoint_partition_metric.json")
     with pytest.raises(PoseError, match="a list: COCO results"):
         coco.read(shared / "data/coco/test_coco_det_AP_H_56.json")
+
+
+def test_a_name_too_long_for_any_file_system_is_kept(tmp_path: Path) -> None:
+    """Nothing lies there; only who opens the picture needs it."""
+    value = {
+        "images": [{"id": 1, "file_name": "x" * 400 + ".png", "width": 64, "height": 48}],
+        "annotations": [],
+        "categories": [{"id": 1, "name": "person", "keypoints": ["nose"]}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(value))
+    dataset = coco.read(tmp_path / "a.json")
+    assert dataset.records[0].file_name == "x" * 400 + ".png" and Path(dataset.root) == tmp_path

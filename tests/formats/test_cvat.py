@@ -268,6 +268,56 @@ def test_frames_of_a_projects_tasks_count_on_in_each_subset(tmp_path: Path) -> N
             read_dataset(path, warn=pytest.fail)
 
 
+JOBS = [
+    # As CVAT counts today: the video's own frames.
+    (4, 10, 2, [6], [4, 6, 8, 10]),
+    (4, 10, 2, [], [4, 6, 8, 10]),
+    (5, 8, 1, [6], [5, 6, 7, 8]),
+    # As it did: the third to the sixth frame of the task, of which every second of the video is one.
+    (2, 5, 2, [6], [4, 6, 8, 10]),
+    (2, 5, 2, [], [4, 6, 8, 10]),
+    (0, 3, 5, [0, 10], [0, 5, 10, 15]),
+    # The same of a task that begins with frame 3, which shows where the first and the last frame have somebody.
+    (2, 5, 2, [7, 13], [7, 9, 11, 13]),
+    (2, 5, 1, [13, 16], [13, 14, 15, 16]),
+    (2, 5, 2, [9, 11], [9, 11]),
+    (2, 5, 1, [13, 15], [13, 15]),
+]
+
+
+@pytest.mark.parametrize(("start", "stop", "step", "used", "frames"), JOBS)
+def test_a_job_has_its_empty_frames(
+    tmp_path: Path,
+    make_video: Callable[..., Path],
+    start: int,
+    stop: int,
+    step: int,
+    used: list[int],
+    frames: list[int],
+) -> None:
+    video = make_video(tmp_path / "walk.mp4", 20)
+    shape = '<skeleton frame="{}" keyframe="1" z_order="0">{}</skeleton>'
+    tracks = "".join(
+        f'<track id="{n}" label="person">{shape.format(frame, POINT.format("nose", 0, 0, "5,6"))}'
+        f"{shape.format(frame + step, POINT.format('nose', 1, 0, '5,6'))}</track>"
+        for n, frame in enumerate(used)
+    )
+    tracks = tracks or '<track id="0" label="person"></track>'
+    step_text = "" if step == 1 else f"step={step}"
+    nose = "<label><name>nose</name><parent>person</parent></label>"
+    labels = f"<labels><label><name>person</name></label>{nose}</labels>"
+    (tmp_path / "job.xml").write_text(
+        f"<annotations><meta><job><size>4</size><start_frame>{start}</start_frame><stop_frame>{stop}</stop_frame>"
+        f"<frame_filter>{step_text}</frame_filter>{labels}</job><original_size><width>64</width>"
+        f"<height>48</height></original_size></meta>{tracks}</annotations>"
+    )
+    told: list[str] = []
+    dataset = read_dataset(tmp_path / "job.xml", image_root=video, warn=told.append)
+    assert [r.frame_id for r in dataset.records] == frames
+    assert [r.frame_id for r in dataset.records if r.instances] == used
+    assert len(told) == (frames == used) and all("only the 2 frames with somebody" in note for note in told)
+
+
 def test_only_boxes_of_people_are_a_persons(tmp_path: Path) -> None:
     """A bag grouped with its owner became the owner's box, and a car that is turned refused the whole file."""
     sides = 'occluded="0" xtl="1" ytl="2" xbr="{}" ybr="40"'

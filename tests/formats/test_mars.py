@@ -21,7 +21,7 @@ from posecli.formats.clip_names import recording_of, tags_of
 from posecli.formats.frame_json import read_frame_json
 from posecli.formats.labels import Third
 from posecli.formats.tables import read_csv
-from posecli.types import Dataset
+from posecli.types import Dataset, Skeleton
 
 JOINTS = ("nose", "left_hand", "right_hand")
 TOML = 'name = "three"\nkeypoints = ["nose", "left_hand", "right_hand"]\nedges = [["nose", "left_hand"]]\n'
@@ -176,6 +176,53 @@ def test_confidences_stay_as_scores(folder: Path) -> None:
     person = read_dataset(folder).records[2].instances[0]
     assert person.score.tolist() == pytest.approx([0.1, 0, 0.9]) and person.visibility.tolist() == [1, 0, 2]
     assert read_dataset(folder, score_threshold=0.05).records[2].instances[0].visibility.tolist() == [2, 0, 2]
+
+
+def outside(kind: str, folder: Path) -> Path:
+    """Labels of one frame with confidences 1.5, -0.5 and 0.5; where they are."""
+    scores = [1.5, -0.5, 0.5]
+    if kind == "npz":
+        xy = np.array([[[1.0, 2], [3, 4], [5, 6]]])
+        np.savez(folder / "clip.npz", keypoints=xy, scores=np.array([scores]), names=np.array(JOINTS))
+        return folder / "clip.npz"
+    if kind == "openpose":
+        (folder / "clip").mkdir()
+        flat = [n for k, s in enumerate(scores) for n in (2 * k + 1, 2 * k + 2, s)]
+        path = folder / "clip" / "clip_000000000000_keypoints.json"
+        path.write_text(json.dumps({"people": [{"pose_keypoints_2d": flat}]}))
+        return folder / "clip"
+    head = ",".join(f"{name}_{c}" for name in JOINTS for c in ("x", "y", "score"))
+    if kind == "deeplabcut":
+        cells = (",".join(f"{x}" for n in JOINTS for x in (v if v else n,) * 3) for v in ("net", ""))
+        head = "\n".join(f"{h},{c}" for h, c in zip(("scorer", "bodyparts"), cells, strict=True))
+        head += "\ncoords" + ",x,y,likelihood" * 3
+    row = ",".join(f"{2 * k + 1},{2 * k + 2},{s}" for k, s in enumerate(scores))
+    path = folder / ("clipDLC_net.csv" if kind == "deeplabcut" else "clip.csv")
+    path.write_text(f"{head if kind == 'deeplabcut' else 'frame,' + head}\n0,{row}\n")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["csv", "npz", "deeplabcut", "openpose"])
+def test_confidences_out_of_range_are_said_once(kind: str, folder: Path) -> None:
+    place = outside(kind, folder)
+    said: list[str] = []
+    person = read_dataset(folder, "mars", warn=said.append).records[0].instances[0]
+    assert person.score.tolist() == [1, 0, 0.5] and person.visibility.tolist() == [2, 0, 2]
+    assert [s for s in said if "scores" in s] == [f"{place}: 2 joint scores below 0 or above 1 count as 0 and 1"]
+
+
+def test_confidences_out_of_range_in_tables_and_results(tmp_path: Path, make_video: Any) -> None:
+    make_video(tmp_path / "clip.mp4", 2)
+    table = tmp_path / "table.csv"
+    head = ",".join(f"{n}_x,{n}_y,{n}_score" for n in JOINTS)
+    table.write_text(f"source,frame,{head}\nclip.mp4,0,1,2,1.5,3,4,1,5,6,0.5\n")
+    deeplabcut = outside("deeplabcut", tmp_path)
+    openpose = outside("openpose", tmp_path)
+    for path, form, count in ((table, "csv", 1), (deeplabcut, "deeplabcut", 2), (openpose, "openpose", 2)):
+        said: list[str] = []
+        skeleton = Skeleton("three", tuple(JOINTS)) if form == "openpose" else None
+        read_dataset(path, form, skeleton=skeleton, warn=said.append)
+        assert f"{path}: {count} joint scores below 0 or above 1 count as 0 and 1" in said, form
 
 
 PLACES = [

@@ -91,11 +91,15 @@ def test_visibility(lab: Path) -> None:
     x[4] = -5  # outside
     x[5], y[5] = 63.4, 47.4  # the last pixel reaches to 63.5
     y[6] = 47.6
+    score[7] = 1.25
     (lab / "walk/north/joints2d.txt").write_text(line(0, x, y, score) + "\n")
-    person = read_dataset(lab).records[0].instances[0]
+    said: list[str] = []
+    person = read_dataset(lab, warn=said.append).records[0].instances[0]
+    assert said == [f"{lab / 'walk/north/joints2d.txt'}: 1 joint scores below 0 or above 1 count as 0 and 1"]
+    assert person.score[7] == 1
     assert person.visibility.tolist() == [2, 1, 0, 0, 0, 2, 0] + [2] * 15
     assert person.score[1] == pytest.approx(0.1) and np.isnan(person.xy[4]).all()
-    assert read_dataset(lab, score_threshold=0.05).records[0].instances[0].visibility[1] == 2
+    assert read_dataset(lab, score_threshold=0.05, warn=said.append).records[0].instances[0].visibility[1] == 2
     # The box is that of the joints that are there.
     assert person.box_xyxy is not None and person.box_xyxy.tolist() == [2.25, 4.5, 63.4, 47.4]
 
@@ -172,6 +176,7 @@ def test_coco17_comes_out_by_name(lab: Path) -> None:
         ("0 1 2 3\n", r"north/joints2d\.txt, row 1: 4 numbers, not a frame number and 3 x 22"),
         (line(0, *points(0, 0)) + "\n" + line(0, *points(0, 0)), r"joints2d\.txt, row 2: frame 0 stands twice"),
         (line(0.5, *points(0, 0)), r"joints2d\.txt, row 1: '0\.5' is not a frame number"),
+        (line(1e30, *points(0, 0)), r"joints2d\.txt, row 1: '1e\+30' is not a frame number"),
         ("x" + line(0, *points(0, 0))[1:], r"joints2d\.txt, row 1: not a number"),
         (line(30, *points(0, 0)), r"joints2d\.txt, row 1: frame 30, but the video has 30 frames"),
         (line(0, *points(0, 0)).replace(" 4.500000 ", " nan "), r"row 1: a number of 'mid_hip' is not finite"),

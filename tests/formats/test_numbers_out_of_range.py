@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from posecli.errors import PoseError
-from posecli.formats import coco
+from posecli.formats import WRITERS, coco
 from posecli.formats.coco_results import read_poses
 from posecli.formats.label_poses import labels_of_poses
 from posecli.formats.labelstudio import _regions
@@ -201,6 +201,18 @@ def test_columns_of_evaluation() -> None:
     ):
         with pytest.raises(PoseError, match=r"a\.json, image 7"):
             labels_of(Dataset(COCO17, (record,), (), ""), "a.json")
+
+
+@pytest.mark.parametrize("form", ["coco", "labelstudio", "labelme"])
+def test_a_key_that_is_not_finite_is_named(form: str, tmp_path: Path) -> None:
+    """With the file, under the name that was asked for."""
+    odd = read(labels(mine={"deep": [1, float("nan")]}, note=3))
+    write = coco.write if form == "coco" else WRITERS[form]
+    with pytest.raises(PoseError, match=r"mine\.deep\[1\] is nan, kept from the input") as caught:
+        write(odd, tmp_path / "out.json")
+    assert caught.value.where.startswith(str(tmp_path / "out.json"))
+    if form == "coco":
+        assert caught.value.what.startswith("annotations[0] (id 5): mine.deep[1] is nan, kept from the input")
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from posecli.errors import PoseError
 from posecli.exports import export_dataset, export_stream
-from posecli.formats import coco
+from posecli.formats import coco, openpose
 from posecli.metrics import evaluate
+from posecli.predictions import read_stream
 from posecli.skeletons import COCO17, MEDIAPIPE33, OPENPOSE_BODY25, Skeleton, get_skeleton
 from posecli.types import Dataset, Instance, Record, Video
 
@@ -205,6 +207,77 @@ def test_openpose_folder(tmp_path: Path, cli: Callable[..., Any]) -> None:
     assert done.code == 1 and "--image-root VIDEO" in done.err and not (tmp_path / "walk.json").exists()
     done = cli("convert", folder, "--out", tmp_path / "x.jsonl", "--skeleton", "coco17")
     assert done.code == 1 and "25 joints a person" in done.err
+
+
+@pytest.mark.parametrize(
+    ("names", "files"),
+    [
+        (["139.jpg", "7.jpg"], ["139", "7"]),
+        (["000000000139.jpg", "000000000001.jpg"], ["000000000139", "000000000001"]),
+        (["val/cat.jpg", "val/dog.png"], ["cat", "dog"]),
+        (["cat.jpg", "dog.jpg"], ["cat_000000000001", "dog_000000000000"]),  # as `infer --format openpose` names them
+        (["walk_000000000007.jpg", "walk_000000000003.jpg"], ["walk_000000000007", "walk_000000000003"]),
+    ],
+)
+def test_openpose_of_pictures(tmp_path: Path, names: list[str], files: list[str], cli: Callable[..., Any]) -> None:
+    """``--image_dir`` names a file after its picture, whatever number is in the name."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    labels = pictures(names)
+    moved = replace(somebody(), xy=place(COCO17) + 50)
+    labels = replace(labels, records=(labels.records[0], replace(labels.records[1], instances=(moved,))))
+    for n, name in enumerate(files):
+        person = {"person_id": [-1], "pose_keypoints_2d": flat(place(OPENPOSE_BODY25) + 50 * n)}
+        save(folder / f"{name}_keypoints.json", {"version": 1.3, "people": [person]})
+    save(folder / "unlabelled_keypoints.json", {"version": 1.3, "people": []})
+    result = evaluate(labels, folder)
+    assert result["all"]["mean_OKS"] == pytest.approx(1)
+    assert result["frames"]["met_by"] == {"picture name": 2} and result["frames"]["predicted_without_labels"] == 1
+    # Converted beside the pictures they are theirs, too; a file of none is refused.
+    for name in names:
+        (tmp_path / "pictures" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", SIZE).save(tmp_path / "pictures" / name)
+    done = cli("convert", folder, "--image-root", tmp_path / "pictures", "--out", tmp_path / "x.jsonl")
+    assert done.code == 1 and "0 pictures" in done.err and "'unlabelled'" in done.err
+    (folder / "unlabelled_keypoints.json").unlink()
+    for out in ("x.jsonl", "x.json"):
+        done = cli("convert", folder, "--image-root", tmp_path / "pictures", "--out", tmp_path / out, "--quiet")
+        assert done.code == 0, done.err
+    frames = [line for _, line in read_stream(tmp_path / "x.jsonl")]
+    assert sorted(line.file or "" for line in frames) == sorted(names)
+    assert evaluate(labels, tmp_path / "x.jsonl")["all"]["mean_OKS"] == pytest.approx(1)
+    assert sorted(r.file_name for r in coco.read(tmp_path / "x.json").records) == sorted(f"pictures/{n}" for n in names)
+
+
+def test_openpose_of_a_videos_pictures(tmp_path: Path) -> None:
+    """Frames of two videos called alike, counted from 1: a file is of the picture of its name, not of frame 1."""
+    records, clips = [], []
+    for v, walk in enumerate(("front", "side"), 1):
+        clips.append(Video(v, walk, walk, 640, 480, 25.0, 3))
+        for n in range(3):
+            person = replace(somebody(), xy=place(COCO17) + 20 * n + 60 * v)
+            number = len(records) + 1
+            records.append(Record(number, f"{walk}/{n + 1:06d}.jpg", 640, 480, (person,), video_id=v, frame_id=n))
+            found = {"person_id": [-1], "pose_keypoints_2d": flat(place(OPENPOSE_BODY25) + 20 * n + 60 * v)}
+            (tmp_path / "out" / walk).mkdir(parents=True, exist_ok=True)
+            save(tmp_path / "out" / walk / f"{n + 1:06d}_keypoints.json", {"people": [found]})
+    result = evaluate(Dataset(COCO17, tuple(records), tuple(clips)), tmp_path / "out")
+    assert result["all"]["mean_OKS"] == pytest.approx(1)
+
+
+def test_numbers_of_openpose_files_that_may_be_pictures_are_said(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    person = {"person_id": [-1], "pose_keypoints_2d": flat(place(OPENPOSE_BODY25))}
+    for name in ("walk_000000000003", "img_12"):
+        save(tmp_path / "out" / f"{name}_keypoints.json", {"people": [person]})
+    told: list[str] = []
+    frames = list(openpose.read_poses(tmp_path / "out", None, None, told.append))
+    assert [line.frame for _, line in frames] == [3, 12]
+    assert "img_12_keypoints.json is not named as OpenPose names a video's frames" in told[0]
+    (tmp_path / "out" / "img_12_keypoints.json").unlink()
+    told.clear()
+    list(openpose.read_poses(tmp_path / "out", None, None, told.append))
+    assert len(told) == 1 and "taken as OpenPose's" in told[0]
 
 
 def _tables_of_poses(tmp_path: Path) -> list[Path]:

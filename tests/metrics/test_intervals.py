@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from posecli.metrics import evaluate
-from posecli.metrics.comparison import difference_entry, p_values, short_names, verdict
+from posecli.metrics.comparison import difference_entry, few_units, p_values, short_names, verdict
 from posecli.metrics.groups import Group
 from posecli.metrics.resampling import Sampler
 from posecli.predictions import FramePoses, StreamHeader
@@ -159,7 +159,10 @@ def test_few_videos() -> None:
     # Four videos can be swapped in 16 ways: no p below 2/16, whatever the difference.
     gt, bad = pictures(np.zeros((40, 4), bool), videos=4)
     _, good = pictures(np.ones((40, 4), bool), videos=4)
-    entry = evaluate(gt, bad, good, metrics=["pck"], match="top-score")["difference"]["all"]["PCK@0.2"]
+    result = evaluate(gt, bad, good, metrics=["pck"], match="top-score")
+    entry = result["difference"]["all"]["PCK@0.2"]
+    few = "only 4 videos: intervals are likely too narrow, and no p can be below 0.125, so no difference can hold"
+    assert result["verdicts"][-1] == few
     assert entry["value"] == 1
     assert entry["p"] == pytest.approx(2 / 16)
     assert not entry["holds"]
@@ -221,6 +224,14 @@ def test_words() -> None:
     # An interval that leaves out 0 is not enough.
     assert not difference_entry(0.01, (0.001, 0.03), 0.2)["holds"]
     assert "chance" in verdict("AP", difference_entry(0.01, None, None), ("A", "B"))
+
+
+def test_few_units_in_words() -> None:
+    settings = {"units": 8, "unit": "videos", "bootstrap": 100}
+    assert few_units(settings) == "only 8 videos: intervals are likely too narrow"
+    assert few_units(settings | {"units": 5}).endswith("no p can be below 0.0625, so no difference can hold")
+    for enough in ({"units": 10}, {"units": 1}, {"bootstrap": 0}):
+        assert few_units(settings | enough) == ""
 
 
 def test_names() -> None:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posecli.errors import PoseError
+from posecli.formats import coco
 from posecli.metrics import evaluate, oks
 from posecli.metrics.people import joint_boxes_xywh
 from posecli.skeletons import get_skeleton
@@ -98,6 +99,28 @@ def test_equals_pycocotools_where_people_are_flagged_ignore(write_json, random_c
     assert [result["all"][k] for k in KEYS] == pytest.approx(list(theirs), abs=1e-9)
     flagged = sum(bool(a.get("ignore")) and not a["iscrowd"] for a in labels["annotations"])
     assert any(note.startswith(f"{flagged} people are flagged ignore") for note in result["notes"])
+
+
+def test_equals_pycocotools_where_no_joints_are_stated(write_json, random_coco, tmp_path) -> None:
+    """pycocotools ignores whoever has ``num_keypoints`` 0, whatever v says; in a converted file they are counted."""
+    labels, results = random_coco(11, images=20, people=80, detections=200)
+    stated = [a for a in labels["annotations"] if a["num_keypoints"]]
+    for annotation in stated[::3]:
+        annotation["num_keypoints"] = 0
+    gt, dt = write_json("gt.json", labels), write_json("dt.json", results)
+    sigmas = get_skeleton("coco17").sigmas
+    result = evaluate(gt, dt, metrics=["oks", "pck"], diagnose=True)
+    assert [result["all"][k] for k in KEYS] == pytest.approx(list(pycocotools_stats(gt, dt, sigmas)), abs=1e-9)
+    assert result["diagnosis"]["OKS"]["value"] == pytest.approx(result["all"]["AP"], abs=1e-12)
+    counted = sum(not a["iscrowd"] for a in stated)
+    assert result["counts"]["people_evaluated"] == counted  # the other metrics go by v
+    flagged = sum(not a["iscrowd"] for a in stated[::3])
+    assert any(note.startswith(f"{flagged} people have num_keypoints 0") for note in result["notes"])
+    coco.write(coco.read(gt, warn=lambda message: None), tmp_path / "again.json")
+    again = evaluate(tmp_path / "again.json", dt, metrics=["oks"])
+    stats = pycocotools_stats(tmp_path / "again.json", dt, sigmas)
+    assert [again["all"][k] for k in KEYS] == pytest.approx(list(stats), abs=1e-9)
+    assert again["all"]["AR"] != result["all"]["AR"]
 
 
 def test_sizes_that_do_not_occur_are_explained(write_json, random_coco) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from made_clips import make_clip
 
 from posecli.errors import PoseError
-from posecli.predictions import FramePoses, StreamHeader, StreamWriter
+from posecli.predictions import FramePoses, StreamHeader, StreamWriter, read_stream
 from posecli.reports.over_time import Section, low_sections, sources_of, write_over_time
 from posecli.reports.time_plots import _with_gaps
 from posecli.skeletons import COCO17
@@ -80,6 +81,22 @@ def test_people_without_boxes_have_all_plots_and_a_video_that_is_none_costs_no_p
         titles = [figure["title"] for figure in shown["details"][0]["figures"]]
         assert titles[-2:] == ["Speeds of joints", "Jitter by joint"]
         assert len(shown["thumbnails"]) == pictures
+
+
+def test_joints_count_from_the_threshold_of_the_stream_on(tmp_path: Path) -> None:
+    """A model whose joints score low says so in the header; without a word there 0.3 is the limit."""
+    pytest.importorskip("matplotlib")
+    _write(tmp_path / "a.jsonl", ids=True)
+    for header, score, curves in ((0.1, 0.2, True), (0.9, 0.8, False), (None, 0.2, False), (None, 0.8, True)):
+        with StreamWriter(tmp_path / "b.jsonl", overwrite=True) as writer:
+            for n, (head, line) in enumerate(read_stream(tmp_path / "a.jsonl")):
+                if not n:
+                    writer.header(replace(head, joint_threshold=header))
+                people = [replace(p, score=np.full(17, score, np.float32)) for p in line.instances]
+                writer.frame(replace(line, instances=tuple(people)))
+        ((shown,), _) = sources_of(tmp_path / "b.jsonl", lambda source: None)
+        titles = [figure["title"] for figure in shown["details"][0]["figures"]]
+        assert ("Speeds of joints" in titles) == ("Jitter by joint" in titles) == curves
 
 
 def test_the_report_of_an_evaluation_holds_the_same_sections(tmp_path: Path) -> None:

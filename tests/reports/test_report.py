@@ -16,7 +16,7 @@ from reports.conftest import ODD_SHOWN, Page, Sample
 from posecli.errors import PoseError
 from posecli.metrics import evaluate
 from posecli.predictions import FramePoses, StreamHeader, StreamWriter
-from posecli.reports import write_report
+from posecli.reports import plots, write_report
 from posecli.reports.examples import false_people, find_examples, stored_size
 from posecli.reports.page import visible
 from posecli.reports.pictures import Pictures
@@ -181,6 +181,18 @@ def test_intervals_of_few_units_are_doubted_where_they_stand(one) -> None:
     result, page, _ = one
     assert result["settings"]["units"] == 5  # four pictures and one video
     assert page.text.index("likely too narrow") < page.text.index("All metrics", page.text.index("Shares are x 100"))
+
+
+def test_a_difference_is_coloured_where_it_holds(two) -> None:
+    """Of five units none can hold, however clear of 0 its interval."""
+    row = ("PCK", 0.2, 0.1, 0.3)
+    plain, coloured = (plots.forest_plot([(*row, holds)], title="x", xlabel="y") for holds in (False, True))
+    assert "var(--s2)" not in plain and "var(--s2)" in coloured
+    result, page, _ = two
+    clear = [e for e in result["difference"]["all"].values() if e["interval"][0] > 0 or e["interval"][1] < 0]
+    assert clear and not any(e["holds"] for e in clear)
+    assert "coloured where the difference holds" in page.text
+    assert page.text.count("only 5 videos and single pictures: intervals are likely too narrow, and no p can be") == 2
 
 
 def test_without_the_people_there_are_no_examples(sample: Sample, tmp_path: Path) -> None:
