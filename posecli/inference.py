@@ -270,10 +270,24 @@ class PoseModel(RunningNetwork):
 
         Returns:
             For each picture a list of `Instance` in its pixels; empty when nobody is found.
+
+        Raises:
+            ValueError: pictures or boxes of another shape, boxes for another number of pictures.
+            UsageError: boxes for a model that takes none.
         """
+        images = list(images)  # a generator, too
         for image in images:
             if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
                 raise ValueError(f"images must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
+        if boxes is not None:
+            boxes = [np.asarray(of_image, np.float64) for of_image in boxes]
+            if len(boxes) != len(images):
+                raise ValueError(f"boxes of {len(boxes)} images for {len(images)} images")
+            for of_image in boxes:
+                if of_image.size and (of_image.ndim != 2 or of_image.shape[1] not in (4, 5)):
+                    raise ValueError(f"boxes of an image must be (N, 4) or (N, 5), got {of_image.shape}")
+                if not np.isfinite(of_image).all():
+                    raise ValueError("boxes must be finite")
         # Where time counts less than care crops are averaged exactly.
         with sharing(() if still else images):
             return self._predict(images, boxes, still)

@@ -91,11 +91,12 @@ def halves_of(image: np.ndarray) -> Halves:
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:
-    """(h, w, 3) uint8: a picture (H, W, 3) uint8 halved until its longer side is below 320."""
+    """(h, w, 3) uint8: a picture (H, W, 3) uint8 halved until its longer side is below 320; never the picture itself,
+    which whoever was given it may draw on."""
     times, side = 0, max(image.shape[:2])
     while side >= _THUMBNAIL:
         times, side = times + 1, side // 2
-    return halves_of(image)[times]
+    return halves_of(image)[times] if times else image.copy()
 
 
 def _halvings(zoom: float, height: int, width: int) -> int:

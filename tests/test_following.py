@@ -433,3 +433,9 @@ def test_a_cut_between_clips_is_noticed_in_its_first_frame(tmp_path: Path, share
         there = [p for p in followed[cut] if p.person_score >= model.threshold]
         assert len(kept) == len(there)
         assert all(np.allclose(a.xy, b.xy, atol=0.02) for a, b in zip(kept, there, strict=True))
+
+
+def test_a_thumbnail_is_never_the_picture_itself() -> None:
+    """Whoever painted over a small frame that `infer` had given out made the next one a cut."""
+    image = np.zeros((90, 160, 3), np.uint8)
+    assert not np.shares_memory(thumbnail(image), image)

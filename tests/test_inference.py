@@ -301,3 +301,19 @@ def test_a_trained_finder_gives_the_same_poses_whatever_its_speed() -> None:
             for a, b in zip(people, expected, strict=True):
                 assert np.abs(a.xy - b.xy).max() < 0.5 and abs(a.person_score - b.person_score) < 1e-3
     assert any(found["plain"])
+
+
+def test_pictures_of_a_generator_and_boxes_that_fit_none() -> None:
+    """The one gave an empty list, of the others the second picture nobody, or an error of their insides."""
+    model = posecli.load_model("default", "cpu")
+    image = np.zeros((64, 64, 3), np.uint8)
+    box = np.array([[8.0, 8, 40, 60]])
+    assert len(model.predict(image for _ in range(2))) == 2
+    assert [len(p) for p in model.predict([image, image], [box, np.zeros((0, 4))])][1] == 0
+    for boxes, words in (
+        ([box], "boxes of 1 images for 2"),
+        ([box, box[0]], r"must be \(N, 4\) or \(N, 5\), got \(4,\)"),
+        ([box, box * np.nan], "must be finite"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            model.predict([image, image], boxes)
