@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 
@@ -44,6 +45,18 @@ class InferOptions:
             raise UsageError("seconds between runs of the finder must be 0 or more")
         if self.roi is not None and (self.roi[2] < 1 or self.roi[3] < 1):
             raise UsageError(f"the region {self.roi} is empty", hint="--roi x,y,width,height in pixels")
+
+
+class InferChoices(TypedDict, total=False):
+    """The fields of `InferOptions` as named arguments."""
+
+    track: str
+    start: int | str | None
+    end: int | str | None
+    every: int
+    roi: tuple[float, float, float, float] | None
+    batch: int
+    find_every: float
 
 
 def check_decoder(decode: str) -> None:

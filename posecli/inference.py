@@ -126,7 +126,12 @@ def load_model(
 
     Raises:
         PoseError: no such file, not a weights file, names or shapes that fit no architecture.
+        TypeError: weights that are no name and no path, options that are no `PredictOptions`.
     """
+    if not isinstance(weights, str | Path):
+        raise TypeError(f"weights are a name or a path, not {type(weights).__name__}")
+    if options is not None and not isinstance(options, PredictOptions):
+        raise TypeError(f"options must be PredictOptions(...), not {type(options).__name__}")
     path = find_weights(weights)
     finder = None
     if path.suffix == ".safetensors":
@@ -198,6 +203,11 @@ class PoseModel(RunningNetwork):
         self._rescoring_path: Path | None = None
         self._box_weights = box_weights
         self._workers: Workers | None = None
+
+    def __repr__(self) -> str:
+        size = " x ".join(map(str, self.meta.input_size))
+        what = f"{self.name}: {self.meta.architecture}, {self.meta.codec}, {size}, {self.skeleton.name}"
+        return f"<PoseModel {what}, on {self.device}>"
 
     def make_ready(self, *, finder: bool = True) -> None:
         """As `RunningNetwork.make_ready`; with the finder of a top-down model too, unless boxes will be given."""
@@ -273,10 +283,18 @@ class PoseModel(RunningNetwork):
 
         Raises:
             ValueError: pictures or boxes of another shape, boxes for another number of pictures.
+        TypeError: no pictures at all.
             UsageError: boxes for a model that takes none.
         """
+        if isinstance(images, str | Path):
+            raise TypeError(f"predict looks at pictures in memory; posecli.infer({str(images)!r}) reads files")
+        if isinstance(images, np.ndarray) and images.ndim < 4:
+            raise ValueError("images must be a list of pictures: predict([image])")
         images = list(images)  # a generator, too
         for image in images:
+            if not isinstance(image, np.ndarray):
+                kind = type(image).__name__
+                raise TypeError(f"images must be arrays (H, W, 3) uint8 in RGB, got {kind}: numpy.asarray makes one")
             if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
                 raise ValueError(f"images must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
         if boxes is not None:

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from posecli.as_written import Found, in_region, line_time, seen_in, time_of, wr
 from posecli.errors import PoseError
 from posecli.following import Follower, thumbnail
 from posecli.infer_options import (
+    InferChoices,
     InferOptions,
     check_decoder,
     check_region,
@@ -49,25 +50,65 @@ def infer(
     *,
     device: str = "auto",
     model: PoseModel | None = None,
-    boxes: BoxLookup | None = None,
-    **options: Any,
-) -> Iterator[tuple[Frame, tuple[Instance, ...]]]:
+    boxes: BoxLookup | Callable[[Frame, int | str], np.ndarray] | None = None,
+    **options: Unpack[InferChoices],
+) -> Generator[tuple[Frame, tuple[Instance, ...]], None, None]:
     """People of every frame of a video, a picture, a folder of pictures, a camera or a URL; lazily.
+
+    Weak ones too: those whose score is at least ``model.threshold`` are shown and counted by the verbs.
 
     Args:
         source: what to look at; a camera is its index, or an open `FrameSource`.
-        weights, device: as `load_model`; or give a loaded ``model``.
-        boxes: where people are, for top-down models; by default they are found.
+        weights, device: as `load_model`; or give a loaded ``model``, also for options of `PredictOptions`.
+        boxes: where people are, for top-down models: called with a frame and its ``image_id``, gives (N, 4) or (N, 5);
+            by default they are found.
         options: fields of `InferOptions`.
 
-    Yields:
-        ``(Frame, people)``; frames that cannot be decoded are left out (and counted in ``source.broken``).
+    Returns:
+        ``(Frame, people)`` for each frame, to iterate over; frames that cannot be decoded are left out (and counted in
+        ``source.broken``). To stop early leave the loop, or ``close()`` it.
+
+    Raises:
+        PoseError: at once: no such source or weights.
+        UsageError, TypeError: at once: options that there are not, or of other kinds.
     """
+    _check_arguments(source, boxes, options)
     chosen = InferOptions(**options)
     model = model or load_model(weights, device)
-    with contextlib.ExitStack() as stack:
-        opened = source if isinstance(source, FrameSource) else stack.enter_context(open_source(source))
-        for frame, poses in poses_of(opened, model, chosen, boxes=boxes):
+    if boxes is not None and not isinstance(boxes, BoxLookup):
+        boxes = BoxLookup(boxes)
+    if isinstance(source, FrameSource):
+        return _people_of(source, model, chosen, boxes, contextlib.nullcontext())
+    opened = open_source(source)
+    return _people_of(opened, model, chosen, boxes, opened)
+
+
+def _check_arguments(source: Any, boxes: Any, options: Mapping[str, Any]) -> None:
+    """TypeError for what is no source, no lookup of boxes, no option."""
+    if not isinstance(source, str | Path | int | FrameSource):
+        raise TypeError(
+            f"a source is a path, a URL, a camera's number or a FrameSource, not {type(source).__name__}; "
+            "pictures in memory: model.predict([image])"
+        )
+    if boxes is not None and not callable(boxes):
+        raise TypeError(f"boxes is called with (frame, image_id) and gives (N, 4), it is no {type(boxes).__name__}")
+    known = [field.name for field in fields(InferOptions)]
+    if unknown := [name for name in options if name not in known]:
+        of_model = [field.name for field in fields(PredictOptions)]
+        where = f"; load_model(options=PredictOptions({unknown[0]}=...)) takes it" if unknown[0] in of_model else ""
+        raise TypeError(f"infer has no option {unknown[0]!r}{where}; its own are {', '.join(known)}")
+
+
+def _people_of(
+    source: FrameSource,
+    model: PoseModel,
+    options: InferOptions,
+    boxes: BoxLookup | None,
+    held: contextlib.AbstractContextManager[Any],
+) -> Generator[tuple[Frame, tuple[Instance, ...]], None, None]:
+    """Frames with their people; what is ``held`` is given back at the end."""
+    with held:
+        for frame, poses in poses_of(source, model, options, boxes=boxes):
             if frame is not None:
                 yield frame, tuple(poses.instances)
 

@@ -29,7 +29,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from posecli.errors import PoseError
-from posecli.files import is_finite, json_fault, no_room_named, refuse_device
+from posecli.files import is_finite, json_fault, no_room_named, place_of_not_finite, refuse_device
 from posecli.types import Instance, Skeleton
 
 VERSION = 1
@@ -258,8 +258,9 @@ class StreamWriter:
         try:
             line = json.dumps(value, allow_nan=False)
         except ValueError:
-            what = "a value kept from the input (a key of its own) is not finite"
-            raise PoseError(what, "pose stream", "posecli check finds it in the input") from None
+            what = f"a value that JSON does not know: {place_of_not_finite(value)}"
+            hint = "a joint not found has visibility 0; other numbers must be finite"
+            raise PoseError(what, self._name, hint) from None
         with no_room_named(self._name):
             self._handle.write(line + "\n")
             self._handle.flush()

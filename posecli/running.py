@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
+from posecli import forks
 from posecli.checkpoint import ModelMeta, of_bytes
 from posecli.errors import PoseError, UsageError
 from posecli.files import is_finite
@@ -38,6 +40,8 @@ SPEEDS = ("auto", "compiled", "fused", "plain")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 #: Where a network's meta keeps the ranges of its maps (`models.int8`).
 RANGES = "ranges"
+#: While a quicker copy is made: threads may share a network.
+_making = threading.RLock()
 _SMALL = 600_000_000  # multiply-adds
 #: How PyTorch, the C++ library, oneDNN, cuBLAS (CUBLAS_STATUS_ALLOC_FAILED) and cuDNN (likewise, and from version 9 on
 #: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED) say that memory is short.
@@ -45,6 +49,8 @@ _NO_MEMORY = (
     "out of memory", "can't allocate memory", "bad_alloc", "could not create a memory", "_ALLOC_FAILED",
     "_ALLOCATION_FAILED",
 )  # fmt: skip
+#: What a network makes for itself while it runs: of its process and device, and not to be sent to another one.
+_MADE = ("_copy", "_replays", "_table", "_is_graph", "_graph", "_carrier", "_observer", "_workers")
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -132,6 +138,10 @@ class RunningNetwork:
         self.network = network.eval().to(self.device, **order)
         self._mean, self._std = of_bytes(network, meta, self.device)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy, or a process that it is sent to, gets: not what is made anew where it is needed."""
+        return self.__dict__ | {name: None for name in _MADE if name in self.__dict__}
+
     @property
     def name(self) -> str:
         """Architecture, or the name of the weights file where it came from one."""
@@ -212,6 +222,7 @@ class RunningNetwork:
         normalised already (B, 3, h, w); first mirrored if asked. A network with ``last_pose`` takes four channels, or
         three where nobody was seen before."""
         give_way()
+        forks.computed()
         missing = self.options.batch - len(crops) if self.options.filled else 0
         with stage(f"{self.role}network", pool=torch.get_num_threads() > 1):
             if missing <= 0:
@@ -373,7 +384,7 @@ class RunningNetwork:
         return halves.get(self.options.precision, torch.float32) if fused else torch.float32
 
     def make_ready(self) -> None:
-        """Makes the quicker copy now, not at the first picture; meanwhile no other thread may run a network."""
+        """Makes the quicker copy now, not at the first picture."""
         with stage(f"{self.role}network"):
             self._running()
 
@@ -389,27 +400,34 @@ class RunningNetwork:
             return self.network
         whole = self.in_whole_numbers
         made_for = (self.network, kind, torch.uint8 if whole else self._numbers())
-        if self._copy is None or self._copy[0] != made_for:
+        copy = self._copy
+        if copy is None or copy[0] != made_for:
             # Outside inference mode, so that the copy's tensors are ordinary ones.
-            with torch.inference_mode(False):
-                self._replays = self._table = None
-                if kind == "folded":
-                    self._copy = (made_for, fold_norms(self.network))
-                elif self.device.type == "cuda":
-                    self._tell_of_kernels()
-                    self._copy = (made_for, quicken(self.network, made_for[2], kernels=kind == "compiled"))
-                    if os.environ.get("POSECLI_GRAPHS") != "0" and is_one_graph(self.network):
-                        self._replays = Replays(CudaRecorder(self.device))
-                else:
-                    keep_memory()
-                    fused = self._fuse(self._numbers(), kind == "compiled")
-                    if whole:
-                        assert isinstance(fused, fx.GraphModule)
-                        fused = quantise(fused, self._ranges())
-                        self._table = self._bytes_to(input_grid(fused))
-                        fused = in_one_call(fused)
-                    self._copy = (made_for, fused)
-        return self._copy[1]
+            with _making, torch.inference_mode(False):
+                copy = self._copy
+                if copy is None or copy[0] != made_for:
+                    self._copy = copy = (made_for, self._made_quicker(kind, made_for[2]))
+        return copy[1]
+
+    def _made_quicker(self, kind: str, numbers: torch.dtype) -> nn.Module:
+        """The copy that computes in such numbers (uint8: whole ones); with what is kept beside it."""
+        self._replays = self._table = None
+        if kind == "folded":
+            return fold_norms(self.network)
+        if self.device.type == "cuda":
+            self._tell_of_kernels()
+            quick = quicken(self.network, numbers, kernels=kind == "compiled")
+            if os.environ.get("POSECLI_GRAPHS") != "0" and is_one_graph(self.network):
+                self._replays = Replays(CudaRecorder(self.device))
+            return quick
+        keep_memory()
+        fused = self._fuse(self._numbers(), kind == "compiled")
+        if numbers is not torch.uint8:
+            return fused
+        assert isinstance(fused, fx.GraphModule)
+        fused = quantise(fused, self._ranges())
+        self._table = self._bytes_to(input_grid(fused))
+        return in_one_call(fused)
 
     def _tell_of_kernels(self) -> None:
         """That Triton is there but does not run; PoseError where it is wanted in particular."""

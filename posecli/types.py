@@ -188,7 +188,7 @@ _SKELETON_LISTS: dict[str, tuple[str, Any]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays: one is equal to itself alone
 class Frame:
     """One picture: ``image`` (H, W, 3) uint8 RGB as displayed (rotation applied), its ``source`` name, ``index`` in
     that source (0-based) and ``time`` in seconds (None for pictures)."""
@@ -203,7 +203,7 @@ class Frame:
             raise ValueError(f"image must be (H, W, 3) uint8, got {self.image.shape} {self.image.dtype}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays: one is equal to itself alone
 class Instance:
     """One person in one frame, predicted or labelled; image pixels.
 

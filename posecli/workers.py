@@ -33,18 +33,43 @@ def on_one_core() -> None:
     torch.set_num_threads(1)
 
 
+class _OneOpenCVThread:
+    """While anybody is inside OpenCV uses no threads of its own. Its number is the whole process's, so that only the
+    last who leaves may restore what the first found."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before = 1
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._before = cv2.getNumThreads()
+                cv2.setNumThreads(1)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                cv2.setNumThreads(self._before)
+
+
+_one_opencv_thread = _OneOpenCVThread()
+
+
 @contextlib.contextmanager
 def several_threads() -> Iterator[int]:
     """While it lasts threads may be `on_one_core`, and OpenCV uses no threads of its own. Gives the number of threads
     that the calling thread's networks have, and has again afterwards."""
     # What a thread chooses becomes the choice of those started later.
-    count, others = torch.get_num_threads(), cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield count
-    finally:
-        cv2.setNumThreads(others)
-        torch.set_num_threads(count)
+    count = torch.get_num_threads()
+    with _one_opencv_thread:
+        try:
+            yield count
+        finally:
+            torch.set_num_threads(count)
 
 
 class CallCosts:

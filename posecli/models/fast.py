@@ -13,6 +13,7 @@ import ctypes
 import inspect
 import operator
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, TypeGuard, cast
@@ -34,6 +35,11 @@ _LARGE = 9
 #: A network's weights are kept in the order for so many sizes of picture, as long as these fit into so many bytes: in
 #: another size's order they are put right anew for each picture.
 _MOST_ORDERS, _ORDERED_BYTES = 8, 1 << 26
+
+#: While weights are put in order: threads may share a network.
+_ordering = threading.Lock()
+#: While a network is traced: what is put into PyTorch for that must be taken out in the right order.
+_tracing = threading.Lock()
 
 #: Blocks of memory up to this size, and as much unused memory in all, are kept for the next picture.
 _KEPT_BLOCK, _KEPT_ALTOGETHER = 1 << 28, 1 << 29
@@ -63,16 +69,21 @@ class Orders:
         """For the next input (B, C, h, w); how many there are together makes no difference."""
         size = tuple(x.shape[-2:])
         found = self._known.get(size)
-        if found is None:
-            if self.weight is None:
-                return next(iter(self._known.values()))
-            found = self._pack(self.weight, list(x.shape))
-            if self.room == 1:
-                self.weight = None
-            elif len(self._known) >= self.room:
-                del self._known[next(iter(self._known))]  # the one that came first
-            self._known[size] = found
-        return found
+        return self._put_in_order(size, x) if found is None else found
+
+    def _put_in_order(self, size: tuple[int, ...], x: Tensor) -> Tensor:
+        with _ordering:
+            found = self._known.get(size)
+            if found is None:
+                if self.weight is None:
+                    return next(iter(self._known.values()))
+                found = self._pack(self.weight, list(x.shape))
+                if self.room > 1 and len(self._known) >= self.room:
+                    del self._known[next(iter(self._known))]  # the one that came first
+                self._known[size] = found
+                if self.room == 1:
+                    self.weight = None
+            return found
 
 
 Geometry = tuple[list[int], list[int], list[int], int]
@@ -140,7 +151,26 @@ class FusedConv(nn.Module):
 
 
 class _Tracer(fx.Tracer):
-    """Looks into modules down to PyTorch's own."""
+    """Looks into modules down to PyTorch's own.
+
+    Meanwhile every module of the process is called through it; those of other threads just run.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = threading.get_ident()
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if threading.get_ident() != self._thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        if threading.get_ident() != self._thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if isinstance(m, AdaptiveBlocks | CompiledAdaptiveBlocks | FusedConv | DeformConv2d | DeformSamples):
@@ -244,7 +274,7 @@ def _graph(
 
 def traced(module: nn.Module, method: str = "forward") -> fx.Graph | None:
     """What a module's method calls, or None where that depends on what it is given or where it has no such method.
-    Meanwhile no other thread may run a network."""
+    Other threads may run networks meanwhile."""
     called = getattr(module, method, None)
     given = [] if called is None else list(inspect.signature(called).parameters.values())
     if len(given) != 1 or given[0].default is not inspect.Parameter.empty or not any(True for _ in module.children()):
@@ -252,7 +282,8 @@ def traced(module: nn.Module, method: str = "forward") -> fx.Graph | None:
     tracer = _Tracer()
     tracer.traced_func_name = method
     try:
-        return tracer.trace(module)
+        with _tracing:
+            return tracer.trace(module)
     except Exception:  # whatever the code of a network does when it is given no numbers
         return None
 

@@ -11,6 +11,7 @@ follows them, runs as before, and so does all of it with ``POSECLI_ONE_CALL=0``,
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -21,6 +22,7 @@ from torch.nn import functional
 
 from posecli.models.int8 import Grid, QuantisedConv, input_grid, quantised
 
+_keeping = threading.Lock()  # threads may share a network
 _MOST_SIZES = 8  # of pictures that are remembered
 # A graph that can be called, and the tensors that it is called with.
 _Made = tuple[Callable[..., list[Tensor]], list[Tensor]]
@@ -119,9 +121,10 @@ class OneCall(nn.Module):
         return self.rest(*found)
 
     def _keep(self, size: tuple[int, ...], made: _Made) -> _Made:
-        if len(self._made) >= _MOST_SIZES:
-            self._made.pop(next(iter(self._made)), None)
-        self._made[size] = made
+        with _keeping:
+            if len(self._made) >= _MOST_SIZES:
+                self._made.pop(next(iter(self._made)), None)
+            self._made[size] = made
         return made
 
     def _write(self, x: Tensor) -> _Made:
