@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from posecli.codecs.softmax import decode_softmax
+from posecli.codecs.softmax import decode_softmax, flat_maps, read_windows, total_here
 
 #: The name of this reading.
 SIDES = "sides"
@@ -66,27 +67,79 @@ def decode_sides(
     Returns:
         (B, K, 2) points in input pixels and (B, K) scores in 0..1: the probability around the peak that was taken.
     """
-    xy, score = decode_softmax(logits, stride, reach)
     joints = [joint for limb in limbs for pair in limb for joint in pair]
-    places, mass = peaks(logits[:, joints], reach)
-    places = places * stride + (stride - 1) / 2
-    chosen = torch.from_numpy(
-        np.concatenate(
-            [
-                choose(part.numpy(), of_part.numpy(), names, stride * max(logits.shape[-2:]))
-                for names, part, of_part in zip(
-                    LIMBS, places.cpu().chunk(len(LIMBS), 1), mass.cpu().chunk(len(LIMBS), 1), strict=True
-                )
-            ],
-            axis=1,
-        )
-    ).to(logits.device)
+    longest = stride * max(logits.shape[-2:])
+    if logits.device.type == "cpu" and logits.dtype == torch.float32 and not logits.requires_grad:
+        uv, mass, more, mass_of_more = peaks_here(logits.numpy(), joints, reach)
+        first = [uv[:, joints, None], mass[:, joints, None]]
+        places, masses = np.concatenate([first[0], more], 2), np.concatenate([first[1], mass_of_more], 2)
+        chosen = _chosen(places * stride, masses, longest)
+        uv[:, joints] = np.take_along_axis(places, chosen[..., None, None], 2)[:, :, 0]
+        mass[:, joints] = np.take_along_axis(masses, chosen[..., None], 2)[..., 0]
+        return torch.from_numpy(uv * stride + (stride - 1) / 2), torch.from_numpy(mass)
+    xy, score = decode_softmax(logits, stride, reach)
+    there, of_there = peaks(logits[:, joints], reach)
+    there = there * stride + (stride - 1) / 2
+    taken = torch.from_numpy(_chosen(there.cpu().numpy(), of_there.cpu().numpy(), longest)).to(logits.device)
     # The first is the highest pixel's, read as ever.
-    other = chosen > 0
-    new = places.gather(2, chosen[..., None, None].expand(-1, -1, 1, 2))[:, :, 0]
+    other = taken > 0
+    new = there.gather(2, taken[..., None, None].expand(-1, -1, 1, 2))[:, :, 0]
     xy[:, joints] = torch.where(other[..., None], new.to(xy.dtype), xy[:, joints])
-    score[:, joints] = torch.where(other, mass.gather(2, chosen[..., None])[..., 0].to(score.dtype), score[:, joints])
+    sure = of_there.gather(2, taken[..., None])[..., 0].to(score.dtype)
+    score[:, joints] = torch.where(other, sure, score[:, joints])
     return xy, score
+
+
+def _chosen(places: np.ndarray, mass: np.ndarray, longest: float) -> np.ndarray:
+    """`choose` for the joints of all limbs, one limb's after the other's."""
+    of_limbs = zip(LIMBS, np.split(places, len(LIMBS), 1), np.split(mass, len(LIMBS), 1), strict=True)
+    return np.concatenate([choose(place, own, names, longest) for names, place, own in of_limbs], axis=1)
+
+
+def peaks_here(
+    logits: np.ndarray, joints: Sequence[int], reach: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """What `peaks` finds in the maps of some joints, and the highest peak of every joint, of float32 arrays and without
+    threads, as `softmax.decode_softmax_here`.
+
+    Returns:
+        (B, K, 2) and (B, K) highest peaks, map pixels, and the probabilities around them; (B, J, P - 1, 2) and
+        (B, J, P - 1) the others of the joints asked for.
+    """
+    batch, count, height, width = logits.shape
+    flat = flat_maps(logits)
+    first = flat.argmax(1)
+    asked = (np.arange(batch)[:, None] * count + np.asarray(joints)).ravel()
+    found = _next_peaks(flat[asked], first[asked], height, width)
+    place = np.concatenate([first, found.ravel()])
+    whose = np.concatenate([np.arange(len(flat)), asked.repeat(PEAKS - 1)])
+    # Where there is no further peak the first one stands in, and counts nothing.
+    there = place >= 0
+    place = np.where(there, place, first[whose])
+    height_of = np.exp(flat[whose, place] - flat[whose, first[whose]])
+    uv, around = read_windows(flat, whose, place, width, reach)
+    mass = around * height_of * there / total_here(flat, first)[whose]
+    of_all, more = (batch, count), (batch, len(joints), PEAKS - 1)
+    (uv, others), (mass, of_others) = (np.split(found, [len(flat)]) for found in (uv, mass))
+    return uv.reshape(*of_all, 2), mass.reshape(of_all), others.reshape(*more, 2), of_others.reshape(more)
+
+
+def _next_peaks(flat: np.ndarray, first: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(N, PEAKS - 1) the pixels of the peaks after the first of maps (N, h w), -1 where there are no more."""
+    # One below the other, so far apart that none sees its neighbour.
+    rows = height + APART // 2
+    tall = np.full((len(flat), rows, width), -np.inf, np.float32)
+    tall[:, :height] = flat.reshape(-1, height, width)
+    around = cv2.dilate(tall.reshape(-1, width), np.ones((APART, APART), np.uint8))
+    left = np.where(around.reshape(tall.shape) == tall, tall, np.float32(-np.inf)).reshape(len(flat), -1)
+    everyone = np.arange(len(flat))
+    found = []
+    last = first
+    for _ in range(PEAKS - 1):
+        left[everyone, last] = -np.inf
+        last = left.argmax(1)
+        found.append(np.where(left[everyone, last] > -np.inf, last, -1))
+    return np.stack(found, 1)
 
 
 def peaks(logits: Tensor, reach: int) -> tuple[Tensor, Tensor]:

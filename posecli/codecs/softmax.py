@@ -48,6 +48,15 @@ def decode_softmax(logits: Tensor, stride: int, reach: int = 2) -> tuple[Tensor,
 def decode_softmax_here(logits: np.ndarray, reach: int = 2) -> tuple[np.ndarray, np.ndarray]:
     """As `decode_softmax_there`, of float32 arrays and without threads: maps are small, and threads that wait for each
     other cost as much time as the reading."""
+    batch, count, _, width = logits.shape
+    flat = flat_maps(logits)
+    place = flat.argmax(1)
+    uv, around = read_windows(flat, np.arange(len(flat)), place, width, reach)
+    return uv.reshape(batch, count, 2), (around / total_here(flat, place)).reshape(batch, count)
+
+
+def flat_maps(logits: np.ndarray) -> np.ndarray:
+    """Maps (B, K, h, w) as new rows (B K, h w) float32."""
     batch, count, height, width = logits.shape
     flat = np.empty((batch * count, height * width), np.float32)
     for person, own in zip(logits, flat.reshape(batch, count, -1), strict=True):
@@ -56,24 +65,43 @@ def decode_softmax_here(logits: np.ndarray, reach: int = 2) -> tuple[np.ndarray,
             cv2.transpose(person.transpose(1, 2, 0).reshape(-1, count), dst=own)
         else:
             own[:] = person.reshape(count, -1)
-    row, column = np.divmod(flat.argmax(1), width)
-    offset = np.arange(-reach, reach + 1)
-    rows, columns = row[:, None] + offset, column[:, None] + offset
-    index = rows.clip(0, height - 1)[:, :, None] * width + columns.clip(0, width - 1)[:, None]
-    everyone = np.arange(len(flat))[:, None]
-    window = flat[everyone, index.reshape(len(flat), -1)]
-    highest = flat[everyone[:, 0], row * width + column][:, None]
-    weight = np.exp(window - highest).reshape(index.shape)
-    # What lies beyond the border counts nothing.
-    weight *= ((rows >= 0) & (rows < height))[:, :, None]
-    weight *= ((columns >= 0) & (columns < width))[:, None]
-    flat -= highest
-    total = np.exp(flat, out=flat).sum(1)
-    # At least 1, the highest pixel itself.
-    some = weight.sum((1, 2))
-    across, down = ((weight.sum(axis) * offset.astype(np.float32)).sum(1) for axis in (1, 2))
-    uv = np.stack([column + across / some, row + down / some], 1).astype(np.float32)
-    return uv.reshape(batch, count, 2), (some / total).reshape(batch, count)
+    return flat
+
+
+def read_windows(
+    flat: np.ndarray, whose: np.ndarray, place: np.ndarray, width: int, reach: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Windows of `reach` pixels around places in maps.
+
+    Args:
+        flat: (N, h w) logits. whose, place: (M,) which map, and which pixel of it. width: of the maps.
+
+    Returns:
+        (M, 2) float32 mean places of the windows, map pixels, and (M,) their sums, as multiples of the probability at
+        the place: pixels beyond the border count nothing.
+    """
+    height = flat.shape[1] // width
+    row, column = np.divmod(place, width)
+    # Windows lie beside each other along the last axis: numpy sums along the first ones several times as quickly, and
+    # each window's sum is the same however many there are.
+    offset = np.arange(-reach, reach + 1)[:, None]
+    rows, columns = row + offset, column + offset
+    index = rows.clip(0, height - 1)[:, None] * width + columns.clip(0, width - 1)
+    weight = flat[whose, index] - flat[whose, place]
+    np.exp(weight, out=weight)
+    weight *= ((rows >= 0) & (rows < height))[:, None]
+    weight *= (columns >= 0) & (columns < width)
+    shift = offset.astype(np.float32)
+    by_column, by_row = weight.sum(0), weight.sum(1)
+    some = by_column.sum(0)  # at least 1, the place itself
+    uv = np.stack([column + (by_column * shift).sum(0) / some, row + (by_row * shift).sum(0) / some], 1)
+    return uv.astype(np.float32), some
+
+
+def total_here(flat: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """(N,) sums of the maps (N, h w), as multiples of the probability at their highest pixels; the maps are used up."""
+    flat -= flat[np.arange(len(flat)), place][:, None]
+    return np.exp(flat, out=flat).sum(1)
 
 
 def decode_softmax_there(logits: Tensor, reach: int = 2) -> tuple[Tensor, Tensor]:

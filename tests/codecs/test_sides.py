@@ -118,6 +118,35 @@ def test_peaks_are_the_highest_ones_with_their_mass() -> None:
     assert np.allclose(mass[0, 0, :2], [0.5, 0.3], atol=1e-4)
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([(20, 24), (40, 40), (9, 6)]), st.integers(1, 3), st.booleans())
+def test_arrays_are_read_as_tensors_are(seed: int, size: tuple[int, int], reach: int, channels_last: bool) -> None:
+    """Peaks, also of maps that have one alone, and whole poses: by arrays as on other devices; of many people to the
+    last bit as of each alone."""
+    rng = np.random.default_rng(seed)
+    maps = torch.from_numpy(rng.normal(0, 4, (3, 19, *size)).astype(np.float32))
+    row, column = np.mgrid[: size[0], : size[1]]
+    maps[0, 5] = torch.from_numpy(-((row - 3.0) ** 2) - (column - 2.0) ** 2)
+    if channels_last:
+        maps = maps.contiguous(memory_format=torch.channels_last)
+    joints = [joint for limb in LIMBS for pair in limb for joint in pair]
+    places, mass = sides.peaks(maps[:, joints], reach)
+    first, of_first, others, of_others = sides.peaks_here(maps.numpy(), joints, reach)
+    assert np.allclose(of_first[:, joints], mass[:, :, 0], atol=1e-6)
+    assert np.allclose(first[:, joints], places[:, :, 0], atol=1e-4)
+    assert np.allclose(of_others, mass[:, :, 1:], atol=1e-6)
+    sure = of_others > 1e-3
+    assert np.allclose(others[sure], places[:, :, 1:].numpy()[sure], atol=1e-3)
+    assert (of_others[0, joints.index(5)] == 0).all()
+    found, scores = sides.decode_sides(maps, STRIDE, LIMBS, reach)
+    there, of_there = sides.decode_sides(maps.double(), STRIDE, LIMBS, reach)
+    assert torch.allclose(found.double(), there.double(), atol=1e-3)
+    assert torch.allclose(scores.double(), of_there.double(), atol=1e-5)
+    for n in range(3):
+        alone, own = sides.decode_sides(maps[n : n + 1], STRIDE, LIMBS, reach)
+        assert torch.equal(found[n], alone[0]) and torch.equal(scores[n], own[0])
+
+
 def test_chosen_as_all_combinations_tried() -> None:
     """The chain finds the likeliest of all combinations."""
     import itertools
