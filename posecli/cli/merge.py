@@ -63,7 +63,8 @@ def merge(
         return
     sources = len(report.sources)
     console(quiet).print(
-        f"{report.parts} parts of {sources} source{'s' * (sources != 1)}: {report.frames} frames, "
+        f"{report.parts} part{'s' * (report.parts != 1)} of {sources} source{'s' * (sources != 1)}: "
+        f"{report.frames} frames, "
         f"{report.people / max(report.frames, 1):.2f} people a frame, {report.identities} identities"
     )
     if out not in (None, "-"):

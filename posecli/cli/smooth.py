@@ -19,6 +19,9 @@ from posecli.cli.common import (
 )
 from posecli.cli.stored import through_storage
 
+#: As in `posecli.smoothing.stream`, which help does not wait for.
+LEAST_STRENGTH, MOST_STRENGTH = 0.1, 4.0
+
 
 @through_storage(reads=["poses"], writes=["out"])
 def smooth(
@@ -32,6 +35,14 @@ def smooth(
             "--filter", help="kalman, savgol, oneeuro (looks back only, for live streams) or none (to fill gaps only)."
         ),
     ] = "kalman",
+    strength: Annotated[
+        float,
+        typer.Option(
+            min=LEAST_STRENGTH,
+            max=MOST_STRENGTH,
+            help="How calm: the filter looks so many times as far as usual. Less for quick sports, more for slow work.",
+        ),
+    ] = 1.0,
     fill: Annotated[int, typer.Option(min=0, help="Fill gaps of at most so many frames; marked as filled.")] = 0,
     keep_raw: Annotated[
         bool, typer.Option("--keep-raw", help="Keep the joints as they were, under 'raw' beside the new ones.")
@@ -54,14 +65,16 @@ def smooth(
     if json_ and out == "-":
         raise UsageError("--json and --out - both want standard output", hint="give --out a file")
     check_stream_name(out)
-    smoothing = Smoothing(filter_, fill, keep_raw)
-    if smoothing.does_nothing:
+    if filter_ == "none" and not fill:
         raise UsageError("--filter none is for --fill", hint="give --fill N, or another filter")
+    smoothing = Smoothing(filter_, fill, keep_raw, strength)
     with progress(quiet) as bar:
         task = bar.add_task("smooth", total=None)
         report = smooth_file(poses, out, smoothing, overwrite=overwrite, on_frame=lambda: bar.advance(task))
     if report.without_id and not report.people:
         warn(f"{poses}: nobody has an id, so nothing was changed; infer --track gives ids")
+    if report.filtered_again:
+        warn(f"{poses}: it had been smoothed before, and was again")
     if json_:
         print_json({"out": out, **vars(report)})
     else:

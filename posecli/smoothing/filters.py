@@ -98,6 +98,12 @@ class OneEuro:
         self._xy: np.ndarray
         self._velocity: np.ndarray
 
+    @classmethod
+    def of_strength(cls, strength: float) -> OneEuro:
+        """One that looks back so many times as long as usual, at any speed."""
+        usual = cls()
+        return cls(usual.cutoff / strength, usual.beta / strength, usual.derivative_cutoff / strength)
+
     def update(self, time: float, xy: np.ndarray, size: float) -> np.ndarray:
         """(K, 2) filtered joints of the next frame; NaN stays NaN and leaves the joint's state as it was."""
         if self._time is None:

@@ -3,7 +3,7 @@
 People are told apart by their ``id``; those without one stay as they are, so do joints that are missing. A cut (a line
 with ``"cut": true``) starts everything anew, as a new source does. One Euro looks back only: each line comes out as it
 goes in. Savitzky-Golay and Kalman look ahead: lines are filtered in blocks of `_BLOCK` seconds with `_MARGIN` seconds
-on both sides; what is farther away does not change the digits that are written.
+(more for strong filters) on both sides; what is farther away does not change the digits that are written.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ from posecli.smoothing.filters import OneEuro, breaks, kalman, savitzky_golay
 from posecli.smoothing.gaps import fill_gaps, line_time, people_of, size_of
 from posecli.types import Instance, Skeleton
 
-__all__ = ["FILTERS", "SmoothReport", "Smoothing", "smooth_file", "smooth_lines"]
+__all__ = ["FILTERS", "LEAST_STRENGTH", "MOST_STRENGTH", "SmoothReport", "Smoothing", "smooth_file", "smooth_lines"]
 
 FILTERS = ("none", "oneeuro", "savgol", "kalman")
+LEAST_STRENGTH, MOST_STRENGTH = 0.1, 4.0
 _BLOCK, _MARGIN = 6.0, 3.0  # seconds
 _MOST = 2048  # lines of a block or margin, whatever the time stamps say
 _WINDOW = 0.4  # seconds that a Savitzky-Golay window spans
+_ACCELERATION = 4.0  # of `kalman`
 _GONE = 2.0  # seconds after which somebody seen again is a new track
 
 
@@ -40,17 +42,24 @@ class Smoothing:
         filter: of `FILTERS`.
         fill: gaps of at most so many frames are filled (`posecli.smoothing.gaps`); 0 for none.
         keep_raw: people keep their joints as they were under ``raw``.
+        strength: times as long as usual a filter looks to either side (`LEAST_STRENGTH` to `MOST_STRENGTH`): more is
+            calmer, less follows quick movements more closely.
     """
 
     filter: str = "kalman"
     fill: int = 0
     keep_raw: bool = False
+    strength: float = 1.0
 
     def __post_init__(self) -> None:
         if self.filter not in FILTERS:
             raise UsageError(f"unknown filter {self.filter!r}", hint=", ".join(FILTERS))
         if not 0 <= self.fill <= 1000:
             raise UsageError(f"gaps of {self.fill} frames can't be filled", hint="0 to 1000")
+        if not LEAST_STRENGTH <= self.strength <= MOST_STRENGTH:
+            raise UsageError(f"a strength of {self.strength:g}", hint=f"{LEAST_STRENGTH:g} to {MOST_STRENGTH:g}")
+        if self.filter == "none" and self.strength != 1:
+            raise UsageError("a strength is for a filter", hint="leave it out, or choose a filter")
 
     @property
     def does_nothing(self) -> bool:
@@ -64,18 +73,22 @@ class Smoothing:
 
     def header(self, header: StreamHeader) -> StreamHeader:
         """The header of a source that this was done to: it says so under ``smoothing``."""
-        told = {"filter": self.filter, "fill": self.fill}
+        told: dict[str, Any] = {"filter": self.filter, "fill": self.fill}
+        if self.strength != 1:
+            told["strength"] = self.strength
         return replace(header, extra={**header.extra, "smoothing": told})
 
 
 @dataclass
 class SmoothReport:
-    """What a stream held: frames, people filtered, joints filled in, people without an id (left alone)."""
+    """What a stream held: frames, people filtered, joints filled in, people without an id (left alone), sources that
+    had been filtered before and were again."""
 
     frames: int = 0
     people: int = 0
     filled_joints: int = 0
     without_id: int = 0
+    filtered_again: int = 0
 
 
 def smooth_lines(header: StreamHeader, lines: Iterable[FramePoses], smoothing: Smoothing) -> Iterator[FramePoses]:
@@ -92,8 +105,8 @@ def smooth_lines(header: StreamHeader, lines: Iterable[FramePoses], smoothing: S
     if smoothing.fill:
         lines = fill_gaps(header, lines, smoothing.fill)
     if smoothing.filter == "oneeuro":
-        return _causal(header, lines)
-    return iter(lines) if smoothing.filter == "none" else _in_blocks(header, lines, smoothing.filter)
+        return _causal(header, lines, smoothing.strength)
+    return iter(lines) if smoothing.filter == "none" else _in_blocks(header, lines, smoothing)
 
 
 def smooth_file(
@@ -123,7 +136,10 @@ def smooth_file(
         writer = stack.enter_context(StreamWriter(place))
         items = _Sources(source)
         for header, lines in items:
-            steady = "smoothing" in header.extra and not again
+            before = header.extra.get("smoothing")
+            steady = before is not None and not again
+            filtered = isinstance(before, dict) and before.get("filter") not in (None, "none")
+            report.filtered_again += filtered and not steady and smoothing.filter != "none"
             writer.header(header if steady or smoothing.does_nothing else smoothing.header(header))
             for line in lines if steady else smooth_lines(header, lines, smoothing):
                 writer.frame(line)
@@ -201,41 +217,42 @@ def _changed(line: FramePoses, joints: dict[int, np.ndarray]) -> FramePoses:
     return replace(line, instances=tuple(people))
 
 
-def _causal(header: StreamHeader, lines: Iterable[FramePoses]) -> Iterator[FramePoses]:
+def _causal(header: StreamHeader, lines: Iterable[FramePoses], strength: float) -> Iterator[FramePoses]:
     filters: dict[int, tuple[OneEuro, float]] = {}  # with when each was used last
     for line in lines:
         time = line_time(header, line)
         filters = {} if line.extra.get("cut") else {i: f for i, f in filters.items() if time - f[1] <= _GONE}
         joints = {}
         for number, person in people_of(line).items():
-            used = filters.get(number, (OneEuro(), time))[0]
+            used = filters.get(number, (OneEuro.of_strength(strength), time))[0]
             joints[number] = used.update(time, _joints(person), size_of(person))
             filters[number] = used, time
         yield _changed(line, joints)
 
 
-def _in_blocks(header: StreamHeader, lines: Iterable[FramePoses], name: str) -> Iterator[FramePoses]:
+def _in_blocks(header: StreamHeader, lines: Iterable[FramePoses], how: Smoothing) -> Iterator[FramePoses]:
+    margin = _MARGIN * max(1.0, how.strength)
     window: list[FramePoses] = []
     times: list[float] = []
     done = 0  # lines of the window that were given out; they are its first margin
     for line in lines:
         if line.extra.get("cut"):
-            yield from _filtered(header, window, times, name)[done:]
+            yield from _filtered(header, window, times, how)[done:]
             window, times, done = [], [], 0
         window.append(line)
         times.append(line_time(header, line))
-        if times[-1] - times[done] < _BLOCK + _MARGIN and len(window) - done < 2 * _MOST:
+        if times[-1] - times[done] < _BLOCK + margin and len(window) - done < 2 * _MOST:
             continue
-        ready = max(done + 1, min(len(window), int(np.searchsorted(times, times[-1] - _MARGIN, "right"))))
+        ready = max(done + 1, min(len(window), int(np.searchsorted(times, times[-1] - margin, "right"))))
         if len(window) - done >= 2 * _MOST:
             ready = max(ready, len(window) - _MOST)
-        yield from _filtered(header, window, times, name)[done:ready]
-        first = max(int(np.searchsorted(times, times[ready - 1] - _MARGIN)), ready - _MOST)
+        yield from _filtered(header, window, times, how)[done:ready]
+        first = max(int(np.searchsorted(times, times[ready - 1] - margin)), ready - _MOST)
         window, times, done = window[first:], times[first:], ready - first
-    yield from _filtered(header, window, times, name)[done:]
+    yield from _filtered(header, window, times, how)[done:]
 
 
-def _filtered(header: StreamHeader, lines: list[FramePoses], times: list[float], name: str) -> list[FramePoses]:
+def _filtered(header: StreamHeader, lines: list[FramePoses], times: list[float], how: Smoothing) -> list[FramePoses]:
     """All lines of a window with everybody's track through a filter."""
     tracks: dict[int, list[tuple[int, Instance]]] = {}
     for n, line in enumerate(lines):
@@ -246,23 +263,25 @@ def _filtered(header: StreamHeader, lines: list[FramePoses], times: list[float],
         at = np.array([n for n, _ in seen])
         time = np.array(times)[at]
         for part in np.split(np.arange(len(seen)), np.flatnonzero(np.diff(time) > _GONE) + 1):
-            steady = _track([seen[i][1] for i in part], at[part], time[part], name, header.skeleton)
+            steady = _track([seen[i][1] for i in part], at[part], time[part], how, header.skeleton)
             for n, xy in zip(at[part].tolist(), steady, strict=True):
                 changed[n][number] = xy
     return [_changed(line, joints) for line, joints in zip(lines, changed, strict=True)]
 
 
-def _track(people: list[Instance], at: np.ndarray, time: np.ndarray, name: str, skeleton: Skeleton) -> np.ndarray:
+def _track(people: list[Instance], at: np.ndarray, time: np.ndarray, how: Smoothing, skeleton: Skeleton) -> np.ndarray:
     """(T, K, 2) one person's joints, filtered; ``at`` are the lines they stand in."""
     xy = np.stack([_joints(p) for p in people])
     size = np.array([size_of(p) for p in people])
     anew, outlier = breaks(time, xy, size, np.array(skeleton.flip_pairs, int).reshape(-1, 2))
-    if name == "kalman":
+    if how.filter == "kalman":
         filled = np.array([[n in (p.extra.get("filled") or ()) for n in skeleton.keypoints] for p in people])
         score = np.stack([p.score for p in people]).astype(np.float64)
-        return kalman(time, xy, score, size, ~filled & ~outlier, anew=anew)
+        # Its memory goes with the root of place over acceleration.
+        sudden = _ACCELERATION / how.strength**2
+        return kalman(time, xy, score, size, ~filled & ~outlier, anew=anew, acceleration=sudden)
     # A line in which the person is missing ends a run.
     result = xy.copy()
     for run in np.split(np.arange(len(at)), np.flatnonzero(np.diff(at) > 1) + 1):
-        result[run] = savitzky_golay(time[run], xy[run], _WINDOW, anew=anew[run])
+        result[run] = savitzky_golay(time[run], xy[run], _WINDOW * how.strength, anew=anew[run])
     return result

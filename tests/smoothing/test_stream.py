@@ -50,13 +50,14 @@ def joints_of(lines: list[FramePoses], number: int) -> np.ndarray:
     return np.stack([p.xy for each in lines for p in each.instances if p.track_id == number])
 
 
+@pytest.mark.parametrize("strength", [1.0, 4.0])
 @pytest.mark.parametrize("name", ["savgol", "kalman"])
-def test_blocks_give_what_the_whole_track_gives(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_give_what_the_whole_track_gives(name: str, strength: float, monkeypatch: pytest.MonkeyPatch) -> None:
     walked = walk(np.random.default_rng(0), 900)
     lines = [line(n, person(1, xy)) for n, xy in enumerate(walked)]
-    blocks = list(smooth_lines(HEADER, lines, Smoothing(name)))
+    blocks = list(smooth_lines(HEADER, lines, Smoothing(name, strength=strength)))
     monkeypatch.setattr(stream, "_BLOCK", 1e9)
-    whole = list(smooth_lines(HEADER, lines, Smoothing(name)))
+    whole = list(smooth_lines(HEADER, lines, Smoothing(name, strength=strength)))
     assert [b.frame for b in blocks] == list(range(900))
     assert np.abs(joints_of(blocks, 1) - joints_of(whole, 1)).max() < 0.005  # a stream has two decimals
 
@@ -259,3 +260,49 @@ def test_the_verb_works_in_a_pipe() -> None:
     assert done.exit_code == 0, done.output
     head, frame = (json.loads(row) for row in done.stdout.splitlines())
     assert head["smoothing"] == {"filter": "oneeuro", "fill": 0} and frame == lines[1]
+
+
+@pytest.mark.parametrize("name", ["oneeuro", "savgol", "kalman"])
+def test_a_stronger_filter_is_calmer_and_follows_less(name: str) -> None:
+    """Of somebody at rest less of the shaking is left, of a sudden turn less is followed; one is the usual."""
+    rng = np.random.default_rng(4)
+    still, turn = rng.normal(200, 3, (120, 3, 2)), np.full((120, 3, 2), 200.0)
+    turn[60:] += 4.0 * np.arange(60)[:, None, None]
+
+    def smoothed(walked: np.ndarray, strength: float) -> np.ndarray:
+        lines = [line(n, person(1, xy)) for n, xy in enumerate(walked)]
+        return joints_of(list(smooth_lines(HEADER, lines, Smoothing(name, strength=strength))), 1)
+
+    strengths = (0.1, 0.5, 1.0, 2.0, 4.0)
+    shaking = [np.abs(np.diff(smoothed(still, s)[20:], 2, axis=0)).mean() for s in strengths]
+    missed = [np.abs(smoothed(turn, s) - turn)[55:80].max() for s in strengths]
+    # A Savitzky-Golay window has five frames at least.
+    assert all(a > b for a, b in itertools.pairwise(shaking[1:])) and shaking[0] >= shaking[1]
+    assert all(a < b for a, b in itertools.pairwise(missed[1:])) and missed[0] <= missed[1]
+    usual = [line(n, person(1, xy)) for n, xy in enumerate(still)]
+    assert np.array_equal(smoothed(still, 1.0), joints_of(list(smooth_lines(HEADER, usual, Smoothing(name))), 1))
+
+
+def test_the_strength_is_checked_and_told(tmp_path: Path) -> None:
+    from posecli.cli import smooth as verb
+
+    assert (verb.LEAST_STRENGTH, verb.MOST_STRENGTH) == (stream.LEAST_STRENGTH, stream.MOST_STRENGTH)
+    for wrong in (0.0, 4.5, float("nan")):
+        with pytest.raises(UsageError, match="strength"):
+            Smoothing("kalman", strength=wrong)
+    with pytest.raises(UsageError, match="for a filter"):
+        Smoothing("none", fill=3, strength=2.0)
+    plain, once, twice = (tmp_path / f"{name}.jsonl" for name in ("plain", "once", "twice"))
+    with StreamWriter(plain) as writer:
+        writer.header(HEADER)
+        for n, xy in enumerate(walk(np.random.default_rng(0), 20)):
+            writer.frame(line(n, person(1, xy)))
+    done = CliRunner().invoke(app, ["smooth", str(plain), "--out", str(once), "--strength", "2"])
+    assert done.exit_code == 0 and "before" not in done.stderr
+    assert next(iter(read_stream(once)))[0].extra["smoothing"] == {"filter": "kalman", "fill": 0, "strength": 2.0}
+    done = CliRunner().invoke(app, ["smooth", str(once), "--out", str(twice)])
+    assert done.exit_code == 0 and "it had been smoothed before, and was again" in done.stderr
+    filled = CliRunner().invoke(
+        app, ["smooth", str(once), "--out", str(twice), "--filter", "none", "--fill", "2", "--overwrite"]
+    )
+    assert filled.exit_code == 0 and "before" not in filled.stderr
