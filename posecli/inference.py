@@ -565,7 +565,7 @@ class PoseModel(RunningNetwork):
         begun = time.thread_time()
         maps = self.maps(crops)
         size = math.prod(meta.input_size) / math.prod(self.meta.input_size)
-        costs.add(size * len(crops), time.thread_time() - begun)
+        costs.add(size * self.called_with(crops), time.thread_time() - begun)
         return maps
 
     def time_calls(self, costs: CallCosts) -> None:

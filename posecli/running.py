@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, fx, nn
 
 from posecli import forks
+from posecli.batches import Fills, may_fill
 from posecli.checkpoint import ModelMeta, of_bytes
 from posecli.errors import PoseError, UsageError
 from posecli.files import is_finite
 from posecli.geometry import warp
 from posecli.models.compiled import find_compiler
-from posecli.models.fast import can_fuse, fuse, is_one_graph, keep_memory, traced
+from posecli.models.fast import can_fuse, fuse, is_one_graph, keep_kernels, keep_memory, traced
 from posecli.models.fast_cuda import can_run_kernels, has_triton, kernels_trouble, quicken
 from posecli.models.fuse import fold_norms
 from posecli.models.int8 import Grid, Observer, can_quantise, input_grid, quantise, quantised
@@ -123,6 +124,7 @@ class RunningNetwork:
         self.warn: Callable[[str], object] = warnings.warn
         # How many pictures the memory has room for, once it was found too small.
         self._most: int | None = None
+        self._fills = Fills()
         self._carrier: Carrier | None = None
         self._observer: Observer | None = None
         # The quicker copy, and what it was made of and for.
@@ -140,7 +142,10 @@ class RunningNetwork:
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy, or a process that it is sent to, gets: not what is made anew where it is needed."""
-        return self.__dict__ | {name: None for name in _MADE if name in self.__dict__}
+        return self.__dict__ | {name: None for name in _MADE if name in self.__dict__} | {"_fills": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _fills=Fills())
 
     @property
     def name(self) -> str:
@@ -223,7 +228,7 @@ class RunningNetwork:
         three where nobody was seen before."""
         give_way()
         forks.computed()
-        missing = self.options.batch - len(crops) if self.options.filled else 0
+        missing = self._count(crops) - len(crops)
         with stage(f"{self.role}network", pool=torch.get_num_threads() > 1):
             if missing <= 0:
                 return self._maps_in_parts(crops, mirror)
@@ -232,6 +237,26 @@ class RunningNetwork:
             else:
                 filled = np.concatenate([crops, crops[-1:].repeat(missing, 0)])
             return rows_of(self._maps_in_parts(filled, mirror), 0, len(crops))
+
+    def _count(self, crops: np.ndarray | Tensor) -> int:
+        """With how many pictures the network is to be called for these."""
+        if self.options.filled:
+            return self.options.batch
+        return self._fills.count(len(crops), crops.shape[1:3]) if self._fills_up else len(crops)
+
+    def called_with(self, crops: np.ndarray | Tensor) -> int:
+        """How many pictures the network sees when it is called for these."""
+        if self.options.filled:
+            return self.options.batch
+        return self._fills.now(len(crops), crops.shape[1:3]) if self._fills_up else len(crops)
+
+    @property
+    def _fills_up(self) -> bool:
+        """Whether copies beside a picture cost less than new kernels, and change no map: sums of whole numbers are
+        exact."""
+        if self.device.type != "cpu" or not self.top_down or self._observer is not None or self._carrier is not None:
+            return False
+        return self.in_whole_numbers and may_fill()
 
     def _maps_in_parts(self, crops: np.ndarray | Tensor, mirror: Callable[[Tensor], Tensor] | None) -> Any:
         """As many together as there is memory for: where it runs out half as many, from then on.
@@ -421,6 +446,7 @@ class RunningNetwork:
                 self._replays = Replays(CudaRecorder(self.device))
             return quick
         keep_memory()
+        keep_kernels()
         fused = self._fuse(self._numbers(), kind == "compiled")
         if numbers is not torch.uint8:
             return fused

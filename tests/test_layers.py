@@ -17,7 +17,7 @@ ROOT = Path(posecli.__file__).parent
 ORDER = """
 errors files storage on_ray types skeletons
 video
-geometry masks assignment sampling profiling turns stages workers forks
+geometry masks assignment sampling profiling turns stages workers forks batches
 predictions drawing trails panels render render_files
 formats frames exports convert
 metrics

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import inspect
 import operator
+import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -41,6 +42,8 @@ _ordering = threading.Lock()
 #: While a network is traced: what is put into PyTorch for that must be taken out in the right order.
 _tracing = threading.Lock()
 
+#: Kernels that oneDNN remembers: a shipped pose network's convolutions for forty sizes and numbers of pictures.
+_KEPT_KERNELS = 4096
 #: Blocks of memory up to this size, and as much unused memory in all, are kept for the next picture.
 _KEPT_BLOCK, _KEPT_ALTOGETHER = 1 << 28, 1 << 29
 
@@ -372,6 +375,14 @@ def _is_relu(node: fx.Node, called: dict[fx.Node, nn.Module]) -> bool:
 
 
 @cache
+def keep_kernels() -> None:
+    """Lets oneDNN remember the kernels of some dozens of sizes and numbers of pictures, unless
+    ``ONEDNN_PRIMITIVE_CACHE_CAPACITY`` says otherwise: by itself it has room for ten of the shipped pose network, and
+    makes the others anew at every call. Nothing changes once a network has run in this process."""
+    if "DNNL_PRIMITIVE_CACHE_CAPACITY" not in os.environ:
+        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_KEPT_KERNELS))
+
+
 def keep_memory() -> bool:
     """Lets the C library keep freed memory (up to 512 MiB) for the next picture instead of handing it back.
 
