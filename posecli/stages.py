@@ -12,14 +12,15 @@ import queue
 import threading
 from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from posecli.profiling import name_thread, stage, stage_of, wait
 from posecli.turns import away, give_way
 
 T = TypeVar("T")
 _END = object()
-#: Of what `prefetch` has under way: what stops a producer, and its thread.
+_LOOK = 0.2  # seconds after which a consumer looks whether anything will come
+#: Of what `prefetch` and `Background` have under way: what stops a thread, and the thread.
 _running: dict[int, tuple[threading.Event, threading.Thread]] = {}
 
 
@@ -33,7 +34,8 @@ def _stop_all() -> None:
     for stop, _ in left:
         stop.set()
     for _, thread in left:
-        thread.join()
+        if thread.ident is not None:  # Ctrl-C may have come before it began
+            thread.join()
 
 
 class _Failure:
@@ -132,16 +134,14 @@ class Background(Generic[T]):
         self._queue: queue.Queue = queue.Queue(maxsize=max(1, size))
         self._error: BaseException | None = None
         self._abandoned = False
+        self._leaving = threading.Event()
         self._thread = threading.Thread(target=self._run, name="background", daemon=True)
+        _running[id(self)] = self._leaving, self._thread
         self._thread.start()
 
     def _run(self) -> None:
         name_thread("encode")
-        while True:
-            with wait(f"{self._name}: frames to work on"):
-                item = self._queue.get()
-            if item is _END:
-                return
+        while (item := self._next()) is not _END:
             # After an error keep emptying the queue, so that `put` never waits for a consumer that is gone.
             if self._error is None and not self._abandoned:
                 try:
@@ -149,6 +149,15 @@ class Background(Generic[T]):
                         self._consume(item)
                 except BaseException as error:
                     self._error = error
+
+    def _next(self) -> Any:
+        with wait(f"{self._name}: frames to work on"):
+            while True:
+                # Ctrl-C in the very moment when an item is put may leave a queue that wakes nobody any more.
+                with contextlib.suppress(queue.Empty):
+                    return self._queue.get(timeout=_LOOK)
+                if self._leaving.is_set():
+                    return _END
 
     def put(self, item: T) -> None:
         """Queues an item; waits while the consumer is too far behind."""
@@ -162,7 +171,21 @@ class Background(Generic[T]):
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         self._abandoned = kind is not None
-        self._queue.put(_END)
-        self._thread.join()
+        try:
+            self._end()
+        except BaseException:  # Ctrl-C, while it is waited for
+            self._abandoned = True
+            self._end()
+            raise
         if kind is None and self._error is not None:
             raise self._error
+
+    def _end(self) -> None:
+        """Waits until the consumer has done what is queued."""
+        self._leaving.set()
+        while self._thread.is_alive():
+            with contextlib.suppress(queue.Full):
+                self._queue.put(_END, timeout=_LOOK)
+                break
+        self._thread.join()
+        _running.pop(id(self), None)

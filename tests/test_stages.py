@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -152,3 +153,35 @@ print("enough")
     for _ in range(3):
         run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
         assert (run.returncode, run.stdout, run.stderr) == (0, "enough\n", "")
+
+
+def test_a_consumer_that_nobody_wakes_ends_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while an item is put may take the wake-up with it: Python's conditions then wake one who is gone."""
+    done: list[int] = []
+    background = Background(done.append, 4)
+    with background:
+        for n in range(3):
+            background.put(n)
+        while len(done) < 3:
+            time.sleep(0.01)
+        monkeypatch.setattr(background._queue.not_empty, "notify", lambda n=1: None)
+        background.put(3)
+    assert done == [0, 1, 2, 3] and not background._thread.is_alive()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
+def test_ctrl_c_while_a_consumer_is_waited_for() -> None:
+    """It is not left behind at work on what is then closed, and does not do what is still queued."""
+    done: list[int] = []
+
+    def slowly(n: int) -> None:
+        time.sleep(0.2)
+        done.append(n)
+
+    main = threading.get_ident()
+    background = Background(slowly, 8)
+    with pytest.raises(KeyboardInterrupt), background:
+        for n in range(8):
+            background.put(n)
+        threading.Timer(0.3, signal.pthread_kill, (main, signal.SIGINT)).start()
+    assert not background._thread.is_alive() and 1 <= len(done) < 5
