@@ -216,6 +216,15 @@ def test_gallery_of_many_frames_is_made_as_it_is_read(page: Browser, cli, tmp_pa
     to_the_end = "scrollTo(0, document.body.scrollHeight), document.querySelectorAll('.card').length"
     page.wait(f"({to_the_end}) >= 120")
     page.wait(f"({to_the_end}) === 130")
+    # A window that is larger than the first cards shows all, and does so again after a filter.
+    page.window(5000, 4000)
+    page.open(tmp_path / "g" / "index.html")
+    page.wait("document.querySelectorAll('.card').length === 130")
+    choose(page, "people", "1")
+    page.wait("document.querySelectorAll('.card').length === 1")
+    page.run("document.getElementById('filters').reset()")
+    page.wait("document.querySelectorAll('.card').length === 130")
+    page.window(390, 800, phone=True)
     choose(page, "people", "1")
     assert shown(page) == ["p/4.jpg"]
     # A joint that is labelled but hidden has a dark centre.

@@ -237,8 +237,15 @@
   });
 
   for (const item of items) item.find = [item.n, ...item.t.map((t) => data.tags[t])].join(" ").toLowerCase();
-  new IntersectionObserver((entries) => { if (entries.some((e) => e.isIntersecting) && made < shown.length) more(); }, { rootMargin: "800px" }).observe(by("more"));
+  // It tells of changes alone, so it is asked anew after each: a window may be larger than all cards made so far.
+  const nearEnd = new IntersectionObserver((entries) => {
+    if (entries.some((e) => e.isIntersecting) && made < shown.length) { more(); watch(); }
+  }, { rootMargin: "800px" });
+  const watch = () => { nearEnd.unobserve(by("more")); nearEnd.observe(by("more")); };
+  by("filters").addEventListener("input", watch);
+  by("filters").addEventListener("reset", () => setTimeout(watch));
   window.addEventListener("beforeprint", () => { while (made < shown.length && made < 600) more(); });
   update();
   looks();
+  watch();
 })();
