@@ -37,8 +37,10 @@ def open_writer(
     if suffix in _VIDEO_SUFFIXES:
         return overlay_writer(source, target, start=start, stop=stop, every=every, overwrite=overwrite, layout=layout)
     if suffix in PICTURE_SUFFIXES:
-        if source.num_frames != 1:
-            raise PoseError("one picture cannot hold several frames", target, "give a folder: --out NAME/")
+        ends = [end for end in (stop, source.num_frames) if end is not None]
+        if len(source.indices(start, min(ends, default=None), every)) != 1:
+            hint = "give a folder, --out NAME/, or one frame, --start 12 --end 13"
+            raise PoseError("one picture cannot hold several frames", target, hint)
         if Path(target).resolve() == Path(source.path).resolve():
             raise PoseError("the output is the input", target, "choose another name")
         return PictureWriter(target, single=True, overwrite=overwrite)

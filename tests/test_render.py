@@ -331,6 +331,9 @@ def test_verb_on_video(tmp_path: Path, cli, monkeypatch: pytest.MonkeyPatch) -> 
     done = cli("render", "c.mp4", poses, "--out", "few.mp4", "--start", "1", "--every", "6")
     assert (done.code, "warning" in done.err) == (0, False)
     assert [number_of(f.image) for f in open_source("few.mp4").frames()] == [1, 7, 13, 19]
+    assert cli("render", "c.mp4", poses, "--out", "one.png", "--start", "5", "--end", "6").code == 0
+    assert cli("render", "c.mp4", poses, "--out", "six/", "--start", "5", "--end", "6").code == 0
+    assert np.array_equal(cv2.imread("one.png"), cv2.imread("six/000005.png"))
     for wrong, code, said in (
         (("--style", "x"), 2, "one of side, person, limb"),
         (("--start", "soon"), 2, "is not a position"),

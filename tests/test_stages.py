@@ -180,8 +180,13 @@ def test_ctrl_c_while_a_consumer_is_waited_for() -> None:
 
     main = threading.get_ident()
     background = Background(slowly, 8)
-    with pytest.raises(KeyboardInterrupt), background:
-        for n in range(8):
-            background.put(n)
-        threading.Timer(0.3, signal.pthread_kill, (main, signal.SIGINT)).start()
+    # A shell's background jobs ignore it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), background:
+            for n in range(8):
+                background.put(n)
+            threading.Timer(0.3, signal.pthread_kill, (main, signal.SIGINT)).start()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not background._thread.is_alive() and 1 <= len(done) < 5
