@@ -97,16 +97,16 @@ def draw_instances(
     shown = [
         (_size(person, found), place, person, found)
         for place, person in enumerate(instances)
-        if person.person_score >= (style.threshold or 0.0)
+        if is_drawn(person, style)
         for found in [_found(person, style)]
-        if found.any()
     ]
     tags = []
     for size, place, person, found in sorted(shown, key=lambda item: item[:2]):
         colour = identity_colour(person.track_id if person.track_id is not None else place)
-        _draw_person(canvas, person, found, size, skeleton, style, colour)
-        if style.boxes and person.box_xyxy is not None:
-            x0, y0, x1, y1 = _fixed(np.reshape(person.box_xyxy, (2, 2))).ravel().tolist()
+        if found.any():
+            _draw_person(canvas, person, found, size, skeleton, style, colour)
+        if style.boxes and _has_box(person):
+            x0, y0, x1, y1 = _fixed(np.asarray(person.box_xyxy).reshape(2, 2)).ravel().tolist()
             cv2.rectangle(canvas, (x0, y0), (x1, y1), colour, 1 + (size > 300), cv2.LINE_AA, _SHIFT)
         words = [f"{person.track_id}"] if style.ids and person.track_id is not None else []
         words += [f"{person.person_score:.2f}"] if style.scores else []
@@ -115,6 +115,17 @@ def draw_instances(
     for tag in tags:
         _draw_tag(canvas, *tag)
     return canvas
+
+
+def is_drawn(person: Instance, style: Style) -> bool:
+    """Whether anything of a person is drawn: a joint, or a box where boxes are."""
+    if person.person_score < (style.threshold or 0.0):
+        return False
+    return bool(_found(person, style).any()) or (style.boxes and _has_box(person))
+
+
+def _has_box(person: Instance) -> bool:
+    return person.box_xyxy is not None and bool(np.isfinite(person.box_xyxy).all())
 
 
 def _found(person: Instance, style: Style) -> np.ndarray:
@@ -126,7 +137,7 @@ def _found(person: Instance, style: Style) -> np.ndarray:
 def _size(person: Instance, found: np.ndarray) -> float:
     """Longer side in pixels of the box around the joints drawn, and of at least half the person's own box."""
     xy = person.xy[found]
-    size = float(np.ptp(xy, axis=0).max())
+    size = float(np.ptp(xy, axis=0).max()) if len(xy) else 0.0
     if person.box_xyxy is not None:
         box = np.asarray(person.box_xyxy, dtype=float)
         size = max(size, 0.5 * float(max(box[2] - box[0], box[3] - box[1])))
@@ -240,8 +251,8 @@ def _draw_tag(
     scale = float(np.clip(size / 550, 0.4, 0.9))
     (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_DUPLEX, scale, 1)
     pad = round(3 + 4 * scale)
-    if person.box_xyxy is not None:
-        x, y = float(person.box_xyxy[0]), float(person.box_xyxy[1])
+    if _has_box(person):
+        x, y = (float(v) for v in np.asarray(person.box_xyxy)[:2])
     else:
         x, y = (float(v) for v in person.xy[found].min(axis=0) - (0, 4 + size / 40))
     left = round(min(max(x, 0), max(canvas.shape[1] - width - 2 * pad, 0)))

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from posecli.drawing import BACKGROUNDS, COLOURS, Style, draw_instances
+from posecli.drawing import BACKGROUNDS, COLOURS, Style, draw_instances, is_drawn
 from posecli.errors import PoseError, UsageError
 from posecli.files import ends_alike
 from posecli.panels import joined
@@ -166,14 +166,19 @@ def draw_line(frame: Frame, header: StreamHeader, line: FramePoses, style: Style
             frame.source,
             "render on the file the poses come from",
         )
-    people = shown(header, line, style)
-    return draw_instances(frame.image, people, header.skeleton, style.of_stream(header)), len(people)
+    own = style.of_stream(header)
+    people = [person for person in shown(header, line, style) if is_drawn(person, own)]
+    return draw_instances(frame.image, people, header.skeleton, own), len(people)
 
 
 def shown(header: StreamHeader, line: FramePoses, style: Style) -> list[Instance]:
-    """The people of a line who are drawn: those at or above the style's threshold, or the stream's."""
+    """The people of a line who are drawn: those at or above the style's threshold, or the stream's; no crowds."""
     threshold = style.of_stream(header).threshold or 0.0
-    return [p for p in line.instances if p.person_score >= threshold]
+    # Streams of labels carry the crowd's mark as a key of its own.
+    crowd = [p.ignore or p.extra.get("ignore") is True for p in line.instances]
+    return [
+        p for p, left_out in zip(line.instances, crowd, strict=True) if p.person_score >= threshold and not left_out
+    ]
 
 
 _Pair = tuple[Frame, StreamHeader | None, FramePoses | None]

@@ -22,7 +22,7 @@ from posecli.predictions import FramePoses, StreamHeader, StreamWriter, read_str
 from posecli.render import draw_line, overlay_writer, poses_for, render_stream
 from posecli.skeletons import COCO17
 from posecli.trails import Trails
-from posecli.types import Dataset, Instance, Record, Skeleton, Video
+from posecli.types import Dataset, Frame, Instance, Record, Skeleton, Video
 from posecli.video import PictureWriter, open_source, read_picture
 
 DOT = Skeleton("dot", ("nose",))
@@ -261,7 +261,7 @@ def test_labels_are_drawn_as_they_are(tmp_path: Path, cli) -> None:
     assert cli("convert", tmp_path / "labels" / "coco.json", "--out", stream_of_all).code == 0
     done = cli("render", tmp_path / "w" / "v", stream_of_all, "--out", f"{tmp_path}/one/", "--json")
     report = json.loads(done.out)
-    assert (done.code, report["frames"], report["people"], report["missing"]) == (0, 2, 2, 0), done.err  # and the crowd
+    assert (done.code, report["frames"], report["people"], report["missing"]) == (0, 2, 1, 0), done.err  # no crowd here either
     before, after = (read_picture(tmp_path / name).astype(int) for name in ("w/v/000.png", "one/000.png"))
     assert np.abs(after - before)[20, 20].max() > 30
     done = cli("render", tmp_path / "w", tmp_path / "w" / "a.png", "--out", f"{tmp_path}/x/")
@@ -486,3 +486,20 @@ def test_two_streams_and_trails_are_for_videos(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "p.png"), black())
     with open_source(tmp_path / "p.png") as source, pytest.raises(UsageError, match="videos"):
         render_stream(source, [], PictureWriter(tmp_path / "o.png", single=True), Style(trail=3))
+
+
+def test_people_without_joints_are_drawn_by_their_boxes_alone() -> None:
+    """Labels often give a box and no joint; whoever has nothing drawn is not counted, nor is a crowd."""
+    grey = np.full((60, 80, 3), 90, np.uint8)
+    some = person([(30.0, 30.0)])
+    count = len(some.xy)
+    nothing = replace(some, visibility=np.zeros(count, int), box_xyxy=np.array([10.0, 10, 50, 40]))
+    unsure = replace(nothing, box_xyxy=np.array([np.nan, 10, 50, 40]))
+    crowd = replace(nothing, ignore=True)
+    skeleton = Skeleton("s", tuple(f"j{n}" for n in range(count)))
+    header, line = StreamHeader("a.mp4", skeleton, 80, 60), FramePoses(0, (nothing, unsure, crowd))
+    frame = Frame(grey, "a.mp4")
+    plain, none = draw_line(frame, header, line, Style(ids=True, scores=True))
+    assert none == 0 and np.array_equal(plain, grey)
+    boxed, one = draw_line(frame, header, line, Style(boxes=True, scores=True))
+    assert one == 1 and not np.array_equal(boxed, grey)
