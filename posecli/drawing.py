@@ -240,8 +240,12 @@ def identity_colour(number: int) -> tuple[int, int, int]:
 
 
 def _text(canvas: np.ndarray, text: str, at: tuple[int, int], scale: float) -> None:
-    for colour, width in ((_DARK, 3), (_LIGHT, 1)):
-        cv2.putText(canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, width, cv2.LINE_AA)
+    # The same thin letters all around: thick ones are wider in OpenCV 5, and ran ahead of those they should lie under.
+    around = [(x, y) for y in (-1, 0, 1) for x in (-1, 0, 1) if x or y]
+    for colour, shifts in ((_DARK, around), (_LIGHT, [(0, 0)])):
+        for x, y in shifts:
+            place = at[0] + x, at[1] + y
+            cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
 
 
 def _draw_tag(

@@ -174,11 +174,9 @@ def draw_line(frame: Frame, header: StreamHeader, line: FramePoses, style: Style
 def shown(header: StreamHeader, line: FramePoses, style: Style) -> list[Instance]:
     """The people of a line who are drawn: those at or above the style's threshold, or the stream's; no crowds."""
     threshold = style.of_stream(header).threshold or 0.0
+    people = [p for p in line.instances if p.person_score >= threshold]
     # Streams of labels carry the crowd's mark as a key of its own.
-    crowd = [p.ignore or p.extra.get("ignore") is True for p in line.instances]
-    return [
-        p for p, left_out in zip(line.instances, crowd, strict=True) if p.person_score >= threshold and not left_out
-    ]
+    return [p for p in people if not p.ignore and p.extra.get("ignore") is not True]
 
 
 _Pair = tuple[Frame, StreamHeader | None, FramePoses | None]

@@ -79,5 +79,5 @@ def smooth(
         print_json({"out": out, **vars(report)})
     else:
         console(quiet).print(
-            f"{out}: {report.frames} frames, {report.people} people smoothed, {report.filled_joints} joints filled in"
+            f"{out}: {report.frames} frames, {report.people} poses smoothed, {report.filled_joints} joints filled in"
         )
