@@ -261,7 +261,7 @@ def test_labels_are_drawn_as_they_are(tmp_path: Path, cli) -> None:
     assert cli("convert", tmp_path / "labels" / "coco.json", "--out", stream_of_all).code == 0
     done = cli("render", tmp_path / "w" / "v", stream_of_all, "--out", f"{tmp_path}/one/", "--json")
     report = json.loads(done.out)
-    assert (done.code, report["frames"], report["people"], report["missing"]) == (0, 2, 1, 0), done.err  # no crowd here either
+    assert (done.code, report["frames"], report["people"], report["missing"]) == (0, 2, 1, 0), done.err  # no crowd
     before, after = (read_picture(tmp_path / name).astype(int) for name in ("w/v/000.png", "one/000.png"))
     assert np.abs(after - before)[20, 20].max() > 30
     done = cli("render", tmp_path / "w", tmp_path / "w" / "a.png", "--out", f"{tmp_path}/x/")
