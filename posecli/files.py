@@ -129,6 +129,11 @@ def json_fault(error: Exception) -> str:
     return f"not JSON: {error}"
 
 
+def no_constant(name: str) -> float:
+    """For ``parse_constant`` of `json.loads`: NaN and infinities, which Python reads and JSON has not, are refused."""
+    raise ValueError(f"{name} is no number of JSON; a joint not found is null")
+
+
 def is_finite(value: Any) -> bool:
     """Whether a value out of JSON is a number that floats hold: no truth value, NaN or infinity, no whole number of
     hundreds of digits."""

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from posecli.as_written import line_time
 from posecli.errors import PoseError, UsageError
-from posecli.files import json_fault, refuse_device, replace_when_done
+from posecli.files import json_fault, no_constant, refuse_device, replace_when_done
 from posecli.predictions import FramePoses, StreamHeader, StreamWriter, frame_from_json, header_from_json
 from posecli.spans import PART, Span
 from posecli.tracking import TRACKERS, Tracker, make
@@ -178,9 +178,9 @@ class _Scan:
 
 def _value(text: bytes, where: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=no_constant)
     except (ValueError, RecursionError) as error:
-        if not text.endswith(b"\n"):
+        if isinstance(error, json.JSONDecodeError) and not text.endswith(b"\n"):
             raise PoseError("the last line is cut off", where, "finish it first: infer --resume") from None
         raise PoseError(json_fault(error), where) from None
     if not isinstance(value, dict):
@@ -326,12 +326,19 @@ def _check_pair(one: Section, other: Section) -> None:
     if one.span is not None:
         wanted = one.span.following
     else:
-        steps = {s.step for s in (one, other) if s.count > 1} or {1}
+        steps = {s.step for s in (one, other) if s.count > 1} or {_asked_step(one)}
         if len(steps) > 1 or None in steps:
             raise PoseError("frames come in steps that differ", where, than)
         wanted = one.last + int(steps.pop() or 1)
     if other.first != wanted:
         raise PoseError(f"frames {wanted} to {other.first - 1} of {one.header.source} are missing", where, than)
+
+
+def _asked_step(part: Section) -> int:
+    """Between frames, as the run was asked for that made a part (`infer --every`)."""
+    run = part.header.extra.get("run")
+    every = run.get("every") if isinstance(run, dict) else None
+    return every if isinstance(every, int) and not isinstance(every, bool) and every > 0 else 1
 
 
 def _check_ends(parts: Sequence[Section]) -> None:

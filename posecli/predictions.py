@@ -29,7 +29,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from posecli.errors import PoseError
-from posecli.files import is_finite, json_fault, no_room_named, place_of_not_finite, refuse_device
+from posecli.files import is_finite, json_fault, no_constant, no_room_named, place_of_not_finite, refuse_device
 from posecli.types import Instance, Skeleton
 
 VERSION = 1
@@ -163,7 +163,7 @@ def _lines(source: str | Path | IO[str], warn: Callable[[str], None]) -> Iterato
                 continue
             where = f"{name}, line {number}"
             try:
-                value = json.loads(line, parse_constant=_no_constant)
+                value = json.loads(line, parse_constant=no_constant)
             except (ValueError, RecursionError) as error:
                 # What is cut off is no JSON; a number that is none was written so.
                 if isinstance(error, json.JSONDecodeError) and not line.endswith("\n"):
@@ -181,10 +181,6 @@ def _lines(source: str | Path | IO[str], warn: Callable[[str], None]) -> Iterato
             handle.close()
     if not found:
         raise PoseError("the pose stream is empty", name)
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON; a joint not found is null")
 
 
 class StreamWriter:

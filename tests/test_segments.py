@@ -281,6 +281,11 @@ def test_streams_without_parts_are_joined_by_their_frames(tmp_path: Path) -> Non
     assert [f["frame"] for f in lines(tmp_path / "m.jsonl")[1:]] == [0, 2, 4, 6, 8]
     assert (report.parts, report.frames, report.sources) == (2, 5, ["v.mp4"])
     assert merge([tmp_path / "m.jsonl"], None).frames == 5  # only checked
+    # One frame tells no step; the run that made it does.
+    for name, first in (("c", 0), ("d", 50)):
+        _stream(tmp_path / f"{name}.jsonl", range(first, first + 1), part=', "run": {"every": 50, "track": "none"}')
+    merge([tmp_path / "c.jsonl", tmp_path / "d.jsonl"], tmp_path / "n.jsonl")
+    assert [f["frame"] for f in lines(tmp_path / "n.jsonl")[1:]] == [0, 50]
 
 
 @pytest.mark.parametrize(
@@ -338,6 +343,9 @@ def test_unfinished_and_damaged_streams(tmp_path: Path) -> None:
     path.write_bytes(whole.replace(b'"frame": 1', b'"frame": 0'))
     with pytest.raises(PoseError, match="frame 0 comes after frame 0"):
         merge([path], None)
+    path.write_bytes(whole.replace(b'"frame": 1,', b'"frame": 1, "mine": NaN,'))
+    with pytest.raises(PoseError, match="NaN is no number of JSON"):
+        merge([path], tmp_path / "m.jsonl")
     path.write_bytes(whole[:-1])  # the last line is whole, but for its end
     assert scan(path)[0].count == 3
     merge([path], tmp_path / "m.jsonl")

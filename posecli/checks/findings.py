@@ -21,8 +21,8 @@ class Kind:
 
 
 KINDS: dict[str, Kind] = {
-    "malformed": Kind("error", False, "entries that are not of the form the format asks for"),
-    "cut-off": Kind("warning", False, "a stream whose last line is not whole"),
+    "malformed": Kind("error", True, "entries that are not of the form the format asks for"),
+    "cut-off": Kind("warning", True, "a stream whose last line is not whole"),
     "non-finite": Kind("error", True, "coordinates, boxes or areas that are NaN or infinite"),
     "odd-visibility": Kind("error", False, "v that is not 0, 1 or 2"),
     "odd-score": Kind("warning", False, "scores outside 0 to 1"),
@@ -30,6 +30,7 @@ KINDS: dict[str, Kind] = {
     "duplicate-annotation-id": Kind("error", True, "an annotation id used twice"),
     "duplicate-frame": Kind("error", True, "a frame or picture listed twice"),
     "frame-order": Kind("error", False, "frames of a stream that run backwards"),
+    "same-time": Kind("warning", False, "frames of a stream that are shown at the same moment"),
     "annotation-without-image": Kind("error", True, "people on images that are not listed"),
     "wrong-count": Kind("warning", True, "num_keypoints is not the count of v > 0"),
     "negative-box": Kind("error", True, "boxes of negative width or height"),

@@ -16,7 +16,7 @@ from posecli.checks.findings import Finding
 from posecli.checks.subject import Picture, Rows, Subject
 from posecli.checks.values import are_numbers, is_number, is_whole
 from posecli.errors import PoseError
-from posecli.files import json_fault, refuse_device
+from posecli.files import json_fault, place_of_not_finite, refuse_device
 from posecli.predictions import StreamHeader, header_from_json
 
 
@@ -76,6 +76,9 @@ def load(path: str | Path, *, image_root: str | Path | None = None) -> tuple[Sub
             if last is not None and (frame < last[0] or time < last[1]):
                 back = f"frame {last[0]}" if frame < last[0] else f"{last[1]:g} s, its time is {time:g} s"
                 findings.append(Finding("frame-order", name, record, f"comes after {back}", place=(n, None)))
+            elif last is not None and frame > last[0] and time == last[1] and value.get("broken") is not True:
+                what = f"{time:g} s, as frame {last[0]}"
+                findings.append(Finding("same-time", name, record, what, place=(n, None)))
             last = frame, time
         # Streams joined by `cat` may hold two videos of one name, whose frames and identities are not each other's.
         video = header.source if begun[header.source] == 1 else (header.source, begun[header.source])
@@ -120,6 +123,14 @@ def _wrong_values(line: dict[str, Any]) -> Iterator[str]:
         yield f"file {line['file']!r} is no text"
     if not isinstance(line.get("image_id"), int | str | None):
         yield f"image_id {line['image_id']!r} is neither number nor text"
+    for wrong in (line, *(p for p in line["persons"] if isinstance(p, dict))):
+        rest = {k: v for k, v in wrong.items() if k not in _LOOKED_AT}
+        if place := place_of_not_finite(rest):
+            yield f"{place}: JSON has no such number"
+
+
+# What is looked at by itself, NaN and infinities included.
+_LOOKED_AT = {"persons", "width", "height", "time", "keypoints", "score", "heat", "box", "id"}
 
 
 def _lines(path: str, name: str, findings: list[Finding]) -> list[Any]:

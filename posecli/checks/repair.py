@@ -20,7 +20,7 @@ from posecli.checks.findings import Finding
 from posecli.checks.subject import Subject
 from posecli.checks.values import is_number
 from posecli.errors import PoseError
-from posecli.files import replace_when_done
+from posecli.files import place_of_not_finite, replace_when_done
 from posecli.formats.coco_write import AREA_OF_BOX
 
 
@@ -30,6 +30,9 @@ def repaired(subject: Subject, findings: Sequence[Finding]) -> tuple[Any, dict[s
     counts: Counter[str] = Counter()
     if subject.form == "stream":
         _repair_stream(value, findings, counts)
+        for kind in ("malformed", "cut-off"):
+            unread = sum(f.kind == kind and f.place is not None and subject.raw[f.place[0]] is None for f in findings)
+            counts.update({kind: unread} if unread else {})
         value = [line for line in value if line is not None]
     else:
         _repair_coco(value, findings, counts)
@@ -58,7 +61,9 @@ def write(subject: Subject, value: Any, out: str | Path, *, overwrite: bool = Fa
             else:
                 handle.write(json.dumps(value, allow_nan=False, separators=(",", ":")) + "\n")
         except ValueError:
-            what = "a number that is not finite stands where no repair is safe"
+            places = ((f"frame {line.get('frame')}: ", line) for line in value) if stream else (("", value),)
+            place = next(where + found for where, part in places if (found := place_of_not_finite(part)))
+            what = f"{place}, where no repair is safe"
             raise PoseError(what, subject.path, "mend what the table lists and try again") from None
 
 

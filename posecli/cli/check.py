@@ -100,7 +100,11 @@ def check(
     else:
         _print_table(outcome, examples or None, fixed if fix is not None else None)
         if fix is not None:
-            talk.print(f"{sum(fixed.values())} repairs written to {fix}", markup=False)
+            count = sum(fixed.values())
+            talk.print(f"{count} repair{'' if count == 1 else 's'} written to {fix}", markup=False)
+    if unread := fixed.get("malformed", 0) + fixed.get("cut-off", 0):
+        lines = "1 line is no JSON and is" if unread == 1 else f"{unread} lines are no JSON and are"
+        warn(f"{files[0]}: {lines} left out of {fix}")
     if strict and not outcome.clean:
         raise typer.Exit(ExitCode.FAILED)
 

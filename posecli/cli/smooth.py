@@ -75,6 +75,8 @@ def smooth(
         warn(f"{poses}: nobody has an id, so nothing was changed; infer --track gives ids")
     if report.filtered_again:
         warn(f"{poses}: it had been smoothed before, and was again")
+    if report.same_time:
+        warn(f"{poses}: {report.same_time} frames have the time of the frame before and count as one moment with it")
     if json_:
         print_json({"out": out, **vars(report)})
     else:

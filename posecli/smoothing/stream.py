@@ -82,13 +82,14 @@ class Smoothing:
 @dataclass
 class SmoothReport:
     """What a stream held: frames, people filtered, joints filled in, people without an id (left alone), sources that
-    had been filtered before and were again."""
+    had been filtered before and were again, frames shown at the moment of the one before (to filters they are one)."""
 
     frames: int = 0
     people: int = 0
     filled_joints: int = 0
     without_id: int = 0
     filtered_again: int = 0
+    same_time: int = 0
 
 
 def smooth_lines(header: StreamHeader, lines: Iterable[FramePoses], smoothing: Smoothing) -> Iterator[FramePoses]:
@@ -141,7 +142,13 @@ def smooth_file(
             filtered = isinstance(before, dict) and before.get("filter") not in (None, "none")
             report.filtered_again += filtered and not steady and smoothing.filter != "none"
             writer.header(header if steady or smoothing.does_nothing else smoothing.header(header))
+            last: tuple[int, float] | None = None
+            lines = _less_filled(lines, report)
             for line in lines if steady else smooth_lines(header, lines, smoothing):
+                now = line.frame, line_time(header, line)
+                if not line.extra.get("broken"):
+                    report.same_time += last is not None and now[0] > last[0] and now[1] == last[1]
+                    last = now
                 writer.frame(line)
                 report.frames += 1
                 for person in line.instances:
@@ -150,6 +157,13 @@ def smooth_file(
                     report.filled_joints += len(person.extra.get("filled") or ())
                 on_frame()
     return report
+
+
+def _less_filled(lines: Iterable[FramePoses], report: SmoothReport) -> Iterator[FramePoses]:
+    """The lines as they are; what they say was filled in before is taken off what is reported as filled."""
+    for line in lines:
+        report.filled_joints -= sum(len(p.extra.get("filled") or ()) for p in line.instances)
+        yield line
 
 
 class _Sources:

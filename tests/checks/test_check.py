@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 from checks.conftest import person, picture
+from typer.testing import CliRunner
 
 from posecli.checks import KINDS, Options, check, repaired, write
 from posecli.checks.look_alikes import BITS, likeness, look_of, near_pairs
+from posecli.cli.app import app
 from posecli.errors import PoseError, UsageError
 from posecli.formats import coco
 from posecli.predictions import FramePoses, StreamHeader, StreamWriter, read_stream
@@ -89,7 +91,9 @@ SPOILT: dict[str, Spoil] = {
     "wrong-size": lambda v: v["images"][6].update(width=300),
 }
 # Kinds that need files of another sort have tests of their own below.
-ELSEWHERE = {"cut-off", "odd-score", "frame-order", "file-unreadable", "frame-missing", "same-picture", "split-leak"}
+ELSEWHERE = {
+    "cut-off", "odd-score", "frame-order", "same-time", "file-unreadable", "frame-missing", "same-picture", "split-leak"
+}  # fmt: skip
 
 
 def kinds(path: Path, **options: Any) -> set[str]:
@@ -126,7 +130,9 @@ def test_each_kind_is_found_and_named(kind: str, clean: dict[str, Any], save: Ca
     assert kind not in kinds(path, skip=(kind,)) and kinds(path, only=(kind,)) == {kind}
 
 
-@pytest.mark.parametrize("kind", [k for k, v in KINDS.items() if v.repaired and k != "duplicate-frame"])
+@pytest.mark.parametrize(
+    "kind", [k for k, v in KINDS.items() if v.repaired and k in SPOILT and k not in {"duplicate-frame", "malformed"}]
+)
 def test_what_is_repaired_is_gone_and_nothing_else_changed(
     kind: str, clean: dict[str, Any], save: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -255,6 +261,31 @@ def test_hash_distances_are_counts_of_bits() -> None:
     assert likeness(look_of(image).thumb, look_of(image).thumb) == pytest.approx(1, abs=1e-6)
 
 
+def _saved(path: Path, *lines: dict[str, Any]) -> Path:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_lines_that_are_no_json_are_left_out_and_told(tmp_path: Path) -> None:
+    path, fixed = tmp_path / "poses.jsonl", tmp_path / "fixed.jsonl"
+    lines = stream(path)
+    text = path.read_text().splitlines(keepends=True)
+    text[3] = text[3][:30] + "\n"
+    path.write_text("\n".join(["".join(text[:2]), "".join(text[2:])]))  # a blank line is no damage
+    done = CliRunner().invoke(app, ["check", str(path), "--fix", str(fixed)])
+    assert done.exit_code == 0 and "1 repair written" in done.output
+    assert "1 line is no JSON and is left out of" in " ".join(done.stderr.split())
+    assert [json.loads(line) for line in fixed.read_text().splitlines()] == [*lines[:3], *lines[4:]]
+    # What is not a number where nobody looks is found and named all the same.
+    lines[2]["persons"][0]["mine"] = {"deep": [0.5, math.nan]}
+    lines[3]["mine"] = math.inf
+    found = check([_saved(path, *lines)]).findings
+    assert [(f.kind, f.record.split(" ")[1]) for f in found] == [("malformed", "3"), ("malformed", "4")]
+    assert "mine.deep[1] is nan" in found[0].what and "mine is inf" in found[1].what
+    done = CliRunner().invoke(app, ["check", str(path), "--fix", str(fixed), "--overwrite"])
+    assert done.exit_code == 1 and "frame 1: persons[0] (id 1): mine.deep[1] is nan" in str(done.exception)
+
+
 def test_frames_of_a_stream_that_run_backwards(tmp_path: Path) -> None:
     """As `smooth` and `render` refuse them; what only comes twice is told as that."""
     path = tmp_path / "poses.jsonl"
@@ -283,6 +314,10 @@ def test_frames_of_a_stream_that_run_backwards(tmp_path: Path) -> None:
     assert found(header, *plain) == []
     lost = {"frame": 2, "persons": [], "broken": True}
     assert found(header, *[{**f, "time": 9 + f["time"]} for f in frames[:2]], lost) == []
+    # Smoothed, frames of one moment are one.
+    still = {**frames[2], "time": frames[1]["time"]}
+    again = check([_saved(path, header, *frames[:2], still, *frames[3:])]).findings
+    assert [(f.kind, f.record.split(" ")[1], f.what) for f in again] == [("same-time", "4", "0.04 s, as frame 1")]
     # Pictures stand in any order.
     named = [{**line, "file": f"{line['frame']}.png"} for line in plain]
     assert found(header, *named[::-1]) == []
@@ -388,7 +423,13 @@ def test_streams(tmp_path: Path) -> None:
     assert all("line " in f.record for f in found)
     outcome = check([path])
     value, counts = repaired(outcome.subjects[0], outcome.findings)
-    assert counts == {"duplicate-person": 1, "non-finite": 1, "box-misses-joints": 1, "duplicate-frame": 1}
+    assert counts == {
+        "duplicate-person": 1,
+        "non-finite": 1,
+        "box-misses-joints": 1,
+        "duplicate-frame": 1,
+        "cut-off": 1,
+    }
     write(outcome.subjects[0], value, tmp_path / "fixed.jsonl")
     assert kinds(tmp_path / "fixed.jsonl") == {"odd-score"}
 
@@ -435,7 +476,7 @@ def test_labels_written_as_poses_keep_what_they_say(tmp_path: Path) -> None:
     lines[3]["persons"].append({**copy.deepcopy(lines[3]["persons"][0]), "ignore": True})
     path.write_text("\n".join(json.dumps(line) for line in lines) + "\n")
     outcome = check([path])
-    assert not outcome.findings
+    assert [f.what for f in outcome.findings] == ["area is inf: JSON has no such number"]
     subject = outcome.subjects[0]
     assert subject.visibility[0].tolist() == [1] + [2] * 16 and (subject.visibility[1] == 2).all()
     assert subject.area[0] == 321.5 and np.isnan(subject.area[1:]).all()
@@ -473,7 +514,7 @@ def test_a_repair_never_replaces_its_source_or_writes_nan(
         write(subject, subject.raw, tmp_path / "x.jsonl")
     clean["annotations"][0]["weight"] = math.nan
     subject = check([save(clean)]).subjects[0]
-    with pytest.raises(PoseError, match="not finite"):
+    with pytest.raises(PoseError, match="weight is nan"):
         write(subject, subject.raw, tmp_path / "y.json")
     assert not (tmp_path / "y.json").exists()
 

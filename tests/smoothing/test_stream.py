@@ -283,6 +283,19 @@ def test_a_stronger_filter_is_calmer_and_follows_less(name: str) -> None:
     assert np.array_equal(smoothed(still, 1.0), joints_of(list(smooth_lines(HEADER, usual, Smoothing(name))), 1))
 
 
+def test_frames_of_one_moment_are_told_and_only_what_is_filled_now_is_counted(tmp_path: Path) -> None:
+    plain, once, twice = (tmp_path / f"{name}.jsonl" for name in ("plain", "once", "twice"))
+    with StreamWriter(plain) as writer:
+        writer.header(HEADER)
+        for n, xy in enumerate(walk(np.random.default_rng(0), 12)):
+            writer.frame(replace(line(n, person(1, xy, (1,) if n == 5 else ())), time=(n // 2) / 15))
+    done = CliRunner().invoke(app, ["smooth", str(plain), "--out", str(once), "--fill", "3"])
+    assert done.exit_code == 0 and "1 joints filled in" in done.output
+    assert "6 frames have the time of the frame before" in " ".join(done.stderr.split())
+    done = CliRunner().invoke(app, ["smooth", str(once), "--out", str(twice), "--fill", "3", "--json"])
+    assert json.loads(done.stdout)["filled_joints"] == 0 and json.loads(done.stdout)["same_time"] == 6
+
+
 def test_the_strength_is_checked_and_told(tmp_path: Path) -> None:
     from posecli.cli import smooth as verb
 
