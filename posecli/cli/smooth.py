@@ -81,5 +81,6 @@ def smooth(
         print_json({"out": out, **vars(report)})
     else:
         console(quiet).print(
-            f"{out}: {report.frames} frames, {report.people} poses smoothed, {report.filled_joints} joints filled in"
+            f"{out}: {report.frames} frames, {report.people} poses smoothed, {report.filled_joints} "
+            f"joint{'' if report.filled_joints == 1 else 's'} filled in"
         )

@@ -101,7 +101,8 @@ def stats(
     for file in files:
         subject, broken = load(file, format=format_, skeleton=skeleton, image_root=image_root, warn=warn)
         if broken:
-            warn(f"{file}: {len(broken)} broken entries are not counted; posecli check lists them")
+            what = "1 entry is" if len(broken) == 1 else f"{len(broken)} entries are"
+            warn(f"{file}: {what} damaged, and not or not wholly counted; posecli check lists what is wrong")
         subjects.append(subject)
     if worth_labelling:
         _worth(subjects, count, gap, out, overwrite, json_, talk)

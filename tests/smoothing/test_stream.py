@@ -290,7 +290,7 @@ def test_frames_of_one_moment_are_told_and_only_what_is_filled_now_is_counted(tm
         for n, xy in enumerate(walk(np.random.default_rng(0), 12)):
             writer.frame(replace(line(n, person(1, xy, (1,) if n == 5 else ())), time=(n // 2) / 15))
     done = CliRunner().invoke(app, ["smooth", str(plain), "--out", str(once), "--fill", "3"])
-    assert done.exit_code == 0 and "1 joints filled in" in done.output
+    assert done.exit_code == 0 and "1 joint filled in" in done.output
     assert "6 frames have the time of the frame before" in " ".join(done.stderr.split())
     done = CliRunner().invoke(app, ["smooth", str(once), "--out", str(twice), "--fill", "3", "--json"])
     assert json.loads(done.stdout)["filled_joints"] == 0 and json.loads(done.stdout)["same_time"] == 6
