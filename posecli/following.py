@@ -194,7 +194,7 @@ class Follower:
             carried = {} if glance.change > _CUT else self._carried(time)
         if glance.asks or self._lost:
             return self._look(image, time, carried, find(), glance.turn), False
-        posed = self._model.look([image], [list(carried.values())])[0]
+        posed = self._seen_now(image, list(carried.values()), time)
         fallen = {i for i, pose in zip(carried, posed, strict=True) if self._has_fallen(i, pose)}
         if fallen:
             return self._look(image, time, carried, find(), False, fallen), False
@@ -280,7 +280,7 @@ class Follower:
             box = _moved(known, time, step)
             if self._inside(box) >= _INSIDE:
                 # The number stays until the score is calmed.
-                xy = _moved_joints(known, time, step) if self._model.last_pose else person.xy
+                xy = _moved_joints(known, time, step)
                 carried[i] = _certain(person, known.certainty, box_xyxy=box, xy=xy, track_id=i)
         return carried
 
@@ -337,9 +337,13 @@ class Follower:
     ) -> list[Instance]:
         with stage("follow"):
             people = self._joined(carried, found, scheduled, fallen)
-        posed = self._model.look([image], [people])[0]
+        posed = self._seen_now(image, people, time)
         with stage("follow"):
             return self._single(posed, time)
+
+    def _seen_now(self, image: np.ndarray, people: Sequence[Instance], time: float) -> list[Instance]:
+        """Joints of people in their boxes; those followed were seen in the frame before."""
+        return self._model.look([image], [people], None if self._time is None else time - self._time)[0]
 
     def _single(self, people: Sequence[Instance], time: float) -> list[Instance]:
         """Each person once with a calm score, and only those who are to be given out, best first."""

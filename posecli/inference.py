@@ -27,7 +27,7 @@ from posecli import looks, pose_scores
 from posecli.checkpoint import ModelMeta, check_input_size, load_checkpoint, load_finder
 from posecli.codecs.coords import PLACES
 from posecli.codecs.last_pose import LEAST_SCORE, drawn
-from posecli.codecs.sides import SIDES, limb_joints
+from posecli.codecs.sides import FADES, SIDES, limb_joints
 from posecli.codecs.top_down import CASCADE
 from posecli.errors import PoseError, UsageError
 from posecli.files import sha256_of
@@ -364,12 +364,19 @@ class PoseModel(RunningNetwork):
             for people in found
         ]
 
-    def look(self, images: Sequence[np.ndarray], people: Sequence[Sequence[Instance]]) -> list[list[Instance]]:
+    def look(
+        self, images: Sequence[np.ndarray], people: Sequence[Sequence[Instance]], age: float | None = None
+    ) -> list[list[Instance]]:
         """The people of `find` in the same order with the joints seen in their boxes, as in frames of a video; for
-        top-down models. ``person_score`` becomes what is left of it now that they are seen. The joints of people with a
-        ``track_id`` are where they were last, for networks that look at that (``last_pose``)."""
+        top-down models. ``person_score`` becomes what is left of it now that they are seen.
+
+        The joints of people with a ``track_id`` are where they should be now: for networks that look at that
+        (``last_pose``), and, with ``age``, the seconds since they were seen, for a reading that makes use of it
+        (`codecs.sides`).
+        """
         with sharing(images):
-            return self._judged(people, self._predict_top_down(images, people, self._flip_test(False), few_calls=True))
+            posed = self._predict_top_down(images, people, self._flip_test(False), few_calls=True, age=age)
+            return self._judged(people, posed)
 
     def joints_score(self, scores: np.ndarray) -> float:
         """What the joint scores (K,) say of a person, see `pose_scores.joints_score`."""
@@ -494,10 +501,12 @@ class PoseModel(RunningNetwork):
         flip_test: bool,
         turn: float = 0.0,
         few_calls: bool = False,
+        age: float | None = None,
     ) -> list[list[Instance]]:
         """People with boxes as the network sees them there, the crops turned by so many degrees; with ``few_calls``
-        those of one picture in inputs of one size where they can be (`readout.together`)."""
+        those of one picture in inputs of one size where they can be (`readout.together`); ``age`` as in `look`."""
         codec = reading(self.meta, self.options.codec)
+        fresh = 0.0 if age is None or not codec.remembers else max(1 - age / FADES, 0.0)
         jobs, sizes = [], []
         for i, persons in enumerate(people):
             there = [p for p in persons if p.box_xyxy is not None]
@@ -522,12 +531,14 @@ class PoseModel(RunningNetwork):
             with taking(halves):
                 with stage("crops"):
                     pixels = self.crops(images, [(i, crop) for (i, _), crop in zip(part, crops, strict=True)])
-                    shown = with_channel(pixels, self._last_poses(part, crops)) if self.last_pose else pixels
+                    last = self._last(part, crops) if self.last_pose or fresh else None
+                    shown = with_channel(pixels, self._drawn(last, crops)) if self.last_pose else pixels
                 # In the mirror nobody was seen before: the last pose's sides would be exchanged.
                 mirrored = self.maps(pixels, _mirror) if flip_test else None
                 maps = self._timed_maps(shown, meta)
             with stage("pose read maps", pool=torch.get_num_threads() > 1):
-                xy, score = codec.decode(maps, mirrored, meta)
+                before = () if not fresh or last is None else (last * np.array([1, 1, fresh]),)
+                xy, score = codec.decode(maps, mirrored, meta, *before)
                 judged = read_quality(maps, mirrored)
                 quality = None if judged is None else _numpy(judged)
                 return self._refined([p for _, p in part], crops, _numpy(xy), _numpy(score), quality)
@@ -545,17 +556,24 @@ class PoseModel(RunningNetwork):
             found[i].append(seen_now[n])
         return found
 
-    def _last_poses(self, people: Sequence[tuple[int, Instance]], crops: Sequence[Crop]) -> np.ndarray:
-        """(N, h, w) uint8: where people with an identity were last, drawn into their crops; each with its picture."""
-        empty = np.zeros(crops[0].size_wh[::-1], np.uint8)
-        return np.stack(
-            [
-                empty
-                if p.track_id is None
-                else drawn(apply_affine(crop.matrix, p.xy), p.score >= LEAST_SCORE, crop.size_wh, self.skeleton)
-                for (_, p), crop in zip(people, crops, strict=True)
-            ]
-        )
+    def _last(self, people: Sequence[tuple[int, Instance]], crops: Sequence[Crop]) -> np.ndarray | None:
+        """(N, K, 3) float64: where the joints of people with an identity, each with its picture, should be in their
+        crops, and their scores, 0 of others and of joints that were not sure; None where nobody has an identity."""
+        if all(p.track_id is None for _, p in people):
+            return None
+        last = np.zeros((len(people), self.skeleton.num_keypoints, 3))
+        for row, (_, p), crop in zip(last, people, crops, strict=True):
+            if p.track_id is not None:
+                sure = p.score >= LEAST_SCORE
+                row[sure] = np.column_stack([apply_affine(crop.matrix, p.xy[sure]), p.score[sure]])
+        return last
+
+    def _drawn(self, last: np.ndarray | None, crops: Sequence[Crop]) -> np.ndarray:
+        """(N, h, w) uint8: the poses of `_last` drawn into their crops."""
+        width, height = crops[0].size_wh
+        if last is None:
+            return np.zeros((len(crops), height, width), np.uint8)
+        return np.stack([drawn(row[:, :2], row[:, 2] > 0, (width, height), self.skeleton) for row in last])
 
     def _timed_maps(self, crops: np.ndarray | Tensor, meta: ModelMeta) -> Any:
         """`maps` of crops of a size; what the call took is told to the workers that people are shared out to."""

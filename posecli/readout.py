@@ -100,10 +100,18 @@ class Person:
 
 @dataclass(frozen=True)
 class TopDown:
-    """How a top-down codec crops a box (4,) and reads a batch of maps, plain and mirrored (or None)."""
+    """How a top-down codec crops a box (4,) and reads a batch of maps, plain and mirrored (or None).
+
+    Attributes:
+        crop: (box, meta) to the crop.
+        decode: (maps, mirrored maps, meta) to places and scores; of one that ``remembers`` with a fourth argument,
+            where the joints of each person are expected, or None (``before`` of `codecs.sides.decode_sides`).
+        remembers: whether it makes use of that.
+    """
 
     crop: Callable[[np.ndarray, ModelMeta], Crop]
-    decode: Callable[[Any, Any, ModelMeta], tuple[Tensor, Tensor]]
+    decode: Callable[..., tuple[Tensor, Tensor]]
+    remembers: bool = False
 
 
 @dataclass(frozen=True)
@@ -203,11 +211,13 @@ def _read_softmax(output: Any, mirrored: Any, meta: ModelMeta) -> tuple[Tensor, 
     return decode_softmax(logits, meta.input_size[1] // logits.shape[2], _reach(meta))
 
 
-def _read_sides(output: Any, mirrored: Any, meta: ModelMeta) -> tuple[Tensor, Tensor]:
+def _read_sides(
+    output: Any, mirrored: Any, meta: ModelMeta, before: np.ndarray | None = None
+) -> tuple[Tensor, Tensor]:
     limbs = limb_joints(meta.skeleton.keypoints)
     assert limbs is not None
     logits = _joint_logits(output, mirrored, meta)
-    return decode_sides(logits, meta.input_size[1] // logits.shape[2], limbs, _reach(meta))
+    return decode_sides(logits, meta.input_size[1] // logits.shape[2], limbs, _reach(meta), before)
 
 
 def _joint_logits(output: Any, mirrored: Any, meta: ModelMeta) -> Tensor:
@@ -292,7 +302,7 @@ def read_quality(output: Any, mirrored: Any) -> Tensor | None:
 
 TOP_DOWN: dict[str, TopDown] = {
     **{name: TopDown(_box_crop, partial(_read_heatmap, name)) for name in CODECS},
-    SIDES: TopDown(_box_crop, _read_sides),
+    SIDES: TopDown(_box_crop, _read_sides, remembers=True),
     CASCADE: TopDown(_box_crop, _read_cascade),
     PLACES: TopDown(_box_crop, _read_coordinates),
 }

@@ -50,12 +50,16 @@ class World:
         self.finds = 0
         self.crops = 0
         self.joints = 0.8
+        self.ages: list[float | None] = []
 
     def find(self) -> list[Instance]:
         self.finds += 1
         return [person(box, score) for box, score in self.seen]
 
-    def look(self, images: Sequence[np.ndarray], people: Sequence[Sequence[Instance]]) -> list[list[Instance]]:
+    def look(
+        self, images: Sequence[np.ndarray], people: Sequence[Sequence[Instance]], age: float | None = None
+    ) -> list[list[Instance]]:
+        self.ages.append(age)
         return [[self._pose(p) for p in persons] for persons in people]
 
     def _pose(self, who: Instance) -> Instance:
@@ -104,6 +108,16 @@ def moved(box: Sequence[float], x: float) -> list[float]:
 
 
 A, B = (20.0, 50.0, 80.0, 200.0), (300.0, 50.0, 360.0, 200.0)
+
+
+def test_the_model_is_told_how_long_ago_people_were_seen() -> None:
+    world = World()
+    world.there, world.seen = [A], [(A, 0.9)]
+    film = Film(world)
+    for _ in range(3):
+        film.step()
+    assert world.ages[0] is None
+    assert world.ages[1:] == pytest.approx([1 / 25, 1 / 25])
 
 
 def test_walkers_are_followed_with_few_runs_of_the_finder() -> None:

@@ -5,7 +5,13 @@ both often lie at the higher peak of the two: on an LSPET picture (validation, t
 that are apart were found together. Here the highest peaks of a limb's joints are looked at together, and those are
 taken that agree best: each by its probability, two sides by how far apart they are, the ends of a bone by its length.
 The distances' weights are logarithms of how often a distance is seen between true joints to how often between peaks
-drawn from each map by itself (`benchmarks/sides.py` makes them). A departure of ours; peaks joined by the lengths of
+drawn from each map by itself (`benchmarks/sides.py` makes them).
+
+In a video the network is undecided in one frame after the other, and legs and arms would exchange their sides to and
+fro. Peaks near to where a joint was a moment ago are therefore taken rather than others (`decode_sides`, ``before``).
+That says which of two likely places is meant; it makes no place, so a limb that moves is followed without delay.
+
+A departure of ours; peaks joined by the lengths of
 limbs are as old as pictorial structures (Felzenszwalb and Huttenlocher, IJCV 2005).
 """
 
@@ -44,6 +50,11 @@ WEIGHTS: dict[tuple[str, str], tuple[float, ...]] = {
 STRENGTH = 0.3
 #: Peaks of a map that are looked at, and the window around each that holds no other, in map pixels.
 PEAKS, APART = 3, 5
+#: How much it may count that a peak is not where its joint is expected, in logarithms of probability; and the distance,
+#: in shares of the longer side of the input, at which about two thirds of that count.
+MEMORY, NEAR = 2.0, 0.03
+#: Seconds over which expectation fades to nothing: in a tenth of a second a limb may be where the other one was.
+FADES = 0.12
 _LEAST = 1e-3  # probability of a peak that isn't there
 
 
@@ -57,12 +68,17 @@ def limb_joints(keypoints: Sequence[str]) -> list[list[tuple[int, int]]] | None:
 
 
 def decode_sides(
-    logits: Tensor, stride: int, limbs: Sequence[Sequence[tuple[int, int]]], reach: int = 2
+    logits: Tensor,
+    stride: int,
+    limbs: Sequence[Sequence[tuple[int, int]]],
+    reach: int = 2,
+    before: np.ndarray | None = None,
 ) -> tuple[Tensor, Tensor]:
     """As `decode_softmax`, the joints of `limb_joints` read together.
 
     Args:
         logits: (B, K, h, w). stride: of the maps. limbs: of `limb_joints`. reach: of `decode_softmax`.
+        before: (B, K, 3) where each joint is expected, input pixels, and how much that counts, 0 to 1.
 
     Returns:
         (B, K, 2) points in input pixels and (B, K) scores in 0..1: the probability around the peak that was taken.
@@ -73,14 +89,17 @@ def decode_sides(
         uv, mass, more, mass_of_more = peaks_here(logits.numpy(), joints, reach)
         first = [uv[:, joints, None], mass[:, joints, None]]
         places, masses = np.concatenate([first[0], more], 2), np.concatenate([first[1], mass_of_more], 2)
-        chosen = _chosen(places * stride, masses, longest)
+        middle = (stride - 1) / 2
+        known = None if before is None else before[:, joints] - np.array([middle, middle, 0])
+        chosen = _chosen(places * stride, masses, longest, known)
         uv[:, joints] = np.take_along_axis(places, chosen[..., None, None], 2)[:, :, 0]
         mass[:, joints] = np.take_along_axis(masses, chosen[..., None], 2)[..., 0]
         return torch.from_numpy(uv * stride + (stride - 1) / 2), torch.from_numpy(mass)
     xy, score = decode_softmax(logits, stride, reach)
     there, of_there = peaks(logits[:, joints], reach)
     there = there * stride + (stride - 1) / 2
-    taken = torch.from_numpy(_chosen(there.cpu().numpy(), of_there.cpu().numpy(), longest)).to(logits.device)
+    known = None if before is None else before[:, joints]
+    taken = torch.from_numpy(_chosen(there.cpu().numpy(), of_there.cpu().numpy(), longest, known)).to(logits.device)
     # The first is the highest pixel's, read as ever.
     other = taken > 0
     new = there.gather(2, taken[..., None, None].expand(-1, -1, 1, 2))[:, :, 0]
@@ -90,10 +109,12 @@ def decode_sides(
     return xy, score
 
 
-def _chosen(places: np.ndarray, mass: np.ndarray, longest: float) -> np.ndarray:
+def _chosen(places: np.ndarray, mass: np.ndarray, longest: float, before: np.ndarray | None) -> np.ndarray:
     """`choose` for the joints of all limbs, one limb's after the other's."""
-    of_limbs = zip(LIMBS, np.split(places, len(LIMBS), 1), np.split(mass, len(LIMBS), 1), strict=True)
-    return np.concatenate([choose(place, own, names, longest) for names, place, own in of_limbs], axis=1)
+    count = len(LIMBS)
+    known = [None] * count if before is None else np.split(before, count, 1)
+    of_limbs = zip(LIMBS, np.split(places, count, 1), np.split(mass, count, 1), known, strict=True)
+    return np.concatenate([choose(place, own, names, longest, was) for names, place, own, was in of_limbs], axis=1)
 
 
 def peaks_here(
@@ -178,7 +199,13 @@ def _highest_around(maps: Tensor) -> Tensor:
     return maps
 
 
-def choose(places: np.ndarray, mass: np.ndarray, limb: Sequence[str], longest: float) -> np.ndarray:
+def choose(
+    places: np.ndarray,
+    mass: np.ndarray,
+    limb: Sequence[str],
+    longest: float,
+    before: np.ndarray | None = None,
+) -> np.ndarray:
     """Which peak of each joint is taken: the likeliest together.
 
     A chain from one end of the limb to the other; its states are the peaks of both sides (Viterbi).
@@ -186,12 +213,15 @@ def choose(places: np.ndarray, mass: np.ndarray, limb: Sequence[str], longest: f
     Args:
         places: (B, 2 J, P, 2) peaks of the limb's joints, left and right in turn. mass: (B, 2 J, P) in 0..1.
         limb: the J joints' names. longest: the longer side of the input, in the unit of the places.
+        before: (B, 2 J, 3) where the joints are expected, in that unit, and how much that counts, 0 to 1.
 
     Returns:
         (B, 2 J) indices.
     """
     count, states = mass.shape[2], mass.shape[2] ** 2
     likely = np.log(mass + _LEAST)
+    if before is not None:
+        likely -= _surprise(places, before, longest)
     best: np.ndarray | None = None
     back = []
     for n, joint in enumerate(limb):
@@ -221,3 +251,9 @@ def _weight(some: np.ndarray, others: np.ndarray, kind: tuple[str, str], longest
     """(B, P, P) the weight of each distance between (B, P, 2) and (B, P, 2)."""
     distance = np.sqrt(((some[:, :, None] - others[:, None]) ** 2).sum(-1)) / longest
     return np.interp(distance, DISTANCES, WEIGHTS[kind])
+
+
+def _surprise(places: np.ndarray, before: np.ndarray, longest: float) -> np.ndarray:
+    """(B, 2 J, P) how much speaks against a peak that is not where its joint is expected."""
+    distance = np.sqrt(((places - before[:, :, None, :2]) ** 2).sum(-1)) / longest
+    return MEMORY * before[:, :, 2:] * (1 - np.exp(-distance / NEAR))

@@ -96,6 +96,44 @@ def test_where_maps_show_one_place_both_stay() -> None:
     assert torch.allclose(plain, found)
 
 
+def expected(xy: np.ndarray, counts: float = 1.0) -> np.ndarray:
+    return np.column_stack([xy, np.full(len(xy), counts)])[None]
+
+
+def exchanged(xy: np.ndarray) -> np.ndarray:
+    return xy[list(SKELETON.flip_index)]
+
+
+ARMS = {"shoulder": 0.55, "elbow": 0.55, "wrist": 0.55}
+
+
+def test_of_two_likely_arms_the_left_is_where_it_was() -> None:
+    """Undecided maps are read as the frame before was, whichever way; without it, or where it counts nothing, the
+    likelier way; and what lies elsewhere than before is not pulled there."""
+    xy = standing()
+    maps = mixed(logits(xy), ARMS)
+    plain, scores = sides.decode_sides(maps, STRIDE, LIMBS)
+    assert np.allclose(plain[0].numpy(), xy, atol=1)
+    for before in (expected(xy), expected(xy + 3)):
+        assert np.allclose(sides.decode_sides(maps, STRIDE, LIMBS, before=before)[0][0].numpy(), xy, atol=1)
+    arms = [of(f"{side}_{joint}") for side in ("left", "right") for joint in ARMS]
+    other = xy.copy()
+    other[arms] = exchanged(xy)[arms]
+    found, _ = sides.decode_sides(maps, STRIDE, LIMBS, before=expected(other))
+    assert np.allclose(found[0].numpy(), other, atol=1)
+    nothing, same = sides.decode_sides(maps, STRIDE, LIMBS, before=expected(other, 0))
+    assert torch.equal(nothing, plain) and torch.equal(same, scores)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_sure_maps_are_read_as_ever_whatever_was_before(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    maps = logits(standing() + rng.normal(0, 2, (19, 2)))
+    plain, scores = decode_softmax(maps, STRIDE)
+    found, others = sides.decode_sides(maps, STRIDE, LIMBS, before=expected(rng.uniform(0, 128, (19, 2))))
+    assert torch.equal(plain, found) and torch.equal(scores, others)
+
+
 def test_people_of_a_batch_are_read_alone_and_mirrored_ones_in_the_mirror() -> None:
     rng = np.random.default_rng(3)
     maps = torch.cat([mixed(logits(standing() + rng.normal(0, 3, (19, 2))), {"ankle": 0.6, "wrist": 0.4})] * 2)
@@ -145,6 +183,11 @@ def test_arrays_are_read_as_tensors_are(seed: int, size: tuple[int, int], reach:
     for n in range(3):
         alone, own = sides.decode_sides(maps[n : n + 1], STRIDE, LIMBS, reach)
         assert torch.equal(found[n], alone[0]) and torch.equal(scores[n], own[0])
+    before = np.concatenate([rng.uniform(0, 80, (3, 19, 2)), rng.uniform(0, 1, (3, 19, 1))], 2)
+    found, scores = sides.decode_sides(maps, STRIDE, LIMBS, reach, before)
+    there, of_there = sides.decode_sides(maps.double(), STRIDE, LIMBS, reach, before)
+    assert torch.allclose(found.double(), there.double(), atol=1e-3)
+    assert torch.allclose(scores.double(), of_there.double(), atol=1e-5)
 
 
 def test_chosen_as_all_combinations_tried() -> None:
@@ -154,7 +197,9 @@ def test_chosen_as_all_combinations_tried() -> None:
     rng = np.random.default_rng(8)
     places, mass = rng.uniform(0, 128, (4, 6, 3, 2)), rng.dirichlet(np.ones(3), (4, 6))
     names = sides.LIMBS[0]
+    before = np.concatenate([rng.uniform(0, 128, (4, 6, 2)), rng.uniform(0, 1, (4, 6, 1))], 2)
     chosen = sides.choose(places, mass, names, 128)
+    remembered = sides.choose(places, mass, names, 128, before)
 
     def worth(person: int, picks: tuple[int, ...]) -> float:
         def at(n: int) -> np.ndarray:
@@ -169,8 +214,18 @@ def test_chosen_as_all_combinations_tried() -> None:
         return float(total)
 
     for person in range(4):
-        best = max(itertools.product(range(3), repeat=6), key=lambda picks: worth(person, picks))
-        assert tuple(chosen[person]) == best
+        every = list(itertools.product(range(3), repeat=6))
+        assert tuple(chosen[person]) == max(every, key=lambda picks: worth(person, picks))
+
+        def known(picks: tuple[int, ...], person: int = person) -> float:
+            total = worth(person, picks)
+            for n, pick in enumerate(picks):
+                x, y, counts = before[person, n]
+                away = np.hypot(*(places[person, n, pick] - (x, y))) / 128
+                total -= sides.MEMORY * counts * (1 - np.exp(-away / sides.NEAR))
+            return total
+
+        assert tuple(remembered[person]) == max(every, key=known)
 
 
 def test_who_reads_so() -> None:
@@ -191,6 +246,43 @@ def test_who_reads_so() -> None:
         HeatmapOutput(maps), HeatmapOutput(maps.flip(3)[:, SKELETON.flip_index]), meta("body19", "softmax")
     )
     assert torch.allclose(found, twice, atol=1e-3)
+
+
+def test_in_a_video_arms_stay_where_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    """People with an identity, for as long as what was seen of them is fresh."""
+    meta = ModelMeta("pose-fpn", {"keypoints": 19}, SKELETON, (128, 128), codec="softmax")
+    model = PoseModel(MODELS["pose-fpn"](keypoints=19), meta, device="cpu")
+    xy = standing()
+    maps = mixed(logits(xy), ARMS)
+    monkeypatch.setattr(model, "maps", lambda crops, mirror=None: HeatmapOutput(maps.repeat(len(crops), 1, 1, 1)))
+    box = np.array([50.0, 40, 150, 140])
+    crop = TOP_DOWN["sides"].crop(box, meta)
+    inverse = crop.inverse
+
+    def in_picture(joints: np.ndarray) -> np.ndarray:
+        return (joints @ inverse[:, :2].T + inverse[:, 2]).astype(np.float32)
+
+    score = np.full(19, 0.9, np.float32)
+    known = Instance(in_picture(exchanged(xy)), np.full(19, 2), score, 0.9, box, track_id=4)
+    unsure = known.changed(score=np.full(19, 0.1, np.float32))
+    stranger = known.changed(track_id=None)
+    gone = known.changed(xy=np.full((19, 2), np.nan, np.float32), score=np.zeros(19, np.float32))
+    picture = np.zeros((200, 200, 3), np.uint8)
+    arms = [of(f"{side}_{joint}") for side in ("left", "right") for joint in ARMS]
+
+    def seen(who: Instance, age: float | None) -> np.ndarray:
+        # Beside others of whom more or less is known.
+        return model.look([picture], [[stranger, who]], age)[0][1].xy[arms]
+
+    as_ever, other = in_picture(xy)[arms], in_picture(exchanged(xy))[arms]
+    for age in (0.0, 1 / 30, 1 / 25):
+        assert np.allclose(seen(known, age), other, atol=1.5), age
+        for who in (stranger, unsure, gone):
+            assert np.allclose(seen(who, age), as_ever, atol=1.5), age
+    for long in (None, sides.FADES, 0.5):
+        assert np.allclose(seen(known, long), as_ever, atol=1.5), long
+    model.options = PredictOptions(codec="softmax")
+    assert not np.allclose(seen(known, 0.0), other, atol=1.5)
 
 
 def looked(xy: np.ndarray, score: np.ndarray) -> Instance:
