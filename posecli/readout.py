@@ -211,9 +211,7 @@ def _read_softmax(output: Any, mirrored: Any, meta: ModelMeta) -> tuple[Tensor, 
     return decode_softmax(logits, meta.input_size[1] // logits.shape[2], _reach(meta))
 
 
-def _read_sides(
-    output: Any, mirrored: Any, meta: ModelMeta, before: np.ndarray | None = None
-) -> tuple[Tensor, Tensor]:
+def _read_sides(output: Any, mirrored: Any, meta: ModelMeta, before: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
     limbs = limb_joints(meta.skeleton.keypoints)
     assert limbs is not None
     logits = _joint_logits(output, mirrored, meta)
